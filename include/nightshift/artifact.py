@@ -1,0 +1,128 @@
+"""References to artifacts and the manifests that commit them. Small, JSON-safe, no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ArtifactRef(BaseModel):
+    """Names an artifact and pins its bytes. The only thing that goes through XCom.
+
+    `uri` ends with "/" for an artifact with a manifest (its folder) and names an object for a
+    single file (a landed file). `sha256` is the content hash: of the manifest's identity, or of
+    the file's bytes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    sha256: str
+    kind: str
+    rows: int = 0
+    schema_version: int = 1
+
+
+class FileEntry(BaseModel):
+    """One file of an artifact: path below the artifact's uri, hash and size of its bytes, rows if it is a table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    sha256: str
+    bytes: int
+    rows: int | None = None
+
+
+class Attempt(BaseModel):
+    """Who made an artifact: the orchestrator's run and try, the host, and the wall clock. Never an input of logic."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+    map_index: int = -1
+    try_number: int = 0
+    host: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+    seconds: float = 0.0
+
+
+class Manifest(BaseModel):
+    """The commit mark of an artifact, written last. A reader trusts only what a manifest names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    use_case: str
+    stage: str
+    step: str
+    partition: str
+    variant: str = ""
+    ref: ArtifactRef
+    inputs: Mapping[str, Sequence[ArtifactRef]] = Field(default_factory=dict)
+    files: Sequence[FileEntry] = ()
+    parameters: Mapping[str, Any] = Field(default_factory=dict)
+    metrics: Mapping[str, Any] = Field(default_factory=dict)
+    code_version: str = ""
+    lock_sha256: str = ""
+    libraries: Mapping[str, str] = Field(default_factory=dict)
+    attempt: Attempt = Attempt()
+
+
+class Decision(BaseModel):
+    """What stands for a partition of a step: the artifact that counts, or why there is none.
+
+    `status` is "published" (ref is the artifact), or "rejected" (ref, if any, is the evidence).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: str
+    ref: ArtifactRef | None = None
+    reason: str = ""
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values, equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+
+
+def sha256_hex(data: bytes) -> str:
+    """Hex SHA-256 of the bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def identity_sha256(
+    *,
+    use_case: str,
+    step: str,
+    partition: str,
+    variant: str,
+    inputs: Mapping[str, Sequence[ArtifactRef]],
+    files: Sequence[FileEntry],
+    parameters: Mapping[str, Any],
+) -> str:
+    """The hash that identifies an artifact: same inputs, parameters and output bytes, same hash.
+
+    Timings, hosts and runs are not part of it, so a re-run that changes nothing finds its
+    artifact already there.
+    """
+    return sha256_hex(
+        canonical_json(
+            {
+                "use_case": use_case,
+                "step": step,
+                "partition": partition,
+                "variant": variant,
+                "inputs": {name: [ref.sha256 for ref in refs] for name, refs in inputs.items()},
+                "files": [[f.path, f.sha256] for f in files],
+                "parameters": parameters,
+            }
+        )
+    )

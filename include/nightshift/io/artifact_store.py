@@ -1,0 +1,313 @@
+"""Artifacts and landed files in an S3-compatible object store.
+
+Layout below the bucket:
+
+    landing/<use case>/<feed>/dt=<partition>/*                            files that producers deliver
+    <use case>/<stage>/<step>/<partition>/<content id>/...                immutable artifacts
+    <use case>/<stage>/<step>/<partition>/<content id>/manifest.json      written last: the commit mark
+    <use case>/<stage>/<step>/<partition>/current[-<variant>].json        which artifact counts for the partition
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import boto3
+import botocore.config
+import botocore.exceptions
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nightshift.artifact import ArtifactRef, Decision, FileEntry, Manifest, identity_sha256, sha256_hex
+from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady, StoreUnavailable
+from nightshift.io.provenance import code_version, finished_attempt, library_versions, lock_sha256
+from nightshift.settings import Settings
+
+STAGE_OF_STEP = {
+    "land": "ingest",
+    "profile": "ingest",
+    "validate": "ingest",
+    "publish": "ingest",
+    "build_features": "materialize",
+    "publish_features": "materialize",
+    "load_online": "materialize",
+    "build_training_set": "train",
+    "fit": "train",
+    "compress": "train",
+    "export": "train",
+    "verify": "train",
+    "register": "train",
+    "register_fallback": "train",
+    "resolve_model": "predict",
+    "score": "predict",
+    "audit": "predict",
+    "publish_predictions": "predict",
+    "compare_drift": "check_drift",
+    "report_drift": "check_drift",
+    "record_drift": "check_drift",
+}
+"""Each step belongs to one DAG. One name everywhere: module, task, S3 prefix."""
+
+READERS = 8
+_NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
+_EXISTS = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """An object in a listing: its key below the bucket, size in bytes."""
+
+    key: str
+    bytes: int
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The table as Parquet (zstd). Equal tables give equal bytes within one pyarrow version."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+class ArtifactStore:
+    """One bucket. Every method raises StoreUnavailable (transient) when the store does not answer
+    and ConfigurationError when it refuses the credentials."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.bucket = settings.bucket
+        self._client = boto3.client(
+            "s3",
+            endpoint_url=settings.s3_endpoint_url,
+            region_name=settings.s3_region,
+            config=botocore.config.Config(
+                s3={"addressing_style": "path"},
+                retries={"max_attempts": 4, "mode": "standard"},
+                max_pool_connections=READERS * 2,
+                connect_timeout=5,
+                read_timeout=60,
+            ),
+        )
+
+    # Objects
+
+    def uri(self, key: str) -> str:
+        """s3:// uri of a key."""
+        return f"s3://{self.bucket}/{key}"
+
+    def key(self, uri: str) -> str:
+        """Key of a uri in this bucket. Raises ConfigurationError for another bucket's."""
+        prefix = f"s3://{self.bucket}/"
+        if not uri.startswith(prefix):
+            raise ConfigurationError(f"{uri} is not in bucket {self.bucket!r}; set NIGHTSHIFT_BUCKET to its bucket.")
+        return uri.removeprefix(prefix)
+
+    def get(self, key: str) -> bytes | None:
+        """Bytes of an object, or None if there is none."""
+        try:
+            body: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except botocore.exceptions.ClientError as error:
+            if _code(error) in _NOT_FOUND:
+                return None
+            raise self._explain(error, key) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise self._explain(error, key) from error
+        return body
+
+    def put(self, key: str, body: bytes, *, immutable: bool = False, content_type: str | None = None) -> bool:
+        """Write an object. With `immutable`, an object already there is left alone and False is returned."""
+        extra: dict[str, Any] = {"IfNoneMatch": "*"} if immutable else {}
+        if content_type:
+            extra["ContentType"] = content_type
+        try:
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **extra)
+        except botocore.exceptions.ClientError as error:
+            if immutable and _code(error) in _EXISTS:
+                return False
+            raise self._explain(error, key) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise self._explain(error, key) from error
+        return True
+
+    def list(self, prefix: str) -> list[ObjectInfo]:
+        """All objects below a prefix, sorted by key (stores differ in the order they list)."""
+        found = [
+            ObjectInfo(item["Key"], item["Size"])
+            for page in self._pages(Prefix=prefix)
+            for item in page.get("Contents", [])
+        ]
+        return sorted(found, key=lambda info: info.key)
+
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders right below a prefix that ends with "/", sorted."""
+        return sorted(
+            item["Prefix"].removeprefix(prefix).rstrip("/")
+            for page in self._pages(Prefix=prefix, Delimiter="/")
+            for item in page.get("CommonPrefixes", [])
+        )
+
+    def _pages(self, **query: Any) -> Iterator[Any]:
+        try:
+            yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **query)
+        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+            raise self._explain(error, query["Prefix"]) from error
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket unless it is there."""
+        try:
+            self._client.head_bucket(Bucket=self.bucket)
+        except botocore.exceptions.ClientError as error:
+            if _code(error) not in _NOT_FOUND | {"NoSuchBucket"}:
+                raise self._explain(error, "") from error
+            self._client.create_bucket(Bucket=self.bucket)
+        except botocore.exceptions.BotoCoreError as error:
+            raise self._explain(error, "") from error
+
+    def _explain(self, error: Exception, key: str) -> Exception:
+        where = f"{self.uri(key)} at {self._client.meta.endpoint_url}"
+        if isinstance(error, botocore.exceptions.NoCredentialsError):
+            return ConfigurationError(f"No credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
+        code = _code(error) if isinstance(error, botocore.exceptions.ClientError) else type(error).__name__
+        if code in _DENIED:
+            return ConfigurationError(f"The object store refused the credentials for {where} ({code}).")
+        if code == "NoSuchBucket":
+            return ConfigurationError(f"There is no bucket {self.bucket!r} ({where}): create it or set NIGHTSHIFT_BUCKET.")
+        return StoreUnavailable(f"The object store did not answer for {where} ({code}): is it up and reachable?")
+
+    # Artifacts
+
+    def commit(
+        self,
+        *,
+        use_case: str,
+        step: str,
+        partition: date,
+        kind: str,
+        files: Mapping[str, bytes | pa.Table],
+        inputs: Mapping[str, Sequence[ArtifactRef]] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        rows: int = 0,
+        schema_version: int = 1,
+        variant: str = "",
+        current: bool = True,
+    ) -> ArtifactRef:
+        """Write the files, then the manifest, then (with `current`) point the partition at it.
+
+        `files` maps paths below the artifact to bytes or tables (written as Parquet). If an
+        artifact with the same inputs, parameters and bytes is already there, nothing is written
+        anew. Returns its ref.
+        """
+        inputs, parameters = inputs or {}, parameters or {}
+        bodies = {path: parquet_bytes(f) if isinstance(f, pa.Table) else f for path, f in sorted(files.items())}
+        entries = [
+            FileEntry(
+                path=path,
+                sha256=sha256_hex(body),
+                bytes=len(body),
+                rows=files[path].num_rows if isinstance(files[path], pa.Table) else None,
+            )
+            for path, body in bodies.items()
+        ]
+        digest = identity_sha256(
+            use_case=use_case,
+            step=step,
+            partition=partition.isoformat(),
+            variant=variant,
+            inputs=inputs,
+            files=entries,
+            parameters=parameters,
+        )
+        folder = f"{self.step_prefix(use_case, step)}{partition}/{digest[:16]}/"
+        ref = ArtifactRef(uri=self.uri(folder), sha256=digest, kind=kind, rows=rows, schema_version=schema_version)
+        manifest = Manifest(
+            use_case=use_case,
+            stage=STAGE_OF_STEP[step],
+            step=step,
+            partition=partition.isoformat(),
+            variant=variant,
+            ref=ref,
+            inputs=inputs,
+            files=entries,
+            parameters=parameters,
+            metrics=metrics or {},
+            code_version=code_version(),
+            lock_sha256=lock_sha256(),
+            libraries=library_versions(),
+            attempt=finished_attempt(),
+        )
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(lambda item: self.put(folder + item[0], item[1], immutable=True), bodies.items()))
+        self.put(folder + "manifest.json", manifest.model_dump_json(indent=1).encode(), immutable=True)
+        if current:
+            self.decide(use_case, step, partition, Decision(status="published", ref=ref), variant=variant)
+        return ref
+
+    def manifest(self, ref: ArtifactRef) -> Manifest:
+        """The manifest of an artifact. Raises ArtifactCorrupt if it is missing or names another artifact."""
+        body = self.get(self.key(ref.uri) + "manifest.json")
+        if body is None:
+            raise ArtifactCorrupt(f"{ref.uri}manifest.json is missing: the artifact was never committed or was deleted.")
+        manifest = Manifest.model_validate_json(body)
+        if manifest.ref.sha256 != ref.sha256:
+            raise ArtifactCorrupt(f"{ref.uri}manifest.json is of {manifest.ref.sha256}, not of {ref.sha256}.")
+        return manifest
+
+    def read(self, ref: ArtifactRef, path: str) -> bytes:
+        """One file of an artifact, its hash checked. Raises ArtifactCorrupt."""
+        entry = next((f for f in self.manifest(ref).files if f.path == path), None)
+        if entry is None:
+            raise ArtifactCorrupt(f"The manifest of {ref.uri} names no file {path!r}.")
+        body = self.get(self.key(ref.uri) + path)
+        if body is None or sha256_hex(body) != entry.sha256:
+            state = "missing" if body is None else "not the bytes its manifest states"
+            raise ArtifactCorrupt(f"{ref.uri}{path} is {state}; restore it or run its step again.")
+        return body
+
+    def read_table(self, ref: ArtifactRef, path: str) -> pa.Table:
+        """A Parquet file of an artifact as a table, its hash checked."""
+        return pq.read_table(pa.BufferReader(self.read(ref, path)))
+
+    # Partitions
+
+    def step_prefix(self, use_case: str, step: str) -> str:
+        """Key prefix of all partitions of a step."""
+        return f"{use_case}/{STAGE_OF_STEP[step]}/{step}/"
+
+    def decide(self, use_case: str, step: str, partition: date, decision: Decision, *, variant: str = "") -> None:
+        """Say what counts for a partition of a step, replacing what counted before."""
+        self.put(self._decision_key(use_case, step, partition, variant), decision.model_dump_json(indent=1).encode())
+
+    def decision(self, use_case: str, step: str, partition: date, *, variant: str = "") -> Decision | None:
+        """What counts for a partition of a step, or None if nothing was decided yet."""
+        body = self.get(self._decision_key(use_case, step, partition, variant))
+        return None if body is None else Decision.model_validate_json(body)
+
+    def decisions(self, use_case: str, step: str, partitions: Sequence[date]) -> dict[date, Decision | None]:
+        """`decision` of many partitions, read side by side."""
+        with ThreadPoolExecutor(READERS) as pool:
+            found = pool.map(lambda partition: self.decision(use_case, step, partition), partitions)
+            return dict(zip(partitions, found, strict=True))
+
+    def current(self, use_case: str, step: str, partition: date, *, variant: str = "") -> ArtifactRef:
+        """The published artifact of a partition. Raises PartitionNotReady if there is none (yet)."""
+        decision = self.decision(use_case, step, partition, variant=variant)
+        if decision is None or decision.status != "published" or decision.ref is None:
+            why = "has not run" if decision is None else f"is {decision.status}: {decision.reason}"
+            raise PartitionNotReady(
+                f"{use_case} {step} of {partition} {why}. "
+                f"Run or backfill {use_case}.{STAGE_OF_STEP[step]} for that partition."
+            )
+        return decision.ref
+
+    def _decision_key(self, use_case: str, step: str, partition: date, variant: str) -> str:
+        name = f"current-{variant}.json" if variant else "current.json"
+        return f"{self.step_prefix(use_case, step)}{partition}/{name}"
+
+
+def _code(error: botocore.exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

@@ -1,0 +1,77 @@
+"""Where things are and how much of the machine to use. One frozen model, one YAML per environment.
+
+Values come from `config/<environment>.yaml`, then environment variables `NIGHTSHIFT_<NAME>`,
+the later winning. The object store is found by the variables every S3 client knows:
+AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY. Secrets come from the environment
+or from Airflow connections, never from a file in git.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from nightshift.errors import ConfigurationError
+from nightshift.usecase import PROJECT_ROOT
+
+Environment = Literal["dev", "test", "staging", "prod"]
+
+
+class Settings(BaseSettings):
+    """All settings. Unknown names are refused."""
+
+    model_config = SettingsConfigDict(env_prefix="NIGHTSHIFT_", frozen=True, extra="forbid")
+
+    environment: Environment = "dev"
+    bucket: str = Field(min_length=3, description="bucket for landing files and artifacts")
+    s3_endpoint_url: str | None = Field(default=None, description="None: AWS_ENDPOINT_URL, else the SDK's default")
+    s3_region: str = "us-east-1"
+    warehouse_url: SecretStr = Field(description="PostgreSQL URL of the warehouse")
+    feast_registry_url: SecretStr | None = Field(default=None, description="None: the warehouse's database")
+    feast_online_store: Literal["postgres", "redis"] = "postgres"
+    redis_url: SecretStr | None = Field(default=None, description="for the redis online store")
+    mlflow_tracking_uri: str | None = Field(default=None, description="None: MLFLOW_TRACKING_URI")
+    threads: int = Field(default=2, ge=1, description="threads one task may use")
+    score_batch_rows: int = Field(default=50_000, ge=1)
+    history_chunk_days: int = Field(default=15, ge=1, description="days per mapped task of backfill_history")
+    alert_webhook_url: SecretStr | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment variables win over values read from the environment's YAML file."""
+        return env_settings, init_settings
+
+
+@cache
+def load_settings() -> Settings:
+    """Settings of this process, from the environment's YAML file and environment variables.
+
+    Raises ConfigurationError that names each wrong or missing value.
+    """
+    environment = os.environ.get("NIGHTSHIFT_ENVIRONMENT", "dev")
+    folder = Path(os.environ.get("NIGHTSHIFT_CONFIG_DIR", PROJECT_ROOT / "config"))
+    path = folder / f"{environment}.yaml"
+    if not path.exists():
+        raise ConfigurationError(f"There is no {path}; NIGHTSHIFT_ENVIRONMENT is {environment!r}.")
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise ConfigurationError(
+            f"Settings for {environment!r} are not usable ({wrong}). "
+            f"Set them in {path} or as NIGHTSHIFT_<NAME>; on a local machine run `make up` and `eval \"$(make -s env)\"`."
+        ) from None

@@ -1,0 +1,269 @@
+"""What a use case declares: tables, expectations, features, label, policies. Plain data, cheap to import.
+
+A use case is a folder with a `use_case.py` that binds `USE_CASE`. SQL lives in files beside it
+and is named here by path. DAG files import this module at parse time, so nothing here imports
+a data or machine-learning library.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from nightshift.errors import ConfigurationError, UnknownUseCase
+
+ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
+Severity = Literal["critical", "quarantine"]
+
+ROOTS_VARIABLE = "NIGHTSHIFT_USE_CASE_ROOTS"
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. `timestamp` means microseconds, UTC; `date` a calendar day in the use case's time zone."""
+
+    name: str
+    type: ColumnType
+    nullable: bool = True
+    unit: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One Great Expectations expectation, by its snake_case type and keyword arguments.
+
+    `critical` stops the partition; `quarantine` sets the offending rows aside, with `reason`,
+    and goes on. A `quarantine` expectation must be a column-map or row-condition expectation,
+    so that it can name rows.
+    """
+
+    type: str
+    kwargs: Mapping[str, Any]
+    severity: Severity
+    reason: str
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One kind of delivery in the landing bucket: `landing/<use case>/<name>/dt=<partition>/*`.
+
+    `landed` is the schema of the delivered files (CSV or Parquet). `normalise` is a SQL file
+    that reads a table `landed` (those columns plus `landed_uri` and `landed_row`) and returns
+    one row for each row, with the `curated` columns plus `landed_uri` and `landed_row`.
+    `key` names the curated columns that identify a row within one delivery.
+    A `snapshot` feed is delivered now and then; a partition takes the newest delivery at or
+    before it. A `daily` feed must be delivered for each partition.
+    """
+
+    name: str
+    landed: tuple[Column, ...]
+    curated: tuple[Column, ...]
+    normalise: Path
+    key: tuple[str, ...]
+    expectations: tuple[Expectation, ...] = ()
+    cadence: Literal["daily", "snapshot"] = "daily"
+    delimiter: str = ","
+    null_values: tuple[str, ...] = ("", "NA")
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """The SQL behind one Feast feature view of the same name.
+
+    `sql` reads the tables that `FeatureSet.prelude` made and returns the view's join keys and
+    features, one row per entity, for one partition. `event_timestamp` is added by the machinery:
+    it is the partition's cutoff.
+    """
+
+    name: str
+    join_keys: tuple[str, ...]
+    sql: Path
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """All feature tables of a use case, computed in one pass per partition.
+
+    `prelude` is SQL run first, over one table per feed holding the deliveries of the last
+    `lookback_days` partitions with the delivery day in `delivered_on`; `$partition` (date)
+    and `$cutoff` (timestamp, UTC) are bound in every query.
+    """
+
+    prelude: Path
+    tables: tuple[FeatureTable, ...]
+    lookback_days: int
+    service: str
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingPolicy:
+    """How models of the use case are fitted and judged. Days are partitions."""
+
+    holdout_days: int = 14
+    minimum_days: int = 28
+    window_days: int | None = None  # None: expanding
+    seed: int = 20130101
+    estimators: tuple[str, ...] = ("logistic_regression", "xgboost")
+    techniques: tuple[str, ...] = ("distilled_xgboost", "distilled_mlp", "distilled_mlp_int8")
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fallback_features: tuple[str, ...] = ()
+    parity_tolerance: float = 1e-5
+
+
+@dataclass(frozen=True)
+class CompressionBudget:
+    """A compressed model may lose this much against the teacher; among those that do not lose
+    more, the objective is optimised."""
+
+    largest_auc_loss: float
+    largest_log_loss_increase: float
+    objective: Literal["rows_per_second", "bytes"] = "rows_per_second"
+
+
+@dataclass(frozen=True)
+class PromotionPolicy:
+    """A candidate is promoted if its holdout log loss is at most that of champion and fallback
+    plus the margin, all on the same rows."""
+
+    margin_log_loss: float = 0.002
+    least_auc: float = 0.55
+
+
+@dataclass(frozen=True)
+class AuditPolicy:
+    """Bounds on one partition's scores before they are published."""
+
+    mean_score_between: tuple[float, float] = (0.01, 0.9)
+    least_distinct_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class DriftPolicy:
+    """Thresholds are quantiles of what blocks of days of the reference show among themselves."""
+
+    quantile: float = 0.99
+    block_days: int = 1
+    bins: int = 10
+    resamples: int = 500
+    minimum_reference_days: int = 14
+
+
+@dataclass(frozen=True)
+class UseCase:
+    """One problem that Nightshift works on every night. See the module docstring."""
+
+    name: str
+    title: str
+    owner: str
+    folder: Path
+    timezone: str
+    cutoff_time: time
+    first_partition: date
+    feeds: tuple[Feed, ...]
+    features: FeatureSet
+    training_spine: Path
+    scoring_spine: Path
+    label: str
+    score: str
+    decision_threshold: float
+    prediction_key: tuple[Column, ...]
+    prediction_extra: tuple[Column, ...]
+    prediction_date: str
+    compression: CompressionBudget
+    training: TrainingPolicy = field(default_factory=TrainingPolicy)
+    promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
+    audit: AuditPolicy = field(default_factory=AuditPolicy)
+    drift: DriftPolicy = field(default_factory=DriftPolicy)
+    tags: tuple[str, ...] = ()
+
+    @property
+    def feature_repo(self) -> Path:
+        """The file with the use case's Feast definitions."""
+        return self.folder.parents[1] / "feature_repo" / f"{self.name}.py"
+
+    @property
+    def cron(self) -> str:
+        """The schedule of the root DAG, in the use case's time zone."""
+        return f"{self.cutoff_time.minute} {self.cutoff_time.hour} * * *"
+
+    def feed(self, name: str) -> Feed:
+        """The feed of that name. Raises ConfigurationError."""
+        for feed in self.feeds:
+            if feed.name == name:
+                return feed
+        raise ConfigurationError(f"{self.name} declares no feed {name!r}; it declares {[f.name for f in self.feeds]}.")
+
+    def cutoff(self, partition: date) -> datetime:
+        """The moment, in UTC, after which nothing may touch this partition: `cutoff_time` on the next day."""
+        local = datetime.combine(partition + timedelta(days=1), self.cutoff_time, ZoneInfo(self.timezone))
+        return local.astimezone(UTC)
+
+
+def parse_partition(key: str) -> date:
+    """A partition key `YYYY-MM-DD` as a date. Raises ConfigurationError for anything else."""
+    try:
+        parsed = date.fromisoformat(key)
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.isoformat() != key:
+        raise ConfigurationError(f"{key!r} is not a partition key; write it as YYYY-MM-DD, for example 2013-05-31.")
+    return parsed
+
+
+def partition_range(first: date, last: date) -> list[date]:
+    """All partitions from first to last, both included; empty if last is before first."""
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def use_case_roots() -> list[Path]:
+    """Folders that hold `include/<use case>/use_case.py` and `feature_repo/<use case>.py`.
+
+    The project itself, and every folder named in NIGHTSHIFT_USE_CASE_ROOTS (separated as in PATH).
+    """
+    extra = [Path(p) for p in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if p]
+    return [PROJECT_ROOT, *extra]
+
+
+@cache
+def _load(path: Path) -> UseCase:
+    include = str(path.parent.parent)
+    if include not in sys.path:
+        sys.path.append(include)
+    module = importlib.import_module(f"{path.parent.name}.use_case")
+    declared = getattr(module, "USE_CASE", None)
+    if not isinstance(declared, UseCase):
+        raise ConfigurationError(f"{path} must bind USE_CASE to a nightshift.usecase.UseCase.")
+    if declared.name != path.parent.name:
+        raise ConfigurationError(
+            f"{path} declares the name {declared.name!r}; it must be its folder's name, {path.parent.name!r}."
+        )
+    return declared
+
+
+def all_use_cases() -> list[UseCase]:
+    """Every registered use case, by name. A use case is registered by being there."""
+    found = [path for root in use_case_roots() for path in root.glob("include/*/use_case.py")]
+    return sorted((_load(path) for path in found), key=lambda use_case: use_case.name)
+
+
+def load_use_case(name: str) -> UseCase:
+    """The use case of that name. Raises UnknownUseCase."""
+    for use_case in all_use_cases():
+        if use_case.name == name:
+            return use_case
+    raise UnknownUseCase(
+        f"No use case is called {name!r}; known are {[u.name for u in all_use_cases()]}. "
+        f"A use case is a folder include/<name>/ with a use_case.py, here or below {ROOTS_VARIABLE}."
+    )
