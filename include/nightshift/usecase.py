@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from nightshift.errors import ConfigurationError, UnknownUseCase
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
-Severity = Literal["critical", "quarantine"]
+Severity = Literal["critical", "quarantine", "warning"]
 
 ROOTS_VARIABLE = "NIGHTSHIFT_USE_CASE_ROOTS"
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +187,7 @@ class UseCase:
     audit: AuditPolicy = field(default_factory=AuditPolicy)
     drift: DriftPolicy = field(default_factory=DriftPolicy)
     tags: tuple[str, ...] = ()
+    last_partition: date | None = None  # None: deliveries go on; a replay of the past ends
 
     @property
     def feature_repo(self) -> Path:

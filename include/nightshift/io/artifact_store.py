@@ -43,6 +43,7 @@ STAGE_OF_STEP = {
     "verify": "train",
     "register": "train",
     "register_fallback": "train",
+    "record_failed_training": "train",
     "resolve_model": "predict",
     "score": "predict",
     "audit": "predict",

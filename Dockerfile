@@ -1,0 +1,36 @@
+# One image for every service of docker-compose.yaml: Airflow, its workers, MLflow and the migrations.
+# It installs the same hashed lock as a local checkout.
+FROM python:3.11-slim-bookworm
+
+ARG UV_VERSION=0.13.8
+ARG CODE_VERSION=unknown
+
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libgomp1 curl \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 50000 --create-home --home-dir /home/nightshift nightshift
+
+WORKDIR /opt/nightshift
+
+COPY requirements.txt ./
+RUN pip install --no-cache-dir "uv==${UV_VERSION}" \
+ && uv pip install --system --no-cache --require-hashes --requirement requirements.txt
+
+COPY include ./include
+COPY dags ./dags
+COPY plugins ./plugins
+COPY feature_repo ./feature_repo
+COPY config ./config
+
+ENV AIRFLOW_HOME=/home/nightshift/airflow \
+    AIRFLOW__CORE__DAGS_FOLDER=/opt/nightshift/dags \
+    AIRFLOW__CORE__PLUGINS_FOLDER=/opt/nightshift/plugins \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False \
+    NIGHTSHIFT_CODE_VERSION=${CODE_VERSION} \
+    PYTHONPATH=/opt/nightshift/include \
+    PYTHONUNBUFFERED=1
+
+USER nightshift
+RUN mkdir -p "${AIRFLOW_HOME}"
+
+CMD ["airflow", "version"]

@@ -1,0 +1,99 @@
+# Everything runs from .venv, which is built from the hashed lock requirements-dev.txt.
+# Needed: Python 3.11+, make, a C toolchain. `make` lists what there is to do.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+LOCK := requirements-dev.txt
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+##@ Run
+
+.PHONY: demo
+demo: $(STAMP) ## Run real nights end to end: land, train, predict, check drift; then look at the UI
+	@$(BIN)/python -m nightshift.cli demo $(ARGS)
+
+.PHONY: up
+up: $(STAMP) ## Start the local stack: SeaweedFS, PostgreSQL, MLflow, Airflow
+	@$(BIN)/python -m nightshift.cli up
+
+.PHONY: down
+down: $(STAMP) ## Stop the local stack; its data stays
+	@$(BIN)/python -m nightshift.cli down
+
+.PHONY: status
+status: $(STAMP) ## Show what runs and where
+	@$(BIN)/python -m nightshift.cli status
+
+.PHONY: logs
+logs: $(STAMP) ## Show the services' logs (ARGS="scheduler -f" follows one)
+	@$(BIN)/python -m nightshift.cli logs $(ARGS)
+
+.PHONY: env
+env: $(STAMP) ## Print export lines for any client: eval "$(make -s env)"
+	@$(BIN)/python -m nightshift.cli env
+
+.PHONY: clean
+clean: $(STAMP) ## Stop the local stack and remove it with all its data
+	@$(BIN)/python -m nightshift.cli clean
+
+##@ Develop
+
+.PHONY: lint
+lint: $(STAMP) ## Check style, format and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+.PHONY: types
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
+
+.PHONY: test
+test: $(STAMP) ## Run all tests: unit, DAGs, integration, end to end (ARGS="-k name" picks some)
+	$(BIN)/python -m pytest tests/unit tests/dags tests/integration tests/e2e $(ARGS)
+
+.PHONY: test-unit test-dags test-integration test-e2e
+test-unit: $(STAMP) ## Run the tests that need no services
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+test-dags: $(STAMP) ## Run the tests of the DAG files
+	$(BIN)/python -m pytest tests/dags $(ARGS)
+test-integration: $(STAMP) ## Run the tests against a real S3 server and PostgreSQL
+	$(BIN)/python -m pytest tests/integration $(ARGS)
+test-e2e: $(STAMP) ## Run nights through a real scheduler
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+.PHONY: bench
+bench: $(STAMP) ## Measure; ratios within one run
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+.PHONY: docs
+docs: $(STAMP) ## Generate the page of each DAG from the DAG files
+	$(BIN)/python scripts/generate_dag_docs.py
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve requirements*.in anew into the hashed locks
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes -o requirements.txt requirements.in
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes -c requirements.txt -o $(LOCK) requirements-dev.in
+
+##@ Set up
+
+.PHONY: venv
+venv: $(STAMP) ## Build .venv from the lock (PYTHON=python3.12 chooses an interpreter)
+
+$(STAMP): $(LOCK) pyproject.toml
+	@scripts/bootstrap.sh "$(PYTHON)" "$(VENV)" "$(UV_VERSION)" "$(LOCK)"
+	@touch $@
+
+.PHONY: help
+help: ## List what there is to do
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,62 @@
+"""Load many past partitions of data and features, register the fallback model, start one training.
+
+Run it by hand, once, with `first` and `last`: days are ingested and then materialized in chunks, side by
+side, by the same steps as every night. It ends by registering the fallback model, so that there is always
+a model, and by telling train about the last partition, so that the first night has a trained champion.
+No predictions are made for the past: backfill the ingest DAG for that.
+
+A day whose data is refused is noted in the task's result and left out; the rest is loaded.
+"""
+
+from airflow.sdk import DAG, Param, task
+from dagkit.assets import history
+from dagkit.defaults import dag_arguments
+from dagkit.runtime import INGEST, MATERIALIZE, announce_history, plan_history, run_history_chunk, step
+
+from nightshift.usecase import all_use_cases
+
+for use_case in all_use_cases():
+    with DAG(
+        **dag_arguments(use_case, "backfill_history", doc=__doc__) | {"end_date": None, "max_active_runs": 1},
+        schedule=None,
+        params={
+            "first": Param(use_case.first_partition.isoformat(), type="string", format="date"),
+            "last": Param(type="string", format="date", description="the last past partition, included"),
+        },
+    ) as dag:
+        name = use_case.name
+
+        @task(task_id="plan_history")
+        def plan() -> list[list[str]]:
+            """Cut the range into chunks, one mapped task each."""
+            return plan_history()
+
+        @task(
+            task_id="ingest_history",
+            map_index_template="{{ map_name }}",
+            doc_md="Runs the steps of ingest on every partition of a chunk, in one process.",
+        )
+        def ingest_chunk(chunk: list[str], use_case_name: str) -> dict[str, object]:
+            return run_history_chunk(use_case_name, INGEST, chunk)
+
+        @task(
+            task_id="materialize_history",
+            map_index_template="{{ map_name }}",
+            doc_md="Builds and publishes the features of every partition of a chunk, in one process.",
+        )
+        def materialize_chunk(chunk: list[str], use_case_name: str) -> dict[str, object]:
+            return run_history_chunk(use_case_name, MATERIALIZE, chunk)
+
+        @task(task_id="announce_history", outlets=[history(use_case)])
+        def announce(use_case_name: str) -> str:
+            """Tell train that the history up to its last partition is there."""
+            return announce_history(use_case_name)
+
+        chunks = plan()
+        ingested = ingest_chunk.partial(use_case_name=name).expand(chunk=chunks)
+        materialized = materialize_chunk.partial(use_case_name=name).expand(chunk=chunks)
+        training_set = step(use_case, "build_training_set")()
+        fallback = step(use_case, "register_fallback")(training_set=training_set)
+        ingested >> materialized >> training_set
+        fallback >> announce(name)
+    globals()[dag.dag_id] = dag

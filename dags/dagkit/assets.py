@@ -1,0 +1,31 @@
+"""The assets that chain the DAGs of a use case, one partition a day."""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset
+
+from nightshift.usecase import UseCase
+
+
+def curated(use_case: UseCase) -> Asset:
+    """Validated, typed tables of a partition. Made by ingest."""
+    return _asset(use_case, "curated")
+
+
+def features(use_case: UseCase) -> Asset:
+    """Feature views of a partition, in the offline and the online store. Made by materialize."""
+    return _asset(use_case, "features")
+
+
+def history(use_case: UseCase) -> Asset:
+    """Many past partitions of tables and features; the event names the last. Made by backfill_history."""
+    return _asset(use_case, "history")
+
+
+def predictions(use_case: UseCase) -> Asset:
+    """Published predictions of a partition. Made by predict."""
+    return _asset(use_case, "predictions")
+
+
+def _asset(use_case: UseCase, name: str) -> Asset:
+    return Asset(name=f"{use_case.name}.{name}", uri=f"nightshift://{use_case.name}/{name}", group=use_case.name)

@@ -1,0 +1,48 @@
+"""What every DAG of a use case has in common: owner, tags, retries, time-outs."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from nightshift.usecase import UseCase
+
+RUNS_WAITING_FOR_EARLIER_ONES = 64
+"""Runs of one DAG that may be active at once. High, because a run that waits for an earlier
+partition holds its place: with a low limit, waiting runs could keep out the one they wait for."""
+
+RETRIES = {
+    "retries": 4,
+    "retry_delay": timedelta(seconds=15),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=5),
+}
+
+RETRIES_WAITING = {
+    "retries": 12,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 1.5,
+    "max_retry_delay": timedelta(minutes=1),
+}
+"""For a step that may have to wait for an earlier partition: about nine minutes in all."""
+
+
+def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:
+    """Keyword arguments of `DAG` for a stage of a use case; `doc` is the DAG file's docstring."""
+    zone = ZoneInfo(use_case.timezone)
+    first = datetime.combine(use_case.first_partition, use_case.cutoff_time, zone)
+    last = datetime.combine(use_case.last_partition, use_case.cutoff_time, zone) if use_case.last_partition else None
+    return {
+        "dag_id": f"{use_case.name}.{stage}",
+        "dag_display_name": f"{use_case.title}: {stage}",
+        "description": (doc or "").strip().splitlines()[0],
+        "doc_md": doc,
+        "start_date": first,
+        "end_date": last and last + timedelta(days=1),
+        "catchup": False,
+        "tags": sorted({"nightshift", use_case.name, stage, *use_case.tags}),
+        "max_active_runs": RUNS_WAITING_FOR_EARLIER_ONES,
+        "dagrun_timeout": timedelta(hours=6),
+        "default_args": {"owner": use_case.owner, "execution_timeout": timedelta(minutes=30), **RETRIES},
+    }

@@ -1,0 +1,226 @@
+"""Runs steps inside Airflow tasks: connections become settings, errors become retry or failure.
+
+Everything heavy is imported when a task runs, never when a DAG file is parsed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from airflow.sdk import get_current_context, task
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from dagkit.assets import history
+from nightshift.errors import ConfigurationError, DataContractError, TerminalError, TransientError
+from nightshift.usecase import UseCase, load_use_case, parse_partition, partition_range
+
+log = logging.getLogger(__name__)
+
+WAREHOUSE_CONNECTION = "nightshift_warehouse"
+OBJECT_STORE_CONNECTION = "nightshift_object_store"
+
+Chain = Sequence[tuple[str, Mapping[str, str]]]
+"""Steps run one after another in one process: (step, {argument: the earlier step whose ref it gets})."""
+
+INGEST: Chain = (
+    ("land", {}),
+    ("profile", {"landed": "land"}),
+    ("validate", {"landed": "land"}),
+    ("publish", {"validated": "validate", "profiled": "profile"}),
+)
+MATERIALIZE: Chain = (("build_features", {}), ("publish_features", {"features": "build_features"}))
+
+
+def step(
+    use_case: UseCase,
+    name: str,
+    *,
+    map_name: str | None = None,
+    on_last_try: Mapping[str, Any] | None = None,
+    on_every_try: Mapping[str, Any] | None = None,
+    **task_arguments: Any,
+) -> Any:
+    """A TaskFlow task that runs the step module of that name on the run's partition.
+
+    Call it with refs of earlier tasks as keyword arguments, or `.partial(...).expand(...)` it;
+    `map_name` is the argument shown as the mapped task's name. `on_last_try` are arguments
+    added when no retry is left, `on_every_try` arguments that are no XCom.
+    """
+    module = f"nightshift.steps.{name}"
+
+    @task(
+        task_id=name,
+        doc_md=f"Runs the step `{module}` on the run's partition; its docstring says what goes in and comes out.",
+        map_index_template="{{ map_name }}" if map_name else None,
+        **task_arguments,
+    )
+    def run(**refs: Any) -> dict[str, Any]:
+        return run_step(use_case.name, name, {**(on_every_try or {}), **refs}, map_name, on_last_try or {})
+
+    return run
+
+
+def run_step(
+    use_case_name: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    map_name: str | None = None,
+    on_last_try: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Run one step in the current task and return its ref as a dict for XCom."""
+    context = get_current_context()
+    if map_name:
+        context["map_name"] = arguments[map_name]  # type: ignore[literal-required]
+    ti = context["ti"]
+    if on_last_try and ti.try_number > (ti.max_tries or 0):
+        arguments = {**arguments, **on_last_try}
+    return _guard(lambda: _run(load_use_case(use_case_name), name, partition_of_run(), _refs(arguments)))
+
+
+def run_history_chunk(use_case_name: str, chain: Chain, chunk: Sequence[str]) -> dict[str, Any]:
+    """Run a chain of steps on every partition from chunk[0] to chunk[1], in this one process.
+
+    A partition whose data is refused is noted and the rest go on, as they would on separate nights.
+    Returns {"first", "last", "done": n, "rejected": {partition: reason}}.
+    """
+    context = get_current_context()
+    context["map_name"] = f"{chunk[0]}..{chunk[1]}"  # type: ignore[literal-required]
+    first, last = (parse_partition(key) for key in chunk)
+    return _guard(lambda: _run_history_chunk(load_use_case(use_case_name), chain, first, last))
+
+
+def _run_history_chunk(use_case: UseCase, chain: Chain, first: date, last: date) -> dict[str, Any]:
+    rejected: dict[str, str] = {}
+    for partition in partition_range(first, last):
+        refs: dict[str, Any] = {}
+        try:
+            for name, wanted in chain:
+                refs[name] = _run(use_case, name, partition, _refs({a: refs[s] for a, s in wanted.items()}))
+        except DataContractError as error:
+            log.error("partition %s was rejected: %s", partition, error)  # noqa: TRY400
+            rejected[partition.isoformat()] = str(error)
+        else:
+            log.info("partition %s done", partition)
+    done = len(partition_range(first, last)) - len(rejected)
+    return {"first": first.isoformat(), "last": last.isoformat(), "done": done, "rejected": rejected}
+
+
+def partition_of_run() -> date:
+    """The partition the current DAG run works on: its partition key, or `last` of its parameters.
+
+    Raises ConfigurationError if it has neither.
+    """
+    context = get_current_context()
+    key = getattr(context["dag_run"], "partition_key", None) or context["params"].get("last")
+    if not key:
+        raise ConfigurationError(
+            "This run has no partition key, so there is nothing to work on. Trigger the DAG again and fill in "
+            "'Partition key' as YYYY-MM-DD, or backfill the ingest DAG over a range of dates."
+        )
+    return parse_partition(key)
+
+
+def plan_history() -> list[list[str]]:
+    """The range of a backfill_history run, cut into [first, last] chunks of `settings.history_chunk_days`."""
+    from nightshift.settings import load_settings
+
+    params = get_current_context()["params"]
+    first, last = parse_partition(params["first"]), parse_partition(params["last"])
+    if last < first:
+        raise AirflowFailException(f"'last' ({last}) is before 'first' ({first}); swap them and trigger again.")
+    _use_connections()
+    days = partition_range(first, last)
+    size = load_settings().history_chunk_days
+    chunks = (days[start : start + size] for start in range(0, len(days), size))
+    return [[chunk[0].isoformat(), chunk[-1].isoformat()] for chunk in chunks]
+
+
+def fail_after_recording(use_case_name: str) -> None:
+    """Record that the run's training failed, then fail, so that the run stays red."""
+    run_step(use_case_name, "record_failed_training", {"run_id": get_current_context()["run_id"]})
+    raise AirflowFailException("The training failed; the failed task above says why. Recorded, so that nothing waits.")
+
+
+def announce_history(use_case_name: str) -> str:
+    """Emit the history asset for the last partition of a backfill_history run; returns its key."""
+    context = get_current_context()
+    key = partition_of_run().isoformat()
+    context["outlet_events"][history(load_use_case(use_case_name))].add_partitions(key)
+    return key
+
+
+def _guard(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return work()
+    except TerminalError as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    except TransientError as error:
+        raise AirflowException(f"{type(error).__name__}: {error} (will be retried)") from error
+
+
+def _run(use_case: UseCase, name: str, partition: date, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    _use_connections()
+    from nightshift.artifact import Attempt
+    from nightshift.io.artifact_store import ArtifactStore
+    from nightshift.io.provenance import CURRENT_ATTEMPT
+    from nightshift.settings import load_settings
+
+    ti = get_current_context()["ti"]
+    CURRENT_ATTEMPT.set(
+        Attempt(
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            try_number=ti.try_number,
+            started_at=datetime.now(UTC).isoformat(),
+        )
+    )
+    settings = load_settings()
+    module = importlib.import_module(f"nightshift.steps.{name}")
+    ref = module.run(use_case, settings, ArtifactStore(settings), partition, **arguments)
+    return dict(ref.model_dump())
+
+
+def _refs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn what came through XCom back into refs."""
+    from nightshift.artifact import ArtifactRef
+
+    def restore(value: Any) -> Any:
+        if isinstance(value, Mapping) and {"uri", "sha256"} <= set(value):
+            return ArtifactRef.model_validate(dict(value))
+        if not isinstance(value, str | Mapping) and hasattr(value, "__iter__"):
+            return [restore(item) for item in value]
+        return value
+
+    return {name: restore(value) for name, value in arguments.items()}
+
+
+def _use_connections() -> None:
+    """Let Airflow connections stand in for environment variables that are not set.
+
+    The environment wins, so that what `make env` prints and what tasks use are the same.
+    """
+    if "NIGHTSHIFT_WAREHOUSE_URL" not in os.environ and (found := _connection(WAREHOUSE_CONNECTION)):
+        os.environ["NIGHTSHIFT_WAREHOUSE_URL"] = found.get_uri().replace("postgres://", "postgresql://", 1)
+    if "AWS_ACCESS_KEY_ID" not in os.environ and (found := _connection(OBJECT_STORE_CONNECTION)):
+        os.environ["AWS_ACCESS_KEY_ID"] = found.login or ""
+        os.environ["AWS_SECRET_ACCESS_KEY"] = found.password or ""
+        endpoint = found.extra_dejson.get("endpoint_url")
+        if endpoint:
+            os.environ["AWS_ENDPOINT_URL"] = endpoint
+
+
+def _connection(name: str) -> Any:
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return Connection.get(name)
+    except AirflowNotFoundException:
+        return None

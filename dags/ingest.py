@@ -1,0 +1,33 @@
+"""Land, profile, validate and publish one day of deliveries.
+
+The one scheduled DAG: every night at the cutoff it takes the partition of the day before.
+Backfilling it backfills the whole chain, because the other DAGs follow its assets.
+
+**land** reads what producers delivered to `landing/<use case>/<feed>/dt=<partition>/`, checks its
+schema and types it. **profile** describes every column. **validate** runs the Great Expectations
+suites: a critical miss stops the partition, other bad rows go to quarantine with their reasons.
+**publish** makes the rows that passed the curated partition.
+
+If it fails: the message names the file, the column and examples. Have it delivered again (or fixed in
+place) and clear the failed task. The other nights are not held up by a partition that was refused.
+"""
+
+from airflow.sdk import DAG, CronPartitionTimetable
+from dagkit.assets import curated
+from dagkit.defaults import dag_arguments
+from dagkit.runtime import step
+
+from nightshift.usecase import all_use_cases
+
+for use_case in all_use_cases():
+    with DAG(
+        **dag_arguments(use_case, "ingest", doc=__doc__),
+        schedule=CronPartitionTimetable(
+            use_case.cron, timezone=use_case.timezone, run_offset=-1, key_format="%Y-%m-%d"
+        ),
+    ) as dag:
+        landed = step(use_case, "land")()
+        profiled = step(use_case, "profile")(landed=landed)
+        validated = step(use_case, "validate")(landed=landed)
+        step(use_case, "publish", outlets=[curated(use_case)])(validated=validated, profiled=profiled)
+    globals()[dag.dag_id] = dag

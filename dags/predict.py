@@ -1,0 +1,29 @@
+"""Score the next day with the deployed model and publish the predictions, exactly once.
+
+**resolve_model** takes the champion as of the partition, promoted on an earlier one, or the fallback:
+tonight's predictions never wait for tonight's training. **score** runs it in onnxruntime on the features
+its manifest names. **audit** compares the scores with the schedule and with what scores may look like.
+**publish_predictions** replaces the partition in the warehouse in one transaction.
+
+If the audit fails nothing is published and the table keeps what it had; the audit's artifact says why.
+"""
+
+from airflow.sdk import DAG, PartitionedAssetTimetable
+from dagkit.assets import features, predictions
+from dagkit.defaults import RETRIES_WAITING, dag_arguments
+from dagkit.runtime import step
+
+from nightshift.usecase import all_use_cases
+
+for use_case in all_use_cases():
+    with DAG(
+        **dag_arguments(use_case, "predict", doc=__doc__),
+        schedule=PartitionedAssetTimetable(assets=features(use_case)),
+    ) as dag:
+        chosen = step(
+            use_case, "resolve_model", on_last_try={"allow_undecided": True}, **RETRIES_WAITING
+        )()
+        scores = step(use_case, "score")(model_choice=chosen)
+        audited = step(use_case, "audit")(scores=scores)
+        step(use_case, "publish_predictions", outlets=[predictions(use_case)])(scores=scores, audited=audited)
+    globals()[dag.dag_id] = dag

@@ -1,0 +1,2 @@
+SELECT carrier, name, landed_uri, landed_row
+FROM landed

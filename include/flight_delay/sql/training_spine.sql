@@ -1,0 +1,19 @@
+-- Flights whose label is known at the cutoff; the newest delivery of a flight counts. `partition` is the one whose
+-- features were known when the flight was predicted: the day before.
+with newest as (
+    select *
+    from flights
+    where delivered_on <= $partition and flight_date <= $partition
+    qualify row_number() over (
+        partition by flight_date, carrier, flight, origin order by delivered_on desc, landed_uri desc, landed_row desc
+    ) = 1
+)
+
+select
+    flight_date, carrier, flight, origin, dest, scheduled_departure_at,
+    strftime(flight_date, '%Y-%m-%d') || '|' || carrier || '|' || flight || '|' || origin as flight_id,
+    origin || '-' || dest as route,
+    (flight_date - 1)::date as partition,
+    (arrival_delay_minutes >= 15)::bigint as is_late
+from newest
+where status = 'arrived' and arrival_delay_minutes is not null

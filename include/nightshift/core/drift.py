@@ -1,0 +1,374 @@
+"""Has one night's data moved away from what the model was trained on?
+
+A reference holds, for every column, counts of rows per day and bin. A night is binned the same
+way and compared by the population stability index. How large an index is normal is not a
+constant: it is read off the reference itself, by comparing each block of its days with all the
+others. Days differ from each other far more than rows do (all flights of a day share its
+weather), so the block, not the row, is the unit that is resampled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.usecase import DriftPolicy
+
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+REFERENCE_TABLE = "reference.parquet"
+REFERENCE_BINS = "reference.json"
+PSEUDO_COUNT = 0.5
+MOST_LEVELS = 20
+
+
+@dataclass(frozen=True)
+class Bins:
+    """How one column is binned; the last bin holds the nulls.
+
+    Numeric: bin i is (edges[i-1], edges[i]], open at both ends of the line, NaN is null. The first
+    and the last of them lie far outside the reference and are empty in it. `levels`, if any, are
+    the values the bins between stand for.
+    Categorical: one bin per level, then one for every other value.
+    """
+
+    kind: Literal["numeric", "categorical"]
+    edges: tuple[float, ...] = ()
+    levels: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of bins, the one for nulls included."""
+        return (len(self.edges) if self.kind == "numeric" else len(self.levels)) + 2
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What a person calls each bin."""
+        if self.kind == "categorical":
+            return (*self.levels, "other", "missing")
+        if not self.edges:
+            return ("any", "missing")
+        inner = self.edges[1:-1]
+        if self.levels:
+            between: tuple[str, ...] = self.levels
+        elif not inner:
+            between = ("usual",)
+        else:
+            middle = (f"{low:.3g} to {high:.3g}" for low, high in pairwise(inner))
+            between = (f"≤ {inner[0]:.3g}", *middle, f"> {inner[-1]:.3g}")
+        return ("far below", *between, "far above", "missing")
+
+    def assign(self, column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.intp]:
+        """The bin of each value of a column (any numeric or boolean type, or strings)."""
+        if self.kind == "numeric":
+            values = as_floats(column)
+            found = np.searchsorted(np.asarray(self.edges, dtype=np.float64), values, side="left")
+            return np.where(np.isnan(values), self.size - 1, found)
+        strings = column.cast(pa.string())
+        known = pc.fill_null(pc.index_in(strings, value_set=pa.array(self.levels, pa.string())), len(self.levels))
+        codes = np.asarray(known, dtype=np.intp)
+        return np.where(np.asarray(pc.is_null(strings), dtype=bool), self.size - 1, codes)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Counts per column: array [day, bin] over `days`, which are sorted and distinct.
+
+    Columns in `sparse` are known on some days only (a score on held-out days): days on which
+    such a column has no value are not part of its history.
+    """
+
+    days: tuple[date, ...]
+    bins: Mapping[str, Bins]
+    counts: Mapping[str, Counts]
+    sparse: tuple[str, ...] = ()
+
+    def history(self, column: str) -> Counts:
+        """Counts [day, bin] of the days that count for a column."""
+        counts = self.counts[column]
+        if column in self.sparse:
+            counts = counts[counts[:, :-1].sum(axis=1) > 0]
+        known: Counts = counts[counts.sum(axis=1) > 0]
+        return known
+
+    def count(self, table: pa.Table) -> dict[str, Counts]:
+        """Rows per bin of each of the reference's columns that the table has."""
+        present = [name for name in self.bins if name in table.column_names]
+        return {
+            name: np.bincount(self.bins[name].assign(table[name]), minlength=self.bins[name].size) for name in present
+        }
+
+    def to_files(self) -> dict[str, Any]:
+        """The two files that `from_files` reads: counts that are not zero (a pa.Table), and the bins (JSON bytes)."""
+        parts = []
+        for name, counts in self.counts.items():
+            day, bin_ = np.nonzero(counts)
+            parts.append(
+                pa.table(
+                    {
+                        "column": pa.array([name] * len(day), pa.string()),
+                        "day": pa.array([self.days[i] for i in day], pa.date32()),
+                        "bin": pa.array(bin_, pa.int32()),
+                        "rows": pa.array(counts[day, bin_], pa.int64()),
+                    }
+                )
+            )
+        bins = {
+            name: {"kind": b.kind, "edges": list(b.edges), "levels": list(b.levels)} for name, b in self.bins.items()
+        }
+        described = {"days": [day.isoformat() for day in self.days], "sparse": list(self.sparse), "bins": bins}
+        return {
+            REFERENCE_TABLE: pa.concat_tables(parts),
+            REFERENCE_BINS: json.dumps(described, indent=1, ensure_ascii=False).encode(),
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, Any]) -> Reference:
+        """A reference from what `to_files` gave."""
+        described = json.loads(files[REFERENCE_BINS])
+        table = files[REFERENCE_TABLE]
+        days = tuple(date.fromisoformat(day) for day in described["days"])
+        bins = {
+            name: Bins(kind=b["kind"], edges=tuple(b["edges"]), levels=tuple(b["levels"]))
+            for name, b in described["bins"].items()
+        }
+        position = np.searchsorted(np.asarray(days, "datetime64[D]"), table["day"].to_numpy())
+        column, bin_, rows = table["column"].to_numpy(), table["bin"].to_numpy(), table["rows"].to_numpy()
+        counts = {}
+        for name, b in bins.items():
+            mine = column == name
+            counts[name] = np.zeros((len(days), b.size), np.int64)
+            counts[name][position[mine], bin_[mine]] = rows[mine]
+        return cls(days=days, bins=bins, counts=counts, sparse=tuple(described["sparse"]))
+
+
+def build_reference(
+    table: pa.Table,
+    *,
+    numeric: Sequence[str],
+    categorical: Sequence[str],
+    day_column: str,
+    bins: int = 10,
+    sparse: Sequence[str] = (),
+) -> Reference:
+    """Bin a reference table.
+
+    `day_column` (date) says which day a row belongs to. Numeric columns (score and label among
+    them) get about `bins` bins of equal mass, categorical ones a bin for each of their 20 most
+    frequent values; each gets one for nulls. `sparse` names columns that are null on days that do
+    not count for them.
+    """
+    days, position = np.unique(table[day_column].cast(pa.date32()).to_numpy(), return_inverse=True)
+    made = {name: numeric_bins(as_floats(table[name]), bins) for name in numeric}
+    made |= {name: categorical_bins(table[name]) for name in categorical}
+    counts = {}
+    for name, b in made.items():
+        flat = np.bincount(position * b.size + b.assign(table[name]), minlength=len(days) * b.size)
+        counts[name] = flat.reshape(len(days), b.size)
+    return Reference(days=tuple(days.tolist()), bins=made, counts=counts, sparse=tuple(sparse))
+
+
+def numeric_bins(values: Floats, bins: int) -> Bins:
+    """Bins of about equal mass; a value that is most of a bin by itself gets its own.
+
+    At most `bins` distinct values: one bin each. One more bin at either end starts half the
+    reference's range beyond it: equal-mass bins alone cannot see a column in the wrong unit, if
+    its last bin is full on ordinary days.
+    """
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return Bins("numeric")
+    distinct = np.unique(known)
+    low, high = float(distinct[0]), float(distinct[-1])
+    outer = [low - (high - low) / 2, high + (high - low) / 2] if high > low else [np.nextafter(low, -np.inf), low]
+    if len(distinct) <= bins:
+        inner = (distinct[:-1] + distinct[1:]) / 2
+        return Bins("numeric", (outer[0], *inner.tolist(), outer[1]), tuple(f"{value:.6g}" for value in distinct))
+    cuts = np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf")
+    repeated = np.unique(cuts[1:][cuts[1:] == cuts[:-1]])
+    inner = np.unique(np.concatenate([cuts, np.nextafter(repeated, -np.inf)]))
+    inner = inner[(inner >= low) & (inner < high)]
+    return Bins("numeric", (outer[0], *inner.tolist(), outer[1]))
+
+
+def categorical_bins(column: pa.ChunkedArray) -> Bins:
+    """A bin for each of the most frequent values, ties broken by name."""
+    counted = pc.value_counts(column.cast(pa.string()).drop_null())
+    values, counts = counted.field("values").to_pylist(), counted.field("counts").to_pylist()
+    ordered = sorted(zip(values, counts, strict=True), key=lambda item: (-item[1], item[0]))
+    return Bins("categorical", levels=tuple(value for value, _ in ordered[:MOST_LEVELS]))
+
+
+def as_floats(column: pa.ChunkedArray | pa.Array) -> Floats:
+    """A numeric or boolean column as float64, nulls as NaN."""
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    return np.asarray(column.cast(pa.float64()), dtype=np.float64)
+
+
+def shares(counts: Counts) -> Floats:
+    """Share of each bin (last axis), each bin credited with half a row, so that none is empty."""
+    padded = counts + PSEUDO_COUNT
+    return np.asarray(padded / padded.sum(axis=-1, keepdims=True), dtype=np.float64)
+
+
+def population_stability_index(observed: Floats, expected: Floats) -> Floats:
+    """PSI = sum over bins (last axis) of (observed - expected) * ln(observed / expected).
+
+    Both are shares above 0. This is the symmetrised Kullback-Leibler divergence (Jeffreys 1946).
+    """
+    return np.asarray(((observed - expected) * np.log(observed / expected)).sum(axis=-1), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """One column of one night against the reference. `exceeds` is psi > threshold.
+
+    `threshold` is None where the reference has too few days to tell what is normal.
+    """
+
+    column: str
+    psi: float
+    threshold: float | None
+    rows: int
+
+    @property
+    def exceeds(self) -> bool:
+        """Whether the night is further from the reference than its own days are."""
+        return self.threshold is not None and self.psi > self.threshold
+
+    @property
+    def ratio(self) -> float:
+        """Index over threshold; 0 where there is no threshold."""
+        return self.psi / self.threshold if self.threshold else 0.0
+
+
+Verdict = Literal["stable", "drifted", "not judged"]
+
+
+@dataclass(frozen=True)
+class GroupDrift:
+    """Columns judged together. `allowed` is how many of them exceed at once on normal days."""
+
+    columns: tuple[ColumnDrift, ...]
+    allowed: int
+    verdict: Verdict
+    reason: str
+
+    @property
+    def exceeding(self) -> tuple[ColumnDrift, ...]:
+        """The columns beyond their threshold, the furthest first."""
+        return tuple(sorted((c for c in self.columns if c.exceeds), key=lambda c: -c.ratio))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        columns = [
+            {"column": c.column, "psi": c.psi, "threshold": c.threshold, "exceeds": c.exceeds, "rows": c.rows}
+            for c in self.columns
+        ]
+        return {"verdict": self.verdict, "reason": self.reason, "allowed": self.allowed, "columns": columns}
+
+
+def block_indices(history: Counts, policy: DriftPolicy, seed: int) -> Floats:
+    """PSI of blocks of consecutive days against all other days: one value per block.
+
+    Every block once if there are at most `policy.resamples`, else that many drawn without
+    replacement.
+    """
+    days = len(history)
+    starts = np.arange(days - policy.block_days + 1)
+    if len(starts) > policy.resamples:
+        starts = np.sort(np.random.default_rng(seed).choice(starts, policy.resamples, replace=False))
+    running = np.vstack([np.zeros((1, history.shape[1]), np.int64), history.cumsum(axis=0)])
+    block = running[starts + policy.block_days] - running[starts]
+    return population_stability_index(shares(block), shares(history.sum(axis=0) - block))
+
+
+def upper_quantile(values: npt.NDArray[Any], quantile: float) -> Any:
+    """The bound, along axis 0, that one more value of the same kind exceeds with chance 1 - quantile at most.
+
+    The value of rank ceil((n + 1) * quantile) of n, as in split conformal prediction (Papadopoulos
+    et al. 2002). With n < quantile / (1 - quantile) values it is the largest, and the chance 1 / (n + 1).
+    """
+    rank = min(len(values), int(np.ceil((len(values) + 1) * quantile)))
+    return np.partition(values, rank - 1, axis=0)[rank - 1]
+
+
+def compare(
+    reference: Reference, night: Mapping[str, Counts], columns: Iterable[str], policy: DriftPolicy, seed: int
+) -> GroupDrift:
+    """Judge some columns of a night (from `Reference.count`) together.
+
+    A column exceeds if its index is above the `policy.quantile` (`upper_quantile`) of what blocks of
+    the reference show against the rest. With many columns some exceed on any day, so the group has drifted only
+    if more of them do than on that same quantile of the reference's own blocks.
+    """
+    names = [name for name in columns if name in night]
+    histories = {name: reference.history(name) for name in names}
+    least = max(policy.minimum_reference_days, 2 * policy.block_days)
+    found, normal = [], {}
+    for name in names:
+        history, rows = histories[name], int(night[name].sum())
+        psi = float(population_stability_index(shares(night[name]), shares(history.sum(axis=0)))) if rows else 0.0
+        threshold = None
+        if len(history) >= least and rows:
+            normal[name] = block_indices(history, policy, seed)
+            threshold = float(upper_quantile(normal[name], policy.quantile))
+        found.append(ColumnDrift(name, psi, threshold, rows))
+    if not normal:
+        days = max((len(history) for history in histories.values()), default=0)
+        reason = f"needs rows and at least {least} days of reference; the reference has {days}"
+        return GroupDrift(tuple(found), 0, "not judged", reason)
+    allowed = _allowed(list(normal.values()), policy.quantile)
+    exceeding = sum(c.exceeds for c in found)
+    verdict: Verdict = "drifted" if exceeding > allowed else "stable"
+    reason = f"{exceeding} of {len(normal)} columns beyond their threshold; normal days show up to {allowed}"
+    return GroupDrift(tuple(found), allowed, verdict, reason)
+
+
+def _allowed(normal: Sequence[Floats], quantile: float) -> int:
+    """How many columns exceed at once on the reference's own blocks, at the quantile.
+
+    A block is held against thresholds taken without it, as a new night would be.
+    """
+    blocks = min(len(values) for values in normal)
+    aligned = np.column_stack([values[-blocks:] for values in normal])
+    beyond = np.empty_like(aligned, dtype=bool)
+    for block in range(blocks):
+        beyond[block] = aligned[block] > upper_quantile(np.delete(aligned, block, axis=0), quantile)
+    if aligned.shape[1] == 1:
+        return 0
+    return int(upper_quantile(beyond.sum(axis=1), quantile))
+
+
+def overall_verdict(groups: Sequence[GroupDrift]) -> Verdict:
+    """Drifted if any group is, stable if none is and at least one could be judged."""
+    verdicts = {group.verdict for group in groups}
+    for verdict in ("drifted", "stable"):
+        if verdict in verdicts:
+            return verdict
+    return "not judged"
+
+
+Response = Literal["none", "alert", "retrain"]
+
+
+def response(verdicts: Mapping[str, Verdict]) -> Response:
+    """What to do about the verdicts on `data`, `prediction` and `label`.
+
+    Retrain if what happens (labels) or what the model says (prediction) has moved; alert if only
+    its inputs have, because a model can be right about inputs it has rarely seen.
+    """
+    if "drifted" in (verdicts["prediction"], verdicts["label"]):
+        return "retrain"
+    return "alert" if verdicts["data"] == "drifted" else "none"

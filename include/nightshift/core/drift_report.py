@@ -1,0 +1,174 @@
+"""The drift of one night as one HTML page, readable without any server."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+
+from nightshift.core.drift import Reference
+
+TEMPLATE = Path(__file__).with_name("drift_report.html.j2")
+NIGHT, REFERENCE, INK, SOFT, GRID = "#d9480f", "#7b8ca0", "#1c2733", "#5a6b7d", "#dde3ea"
+COLUMNS_SHOWN = 15
+PLOTTED = 6
+MARK_PERCENT = 50.0
+LONGEST_LABEL = 12
+
+NAMES = {"data": "Features (data drift)", "prediction": "Scores (prediction drift)", "label": "Outcomes (label drift)"}
+
+
+def render(drift: Mapping[str, Any], reference: Reference, *, title: str, sources: Sequence[tuple[str, str]]) -> str:
+    """The page for one comparison.
+
+    `drift` is what `compare_drift` committed (drift.json), `reference` the one it was compared
+    with. Equal inputs give an equal page within one version of matplotlib.
+    """
+    groups = drift["groups"]
+    columns = sorted((_row(column) for column in groups["data"]["columns"]), key=lambda c: (-c["order"], c["column"]))
+    drifted = [name for name in NAMES if groups[name]["verdict"] == "drifted"]
+    judged = [name for name in NAMES if groups[name]["verdict"] != "not judged"]
+    page = {
+        "title": title,
+        "partition": drift["partition"],
+        "model_version": drift["model_version"],
+        "reference_days": len(reference.days),
+        "reference_first": reference.days[0].isoformat(),
+        "reference_last": reference.days[-1].isoformat(),
+        "verdict": drift["verdict"],
+        "headline": {"drifted": "Drifted", "stable": "Stable", "not judged": "Not judged"}[drift["verdict"]],
+        "summary": _summary(drifted, judged, columns),
+        "cards": [{"name": text, **groups[name]} for name, text in NAMES.items()],
+        "columns": columns,
+        "shown": max(COLUMNS_SHOWN, sum(column["exceeds"] for column in columns)),
+        "mark": MARK_PERCENT,
+        "quantile": f"{drift['quantile']:.0%}",
+        "allowed": groups["data"]["allowed"],
+        "histograms": _histograms(drift, reference, [column["column"] for column in columns[:PLOTTED]]),
+        "scores_and_labels": _scores_and_labels(drift, reference),
+        "sources": sources,
+    }
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=page)
+
+
+def _row(column: Mapping[str, Any]) -> dict[str, Any]:
+    ratio = column["psi"] / column["threshold"] if column["threshold"] else None
+    order = ratio if ratio is not None else column["psi"]
+    return {**column, "ratio": ratio, "order": order, "width": round(min(100.0, order * MARK_PERCENT), 1)}
+
+
+def _summary(drifted: Sequence[str], judged: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> str:
+    if not judged:
+        return "The reference has too few days, or the night too few rows, to say what is normal."
+    exceeding = [column["column"] for column in columns if column["exceeds"]]
+    listed = f" Beyond their thresholds: {', '.join(exceeding[:5])}{' and more' if len(exceeding) > 5 else ''}."
+    if not drifted:
+        return "The night looks like the days the model was trained on." + (
+            f"{listed} So few exceed on ordinary days as well." if exceeding else ""
+        )
+    what = {"data": "features", "prediction": "scores", "label": "outcomes"}
+    return f"More than ordinary days explain has moved in the {' and the '.join(what[name] for name in drifted)}." + (
+        listed if exceeding else ""
+    )
+
+
+def _histograms(drift: Mapping[str, Any], reference: Reference, names: Sequence[str]) -> str:
+    if not names:
+        return "<p>No features were compared.</p>"
+    across = min(3, len(names))
+    down = -(-len(names) // across)
+    figure = Figure(figsize=(11, 3.1 * down), layout="constrained")
+    for axes, name in zip(figure.subplots(down, across, squeeze=False).flat, names, strict=False):
+        _bars(axes, reference, name, drift["counts"][name])
+        axes.set_title(name, fontsize=10, color=INK, loc="left", fontweight="bold")
+    for axes in list(figure.axes)[len(names) :]:
+        axes.set_axis_off()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    return _svg(figure)
+
+
+def _bars(axes: Axes, reference: Reference, name: str, night: Sequence[int]) -> None:
+    """Share of rows per bin; bins empty on both sides are left out."""
+    usual = reference.history(name).sum(axis=0)
+    tonight = np.asarray(night)
+    filled = np.flatnonzero((usual > 0) | (tonight > 0))
+    labels = [reference.bins[name].labels[i] for i in filled]
+    at = np.arange(len(filled))
+    for counts, offset, colour, said in ((usual, -0.2, REFERENCE, "reference"), (tonight, 0.2, NIGHT, "this night")):
+        axes.bar(at + offset, counts[filled] / max(counts.sum(), 1), 0.4, color=colour, label=said)
+    axes.set_xticks(at, [label if len(label) <= LONGEST_LABEL else f"{label[:LONGEST_LABEL]}…" for label in labels])
+    axes.tick_params(axis="x", labelrotation=45 if len(at) > 3 else 0, labelsize=7.5)
+    for tick in axes.get_xticklabels():
+        tick.set_horizontalalignment("right" if len(at) > 3 else "center")
+        tick.set_rotation_mode("anchor")
+    _style(axes)
+
+
+def _scores_and_labels(drift: Mapping[str, Any], reference: Reference) -> str:
+    score, label = drift["score"], drift["label"]
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    if score in reference.bins and score in drift["counts"]:
+        _bars(left, reference, score, drift["counts"][score])
+        left.legend(frameon=False, fontsize=9)
+    left.set_title(f"{score}: share of rows", fontsize=10, color=INK, loc="left", fontweight="bold")
+    if label in reference.bins:
+        _label_rates(right, reference, label, drift)
+    right.set_title(f"{label}: share per day", fontsize=10, color=INK, loc="left", fontweight="bold")
+    _style(left)
+    _style(right)
+    return _svg(figure)
+
+
+def _label_rates(axes: Axes, reference: Reference, label: str, drift: Mapping[str, Any]) -> None:
+    known = reference.counts[label][:, :-1].sum(axis=1) > 0
+    days = np.asarray(reference.days, "datetime64[D]")[known]
+    rates = label_rates(reference, label)
+    axes.plot(days, rates, color=REFERENCE, linewidth=1.3, label="reference")
+    if drift["label_rate"] is not None:
+        matured = np.datetime64(drift["label_day"])
+        axes.plot([matured], [drift["label_rate"]], "o", color=NIGHT, markersize=8, label=f"outcomes of {matured}")
+    axes.set_ylim(bottom=0)
+    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.legend(frameon=False, fontsize=9)
+
+
+def label_rates(reference: Reference, label: str) -> list[float]:
+    """Share of rows with label 1 on each day of the reference that has labels."""
+    above = np.array([text == "1" for text in reference.bins[label].labels])
+    history = reference.counts[label][:, :-1]
+    known = history[history.sum(axis=1) > 0]
+    rates: list[float] = (known[:, above[:-1]].sum(axis=1) / known.sum(axis=1)).tolist()
+    return rates
+
+
+def _style(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(xmax=1, decimals=0))
+    axes.tick_params(colors=SOFT, labelsize=8, length=0)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name == "bottom")
+        spine.set_color(GRID)
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an <svg> element, the same for the same figure."""
+    sink = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "nightshift", "svg.fonttype": "path"}):
+        FigureCanvasSVG(figure).print_svg(sink, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    text = sink.getvalue()
+    return text[text.index("<svg") :]

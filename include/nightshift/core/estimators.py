@@ -1,0 +1,114 @@
+"""Models fitted on labels: the teachers."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# Before OpenMP is loaded: its threads spin while they wait for each other, and where tasks share
+# cores a fit takes six times as long for it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from xgboost import XGBClassifier
+
+from nightshift.core.onnx_model import Signature
+from nightshift.core.preprocessing import bounded_features, feature_frame, tree_features
+from nightshift.errors import ConfigurationError
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "logistic_regression": {"C": 0.1, "max_iter": 500},
+    "xgboost": {
+        "n_estimators": 300,
+        "max_depth": 6,
+        "learning_rate": 0.06,
+        "subsample": 0.8,
+        "colsample_bytree": 0.6,
+        "min_child_weight": 20,
+        "max_bin": 128,
+    },
+}
+"""Hyperparameters; a use case's `training.parameters[<estimator>]` win over them."""
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A fitted scikit-learn pipeline and what it eats.
+
+    `answer` says what the pipeline's last step gives: class probabilities (`predict_proba`), or the
+    log odds of the positive class (`predict`).
+    """
+
+    pipeline: Pipeline
+    signature: Signature
+    answer: Literal["probability", "log odds"] = "probability"
+
+    def probability(self, table: pa.Table) -> npt.NDArray[np.float64]:
+        """P(label = 1) for each row, float64 [n]."""
+        frame = feature_frame(table, self.signature)
+        if self.answer == "probability":
+            return np.asarray(self.pipeline.predict_proba(frame)[:, 1], dtype=np.float64)
+        log_odds = np.asarray(self.pipeline.predict(frame), dtype=np.float64)
+        return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
+
+    def to_bytes(self) -> bytes:
+        """Serialised (joblib). The same fit gives the same bytes with the same libraries."""
+        sink = io.BytesIO()
+        # The signature as JSON: it holds a set, which pickles in another order in each process.
+        joblib.dump((self.pipeline, self.signature.to_json(), self.answer), sink)
+        return sink.getvalue()
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> FittedModel:
+        """What `to_bytes` wrote. Runs code in `body`: only for bytes whose hash a manifest states."""
+        pipeline, signature, answer = joblib.load(io.BytesIO(body))
+        return cls(pipeline, Signature.from_json(signature), answer)
+
+
+def hyperparameters(
+    name: str, defaults: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The defaults of an estimator or technique with a use case's own values over them.
+
+    Raises ConfigurationError for a name without defaults.
+    """
+    if name not in defaults:
+        raise ConfigurationError(f"{name!r} cannot be fitted here; known are {sorted(defaults)}.")
+    return {**defaults[name], **overrides.get(name, {})}
+
+
+def fit_estimator(
+    name: str,
+    train: pa.Table,
+    labels: npt.NDArray[np.int64],
+    signature: Signature,
+    parameters: Mapping[str, Any],
+    *,
+    seed: int,
+    threads: int,
+) -> FittedModel:
+    """Fit an estimator of DEFAULTS on rows and their labels (0 or 1), with its full hyperparameters."""
+    frame = feature_frame(train, signature)
+    if name == "logistic_regression":
+        features, model = bounded_features(frame, signature), LogisticRegression(random_state=seed, **parameters)
+    else:
+        features, model = tree_features(frame, signature), XGBClassifier(**tree_parameters(parameters, seed, threads))
+    pipeline = Pipeline([("features", features), ("model", model)])
+    # One BLAS thread: sums keep their order, whatever the machine, and nothing waits for a busy core.
+    with threadpool_limits(limits=1, user_api="blas"):
+        pipeline.fit(frame, labels)
+    return FittedModel(pipeline, signature)
+
+
+def tree_parameters(parameters: Mapping[str, Any], seed: int, threads: int) -> dict[str, Any]:
+    """Arguments of an XGBoost model over histograms."""
+    return {"tree_method": "hist", "random_state": seed, "n_jobs": threads, **parameters}

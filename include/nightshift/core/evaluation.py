@@ -1,0 +1,59 @@
+"""How good probabilities are, judged on rows a model has not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
+"""Probabilities are float32: one that rounds to 0 or 1 is no claim of certainty."""
+
+CALIBRATION_BINS = 15
+
+
+def evaluate(labels: Labels, probability: Floats) -> dict[str, float]:
+    """Metrics of probabilities [n] against labels (0 or 1) [n]; both classes must occur.
+
+    Keys: rows, base_rate, mean_score, auc, log_loss (nats), brier, calibration_error.
+    """
+    return {
+        "rows": len(labels),
+        "base_rate": float(labels.mean()),
+        "mean_score": float(probability.mean()),
+        "auc": area_under_curve(labels, probability),
+        "log_loss": log_loss(labels, probability),
+        "brier": float(np.mean((probability - labels) ** 2)),
+        "calibration_error": calibration_error(labels, probability),
+    }
+
+
+def area_under_curve(labels: Labels, probability: Floats) -> float:
+    """Area under the ROC curve: the chance that a positive outranks a negative, ties counting half (Mann-Whitney)."""
+    _, inverse, counts = np.unique(probability, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    positives = int(labels.sum())
+    negatives = len(labels) - positives
+    return float((ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def log_loss(labels: Labels, probability: Floats) -> float:
+    """Mean negative log likelihood in nats."""
+    p = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return float(-np.mean(np.where(labels == 1, np.log(p), np.log1p(-p))))
+
+
+def calibration_error(labels: Labels, probability: Floats, bins: int = CALIBRATION_BINS) -> float:
+    """Expected calibration error: mean |observed rate - mean score| over bins of equal mass, weighted by rows.
+
+    Naeini et al. 2015, with bins of equal mass (as in Nixon et al. 2019) in place of equal width, so
+    that the few rows with high scores do not make a noisy bin of their own.
+    """
+    order = np.argsort(probability, kind="stable")
+    gaps = [
+        abs(labels[part].mean() - probability[part].mean()) * len(part)
+        for part in np.array_split(order, min(bins, len(order)))
+    ]
+    return float(sum(gaps) / len(order))

@@ -1,0 +1,304 @@
+"""A delivered file (CSV or Parquet) as a typed table, or an error that says what is wrong with the file.
+
+What a file as a whole gets wrong stops the partition (SchemaChanged, MalformedFile). What single
+rows get wrong is set aside with its reason: a cell that is not of its column's type, a missing
+value where there has to be one, a row with too many or too few cells.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from nightshift.core.duckdb_session import duckdb_session
+from nightshift.core.quarantine import LANDED_ROW, LANDED_URI, QUARANTINE, gathered, set_aside
+from nightshift.errors import MalformedFile, SchemaChanged
+from nightshift.usecase import Column, ColumnType, Feed
+
+STEP = "land"
+EXAMPLES = 5
+DELIMITERS = (",", ";", "\t", "|")
+SEND_AGAIN = "Have the producer deliver the file again, then run ingest for the partition again."
+CHANGE_FEED = (
+    "If it is meant, change the feed's declaration and its SQL; if not, have the producer deliver the file again."
+)
+
+ARROW_TYPES: dict[ColumnType, pa.DataType] = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+
+# SQL for one text cell; NULL where the text is not of the type. A timestamp has to state its
+# offset: the same digits without one mean another hour in every zone.
+_PARSED: dict[ColumnType, str] = {
+    "string": "{0}",
+    "int64": "CASE WHEN regexp_full_match({0}, '[+-]?[0-9]+(\\.0*)?') THEN try_cast({0} AS BIGINT) END",
+    "float64": "CASE WHEN isfinite(try_cast({0} AS DOUBLE)) THEN try_cast({0} AS DOUBLE) END",
+    "bool": "try_cast({0} AS BOOLEAN)",
+    "date": "CASE WHEN regexp_full_match({0}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') THEN try_cast({0} AS DATE) END",
+    "timestamp": "CASE WHEN regexp_full_match({0}, '.*[0-9](Z|[+-][0-9]{{2}}(:?[0-9]{{2}})?)') "
+    "THEN try_cast({0} AS TIMESTAMPTZ) END",
+}
+
+
+@dataclass(frozen=True)
+class LandedTable:
+    """`rows`: the feed's landed columns, typed, plus landed_uri and landed_row, in file order.
+    `quarantine`: the rows set aside. `delivered`: how many rows the file has, that is both."""
+
+    rows: pa.Table
+    quarantine: pa.Table
+    delivered: int
+
+
+def landed_schema(columns: Sequence[Column]) -> pa.Schema:
+    """Arrow schema of declared columns plus landed_uri and landed_row."""
+    fields = [pa.field(column.name, ARROW_TYPES[column.type]) for column in columns]
+    return pa.schema([*fields, pa.field(LANDED_URI, pa.string()), pa.field(LANDED_ROW, pa.int64())])
+
+
+def read_landed(feed: Feed, uri: str, data: bytes) -> LandedTable:
+    """The file's rows by the feed's `landed` schema; columns may come in any order.
+
+    Parquet is known by its first bytes, all else is read as CSV (UTF-8, with a header). Raises
+    MalformedFile for an empty, half-written or unreadable file or another delimiter, and
+    SchemaChanged for missing, extra, renamed or retyped columns.
+    """
+    if data.startswith(b"PAR1") or uri.endswith(".parquet"):
+        return _read_parquet(feed, uri, data)
+    return _read_csv(feed, uri, data)
+
+
+# CSV
+
+
+def _read_csv(feed: Feed, uri: str, data: bytes) -> LandedTable:
+    header = _csv_header(feed, uri, data)
+    broken: list[pyarrow.csv.InvalidRow] = []
+
+    def keep(row: pyarrow.csv.InvalidRow) -> str:
+        broken.append(row)
+        return "skip"
+
+    try:
+        cells = pyarrow.csv.read_csv(
+            pa.BufferReader(data),
+            # One thread: only then does a broken row know its number.
+            read_options=pyarrow.csv.ReadOptions(use_threads=False),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=feed.delimiter, newlines_in_values=True, invalid_row_handler=keep
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()),
+                null_values=list(feed.null_values),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise MalformedFile(f"{uri} cannot be read as CSV: {error}. {SEND_AGAIN}") from error
+    _check_names(feed, uri, cells)
+    delivered = cells.num_rows + len(broken)
+    # Numbers count the header as row 1.
+    at = {row.number - 1: row for row in broken}
+    if delivered in at and at[delivered].actual_columns < len(header):
+        raise MalformedFile(
+            f"{uri} is half-written: its last row has {at[delivered].actual_columns} of {len(header)} cells "
+            f"({at[delivered].text[:80]!r}). {SEND_AGAIN}"
+        )
+    numbers = pa.array([n for n in range(1, delivered + 1) if n not in at], pa.int64())
+    rows, quarantine = _parse_cells(feed, uri, cells.select([c.name for c in feed.landed]), numbers)
+    return LandedTable(rows, gathered([quarantine, _broken_rows(uri, at, len(header))]), delivered)
+
+
+def _csv_header(feed: Feed, uri: str, data: bytes) -> list[str]:
+    if not data.strip():
+        raise MalformedFile(f"{uri} is empty ({len(data)} bytes). {SEND_AGAIN}")
+    if not data.endswith((b"\n", b"\r")):
+        tail = data[-60:].decode("utf-8", "replace").splitlines()[-1]
+        raise MalformedFile(f"{uri} is half-written: its last line has no line end ({tail!r}). {SEND_AGAIN}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MalformedFile(f"{uri} is not UTF-8 text ({error}). {SEND_AGAIN}") from error
+    if text.count('"') % 2:
+        raise MalformedFile(f"{uri} has an unbalanced quote: half-written, or quotes are not doubled. {SEND_AGAIN}")
+    first = text.splitlines()[0]
+    header = next(csv.reader([first], delimiter=feed.delimiter))
+    if not set(header) & {column.name for column in feed.landed}:
+        others = [d for d in DELIMITERS if d != feed.delimiter and d in first]
+        if others:
+            raise MalformedFile(
+                f"{uri} is delimited by {max(others, key=first.count)!r} instead of {feed.delimiter!r} "
+                f"(header {first[:80]!r}). {CHANGE_FEED}"
+            )
+        raise MalformedFile(f"{uri} has no header: its first line is {first[:80]!r}. {SEND_AGAIN}")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise SchemaChanged(f"{uri} has columns {twice} more than once. {CHANGE_FEED}")
+    return header
+
+
+def _broken_rows(uri: str, at: dict[int, pyarrow.csv.InvalidRow], cells: int) -> pa.Table:
+    rows = pa.table(
+        {
+            LANDED_URI: pa.array([uri] * len(at), pa.string()),
+            LANDED_ROW: pa.array(list(at), pa.int64()),
+            "text": pa.array([row.text for row in at.values()], pa.string()),
+        }
+    )
+    reasons = [[f"{row.actual_columns} cells instead of {cells}"] for row in at.values()]
+    return set_aside(rows, reasons, step=STEP)
+
+
+def _parse_cells(feed: Feed, uri: str, cells: pa.Table, numbers: pa.Array) -> tuple[pa.Table, pa.Table]:
+    """Text cells as typed rows, and the rows with cells that are not of their column's type."""
+    expressions = ", ".join(
+        f'{_PARSED[column.type].format(f"""trim("{column.name}")""")} AS "{column.name}"'
+        if column.type != "string"
+        else f'"{column.name}"'
+        for column in feed.landed
+    )
+    with duckdb_session(cells=cells) as session:
+        typed = session.execute(f"SELECT {expressions} FROM cells").to_arrow_table()  # noqa: S608 - declared names
+    typed = typed.append_column(LANDED_URI, pa.array([uri] * typed.num_rows, pa.string()))
+    typed = typed.append_column(LANDED_ROW, numbers).cast(landed_schema(feed.landed))
+    cells = cells.append_column(LANDED_URI, typed[LANDED_URI]).append_column(LANDED_ROW, numbers)
+    reasons: dict[int, list[str]] = {}
+    for column in feed.landed:
+        wrong = pc.and_(pc.is_valid(cells[column.name]), pc.is_null(typed[column.name]))
+        _check_type(column, uri, cells[column.name], wrong)
+        for position in pc.indices_nonzero(wrong).to_pylist():
+            reasons.setdefault(position, []).append(f"{column.name} is not {column.type}")
+    _add_missing(feed, cells, reasons)
+    return _split(typed, cells, reasons)
+
+
+def _check_type(column: Column, uri: str, cells: pa.ChunkedArray, wrong: pa.ChunkedArray) -> None:
+    """A few bad cells are bad rows; if most are, the column has changed its type."""
+    bad, filled = pc.sum(wrong).as_py() or 0, len(cells) - cells.null_count
+    if bad * 2 <= filled:
+        return
+    examples = pc.unique(cells.filter(wrong)).to_pylist()[:EXAMPLES]
+    hint = " A timestamp has to state its offset from UTC." if column.type == "timestamp" else ""
+    raise SchemaChanged(
+        f"{uri}: column {column.name!r} is no longer {column.type}: {bad} of {filled} values are not, "
+        f"for example {examples}.{hint} {CHANGE_FEED}"
+    )
+
+
+# Parquet
+
+
+def _read_parquet(feed: Feed, uri: str, data: bytes) -> LandedTable:
+    if not data:
+        raise MalformedFile(f"{uri} is empty (0 bytes). {SEND_AGAIN}")
+    if not (data.startswith(b"PAR1") and data.endswith(b"PAR1") and len(data) > 12):
+        raise MalformedFile(f"{uri} is half-written: {len(data)} bytes without a Parquet footer. {SEND_AGAIN}")
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise MalformedFile(f"{uri} cannot be read as Parquet: {error}. {SEND_AGAIN}") from error
+    _check_names(feed, uri, table)
+    columns = [_cast(column, uri, table[column.name]) for column in feed.landed]
+    numbers = pa.array(range(1, table.num_rows + 1), pa.int64())
+    uris = pa.array([uri] * table.num_rows, pa.string())
+    typed = pa.table([*columns, uris, numbers], schema=landed_schema(feed.landed))
+    reasons: dict[int, list[str]] = {}
+    _add_missing(feed, typed, reasons)
+    rows, quarantine = _split(typed, typed, reasons)
+    return LandedTable(rows, quarantine, table.num_rows)
+
+
+def _cast(column: Column, uri: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    found = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    fits = {
+        "string": pa.types.is_string(found) or pa.types.is_large_string(found),
+        # pandas writes integers with gaps as floats; a fraction fails the cast below.
+        "int64": pa.types.is_integer(found) or pa.types.is_floating(found),
+        "float64": pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found),
+        "bool": pa.types.is_boolean(found),
+        "date": pa.types.is_date(found),
+        "timestamp": pa.types.is_timestamp(found) and found.tz is not None,
+    }[column.type]
+    target = ARROW_TYPES[column.type]
+    if fits or pa.types.is_null(found):
+        try:
+            # Nanoseconds may be cut to microseconds; numbers must stay what they are.
+            return values.cast(target, safe=column.type != "timestamp")
+        except pa.ArrowInvalid:
+            pass
+    examples = pc.unique(values.drop_null()).to_pylist()[:EXAMPLES]
+    raise SchemaChanged(
+        f"{uri}: column {column.name!r} is no longer {column.type} but {found}, for example {examples}. {CHANGE_FEED}"
+    )
+
+
+# Both
+
+
+def _check_names(feed: Feed, uri: str, table: pa.Table) -> None:
+    declared = [column.name for column in feed.landed]
+    missing = [name for name in declared if name not in table.column_names]
+    extra = [name for name in table.column_names if name not in declared]
+    if not missing and not extra:
+        return
+    said, renamed = [], set()
+    for name in missing:
+        new = _likely_new_name(name, declared, table.column_names, extra)
+        if new is None:
+            said.append(f"column {name!r} is missing")
+        else:
+            renamed.add(new)
+            said.append(f"column {name!r} is missing, probably renamed to {new!r} ({_examples(table[new])})")
+    said += [f"column {name!r} is not declared ({_examples(table[name])})" for name in extra if name not in renamed]
+    raise SchemaChanged(f"{uri}: {'; '.join(said)}. {CHANGE_FEED}")
+
+
+def _likely_new_name(name: str, declared: list[str], delivered: list[str], extra: list[str]) -> str | None:
+    """An extra column in the same place, or else of a similar name."""
+    place = declared.index(name)
+    if len(declared) == len(delivered) and delivered[place] in extra:
+        return delivered[place]
+    similar = difflib.get_close_matches(name, extra, n=1)
+    return similar[0] if similar else None
+
+
+def _examples(values: pa.ChunkedArray) -> str:
+    return f"values such as {pc.unique(values.drop_null()).to_pylist()[:EXAMPLES]}"
+
+
+def _add_missing(feed: Feed, values: pa.Table, reasons: dict[int, list[str]]) -> None:
+    for column in feed.landed:
+        if not column.nullable and values[column.name].null_count:
+            for position in pc.indices_nonzero(pc.is_null(values[column.name])).to_pylist():
+                reasons.setdefault(position, []).append(f"{column.name} is missing")
+
+
+def _split(typed: pa.Table, delivered: pa.Table, reasons: dict[int, list[str]]) -> tuple[pa.Table, pa.Table]:
+    """Good rows typed, and the others as they were delivered, with their reasons."""
+    if not reasons:
+        return typed.combine_chunks(), QUARANTINE.empty_table()
+    bad = sorted(reasons)
+    mask = pa.array([position not in reasons for position in range(typed.num_rows)])
+    return (
+        typed.filter(mask).combine_chunks(),
+        set_aside(delivered.take(pa.array(bad, pa.int64())), [reasons[position] for position in bad], step=STEP),
+    )
+
+
+def refuse_if_undelivered(feed: Feed, tables: Sequence[LandedTable], where: str) -> None:
+    """Raises MalformedFile if a daily feed's files hold not one row between them."""
+    if feed.cadence == "daily" and not any(table.delivered for table in tables):
+        raise MalformedFile(f"{where} holds a header and no row. {SEND_AGAIN}")

@@ -1,0 +1,75 @@
+"""The files of a model artifact: everything needed to ask the model, watch it and explain it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.core.drift import build_reference
+from nightshift.core.onnx_model import Signature
+from nightshift.core.training_split import PARTITION, TrainingSplit
+from nightshift.usecase import UseCase
+
+MODEL = "model.onnx"
+SIGNATURE = "signature.json"
+CARD = "card.json"
+
+
+def package(
+    use_case: UseCase,
+    model: bytes,
+    signature: Signature,
+    split: TrainingSplit,
+    holdout_score: npt.NDArray[np.float64],
+    card: Mapping[str, Any],
+) -> dict[str, bytes | pa.Table]:
+    """Graph, signature, drift reference and card.
+
+    The reference holds the features and labels of all rows, and the scores of the holdout rows only:
+    on rows it was fitted on, a model is surer than it will ever be again.
+    """
+    scored = [
+        split.train.append_column(signature.score, pa.nulls(split.train.num_rows, pa.float64())),
+        split.holdout.append_column(signature.score, pa.array(holdout_score, pa.float64())),
+    ]
+    reference = build_reference(
+        pa.concat_tables(scored),
+        numeric=[*signature.numeric, signature.score, split.label],
+        categorical=list(signature.categorical),
+        day_column=PARTITION,
+        bins=use_case.drift.bins,
+        sparse=(signature.score,),
+    )
+    body = json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False, default=str).encode()
+    return {MODEL: model, SIGNATURE: signature.to_json(), CARD: body, **reference.to_files()}
+
+
+def describe(
+    use_case: UseCase, signature: Signature, split: TrainingSplit, metrics: Mapping[str, Any], **more: Any
+) -> dict[str, Any]:
+    """A model card: what the model is for, what it saw, how good it is, and what it must not be used for."""
+    return {
+        "use_case": use_case.name,
+        "title": use_case.title,
+        "owner": use_case.owner,
+        "answers": f"P({split.label} = 1), in the column {signature.score}",
+        "features": {"service": signature.feature_service, "numeric": signature.numeric}
+        | {"categorical": signature.categorical},
+        "fitted_on": _span(split.train),
+        "judged_on": _span(split.holdout),
+        "holdout_metrics": dict(metrics),
+        "limits": "Judged on the newest days only; fitted on the days before them, so those newest days "
+        "taught it nothing. Features beyond what it saw in training are not refused.",
+        **more,
+    }
+
+
+def _span(part: pa.Table) -> dict[str, Any]:
+    bounds = pc.min_max(part[PARTITION]).as_py()
+    return {"rows": part.num_rows, "first_partition": str(bounds["min"]), "last_partition": str(bounds["max"])}

@@ -1,0 +1,111 @@
+"""From a fitted pipeline to an ONNX graph with the inputs and the output that `onnx_model` states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+from skl2onnx import convert_sklearn, update_registered_converter
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+from xgboost import XGBClassifier
+
+from nightshift.core.estimators import FittedModel
+from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT
+from nightshift.core.preprocessing import BoundedScaler
+
+OPSETS = {"": 21, "ai.onnx.ml": 3}
+"""Pinned, so that a graph does not change with the newest opset a library knows."""
+
+
+def export_onnx(fitted: FittedModel) -> bytes:
+    """The model as a serialised ONNX graph. The same fitted model gives the same bytes.
+
+    What the export can get wrong without a word (missing values, unseen categories, base scores) is
+    for `parity` to find.
+    """
+    signature = fitted.signature
+    inputs: list[tuple[str, Any]] = [(NUMERIC_INPUT, FloatTensorType([None, len(signature.numeric)]))]
+    if signature.categorical:
+        inputs.append((CATEGORICAL_INPUT, StringTensorType([None, len(signature.categorical)])))
+    classifies = fitted.answer == "probability"
+    graph = convert_sklearn(
+        fitted.pipeline,
+        name="model",
+        initial_types=inputs,
+        target_opset=OPSETS,
+        options={id(fitted.pipeline): {"zipmap": False}} if classifies else None,
+    )
+    model: onnx.ModelProto = onnx.ModelProto.FromString(graph.SerializeToString())
+    if classifies:
+        _answer_with(model, "Gather", [model.graph.output[1].name, _constant(model, "positive_class", [1])], axis=1)
+    else:
+        _answer_with(model, "Sigmoid", [model.graph.output[0].name])
+    onnx.checker.check_model(model)
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
+
+
+def _answer_with(model: onnx.ModelProto, operator: str, inputs: list[str], **attributes: Any) -> None:
+    """Append a node and make it the graph's one output."""
+    model.graph.node.append(helper.make_node(operator, inputs, [OUTPUT], name="answer", **attributes))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 1]))
+
+
+def _constant(model: onnx.ModelProto, name: str, values: list[int]) -> str:
+    model.graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
+    return name
+
+
+def _bounded_scaler_shape(operator: Any) -> None:
+    scaler = operator.raw_operator
+    rows = operator.inputs[0].type.shape[0]
+    operator.outputs[0].type = FloatTensorType([rows, len(scaler.mean_) + len(scaler.indicated_)])
+
+
+def _convert_bounded_scaler(scope: Any, operator: Any, container: Any) -> None:
+    """BoundedScaler.transform, operation by operation."""
+    scaler: BoundedScaler = operator.raw_operator
+
+    def constant(name: str, values: Any, kind: int = TensorProto.FLOAT) -> str:
+        unique: str = scope.get_unique_variable_name(name)
+        container.add_initializer(
+            unique, kind, [1, len(values)] if kind == TensorProto.FLOAT else [len(values)], values
+        )
+        return unique
+
+    def node(kind: str, *inputs: str, version: int, output: str | None = None, **attributes: Any) -> str:
+        result: str = output or scope.get_unique_variable_name(kind.lower())
+        name = scope.get_unique_operator_name(kind)
+        container.add_node(kind, list(inputs), [result], name=name, op_version=version, **attributes)
+        return result
+
+    mean = constant("mean", scaler.mean_)
+    (values,) = operator.input_full_names
+    absent = node("IsNaN", values, version=20)
+    filled = node("Where", absent, mean, values, version=16)
+    bounded = node("Max", filled, constant("lower", scaler.lower_), version=13)
+    bounded = node("Min", bounded, constant("upper", scaler.upper_), version=13)
+    centred = node("Sub", bounded, mean, version=14)
+    scaled = node("Div", centred, constant("deviation", scaler.deviation_), version=14)
+    (result,) = operator.output_full_names
+    if len(scaler.indicated_) == 0:
+        node("Identity", scaled, version=21, output=result)
+        return
+    indices = constant("indicated", scaler.indicated_.astype(np.int64), TensorProto.INT64)
+    indicators = node("Gather", node("Cast", absent, version=21, to=TensorProto.FLOAT), indices, version=13, axis=1)
+    node("Concat", scaled, indicators, version=13, output=result, axis=1)
+
+
+update_registered_converter(
+    XGBClassifier,
+    "XGBoostXGBClassifier",
+    calculate_linear_classifier_output_shapes,
+    convert_xgboost,
+    options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+)
+update_registered_converter(BoundedScaler, "NightshiftBoundedScaler", _bounded_scaler_shape, _convert_bounded_scaler)

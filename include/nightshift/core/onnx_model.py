@@ -1,0 +1,128 @@
+"""The one way a model is fed and asked, in training, verification and production alike.
+
+A model is an ONNX graph and a signature. The graph takes `numeric` (float32 [n, k]) and, where
+there are categorical features, `categorical` (string [n, m]), and answers `probability`
+(float32 [n] or [n, 1]): P(label = 1). Only onnxruntime is needed to ask it.
+
+Models are also *fitted* on what `numeric_matrix` and `categorical_matrix` return, so that a
+value at a tree's threshold falls on the same side in training and in production.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nightshift.errors import ArtifactCorrupt, FeatureContractError
+
+NUMERIC_INPUT = "numeric"
+CATEGORICAL_INPUT = "categorical"
+OUTPUT = "probability"
+ABSENT_CATEGORY = ""
+"""What a null category becomes: ONNX strings cannot be null."""
+
+
+class Signature(BaseModel):
+    """What a model eats and gives: feature columns in graph order, the feature service they come from
+    (name), and the name of the score column."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...] = ()
+    feature_service: str
+    score: str
+
+    def to_json(self) -> bytes:
+        """As JSON; equal signatures, equal bytes."""
+        return self.model_dump_json(indent=1).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes | str) -> Signature:
+        """The signature `to_json` wrote. Raises ArtifactCorrupt for anything else."""
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError as error:
+            raise ArtifactCorrupt(f"This is not a model's signature.json; export the model again. {error}") from None
+
+
+def numeric_matrix(table: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
+    """The named columns as float32 [n, k]. Nulls and values that float32 cannot hold become NaN (missing).
+
+    Raises FeatureContractError if a column is missing or not a number.
+    """
+    _require(table, names)
+    matrix = np.empty((table.num_rows, len(names)), dtype=np.float32)
+    for position, name in enumerate(names):
+        column = table[name]
+        if not _is_number(column.type):
+            raise FeatureContractError(
+                f"Feature {name!r} is {column.type} and no number; the model needs it as float64. "
+                "Correct its feature table's SQL, or declare it categorical."
+            )
+        with np.errstate(over="ignore"):
+            matrix[:, position] = pc.cast(column, pa.float64(), safe=False).to_numpy()
+    matrix[~np.isfinite(matrix)] = np.nan
+    return matrix
+
+
+def categorical_matrix(table: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.object_]:
+    """The named columns as Python strings, object [n, m]; null becomes "".
+
+    Raises FeatureContractError if a column is missing.
+    """
+    _require(table, names)
+    matrix = np.empty((table.num_rows, len(names)), dtype=object)
+    for position, name in enumerate(names):
+        text = pc.fill_null(pc.cast(table[name], pa.string()), ABSENT_CATEGORY)
+        matrix[:, position] = text.to_numpy(zero_copy_only=False)
+    return matrix
+
+
+def load_session(model: bytes, threads: int) -> ort.InferenceSession:
+    """An onnxruntime session on the CPU over a serialised graph, using at most `threads` threads."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def score(session: ort.InferenceSession, signature: Signature, table: pa.Table) -> npt.NDArray[np.float64]:
+    """P(label = 1) for each row of the table, in its order: float64 [n].
+
+    The table needs the signature's columns and may have others.
+    Raises FeatureContractError if one is missing or a numeric one is no number.
+    """
+    feed: dict[str, Any] = {NUMERIC_INPUT: numeric_matrix(table, signature.numeric)}
+    if signature.categorical:
+        feed[CATEGORICAL_INPUT] = categorical_matrix(table, signature.categorical)
+    return ask(session, feed)
+
+
+def ask(session: ort.InferenceSession, feed: dict[str, Any]) -> npt.NDArray[np.float64]:
+    """The graph's answers to matrices already made (inputs by name): float64 [n]."""
+    if len(feed[NUMERIC_INPUT]) == 0:
+        return np.empty(0, dtype=np.float64)
+    (answer,) = session.run([OUTPUT], feed)
+    return np.asarray(answer, dtype=np.float64).reshape(-1)
+
+
+def _is_number(dtype: pa.DataType) -> bool:
+    kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
+    return any(is_kind(dtype) for is_kind in kinds)
+
+
+def _require(table: pa.Table, names: tuple[str, ...]) -> None:
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise FeatureContractError(
+            f"The table lacks {len(missing)} feature columns, among them {missing[:5]}; it has "
+            f"{table.column_names[:5]} and more. Read the features through the service named in the model's signature."
+        )

@@ -1,0 +1,109 @@
+"""Does an exported model answer like the fitted one, row by row, also where data is strange?
+
+Exporters lose things without a word: where a tree sends missing values, what an encoder does with
+a category it never saw, a base score. Such losses hide in an average and show in single rows, so
+every row is compared, and rows are made in which each feature is strange in each way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from nightshift.core.onnx_model import Signature
+from nightshift.errors import ParityError
+
+Floats = npt.NDArray[np.float64]
+Answer = Callable[[pa.Table], Floats]
+
+PROBE_ROWS = 12
+UNSEEN_CATEGORY = "\N{REPLACEMENT CHARACTER} never seen"
+EXTREMES = {"zero": 0.0, "tiny": 1e-38, "huge": 1e30, "hugely negative": -1e30, "not representable": 1e300}
+AS_DELIVERED = "as delivered"
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Rows to ask two models, and what is strange about each: `strangeness[i]` is of row i of `rows`."""
+
+    rows: pa.Table
+    strangeness: tuple[str, ...]
+
+
+def probe_rows(real: pa.Table, signature: Signature) -> Probes:
+    """All real rows as delivered, then a few of them, evenly chosen, changed in one way at a time.
+
+    Ways: each feature missing; all missing; each number at each of EXTREMES, and just above and
+    below the value it had; each category one that nobody has seen.
+    """
+    chosen = np.unique(np.linspace(0, real.num_rows - 1, PROBE_ROWS).astype(np.int64))
+    few = real.take(pa.array(chosen))
+    tables, strangeness = [real], [AS_DELIVERED] * real.num_rows
+    for why, changed in _changes(few, signature):
+        tables.append(changed.cast(real.schema))
+        strangeness += [why] * few.num_rows
+    return Probes(pa.concat_tables(tables), tuple(strangeness))
+
+
+def _changes(few: pa.Table, signature: Signature) -> Iterator[tuple[str, pa.Table]]:
+    everything_missing = few
+    for name in (*signature.numeric, *signature.categorical):
+        missing = _with(few, name, [None] * few.num_rows)
+        everything_missing = _with(everything_missing, name, [None] * few.num_rows)
+        yield f"{name} missing", missing
+    yield "all features missing", everything_missing
+    for name in signature.numeric:
+        for what, value in EXTREMES.items():
+            yield f"{name} {what}", _with(few, name, [value] * few.num_rows)
+        values = np.asarray(few[name].to_numpy(), dtype=np.float64)
+        for what, towards in (("just above", np.inf), ("just below", -np.inf)):
+            yield f"{name} {what}", _with(few, name, np.nextafter(values.astype(np.float32), np.float32(towards)))
+    for name in signature.categorical:
+        yield f"{name} unseen", _with(few, name, [UNSEEN_CATEGORY] * few.num_rows)
+
+
+def _with(table: pa.Table, name: str, values: Any) -> pa.Table:
+    kind = table.schema.field(name).type
+    array = pa.array(values, from_pandas=True)
+    return table.set_column(table.schema.get_field_index(name), pa.field(name, kind), array.cast(kind, safe=False))
+
+
+def in_batches(answer: Answer, table: pa.Table, *, rows: int) -> Floats:
+    """The answers for a table asked for in batches of at most `rows` rows."""
+    return np.concatenate([answer(table.slice(start, rows)) for start in range(0, table.num_rows, rows)])
+
+
+def check_parity(
+    fitted: Answer, exported: Answer, probes: Probes, tolerance: float, *, what: str, key: tuple[str, ...] = ()
+) -> float:
+    """Largest absolute difference of two models' probabilities over the probes.
+
+    Raises ParityError naming the worst rows (by the columns `key`), what is strange about them and
+    both answers, if it is more than `tolerance` or either model answers anything but probabilities.
+    """
+    expected, answered = fitted(probes.rows), exported(probes.rows)
+    difference = np.abs(expected - answered)
+    valid = (expected >= 0) & (expected <= 1) & (answered >= 0) & (answered <= 1)
+    wrong = np.flatnonzero(~(valid & (difference <= tolerance)))
+    if len(wrong) == 0:
+        return float(difference.max(initial=0.0))
+    order = np.argsort(-np.nan_to_num(difference[wrong], nan=np.inf), kind="stable")
+    worst = wrong[order][:EXAMPLES]
+    rows = probes.rows.take(pa.array(worst)).select(list(key)).to_pylist() if key else [{}] * len(worst)
+    examples = "; ".join(
+        f"row {i} {', '.join(f'{k}={v}' for k, v in row.items())} ({probes.strangeness[i]}): "
+        f"{expected[i]:.7f} became {answered[i]:.7f}"
+        for i, row in zip(worst, rows, strict=True)
+    )
+    ways = sorted({probes.strangeness[i] for i in wrong})
+    raise ParityError(
+        f"{what}: {len(wrong)} of {len(difference)} rows differ by more than {tolerance:g}, where rows are "
+        f"{', '.join(ways[:EXAMPLES])}{f' and {len(ways) - EXAMPLES} more' if len(ways) > EXAMPLES else ''}. "
+        f"{examples}. Do not deploy this export: correct the converter or the preprocessing, then export again."
+    )

@@ -1,0 +1,58 @@
+"""Rows set aside, each with all its reasons: one schema for every feed, so that nothing is lost.
+
+QUARANTINE: landed_uri string, landed_row int64 (1 is the first row below the header),
+step string (who set it aside), reasons list<string>, row string (the row as JSON).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from nightshift.artifact import canonical_json
+
+LANDED_URI = "landed_uri"
+LANDED_ROW = "landed_row"
+LINEAGE = (LANDED_URI, LANDED_ROW)
+
+QUARANTINE = pa.schema(
+    [
+        pa.field(LANDED_URI, pa.string(), nullable=False),
+        pa.field(LANDED_ROW, pa.int64(), nullable=False),
+        pa.field("step", pa.string(), nullable=False),
+        pa.field("reasons", pa.list_(pa.string()), nullable=False),
+        pa.field("row", pa.string(), nullable=False),
+    ]
+)
+
+
+def set_aside(rows: pa.Table, reasons: Sequence[Sequence[str]], *, step: str) -> pa.Table:
+    """The rows (any columns, with landed_uri and landed_row) as a QUARANTINE table; `reasons` has one list per row."""
+    bodies = [
+        canonical_json({name: value for name, value in row.items() if name not in LINEAGE}).decode()
+        for row in rows.to_pylist()
+    ]
+    return pa.table(
+        [
+            rows[LANDED_URI].combine_chunks().cast(pa.string()),
+            rows[LANDED_ROW].combine_chunks().cast(pa.int64()),
+            pa.array([step] * rows.num_rows, pa.string()),
+            pa.array([list(found) for found in reasons], pa.list_(pa.string())),
+            pa.array(bodies, pa.string()),
+        ],
+        schema=QUARANTINE,
+    )
+
+
+def gathered(tables: Sequence[pa.Table]) -> pa.Table:
+    """Several QUARANTINE tables as one, in the order of landed file and row."""
+    together = pa.concat_tables([QUARANTINE.empty_table(), *tables]).combine_chunks()
+    return together.sort_by([(LANDED_URI, "ascending"), (LANDED_ROW, "ascending")])
+
+
+def reason_counts(quarantine: pa.Table) -> dict[str, int]:
+    """Rows per reason, by reason. A row with two reasons counts under both."""
+    counts = Counter(reason for reasons in quarantine["reasons"].to_pylist() for reason in reasons)
+    return dict(sorted(counts.items()))

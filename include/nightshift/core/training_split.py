@@ -1,0 +1,76 @@
+"""A training set's two parts: rows to fit on, and newer rows to judge on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.core.onnx_model import Signature
+from nightshift.errors import DataContractError
+
+PARTITION = "partition"
+SPLIT = "split"
+
+
+@dataclass(frozen=True)
+class TrainingSplit:
+    """`train` and `holdout` have the same columns; every holdout partition is newer than every training one."""
+
+    train: pa.Table
+    holdout: pa.Table
+    label: str
+
+    @property
+    def train_labels(self) -> npt.NDArray[np.int64]:
+        """0 or 1 for each row of `train`."""
+        return _labels(self.train, self.label)
+
+    @property
+    def holdout_labels(self) -> npt.NDArray[np.int64]:
+        """0 or 1 for each row of `holdout`."""
+        return _labels(self.holdout, self.label)
+
+
+def split_training_set(table: pa.Table, label: str) -> TrainingSplit:
+    """Split by the column `split` ('train' or 'holdout').
+
+    Raises DataContractError if a part is empty or has one class only, or if a training row is as
+    new as a holdout row: a model judged on the days it was fitted on looks better than it is.
+    """
+    parts = {name: table.filter(pc.equal(table[SPLIT], name)) for name in ("train", "holdout")}
+    split = TrainingSplit(parts["train"], parts["holdout"], label)
+    for name, part in parts.items():
+        known = np.unique(_labels(part, label)).tolist()
+        if known != [0, 1]:
+            raise DataContractError(
+                f"The {name} rows of the training set ({part.num_rows} of {table.num_rows}) have the labels {known} "
+                f"in {label!r}, but a model needs both 0 and 1. Take more days: see holdout_days and minimum_days "
+                "in the use case's training policy."
+            )
+    newest_train, oldest_holdout = pc.max(split.train[PARTITION]).as_py(), pc.min(split.holdout[PARTITION]).as_py()
+    if newest_train >= oldest_holdout:
+        raise DataContractError(
+            f"Training rows reach to partition {newest_train}, holdout rows begin at {oldest_holdout}: "
+            "the holdout must be newer. Build the training set again."
+        )
+    return split
+
+
+def signature_of(parameters: Mapping[str, Any], score: str) -> Signature:
+    """The signature of models fitted on a training set, from its manifest's parameters."""
+    return Signature(
+        numeric=tuple(parameters["numeric"]),
+        categorical=tuple(parameters["categorical"]),
+        feature_service=parameters["feature_service"],
+        score=score,
+    )
+
+
+def _labels(table: pa.Table, label: str) -> npt.NDArray[np.int64]:
+    return np.asarray(table[label].to_numpy(), dtype=np.int64)

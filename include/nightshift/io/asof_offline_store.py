@@ -1,0 +1,251 @@
+"""A Feast offline store that joins with DuckDB's ASOF JOIN and reads published partitions from object storage.
+
+Feast's own DuckDB store joins every feature row with every entity row at or before it and then
+throws all but the newest away, and cannot read from an S3 store addressed by path. A
+FileSource here is `artifacts://<use case>/<step>/<file>` (published partitions, see
+offline_partitions) or, as in Feast, a local Parquet file or a folder of them.
+
+Loaded by Feast by its class path (feature_store.yaml); importing it costs what importing Feast costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from feast import FeatureView, OnDemandFeatureView
+from feast.data_source import DataSource
+from feast.infra.offline_stores.file_source import FileSource
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
+from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from pydantic import PrivateAttr
+
+from nightshift.core.point_in_time import FeatureRows, newest_rows, point_in_time_join
+from nightshift.errors import ConfigurationError
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.offline_partitions import SCHEME, ArtifactSource, PublishedPartitions
+from nightshift.settings import load_settings
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc, unused-ignore]
+    """`threads`: how many DuckDB may use; None: as many as there are cores."""
+
+    type: str = "nightshift.io.asof_offline_store.AsofOfflineStore"
+    threads: int | None = None
+    _partitions: PublishedPartitions | None = PrivateAttr(default=None)
+
+    def read_from(self, partitions: PublishedPartitions) -> None:
+        """Read artifacts through this from now on, instead of through the settings of the process."""
+        self._partitions = partitions
+
+    @property
+    def partitions(self) -> PublishedPartitions:
+        """What artifacts are read through."""
+        return self._partitions or PublishedPartitions(ArtifactStore(load_settings()))
+
+
+class AsofRetrievalJob(RetrievalJob):
+    """Runs when its result is asked for, each time anew."""
+
+    def __init__(
+        self,
+        retrieve: Callable[[], pa.Table],
+        *,
+        full_feature_names: bool = False,
+        on_demand_feature_views: Sequence[OnDemandFeatureView] = (),
+        metadata: RetrievalMetadata | None = None,
+    ) -> None:
+        self._retrieve = retrieve
+        self._full_feature_names = full_feature_names
+        self._on_demand_feature_views = list(on_demand_feature_views)
+        self._metadata = metadata
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:  # noqa: ARG002 - Feast's signature
+        return self._retrieve()
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:  # noqa: ARG002 - Feast's signature
+        return self._retrieve().to_pandas()
+
+    @property
+    def full_feature_names(self) -> bool:
+        """Whether features are named view__feature."""
+        return self._full_feature_names
+
+    @property
+    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        """Views that Feast computes from the retrieved columns."""
+        return self._on_demand_feature_views
+
+    @property
+    def metadata(self) -> RetrievalMetadata | None:
+        """Features, keys and time range asked for."""
+        return self._metadata
+
+
+class AsofOfflineStore(OfflineStore):
+    """See the module docstring. Reads only: tables are written by the pipeline's steps."""
+
+    @staticmethod
+    def get_historical_features(
+        config: RepoConfig,
+        feature_views: list[FeatureView],
+        feature_refs: list[str],
+        entity_df: pd.DataFrame | str | None,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,
+        **_: Any,
+    ) -> RetrievalJob:
+        """The entity rows, in their order, with the newest feature values at or before each row's time.
+
+        As Feast's DuckDB store, but for the order of rows, which that one does not keep, and for
+        ties, which it breaks at random: here the later row of a file wins. `entity_df` is a data
+        frame; SQL and time ranges raise NotImplementedError.
+        """
+        if not isinstance(entity_df, pd.DataFrame):
+            raise NotImplementedError("AsofOfflineStore wants the entity rows as a pandas data frame.")
+        timestamp = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
+        entities = pa.Table.from_pandas(_in_utc(entity_df, timestamp), preserve_index=False)
+        first, last = _time_range(entities[timestamp])
+        odfvs = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
+
+        def retrieve() -> pa.Table:
+            views = [
+                _feature_rows(config, view, _asked(view, feature_refs), full_feature_names, first, last)
+                for view in feature_views
+            ]
+            return point_in_time_join(entities, timestamp, views, threads=config.offline_store.threads)
+
+        return AsofRetrievalJob(
+            retrieve,
+            full_feature_names=full_feature_names,
+            on_demand_feature_views=odfvs,
+            metadata=RetrievalMetadata(
+                features=feature_refs,
+                keys=[name for name in entities.column_names if name != timestamp],
+                min_event_timestamp=first,
+                max_event_timestamp=last,
+            ),
+        )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: datetime,
+        end_date: datetime,
+    ) -> RetrievalJob:
+        """The newest row of each combination of join keys with start_date <= time <= end_date."""
+        pulled = AsofOfflineStore.pull_all_from_table_or_query(
+            config,
+            data_source,
+            join_key_columns,
+            feature_name_columns,
+            timestamp_field,
+            created_timestamp_column,
+            start_date,
+            end_date,
+        )
+        return AsofRetrievalJob(
+            lambda: newest_rows(pulled.to_arrow(), join_key_columns, timestamp_field, created_timestamp_column or None)
+        )
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> RetrievalJob:
+        """All rows with start_date <= time <= end_date; a missing bound is none."""
+        columns = [*join_key_columns, *feature_name_columns]
+        columns += [created_timestamp_column] if created_timestamp_column else []
+        first = _aware(start_date) if start_date else LONG_AGO
+        last = _aware(end_date) if end_date else datetime.now(UTC)
+        return AsofRetrievalJob(lambda: _read(config, data_source, timestamp_field, columns, first, last))
+
+    def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
+        """Published artifacts need not be there when a view is applied; other sources as in Feast."""
+        if _is_artifact(data_source):
+            ArtifactSource.parse(data_source.path)
+        else:
+            data_source.validate(config=config)
+
+
+def _asked(view: FeatureView, feature_refs: list[str]) -> list[str]:
+    prefix = f"{view.projection.name_to_use()}:"
+    return [ref.removeprefix(prefix) for ref in feature_refs if ref.startswith(prefix)]
+
+
+def _feature_rows(
+    config: RepoConfig, view: FeatureView, features: list[str], full_names: bool, first: datetime, last: datetime
+) -> FeatureRows:
+    source = view.batch_source
+    if source is None:
+        raise ConfigurationError(f"Feature view {view.name} has no batch source to read from.")
+    stored_as = {name: column for column, name in source.field_mapping.items()}
+    created = source.created_timestamp_column or None
+    join_keys = view.projection.join_key_map or {column.name: column.name for column in view.entity_columns}
+    prefix = f"{view.projection.name_alias or view.name}__" if full_names else ""
+    columns = [stored_as.get(name, name) for name in [*join_keys, *features]] + ([created] if created else [])
+    oldest = first - view.ttl if view.ttl else LONG_AGO
+    return FeatureRows(
+        table=_read(config, source, source.timestamp_field, columns, oldest, last),
+        join_keys={stored_as.get(key, key): entity for key, entity in join_keys.items()},
+        features={stored_as.get(name, name): prefix + name for name in features},
+        timestamp=source.timestamp_field,
+        created=created,
+        ttl=view.ttl or None,
+    )
+
+
+def _read(
+    config: RepoConfig, source: DataSource, timestamp: str, columns: list[str], first: datetime, last: datetime
+) -> pa.Table:
+    if not isinstance(source, FileSource):
+        raise ConfigurationError(f"{source.name}: AsofOfflineStore reads FileSource only, not {type(source).__name__}.")
+    if _is_artifact(source):
+        partitions: PublishedPartitions = config.offline_store.partitions
+        return partitions.read(ArtifactSource.parse(source.path), timestamp, columns, first, last)
+    path = Path(FileSource.get_uri_for_file_path(config.repo_path, source.path))
+    wanted = list(dict.fromkeys([*columns, timestamp]))
+    table = ds.dataset(path, format="parquet").to_table(columns=wanted)
+    at = table[timestamp].cast(pa.timestamp("us", tz="UTC"), safe=False)
+    return table.filter(pc.and_(pc.greater_equal(at, pa.scalar(first)), pc.less_equal(at, pa.scalar(last))))
+
+
+def _is_artifact(source: DataSource) -> bool:
+    return isinstance(source, FileSource) and source.path.startswith(f"{SCHEME}://")
+
+
+def _in_utc(entities: pd.DataFrame, timestamp: str) -> pd.DataFrame:
+    return entities.assign(**{timestamp: pd.to_datetime(entities[timestamp], utc=True)})
+
+
+def _time_range(times: pa.ChunkedArray) -> tuple[datetime, datetime]:
+    bounds = pc.min_max(times.cast(pa.timestamp("us", tz="UTC"), safe=False)).as_py()
+    if bounds["min"] is None:
+        return LONG_AGO, LONG_AGO
+    return bounds["min"] - timedelta(microseconds=1), bounds["max"] + timedelta(microseconds=1)
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,125 @@
+"""Curated partitions: reading many of them at once, and refusing one that breaks its contract."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+
+from nightshift.artifact import ArtifactRef, Decision
+from nightshift.core.landed_table import landed_schema
+from nightshift.errors import DataContractError, PartitionNotReady
+from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.usecase import Feed, UseCase, partition_range
+
+STEP = "publish"
+DELIVERED_ON = "delivered_on"
+CACHED_TABLES = 2_000
+
+_cache: OrderedDict[tuple[str, str], pa.Table] = OrderedDict()
+_cache_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class CuratedFeed:
+    """Rows of a feed over a range of partitions.
+
+    `table`: the curated columns, landed_uri, landed_row and `delivered_on` (date32: the
+    partition), by partition and then in landed order. `refs`: the published artifacts read, by
+    partition. `missing`: refused partitions with the reason.
+    """
+
+    table: pa.Table
+    refs: tuple[ArtifactRef, ...]
+    missing: Mapping[date, str]
+
+
+def load_feed(store: ArtifactStore, use_case: UseCase, feed: str, first: date, last: date) -> CuratedFeed:
+    """One feed of the partitions first to last; see load_feeds."""
+    return load_feeds(store, use_case, [feed], first, last)[feed]
+
+
+def load_feeds(
+    store: ArtifactStore, use_case: UseCase, feeds: Sequence[str], first: date, last: date
+) -> dict[str, CuratedFeed]:
+    """Several feeds of the partitions first to last, both included, by name; decisions are read once.
+
+    Partitions before the use case's first one are left out. Of a snapshot feed only the newest
+    partition's rows are returned. Files read before by this process are not read again: an
+    artifact never changes. Raises PartitionNotReady naming the partitions without a decision.
+    """
+    wanted = partition_range(max(first, use_case.first_partition), last)
+    decisions = store.decisions(use_case.name, STEP, wanted)
+    undecided = [partition.isoformat() for partition, decision in decisions.items() if decision is None]
+    if undecided:
+        more = f" and {len(undecided) - 5} more" if len(undecided) > 5 else ""
+        raise PartitionNotReady(
+            f"{use_case.name} has no curated data yet for {', '.join(undecided[:5])}{more}. "
+            f"Run or backfill {use_case.name}.ingest for them; the task is retried until they are there."
+        )
+    refs = {d: decision.ref for d, decision in decisions.items() if decision and decision.status == "published"}
+    missing = {d: decision.reason for d, decision in decisions.items() if decision and decision.status != "published"}
+    published = {partition: ref for partition, ref in refs.items() if ref is not None}
+    loaded = {}
+    for name in feeds:
+        feed = use_case.feed(name)
+        chosen = dict(sorted(published.items())[-1:]) if feed.cadence == "snapshot" else published
+        loaded[name] = CuratedFeed(_load(store, feed, chosen), tuple(chosen.values()), missing)
+    return loaded
+
+
+def _load(store: ArtifactStore, feed: Feed, refs: Mapping[date, ArtifactRef]) -> pa.Table:
+    schema = landed_schema(feed.curated).append(pa.field(DELIVERED_ON, pa.date32()))
+
+    def one(item: tuple[date, ArtifactRef]) -> pa.Table:
+        partition, ref = item
+        table = _read_cached(store, ref, f"{feed.name}.parquet")
+        days = pa.array([partition] * table.num_rows, pa.date32())
+        return table.append_column(DELIVERED_ON, days).cast(schema)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return pa.concat_tables([schema.empty_table(), *pool.map(one, refs.items())])
+
+
+def _read_cached(store: ArtifactStore, ref: ArtifactRef, path: str) -> pa.Table:
+    key = (ref.sha256, path)
+    with _cache_lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key]
+    table = store.read_table(ref, path)
+    with _cache_lock:
+        _cache[key] = table
+        while len(_cache) > CACHED_TABLES:
+            _cache.popitem(last=False)
+    return table
+
+
+@dataclass
+class Evidence:
+    """What shows why a partition was refused; set `ref` as soon as there is an artifact that does."""
+
+    ref: ArtifactRef | None = None
+
+
+@contextmanager
+def refusing(store: ArtifactStore, use_case: UseCase, partition: date) -> Iterator[Evidence]:
+    """Whatever breaks the data contract within refuses the partition, and is raised on.
+
+    The decision replaces an earlier one, also a published one: what counts is what lies in the
+    landing folder now. Delivering anew and running ingest again replaces it in turn. Consumers
+    skip a refused partition and say so.
+    """
+    evidence = Evidence()
+    try:
+        yield evidence
+    except DataContractError as error:
+        decision = Decision(status="rejected", ref=evidence.ref, reason=str(error))
+        store.decide(use_case.name, STEP, partition, decision)
+        raise

@@ -1,0 +1,268 @@
+"""Great Expectations, run over one table: which rows break what, and whether the table may be used at all.
+
+Severities map to Great Expectations' own: critical -> critical, quarantine -> warning, warning -> info.
+
+An expectation's keyword argument may be `{"$PARAMETER": name}` (Great Expectations' notation); the
+names there are: partition, next_day, cutoff, previous_cutoff, and `<feed>.<column>` for the values
+of a column of another feed in the same partition.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from functools import cache, cached_property
+from typing import Any
+
+import pyarrow as pa
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+
+import great_expectations as gx
+from great_expectations.core import ExpectationSuiteValidationResult, RunIdentifier
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
+from great_expectations.exceptions.exceptions import ExpectationNotFoundError
+from great_expectations.expectations.metadata_types import FailureSeverity
+from great_expectations.expectations.registry import get_expectation_impl
+from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
+from great_expectations.render.view.view import DefaultJinjaPageView
+
+from nightshift.errors import ConfigurationError
+from nightshift.usecase import Expectation, Feed, Severity, UseCase
+
+_GX_SEVERITY: dict[Severity, FailureSeverity] = {
+    "critical": FailureSeverity.CRITICAL,
+    "quarantine": FailureSeverity.WARNING,
+    "warning": FailureSeverity.INFO,
+}
+_EXAMPLES = 5
+_LONG_LISTS = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_CACHE_BUSTER = re.compile(r"\?d=[0-9T.]+Z")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one expectation. `positions` are the rows that break it (none for one about the table)."""
+
+    expectation: Expectation
+    success: bool
+    unexpected: int
+    observed: str
+    positions: tuple[int, ...]
+
+    def __str__(self) -> str:
+        column = self.expectation.kwargs.get("column")
+        where = f"column {column!r}: " if column else ""
+        return f"{where}{self.expectation.reason} ({self.expectation.type}: {self.observed})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What Great Expectations said about one feed's table."""
+
+    feed: str
+    findings: tuple[Finding, ...]
+    result: ExpectationSuiteValidationResult
+
+    def breached(self, severity: Severity) -> list[Finding]:
+        """Findings of that severity that failed as a whole, or name rows if their severity is about rows."""
+        by_row = severity != "critical"
+        return [
+            finding
+            for finding in self.findings
+            if finding.expectation.severity == severity and (not finding.success or (by_row and finding.positions))
+        ]
+
+    def reasons(self, severity: Severity) -> dict[int, list[str]]:
+        """Row position -> reasons of all findings of that severity, in the order declared."""
+        reasons: dict[int, list[str]] = {}
+        for finding in self.breached(severity):
+            for position in finding.positions:
+                reasons.setdefault(position, []).append(finding.expectation.reason)
+        return dict(sorted(reasons.items()))
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        """The validation result as Great Expectations writes it, without full lists of rows: they are quarantined."""
+        body: dict[str, Any] = self.result.to_json_dict()  # type: ignore[no-untyped-call]
+        return body
+
+    @cached_property
+    def html(self) -> str:
+        """The Data Docs page of the validation result: same result, same text."""
+        document = ValidationResultsPageRenderer().render(self.result)
+        page: str = DefaultJinjaPageView().render(document)  # type: ignore[no-untyped-call]
+        # Rendering makes up element ids and stamps image addresses with the time of day.
+        return _CACHE_BUSTER.sub("", _UUID.sub("0", page))
+
+
+def suite_parameters(
+    use_case: UseCase, partition: Any, column_values: Callable[[str, str], list[Any]]
+) -> Callable[[str], Any]:
+    """A function from the name in `{"$PARAMETER": name}` to its value; see the module docstring.
+
+    `column_values(feed, column)` gives the distinct values of another feed's column. Days are
+    midnights without a zone, moments are in UTC.
+    """
+    known: dict[str, Any] = {
+        "partition": datetime.combine(partition, time()),
+        "next_day": datetime.combine(partition + timedelta(days=1), time()),
+        "cutoff": use_case.cutoff(partition),
+        "previous_cutoff": use_case.cutoff(partition - timedelta(days=1)),
+    }
+
+    def value(name: str) -> Any:
+        if name in known:
+            return known[name]
+        feed, dot, column = name.partition(".")
+        if not dot or feed not in {f.name for f in use_case.feeds}:
+            raise ConfigurationError(
+                f"An expectation of {use_case.name} asks for the parameter {name!r}; "
+                f"there are {sorted(known)} and <feed>.<column>."
+            )
+        known[name] = column_values(feed, column)
+        return known[name]
+
+    return value
+
+
+def examine(use_case: UseCase, feed: Feed, table: pa.Table, parameter: Callable[[str], Any]) -> Verdict:
+    """Run the feed's expectations over the table (columns as curated, and those for expectations only).
+
+    Raises ConfigurationError if an expectation is unknown, cannot be evaluated on the table, or
+    has severity `quarantine` and is not about rows.
+    """
+    declared = feed.expectations
+    suite = gx.ExpectationSuite(
+        name=f"{use_case.name}.{feed.name}",
+        expectations=[_gx_expectation(feed, n, e, table, parameter) for n, e in enumerate(declared)],
+    )
+    batch = _batch_definition(suite.name).get_batch({"dataframe": table.to_pandas(date_as_object=False)})
+    result = batch.validate(suite, result_format={"result_format": "COMPLETE"})
+    # Results come in an order of Great Expectations' own.
+    result.results.sort(key=lambda one: one.expectation_config.meta["position"])
+    findings = tuple(_finding(feed, e, one) for e, one in zip(declared, result.results, strict=True))
+    for expectation, one in zip(declared, result.results, strict=True):
+        for name in _LONG_LISTS:
+            one.result.pop(name, None)
+        # A whole other table's values would drown the page; their name says as much.
+        one.expectation_config.kwargs.update(_named_values(expectation.kwargs))
+    result.meta = {
+        "great_expectations_version": gx.__version__,
+        "run_id": RunIdentifier(run_name=f"{suite.name} {parameter('partition').date()}", run_time=parameter("cutoff")),
+    }
+    return Verdict(feed.name, findings, result)
+
+
+@cache
+def _context() -> Any:
+    return gx.get_context(
+        mode="ephemeral",
+        project_config=DataContextConfig(
+            analytics_enabled=False,
+            progress_bars=ProgressBarsConfig(globally=False),
+            store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        ),
+    )
+
+
+@cache
+def _batch_definition(name: str) -> Any:
+    context = _context()
+    source = (
+        context.data_sources.add_or_update_pandas("curated")
+        if "curated" not in context.data_sources.all()
+        else (context.data_sources.get("curated"))
+    )
+    return source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("partition")
+
+
+def _gx_expectation(
+    feed: Feed, position: int, expectation: Expectation, table: pa.Table, parameter: Callable[[str], Any]
+) -> Any:
+    kwargs = {
+        name: parameter(value["$PARAMETER"]) if _is_parameter(value) else value
+        for name, value in expectation.kwargs.items()
+    }
+    if _named_values(expectation.kwargs) and kwargs.get("column") in table.column_names:
+        # Great Expectations copies a value set a hundred times over: leave out what is not asked about.
+        asked = set(table[kwargs["column"]].unique().to_pylist())
+        for name in _named_values(expectation.kwargs):
+            kwargs[name] = [value for value in kwargs[name] if value in asked] or kwargs[name][:1]
+    try:
+        return get_expectation_impl(expectation.type)(
+            **kwargs,
+            severity=_GX_SEVERITY[expectation.severity],
+            notes=expectation.reason,
+            meta={"position": position},
+        )
+    except (ExpectationNotFoundError, ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"Feed {feed.name} declares {expectation.type} with {dict(expectation.kwargs)}, "
+            f"which Great Expectations does not take: {error}."
+        ) from error
+
+
+def _is_parameter(value: Any) -> bool:
+    return isinstance(value, Mapping) and "$PARAMETER" in value
+
+
+def _named_values(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: [f"values of {value['$PARAMETER']}"]
+        for name, value in kwargs.items()
+        if _is_parameter(value) and "." in value["$PARAMETER"]
+    }
+
+
+def _finding(feed: Feed, expectation: Expectation, one: Any) -> Finding:
+    trouble = _exception(one.exception_info)
+    if trouble:
+        raise ConfigurationError(
+            f"Feed {feed.name}: {expectation.type} with {dict(expectation.kwargs)} cannot be evaluated: {trouble}. "
+            "Mend the declaration."
+        )
+    found = one.result
+    positions = tuple(sorted(found.get("unexpected_index_list") or ()))
+    if expectation.severity == "quarantine" and not one.success and not positions:
+        raise ConfigurationError(
+            f"Feed {feed.name}: {expectation.type} names no rows, so its severity cannot be 'quarantine'. "
+            "Declare it critical or warning, or use an expectation about rows."
+        )
+    if "unexpected_count" in found:
+        count, total = found["unexpected_count"], found["element_count"]
+        examples = list(dict.fromkeys(map(str, found.get("partial_unexpected_list") or ())))[:_EXAMPLES]
+        such = f", for example {', '.join(examples)}" if examples and examples != ["None"] else ""
+        return Finding(expectation, one.success, count, f"{count} of {total} rows{such}", positions)
+    return Finding(expectation, one.success, 0, f"observed {found.get('observed_value')}", positions)
+
+
+def _exception(info: Mapping[str, Any]) -> str:
+    """Great Expectations keeps one exception, or one per metric."""
+    nested = [info] if "raised_exception" in info else list(info.values())
+    return "; ".join(str(one["exception_message"]) for one in nested if one["raised_exception"])
+
+
+def render_data_docs(title: str, verdicts: Sequence[Verdict]) -> dict[str, bytes]:
+    """A static site: index.html and one page per feed."""
+    rows = "\n".join(
+        f'<tr><td><a href="{verdict.feed}.html">{verdict.feed}</a></td>'
+        f"<td>{'refused' if verdict.breached('critical') else 'passed'}</td>"
+        f"<td>{len(verdict.reasons('quarantine'))}</td><td>{len(verdict.breached('warning'))}</td></tr>"
+        for verdict in verdicts
+    )
+    index = (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
+        "<style>body{font:16px system-ui;margin:3rem}td,th{padding:.3rem 1.2rem .3rem 0;text-align:left}</style>"
+        f"<h1>{title}</h1><table><tr><th>feed</th><th>critical</th><th>rows quarantined</th><th>warnings</th></tr>\n"
+        f"{rows}\n</table></html>\n"
+    )
+    return {"index.html": index.encode(), **{f"{v.feed}.html": v.html.encode() for v in verdicts}}

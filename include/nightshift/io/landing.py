@@ -1,0 +1,79 @@
+"""What producers delivered: files below landing/<use case>/<feed>/dt=<partition>/."""
+
+from __future__ import annotations
+
+import posixpath
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+
+from nightshift.artifact import sha256_hex
+from nightshift.errors import MalformedFile, PartitionNotReady
+from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.usecase import Feed, UseCase
+
+SUFFIXES = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class DeliveredFile:
+    """A landed file with its bytes."""
+
+    uri: str
+    data: bytes
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DeliveredFeed:
+    """One delivery of a feed: its files by name. `repeated` maps the uri of a file with the very
+    bytes of an earlier one to that one's uri; it is not in `files`."""
+
+    prefix: str
+    files: tuple[DeliveredFile, ...]
+    repeated: dict[str, str]
+
+
+def landing_prefix(use_case: UseCase, feed: Feed, partition: date) -> str:
+    """Key prefix of a feed's delivery."""
+    return f"landing/{use_case.name}/{feed.name}/dt={partition}/"
+
+
+def read_delivery(store: ArtifactStore, use_case: UseCase, feed: Feed, partition: date) -> DeliveredFeed:
+    """The feed's files for the partition; of a snapshot feed, its newest delivery at or before it.
+
+    Objects whose name starts with "." or "_" are the producer's own notes and are left alone.
+    Raises PartitionNotReady if nothing was delivered, MalformedFile for a file of another kind.
+    """
+    prefix = landing_prefix(use_case, feed, _delivered_on(store, use_case, feed, partition))
+    keys = [found.key for found in store.list(prefix) if not posixpath.basename(found.key).startswith((".", "_"))]
+    keys = [key for key in keys if not key.endswith("/")]
+    if not keys:
+        raise PartitionNotReady(
+            f"{use_case.name} {partition}: nothing was delivered at {store.uri(prefix)}. "
+            "Deliver the file there; the task is retried until it comes."
+        )
+    for key in keys:
+        if not key.endswith(SUFFIXES):
+            raise MalformedFile(f"{store.uri(key)} is neither {' nor '.join(SUFFIXES)}. Deliver one of them.")
+    with ThreadPoolExecutor(READERS) as pool:
+        bodies = list(pool.map(store.get, keys))
+    files: dict[str, DeliveredFile] = {}
+    repeated: dict[str, str] = {}
+    for key, body in zip(keys, bodies, strict=True):
+        if body is None:
+            raise PartitionNotReady(f"{store.uri(key)} went away while it was read; the producer seems to be at work.")
+        file = DeliveredFile(store.uri(key), body, sha256_hex(body))
+        if file.sha256 in files:
+            repeated[file.uri] = files[file.sha256].uri
+        else:
+            files[file.sha256] = file
+    return DeliveredFeed(prefix, tuple(files.values()), repeated)
+
+
+def _delivered_on(store: ArtifactStore, use_case: UseCase, feed: Feed, partition: date) -> date:
+    if feed.cadence == "daily":
+        return partition
+    folders = store.folders(f"landing/{use_case.name}/{feed.name}/")
+    dates = [date.fromisoformat(f.removeprefix("dt=")) for f in folders if f.startswith("dt=")]
+    return max((d for d in dates if d <= partition), default=partition)

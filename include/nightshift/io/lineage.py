@@ -1,0 +1,206 @@
+"""From one published prediction back to the landed bytes it came from, by references alone.
+
+Every artifact's manifest names its inputs with their hashes, so the path needs no naming
+convention and no catalogue: only the warehouse row to start from. Each manifest is hashed anew on
+the way, and so are the landed files and the files of artifacts met one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.artifact import ArtifactRef, Manifest, identity_sha256, sha256_hex
+from nightshift.errors import ArtifactCorrupt, ConfigurationError
+from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.warehouse import Warehouse
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+SHOWN_DIGITS = 12
+
+
+def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapping[str, str]) -> str:
+    """A readable tree from the prediction with that key down to landed files.
+
+    `key` maps each column of the use case's prediction key to its value as text. Raises
+    ConfigurationError if there is no such prediction and ArtifactCorrupt if anything on the path
+    is missing or does not have the hash it should have.
+    """
+    found = Warehouse(settings, use_case).prediction(key)
+    if found is None:
+        raise ConfigurationError(
+            f"There is no prediction for {' '.join(key.values())} in {use_case.name}.predictions: "
+            f"is the key right ({', '.join(key)}), and was that day published?"
+        )
+    row, publication = found
+    scores = ArtifactRef(
+        uri=publication["scores_uri"], sha256=publication["scores_sha256"], kind="scores", rows=publication["rows"]
+    )
+    decision = "at or above the threshold" if row["decision"] else "below the threshold"
+    lines = [
+        f"{use_case.name}  {'  '.join(str(row[column.name]) for column in use_case.prediction_key)}",
+        f"  {use_case.score} = {row[use_case.score]:.4f} ({decision}), "
+        f"predicted {row['predicted_at']:%Y-%m-%d %H:%M:%S} UTC",
+        f"  model {publication['model_version']} ({publication['role']}), publication {_short(row['publish_id'])} of "
+        f"partition {publication['partition']}, {publication['rows']} rows",
+    ]
+    walker = _Walker(store)
+    lines += walker.tree({"scores": [scores]}, "")
+    lines += _landed_rows(use_case, store, scores, row)
+    lines.append(
+        f"verified: {walker.manifests} manifests, {walker.files} files of artifacts, {walker.landed} landed files; "
+        "every hash is the one its consumer recorded"
+    )
+    return "\n".join(lines)
+
+
+class _Walker:
+    """Walks groups of inputs. Members of a group are folded into one line; below it come the union of their inputs."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._known: dict[str, Manifest] = {}
+        self._hashed: set[str] = set()
+        self._expanded: set[tuple[str, ...]] = set()
+        self.files = self.landed = 0
+
+    @property
+    def manifests(self) -> int:
+        """How many manifests were verified."""
+        return len(self._known)
+
+    def tree(self, groups: Mapping[str, Sequence[ArtifactRef]], indent: str) -> Iterator[str]:
+        """Lines of all groups, in the order their consumer names them."""
+        filled = [(name, _distinct(refs)) for name, refs in groups.items() if refs]
+        for position, (name, refs) in enumerate(filled):
+            last = position == len(filled) - 1
+            below = indent + ("   " if last else "│  ")
+            yield from self._group(name, refs, f"{indent}{'└─ ' if last else '├─ '}", below)
+
+    def _group(self, name: str, refs: Sequence[ArtifactRef], mark: str, below: str) -> Iterator[str]:
+        if not refs[0].uri.endswith("/"):
+            yield from self._landed_files(name, refs, mark, below)
+            return
+        manifests = self._load(refs)
+        identity = tuple(ref.sha256 for ref in refs)
+        seen = identity in self._expanded
+        self._expanded.add(identity)
+        again = "  (traced above)" if seen else ""
+        if len(refs) == 1:
+            ref, manifest = refs[0], manifests[0]
+            said = f"{manifest.step} {_label(manifest)}{_rows(ref.rows)}  sha256 {_short(ref.sha256)}"
+            yield f"{mark}{name}: {said}{again}"
+            if not seen:
+                self._hash_files(ref, manifest)
+                yield f"{below}{'│' if any(manifest.inputs.values()) else ' '}    {ref.uri}"
+        else:
+            steps = ", ".join(sorted({manifest.step for manifest in manifests}))
+            labels = sorted(_label(manifest) for manifest in manifests)
+            span = f"{labels[0]} .. {labels[-1]}"
+            yield f"{mark}{name}: {len(refs)} partitions of {steps}  {span}{_rows(sum(r.rows for r in refs))}{again}"
+        if not seen:
+            yield from self.tree(_union(manifests), below)
+
+    def _landed_files(self, name: str, refs: Sequence[ArtifactRef], mark: str, below: str) -> Iterator[str]:
+        fresh = [ref for ref in refs if ref.uri not in self._hashed]
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(self._hash_landed, fresh))
+        self._hashed |= {ref.uri for ref in fresh}
+        self.landed += len(fresh)
+        if len(refs) <= 4:
+            for position, ref in enumerate(refs):
+                head = mark + f"{name}: " if position == 0 else below + " " * (len(name) + 2)
+                yield f"{head}{ref.uri}{_rows(ref.rows)}  sha256 {_short(ref.sha256)}"
+            return
+        yield f"{mark}{name}: {len(refs)} files{_rows(sum(ref.rows for ref in refs))}"
+        for word, ref in (("first", refs[0]), ("last ", refs[-1])):
+            yield f"{below}   {word} {ref.uri}  sha256 {_short(ref.sha256)}"
+
+    def _load(self, refs: Sequence[ArtifactRef]) -> list[Manifest]:
+        fresh = [ref for ref in refs if ref.sha256 not in self._known]
+        with ThreadPoolExecutor(READERS) as pool:
+            for ref, manifest in zip(fresh, pool.map(self._store.manifest, fresh), strict=True):
+                _check_identity(ref, manifest)
+                self._known[ref.sha256] = manifest
+        return [self._known[ref.sha256] for ref in refs]
+
+    def _hash_files(self, ref: ArtifactRef, manifest: Manifest) -> None:
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(lambda entry: self._store.read(ref, entry.path), manifest.files))
+        self.files += len(manifest.files)
+
+    def _hash_landed(self, ref: ArtifactRef) -> None:
+        body = self._store.get(self._store.key(ref.uri))
+        if body is None or sha256_hex(body) != ref.sha256:
+            state = "is gone" if body is None else "was changed after it was read"
+            raise ArtifactCorrupt(f"The landed file {ref.uri} {state}: restore the delivery with sha256 {ref.sha256}.")
+
+
+def _check_identity(ref: ArtifactRef, manifest: Manifest) -> None:
+    digest = identity_sha256(
+        use_case=manifest.use_case,
+        step=manifest.step,
+        partition=manifest.partition,
+        variant=manifest.variant,
+        inputs=manifest.inputs,
+        files=manifest.files,
+        parameters=manifest.parameters,
+    )
+    if digest != ref.sha256:
+        raise ArtifactCorrupt(
+            f"{ref.uri}manifest.json was changed: it hashes to {digest}, its consumer recorded {ref.sha256}."
+        )
+
+
+def _union(manifests: Sequence[Manifest]) -> dict[str, list[ArtifactRef]]:
+    groups: dict[str, list[ArtifactRef]] = {}
+    for manifest in manifests:
+        for name, refs in manifest.inputs.items():
+            groups.setdefault(name, []).extend(refs)
+    return groups
+
+
+def _distinct(refs: Sequence[ArtifactRef]) -> list[ArtifactRef]:
+    return sorted({(ref.uri, ref.sha256): ref for ref in refs}.values(), key=lambda ref: ref.uri)
+
+
+def _label(manifest: Manifest) -> str:
+    return f"{manifest.partition} {manifest.variant}".strip()
+
+
+def _rows(rows: int) -> str:
+    return f"  {rows:,} rows" if rows else ""
+
+
+def _short(digest: str) -> str:
+    return digest[:SHOWN_DIGITS]
+
+
+def _landed_rows(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef, row: Mapping[str, Any]) -> list[str]:
+    """The landed file and row of each curated row with the prediction's key that went into the scores."""
+    names = [column.name for column in use_case.prediction_key]
+    lines = []
+    for refs in store.manifest(scores).inputs.values():
+        for ref in refs:
+            for entry in store.manifest(ref).files if ref.uri.endswith("/") else ():
+                feed = entry.path.removesuffix(".parquet")
+                if feed not in {f.name for f in use_case.feeds}:
+                    continue
+                table = store.read_table(ref, entry.path)
+                if not {*names, "landed_uri", "landed_row"} <= set(table.column_names):
+                    continue
+                for match in _matching(table, {name: row[name] for name in names}).to_pylist():
+                    lines.append(f"landed as {feed}: {match['landed_uri']} row {match['landed_row']}")
+    return lines
+
+
+def _matching(table: pa.Table, key: Mapping[str, str | int | date]) -> pa.Table:
+    for name, value in key.items():
+        table = table.filter(pc.equal(table[name], pa.scalar(value, table.schema.field(name).type)))
+    return table

@@ -1,0 +1,102 @@
+"""Published partitions of a step, read as one table per file: what the offline store stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from urllib.parse import urlparse
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nightshift.artifact import ArtifactRef, FileEntry, sha256_hex
+from nightshift.errors import ArtifactCorrupt, ConfigurationError
+from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.usecase import parse_partition
+
+SCHEME = "artifacts"
+CLOCK_SLACK = timedelta(days=2)
+"""A partition's event timestamps lie within this much of its date, whatever the time zone and the cutoff."""
+
+
+@dataclass(frozen=True)
+class ArtifactSource:
+    """One file of each published partition of a step: `artifacts://<use case>/<step>/<file>`."""
+
+    use_case: str
+    step: str
+    file: str
+
+    @classmethod
+    def parse(cls, path: str) -> ArtifactSource:
+        """From the path of a Feast FileSource. Raises ConfigurationError."""
+        url = urlparse(path)
+        step, _, file = url.path.strip("/").partition("/")
+        if url.scheme != SCHEME or not (url.netloc and step and file):
+            raise ConfigurationError(f"{path!r} names no artifacts; write {SCHEME}://<use case>/<step>/<view>.parquet.")
+        return cls(url.netloc, step, file)
+
+
+class PublishedPartitions:
+    """Reads published partitions of an artifact store, `READERS` at a time, every file's hash checked.
+
+    With `pinned` only those artifacts are read, whatever is decided meanwhile; without, those
+    that the decisions name. Manifests are read once, so keep an instance for several files.
+    """
+
+    def __init__(self, store: ArtifactStore, pinned: Mapping[date, ArtifactRef] | None = None) -> None:
+        self._store = store
+        self._pinned = pinned
+        self._files: dict[ArtifactRef, Sequence[FileEntry]] = {}
+
+    def read(
+        self, source: ArtifactSource, timestamp: str, columns: Sequence[str], first: datetime, last: datetime
+    ) -> pa.Table:
+        """The columns and the timestamp of rows with first <= timestamp <= last, by partition, then as stored.
+
+        Raises ArtifactCorrupt if bytes are not what a manifest states, ConfigurationError if no
+        partition at all is published in that range or a column is missing.
+        """
+        refs = self._refs(source, (first - CLOCK_SLACK).date(), (last + CLOCK_SLACK).date())
+        wanted = list(dict.fromkeys([*columns, timestamp]))
+        with ThreadPoolExecutor(READERS * 2) as pool:
+            tables = list(pool.map(lambda ref: self._read_file(ref, source.file, wanted), refs))
+        if not tables:
+            raise ConfigurationError(
+                f"No partition of {source.use_case} {source.step} between {first:%Y-%m-%d} and {last:%Y-%m-%d} is "
+                f"published. Run or backfill {source.use_case}.materialize."
+            )
+        table = pa.concat_tables(tables)
+        at = table[timestamp]
+        within = pc.and_(pc.greater_equal(at, pa.scalar(first, at.type)), pc.less_equal(at, pa.scalar(last, at.type)))
+        return table.filter(within)
+
+    def _refs(self, source: ArtifactSource, first: date, last: date) -> list[ArtifactRef]:
+        if self._pinned is not None:
+            return [ref for partition, ref in sorted(self._pinned.items()) if first <= partition <= last]
+        folders = self._store.folders(self._store.step_prefix(source.use_case, source.step))
+        partitions = [day for day in map(parse_partition, folders) if first <= day <= last]
+        decisions = self._store.decisions(source.use_case, source.step, partitions)
+        return [d.ref for d in decisions.values() if d is not None and d.status == "published" and d.ref is not None]
+
+    def _read_file(self, ref: ArtifactRef, path: str, columns: list[str]) -> pa.Table:
+        if ref not in self._files:
+            self._files[ref] = self._store.manifest(ref).files
+        entry = next((file for file in self._files[ref] if file.path == path), None)
+        if entry is None:
+            raise ArtifactCorrupt(f"The manifest of {ref.uri} names no file {path!r}; publish the partition again.")
+        body = self._store.get(self._store.key(ref.uri) + path)
+        if body is None or sha256_hex(body) != entry.sha256:
+            state = "missing" if body is None else "not the bytes its manifest states"
+            raise ArtifactCorrupt(f"{ref.uri}{path} is {state}; restore it or publish the partition again.")
+        file = pq.ParquetFile(pa.BufferReader(body))
+        absent = sorted(set(columns) - set(file.schema_arrow.names))
+        if absent:
+            raise ConfigurationError(
+                f"{ref.uri}{path} has no column {', '.join(absent)}: it was published under an older definition. "
+                f"Backfill the materialize stage of its partition."
+            )
+        return file.read(columns=columns, use_threads=False)

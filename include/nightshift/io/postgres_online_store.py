@@ -1,0 +1,74 @@
+"""Feast's PostgreSQL online store, addressed by one URL and keeping no expired rows.
+
+Feast wants host, user and password apart; here a libpq URL gives them, also the form for a unix
+socket (`postgresql://user:@/db?host=/folder`), so that Nightshift, Feast's command line and
+every other client read the same variable.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from feast import FeatureView
+from feast.infra.online_stores.helpers import compute_table_id
+from feast.infra.online_stores.postgres_online_store.postgres import PostgreSQLOnlineStore, PostgreSQLOnlineStoreConfig
+from feast.repo_config import RepoConfig
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import model_validator
+
+ONLINE_SCHEMA = "feast_online"
+
+
+class PostgresUrlOnlineStoreConfig(PostgreSQLOnlineStoreConfig):  # type: ignore[misc, unused-ignore]
+    """`url` is a libpq URL; host, port, database, user, password and sslmode are read from it."""
+
+    # Feast's store insists on this name; the class path in feature_store.yaml only finds this class.
+    type: Literal["postgres"] = "postgres"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_url(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "url" not in values:
+            return values
+        rest = {name: value for name, value in values.items() if name not in ("url", "type")}
+        return {"type": "postgres", "db_schema": ONLINE_SCHEMA, **connection_parts(values["url"]), **rest}
+
+
+def connection_parts(url: str) -> dict[str, Any]:
+    """Feast's connection settings from a libpq URL or an SQLAlchemy one for PostgreSQL."""
+    parts = conninfo_to_dict(plain_url(url))
+    return {
+        "host": str(parts.get("host", "localhost")),
+        "port": int(parts.get("port") or 5432),
+        "database": str(parts["dbname"]),
+        "user": str(parts.get("user", "postgres")),
+        "password": str(parts.get("password") or ""),
+        "sslmode": str(parts.get("sslmode", "prefer")),
+    }
+
+
+def plain_url(url: str) -> str:
+    """A PostgreSQL URL without the name of an SQLAlchemy driver."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme.partition('+')[0]}://{rest}"
+
+
+class PostgresUrlOnlineStore(PostgreSQLOnlineStore):
+    """Feast's store with PostgresUrlOnlineStoreConfig. See the module docstring."""
+
+    def drop_expired(self, config: RepoConfig, view: FeatureView, known_at: datetime) -> int:
+        """Delete a view's rows that are older than its ttl at `known_at`; returns how many (row, feature) pairs.
+
+        Online reads do not return them any more, and entities that live for a day would pile up.
+        """
+        if not view.ttl:
+            return 0
+        table = compute_table_id(config.project, view)
+        statement = sql.SQL("DELETE FROM {} WHERE event_ts < %s").format(sql.Identifier(table))
+        oldest = (known_at - view.ttl).astimezone(UTC).replace(tzinfo=None)
+        with self._get_conn(config) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, (oldest,))
+            connection.commit()
+            return int(cursor.rowcount)

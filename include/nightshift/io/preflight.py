@@ -1,0 +1,252 @@
+"""Is everything there that a night needs, and can it do what is asked of it? Checked before work starts.
+
+Abilities of the object store are tried out, not looked up by its name: stores that speak S3 differ
+in what they do when several writers want the same key.
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+from nightshift.errors import NightshiftError
+from nightshift.io import warehouse_schema
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+WRITERS = 8
+OLDEST_POSTGRESQL = 150000
+LARGEST_SKEW_SECONDS = 60.0
+TIMEOUT_SECONDS = 5
+PROBE_PREFIX = "preflight/"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried. `detail` says what was found and, if it is not ok, what to do."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class _Missing(Exception):
+    """What is missing and what to do, as the text of the check."""
+
+
+def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
+    """Try out the object store, the warehouse, Feast's online store and MLflow. Raises nothing: it reports.
+
+    Objects it writes below `preflight/` are removed again; in the warehouse it only makes a
+    temporary table.
+    """
+    client = _client(settings)
+    probe = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
+    store_checks: list[tuple[str, Callable[[], str]]] = [
+        ("object store credentials", _credentials),
+        ("object store bucket", lambda: _bucket(client, settings)),
+        ("object store path-style address", lambda: _path_style(client, settings)),
+        ("object store reads what was written", lambda: _read_after_write(client, settings, probe)),
+        ("object store conditional put", lambda: _conditional_put(client, settings, probe)),
+        ("object store versioning", lambda: _versioning(client, settings)),
+        ("object store clock", lambda: _store_clock(client, settings)),
+    ]
+    found = []
+    for name, attempt in store_checks:
+        found.append(_tried(name, attempt))
+        if name.endswith(("credentials", "bucket")) and not found[-1].ok:
+            break
+    warehouse = _tried("warehouse", lambda: _warehouse(settings))
+    found.append(warehouse)
+    if warehouse.ok:
+        found += [_tried(f"warehouse schema {u.name}", partial(_schema, settings, u)) for u in use_cases]
+    found.append(_tried(f"feast online store ({settings.feast_online_store})", lambda: _online_store(settings)))
+    found.append(_tried("mlflow", lambda: _mlflow(settings)))
+    return found
+
+
+def _tried(name: str, attempt: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, attempt())
+    except (_Missing, NightshiftError) as missing:
+        return Check(name, False, str(missing))
+    except botocore.exceptions.ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        return Check(name, False, f"refused ({code}): check the credentials and what they may do.")
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        return Check(name, False, f"no answer ({type(error).__name__}): check AWS_ENDPOINT_URL, and that it is up.")
+
+
+def _client(settings: Settings) -> S3Client:
+    config = botocore.config.Config(
+        s3={"addressing_style": "path"},
+        retries={"max_attempts": 1},
+        connect_timeout=TIMEOUT_SECONDS,
+        read_timeout=30,
+        max_pool_connections=WRITERS,
+    )
+    client: S3Client = boto3.Session().client(
+        "s3", endpoint_url=settings.s3_endpoint_url, region_name=settings.s3_region, config=config
+    )
+    return client
+
+
+def _credentials() -> str:
+    found = boto3.Session().get_credentials()
+    if found is None:
+        raise _Missing("none found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
+    return f"found ({found.method})"
+
+
+def _bucket(client: S3Client, settings: Settings) -> str:
+    try:
+        client.head_bucket(Bucket=settings.bucket)
+    except botocore.exceptions.ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+            raise _Missing(f"there is no {settings.bucket!r}: create it or set NIGHTSHIFT_BUCKET.") from None
+        raise
+    return f"{settings.bucket} at {client.meta.endpoint_url}"
+
+
+def _path_style(client: S3Client, settings: Settings) -> str:
+    answer = client.list_objects_v2(Bucket=settings.bucket, Prefix=PROBE_PREFIX, MaxKeys=1)
+    if answer.get("Name", settings.bucket) != settings.bucket:
+        raise _Missing(f"the store listed {answer.get('Name')!r} instead of {settings.bucket!r}: it ignores the path.")
+    return "understood"
+
+
+def _read_after_write(client: S3Client, settings: Settings, probe: str) -> str:
+    key = f"{probe}/reads"
+    try:
+        for turn in range(3):
+            client.put_object(Bucket=settings.bucket, Key=key, Body=str(turn).encode())
+            if client.get_object(Bucket=settings.bucket, Key=key)["Body"].read() != str(turn).encode():
+                raise _Missing(
+                    "an object read right after it was replaced was the old one: a consistent store is needed."
+                )
+    finally:
+        client.delete_object(Bucket=settings.bucket, Key=key)
+    return "at once, also when replaced"
+
+
+def _conditional_put(client: S3Client, settings: Settings, probe: str) -> str:
+    key = f"{probe}/conditional"
+
+    def write(writer: int) -> bool:
+        try:
+            client.put_object(Bucket=settings.bucket, Key=key, Body=str(writer).encode(), IfNoneMatch="*")
+        except botocore.exceptions.ClientError as error:
+            if error.response.get("Error", {}).get("Code") in {
+                "PreconditionFailed",
+                "412",
+                "ConditionalRequestConflict",
+            }:
+                return False
+            raise
+        return True
+
+    try:
+        with ThreadPoolExecutor(WRITERS) as pool:
+            winners = [writer for writer, won in enumerate(pool.map(write, range(WRITERS))) if won]
+        kept = client.get_object(Bucket=settings.bucket, Key=key)["Body"].read() if winners else b""
+    finally:
+        client.delete_object(Bucket=settings.bucket, Key=key)
+    if winners == [] or len(winners) > 1 or kept != str(winners[0]).encode():
+        raise _Missing(
+            f"{len(winners)} of {WRITERS} writers were told they made the same object (If-None-Match: *): artifacts "
+            "would not be safe from each other. Use a store, or a version of it, that honours conditional writes."
+        )
+    return f"one winner of {WRITERS} writers"
+
+
+def _versioning(client: S3Client, settings: Settings) -> str:
+    if client.get_bucket_versioning(Bucket=settings.bucket).get("Status") == "Enabled":
+        return "on"
+    return "off; not needed, but with it a partition's earlier decision can be brought back"
+
+
+def _store_clock(client: S3Client, settings: Settings) -> str:
+    headers: dict[str, Any] = client.head_bucket(Bucket=settings.bucket)["ResponseMetadata"]["HTTPHeaders"]
+    stated = headers.get("date")
+    if not stated:
+        return "not stated"
+    return _skew(parsedate_to_datetime(stated), "the object store")
+
+
+def _skew(there: datetime, where: str) -> str:
+    seconds = abs((datetime.now(UTC) - there).total_seconds())
+    if seconds > LARGEST_SKEW_SECONDS:
+        raise _Missing(f"{where} and this machine are {seconds:.0f} s apart: synchronise their clocks (NTP).")
+    return f"{seconds:.0f} s apart"
+
+
+def _warehouse(settings: Settings) -> str:
+    with warehouse_schema.connect(settings) as connection:
+        version = connection.info.server_version
+        if version < OLDEST_POSTGRESQL:
+            raise _Missing(f"PostgreSQL {version // 10000} is too old: use {OLDEST_POSTGRESQL // 10000} or newer.")
+        connection.execute("CREATE TEMP TABLE preflight (n integer) ON COMMIT DROP")
+        connection.execute("INSERT INTO preflight VALUES (1)")
+        row = connection.execute(
+            "SELECT has_database_privilege(current_database(), 'CREATE'), clock_timestamp(), current_user"
+        ).fetchone()
+    may_create, there, role = row or (False, datetime.now(UTC), "")
+    if not may_create:
+        raise _Missing(f"role {role} may not create schemas: GRANT CREATE ON DATABASE ... TO {role}.")
+    where = warehouse_schema.describe(settings.warehouse_url.get_secret_value())
+    return f"PostgreSQL {version // 10000} at {where}, writable, clock {_skew(there, 'the warehouse')}"
+
+
+def _schema(settings: Settings, use_case: UseCase) -> str:
+    pending = warehouse_schema.pending(settings, use_case)
+    return f"{len(pending)} migrations to apply, done at first use" if pending else "up to date"
+
+
+def _online_store(settings: Settings) -> str:
+    if settings.feast_online_store == "postgres":
+        with warehouse_schema.connect(settings) as connection:
+            connection.execute("SELECT 1")
+        return "in the warehouse's database"
+    import redis
+
+    if settings.redis_url is None:
+        raise _Missing("the online store is redis, but NIGHTSHIFT_REDIS_URL is not set.")
+    client = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_connect_timeout=TIMEOUT_SECONDS)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise _Missing(f"redis did not answer ({type(error).__name__}): check NIGHTSHIFT_REDIS_URL.") from None
+    finally:
+        client.close()
+    return "answers"
+
+
+def _mlflow(settings: Settings) -> str:
+    uri = settings.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        raise _Missing("set MLFLOW_TRACKING_URI to the tracking server.")
+    if not uri.startswith(("http://", "https://")):
+        return "a store without a server"
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+            status = answer.status
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise _Missing(f"{uri} did not answer ({reason}): is it up, and is MLFLOW_TRACKING_URI right?") from None
+    return f"{uri} answers ({status})"

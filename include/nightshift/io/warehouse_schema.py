@@ -1,0 +1,224 @@
+"""Connections to the warehouse, its errors, and the migrations that make a use case's schema."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict
+
+from nightshift.errors import ConfigurationError, WarehouseUnavailable
+from nightshift.settings import Settings
+from nightshift.usecase import Column, UseCase
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+CONNECT_TIMEOUT_SECONDS = 10
+LOCK_TIMEOUT_SECONDS = 60
+STATEMENT_TIMEOUT_SECONDS = 600
+
+SQL_TYPES: dict[str, LiteralString] = {
+    "string": "text",
+    "int64": "bigint",
+    "float64": "double precision",
+    "bool": "boolean",
+    "date": "date",
+    "timestamp": "timestamptz",
+}
+
+_REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied", "no password")
+
+
+def describe(url: str) -> str:
+    """Host, port and database of a PostgreSQL URL, without its user and password. Raises ConfigurationError."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise ConfigurationError(
+            "NIGHTSHIFT_WAREHOUSE_URL is not a PostgreSQL URL; write postgresql://user:password@host:port/database."
+        ) from None
+    host, port, name = parts.get("host") or "localhost", parts.get("port") or 5432, parts.get("dbname") or ""
+    return f"{host}:{port}/{name}"
+
+
+@contextmanager
+def connect(settings: Settings, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[Connection]:
+    """One connection, time zone UTC, committed at the end of the block and rolled back on any error.
+
+    Raises WarehouseUnavailable where trying again may help (not reachable, a lock not to be had,
+    a statement that took too long, a deadlock) and ConfigurationError where the server refuses.
+    """
+    url = settings.warehouse_url.get_secret_value()
+    where = describe(url)
+    options = (
+        f"-c timezone=UTC -c lock_timeout={int(lock_timeout_seconds * 1000)} "
+        f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS * 1000}"
+    )
+    try:
+        connection = psycopg.connect(
+            url, connect_timeout=CONNECT_TIMEOUT_SECONDS, options=options, application_name="nightshift"
+        )
+    except psycopg.OperationalError as error:
+        said = str(error).strip()
+        if any(words in said for words in _REFUSED):
+            raise ConfigurationError(
+                f"The warehouse at {where} refused the connection: {said}. Check NIGHTSHIFT_WAREHOUSE_URL."
+            ) from None
+        raise WarehouseUnavailable(f"The warehouse at {where} did not answer: {said}. Is it up?") from None
+    try:
+        with connection:
+            yield connection
+    except errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"The warehouse at {where} does not allow this: {error}. Grant the role the schema, or use another role."
+        ) from error
+    except psycopg.OperationalError as error:
+        raise WarehouseUnavailable(f"The warehouse at {where} gave up: {str(error).strip()}. Try again.") from error
+
+
+def lock(connection: Connection, *names: str) -> None:
+    """Hold an advisory lock on those names until the transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", ["nightshift/" + "/".join(names)])
+
+
+def migrate(settings: Settings, use_case: UseCase) -> list[str]:
+    """Bring the schema of a use case up to date, all pending migrations in one transaction.
+
+    Safe to run twice and side by side. Returns the names of the migrations applied. Raises
+    ConfigurationError if an applied migration was edited since, if the schema is newer than this
+    code, or if the predictions table does not have the columns the use case declares.
+    """
+    known = sorted(MIGRATIONS.glob("*.sql"))
+    schema = sql.Identifier(use_case.name)
+    with connect(settings) as connection:
+        if _applied(connection, use_case) == {path.stem: _sha256(path) for path in known}:
+            _check_columns(connection, use_case)
+            return []
+        lock(connection, use_case.name, "migrate")
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE IF NOT EXISTS {}.schema_migrations (name text PRIMARY KEY, sha256 text NOT NULL, "
+                "applied_at timestamptz NOT NULL DEFAULT now())"
+            ).format(schema)
+        )
+        applied = _applied(connection, use_case)
+        _check_history(applied, known, use_case)
+        pending = [path for path in known if path.stem not in applied]
+        for path in pending:
+            connection.execute(_render(path, use_case))
+            connection.execute(
+                sql.SQL("INSERT INTO {}.schema_migrations (name, sha256) VALUES (%s, %s)").format(schema),
+                [path.stem, _sha256(path)],
+            )
+        _check_columns(connection, use_case)
+        return [path.stem for path in pending]
+
+
+def pending(settings: Settings, use_case: UseCase) -> list[str]:
+    """Names of the migrations that `migrate` would apply."""
+    with connect(settings) as connection:
+        applied = _applied(connection, use_case)
+    return [path.stem for path in sorted(MIGRATIONS.glob("*.sql")) if path.stem not in applied]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _applied(connection: Connection, use_case: UseCase) -> dict[str, str]:
+    table = sql.SQL("{}.schema_migrations").format(sql.Identifier(use_case.name))
+    row = connection.execute("SELECT to_regclass(%s)", [table.as_string(connection)]).fetchone()
+    if row is None or row[0] is None:
+        return {}
+    return dict(connection.execute(sql.SQL("SELECT name, sha256 FROM {}").format(table)).fetchall())
+
+
+def _check_history(applied: dict[str, str], known: list[Path], use_case: UseCase) -> None:
+    shipped = {path.stem: _sha256(path) for path in known}
+    if unknown := sorted(applied.keys() - shipped.keys()):
+        raise ConfigurationError(
+            f"Schema {use_case.name} has migrations this code does not know ({unknown}): run a newer version of it."
+        )
+    if edited := sorted(name for name in applied if applied[name] != shipped[name]):
+        raise ConfigurationError(
+            f"Migrations {edited} were applied to schema {use_case.name} and edited since: "
+            f"restore them and put the change into a new file in {MIGRATIONS.name}/."
+        )
+
+
+def _check_columns(connection: Connection, use_case: UseCase) -> None:
+    rows = connection.execute(
+        "SELECT column_name, data_type FROM information_schema.columns "
+        "WHERE table_schema = %s AND table_name = 'predictions'",
+        [use_case.name],
+    ).fetchall()
+    found = {name: "timestamptz" if kind == "timestamp with time zone" else kind for name, kind in rows}
+    declared = {c.name: SQL_TYPES[c.type] for c in (*use_case.prediction_key, *use_case.prediction_extra)}
+    declared[use_case.score] = "double precision"
+    wrong = [f"{name} {kind} (there: {found.get(name)})" for name, kind in declared.items() if found.get(name) != kind]
+    if wrong:
+        raise ConfigurationError(
+            f"{use_case.name}.predictions does not have the columns its use case declares: {', '.join(wrong[:5])}. "
+            "Alter the table, or give the use case a new name."
+        )
+
+
+def _definitions(columns: tuple[Column, ...], *, key: bool) -> sql.Composed:
+    return sql.SQL(",\n    ").join(
+        sql.SQL("{} {}{}").format(
+            sql.Identifier(column.name),
+            sql.SQL(SQL_TYPES[column.type]),
+            sql.SQL(" NOT NULL" if key or not column.nullable else ""),
+        )
+        for column in columns
+    )
+
+
+def _comments(use_case: UseCase, table: LiteralString, columns: tuple[Column, ...]) -> sql.Composed:
+    parts = []
+    for column in columns:
+        unit = "UTC" if column.type == "timestamp" else column.unit
+        unit = unit or (f"a day in {use_case.timezone}" if column.type == "date" else "")
+        text = " ".join(part for part in (column.description, f"[{unit}]" if unit else "") if part)
+        parts.append(
+            sql.SQL("COMMENT ON COLUMN {}.{}.{} IS {};").format(
+                sql.Identifier(use_case.name), sql.SQL(table), sql.Identifier(column.name), sql.Literal(text)
+            )
+        )
+    return sql.SQL("\n").join(parts)
+
+
+def _render(path: Path, use_case: UseCase) -> sql.Composed:
+    """A migration with the use case's names and columns put in, every one of them quoted."""
+    key, extra = use_case.prediction_key, use_case.prediction_extra
+    if not any(column.name == use_case.prediction_date and column.type == "date" for column in key):
+        raise ConfigurationError(
+            f"{use_case.name}: prediction_date names {use_case.prediction_date!r}, "
+            "which must be a column of type date in prediction_key: predictions are partitioned by it."
+        )
+    extra_definitions = sql.SQL("{},").format(_definitions(extra, key=False)) if extra else sql.SQL("")
+    zone = use_case.timezone
+    template = path.read_text(encoding="utf-8")
+    return sql.SQL(template).format(
+        schema=sql.Identifier(use_case.name),
+        key=sql.SQL(", ").join(sql.Identifier(column.name) for column in key),
+        key_definitions=_definitions(key, key=True),
+        extra_definitions=extra_definitions,
+        score=sql.Identifier(use_case.score),
+        label=sql.Identifier(use_case.label),
+        prediction_date=sql.Identifier(use_case.prediction_date),
+        predictions_comment=sql.Literal(f"{use_case.title}. One row per key; each day is replaced as a whole."),
+        score_comment=sql.Literal(f"Probability, 0 to 1, that {use_case.label} is 1."),
+        decision_comment=sql.Literal(f"Whether {use_case.score} reached the threshold its use case declares."),
+        partition_comment=sql.Literal(f"Partition: the day whose data was ingested last (a day in {zone})."),
+        prediction_date_comment=sql.Literal(f"The day the predictions are for (a day in {zone})."),
+        prediction_column_comments=_comments(use_case, "predictions", (*key, *extra)),
+        outcome_column_comments=_comments(use_case, "outcomes", key),
+    )

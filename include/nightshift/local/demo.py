@@ -1,0 +1,279 @@
+"""Runs real nights on the local stack and watches them: history first, one training, then night after night.
+
+Everything it starts could be started from the Airflow UI as well. What succeeded before is left
+alone, so a second demo finds its nights done; what failed before is run again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from urllib.parse import quote
+
+from nightshift.errors import ConfigurationError, NightshiftError
+from nightshift.local.airflow_api import AirflowApi, DagRun, TaskRun
+from nightshift.local.landing import land
+from nightshift.local.stack import Stack
+from nightshift.usecase import UseCase, partition_range
+
+NIGHTLY = ("ingest", "materialize", "train", "predict", "check_drift")
+HISTORY = "backfill_history"
+POLL_SECONDS = 1.5
+SAY_EVERY_SECONDS = 10.0
+PARSE_SECONDS = 120.0
+STUCK_SECONDS = 900.0
+"""Longer than the longest wait between two tries of a task."""
+LOG_LINES = 12
+
+
+class DemoFailed(NightshiftError):
+    """A task failed, or nothing moves any more."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which partitions are loaded as history, and which are run as nights after it."""
+
+    use_case: UseCase
+    history: list[date]
+    nights: list[date]
+
+    @classmethod
+    def of(cls, use_case: UseCase, history_first: date, history_last: date, nights: int) -> Plan:
+        """Raises ConfigurationError for an empty history or no nights."""
+        history = partition_range(history_first, history_last)
+        if not history or nights < 1:
+            raise ConfigurationError(
+                f"There is nothing to run: history {history_first} to {history_last}, {nights} nights."
+            )
+        return cls(use_case, history, partition_range(history_last + timedelta(1), history_last + timedelta(nights)))
+
+    def dag_id(self, stage: str) -> str:
+        """Id of a stage's DAG."""
+        return f"{self.use_case.name}.{stage}"
+
+
+@dataclass
+class Progress:
+    """Prints what changed, and now and then that nothing did, each with the time since the start."""
+
+    say: Callable[[str], None] = lambda line: print(line, flush=True)
+    started: float = field(default_factory=time.monotonic)
+    _last: str = ""
+    _changed_at: float = 0.0
+    _said_at: float = 0.0
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        seconds = int(time.monotonic() - self.started)
+        self.say(f"[{seconds // 60:2}:{seconds % 60:02}] {text}")
+
+    def update(self, text: str) -> None:
+        """Print `text` if it changed, or if it was long since. Raises DemoFailed if it did not change for very long."""
+        now = time.monotonic()
+        if text != self._last:
+            self._last, self._changed_at = text, now
+        elif now - self._said_at < SAY_EVERY_SECONDS:
+            return
+        if now - self._changed_at > STUCK_SECONDS:
+            raise DemoFailed(
+                f"nothing moved for {STUCK_SECONDS / 60:.0f} minutes ({text}); see `make status` and `make logs`."
+            )
+        self._said_at = now
+        self.line(text)
+
+
+def run(plan: Plan) -> None:
+    """The whole demo. Raises NightshiftError in one sentence, or with the failed task and the end of its log."""
+    progress = Progress()
+    stack = Stack(say=progress.line)
+    stack.up()
+    environment = stack.environment()
+    os.environ.update(environment)
+    _deliver(plan, progress)
+    nights = Nights(plan, stack, progress)
+    nights.load_history()
+    nights.run_nights()
+
+    from nightshift.local.summary import summarise
+
+    progress.line("Done.")
+    print()
+    print(summarise(plan.use_case, plan.nights[0], plan.nights[-1]))
+    print()
+    print(stack.login())
+
+
+def _deliver(plan: Plan, progress: Progress) -> None:
+    from nightshift.io.artifact_store import ArtifactStore
+    from nightshift.io.warehouse import Warehouse
+    from nightshift.settings import load_settings
+
+    load_settings.cache_clear()
+    settings = load_settings()
+    partitions = [*plan.history, *plan.nights]
+    progress.line(f"Landing the deliveries of {len(partitions)} nights, {partitions[0]} to {partitions[-1]}.")
+
+    def show(done: int, total: int) -> None:
+        if done % 50 == 0 or done == total:
+            progress.line(f"{done} of {total} nights landed.")
+
+    landed = land(ArtifactStore(settings), plan.use_case, partitions, show)
+    progress.line(f"{landed.written} files written, {landed.unchanged} were there already.")
+    applied = Warehouse(settings, plan.use_case).migrate()
+    progress.line(f"Warehouse tables: {', '.join(applied) if applied else 'up to date'}.")
+
+
+class Nights:
+    """Drives the DAGs of one plan through Airflow's API."""
+
+    def __init__(self, plan: Plan, stack: Stack, progress: Progress) -> None:
+        environment = stack.environment()
+        self.plan = plan
+        self.stack = stack
+        self.progress = progress
+        self.api = AirflowApi(
+            environment["AIRFLOW_API_URL"].replace("localhost", "127.0.0.1"),
+            environment["NIGHTSHIFT_UI_USER"],
+            environment["NIGHTSHIFT_UI_PASSWORD"],
+        )
+
+    def load_history(self) -> None:
+        """Unpause the DAGs, load the history unless it is loaded, wait for the training that follows it."""
+        stages = (*NIGHTLY, HISTORY)
+        self._wait_for_dags({self.plan.dag_id(stage) for stage in stages})
+        for stage in stages:
+            self.api.unpause(self.plan.dag_id(stage))
+        first, last = self.plan.history[0].isoformat(), self.plan.history[-1].isoformat()
+        if self._train_run(last, "success"):
+            self.progress.line(f"The history up to {last} is loaded and trained on already.")
+            return
+        self.progress.line(f"Loading {len(self.plan.history)} days of history, {first} to {last}.")
+        dag_id = self.plan.dag_id(HISTORY)
+        before = self.api.runs(dag_id)
+        unfinished = [found for found in before if not found.is_finished]
+        current = unfinished[-1] if unfinished else self.api.trigger(dag_id, {"first": first, "last": last})
+        self._follow(lambda: [self.api.run(dag_id, current.run_id)], "history", expected=1)
+        self._retry_failed([self.plan.dag_id("train")], {last})
+        self._follow(lambda: self._train_runs(last), f"training of {last}", expected=1)
+
+    def run_nights(self) -> None:
+        """Backfill the nights and wait until each of the five DAGs has succeeded for each of them."""
+        keys = {night.isoformat() for night in self.plan.nights}
+        first, last = self.plan.nights[0], self.plan.nights[-1]
+        dag_ids = [self.plan.dag_id(stage) for stage in NIGHTLY]
+        self._retry_failed(dag_ids, keys)
+        ingest = dag_ids[0]
+        if keys <= set(self.api.newest_runs(ingest)):
+            self.progress.line(f"The nights {first} to {last} were run before.")
+        else:
+            self.progress.line(f"Running {len(keys)} nights, {first} to {last}, one after another.")
+            while self.api.backfill(ingest, first, last, max_active_runs=1, reprocess="none") is None:
+                self._check_services()
+                self.progress.update("another backfill of ingest is under way; waiting for it")
+                time.sleep(POLL_SECONDS)
+
+        def runs() -> list[DagRun]:
+            return [run for dag_id in dag_ids for key, run in self.api.newest_runs(dag_id).items() if key in keys]
+
+        self._follow(runs, "nights", expected=len(keys) * len(dag_ids))
+
+    def _train_runs(self, key: str) -> list[DagRun]:
+        newest = self.api.newest_runs(self.plan.dag_id("train")).get(key)
+        return [newest] if newest else []
+
+    def _train_run(self, key: str, state: str) -> bool:
+        return any(run.state == state for run in self._train_runs(key))
+
+    def _retry_failed(self, dag_ids: Iterable[str], keys: set[str]) -> None:
+        for dag_id in dag_ids:
+            for key, run in self.api.newest_runs(dag_id).items():
+                if key in keys and run.state == "failed":
+                    self.progress.line(f"{dag_id} of {key} failed before: running what failed again.")
+                    self.api.clear_failed(run)
+
+    def _wait_for_dags(self, dag_ids: set[str]) -> None:
+        deadline = time.monotonic() + PARSE_SECONDS
+        while missing := dag_ids - self.api.dag_ids():
+            errors = self.api.import_errors()
+            if errors:
+                name, trace = next(iter(errors.items()))
+                raise DemoFailed(f"the DAG file {name} does not parse: {trace.strip().splitlines()[-1]}")
+            if time.monotonic() > deadline:
+                raise DemoFailed(
+                    f"Airflow did not find {', '.join(sorted(missing))} within {PARSE_SECONDS:.0f} s; "
+                    f"see `make logs ARGS=dag-processor`."
+                )
+            self._check_services()
+            time.sleep(POLL_SECONDS)
+
+    def _follow(self, runs: Callable[[], list[DagRun]], what: str, *, expected: int) -> None:
+        """Wait until `expected` runs have succeeded. Raises DemoFailed as soon as one has failed."""
+        while True:
+            found = runs()
+            failed = [run for run in found if run.state == "failed"]
+            if failed:
+                raise DemoFailed(self._explain(failed[0]))
+            succeeded = sum(run.state == "success" for run in found)
+            if succeeded >= expected:
+                self.progress.line(f"{what}: all done.")
+                return
+            self.progress.update(self._describe(found, what, succeeded, expected))
+            self._check_services()
+            time.sleep(POLL_SECONDS)
+
+    def _describe(self, found: list[DagRun], what: str, succeeded: int, expected: int) -> str:
+        running: list[str] = []
+        counts: Counter[str] = Counter()
+        for run in found:
+            if run.is_finished:
+                continue
+            tasks = self.api.tasks(run)
+            counts.update("done" if task.state in ("success", "skipped") else "open" for task in tasks)
+            # A single run is the stage that `what` names; of several runs, each has to say which it is.
+            prefix = "" if expected == 1 else f"{run.dag_id.partition('.')[2]} {run.partition_key}: "
+            running += [f"{prefix}{task.name}{_suffix(task)}" for task in tasks if task.state in _SHOWN_STATES]
+        done = f"{succeeded} of {expected} runs done" if expected > 1 else ""
+        if counts:
+            tasks_done = f"{counts['done']} of {counts.total()} tasks done"
+            done = f"{done}, {tasks_done} in the others" if done else tasks_done
+        return f"{what}: {done or 'waiting for it to start'}" + (
+            f"; now {', '.join(sorted(running))}" if running else ""
+        )
+
+    def _check_services(self) -> None:
+        dead = [row.service for row in self.stack.status() if row.state == "dead"]
+        if dead:
+            raise DemoFailed(f"{', '.join(dead)} ended; see `make logs ARGS={dead[0]}`, then run `make demo` again.")
+
+    def _explain(self, run: DagRun) -> str:
+        where = f"{run.dag_id} of partition {run.partition_key}" if run.partition_key else f"{run.dag_id} {run.run_id}"
+        order = {"failed": 0, "upstream_failed": 1}
+        tasks = sorted((t for t in self.api.tasks(run) if t.state in order), key=lambda t: order[t.state or ""])
+        # A task that only reports another one's failure is downstream of it, so it failed later.
+        tasks = [t for t in tasks if t.task_id != "record_failure"] or tasks
+        if not tasks:
+            return f"{where} failed without a failed task; see {self._ui(run)}"
+        task = tasks[0]
+        lines = [f"{where} failed in task {task.name} (try {task.try_number}). The end of its log:"]
+        try:
+            lines += [f"    {line}" for line in self.api.log_lines(task)[-LOG_LINES:]]
+        except NightshiftError as error:
+            lines.append(f"    (not to be had: {error})")
+        lines.append(f"The whole log: {self._ui(run)}/tasks/{task.task_id}")
+        lines.append("After mending it, run `make demo` again: it goes on from there.")
+        return "\n".join(lines)
+
+    def _ui(self, run: DagRun) -> str:
+        return f"{self.stack.environment()['AIRFLOW_API_URL']}/dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}"
+
+
+_SHOWN_STATES: Mapping[str | None, str] = {"running": "", "up_for_retry": " (waits to try again)"}
+
+
+def _suffix(task: TaskRun) -> str:
+    return _SHOWN_STATES[task.state]

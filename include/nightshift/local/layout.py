@@ -1,0 +1,291 @@
+"""Where the local stack keeps things, which ports and credentials it uses, and the environment that follows.
+
+Everything is below one folder, `.local/` of the project (NIGHTSHIFT_LOCAL_DIR):
+
+    state.json          ports, process ids
+    credentials.json    generated once; only its owner may read it
+    logs/               one file per service
+    s3/ postgres/ airflow/
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nightshift.errors import ConfigurationError
+from nightshift.local import processes, services
+from nightshift.local.processes import ProcessRecord
+from nightshift.usecase import PROJECT_ROOT
+
+FOLDER_VARIABLE = "NIGHTSHIFT_LOCAL_DIR"
+BUCKET = "nightshift"
+S3_ACCESS_KEY = "nightshift"
+UI_USER = "admin"
+DATABASES = ("airflow", "mlflow", "warehouse")
+PARALLEL_TASKS = 4
+
+DEFAULT_PORTS = {"ui": 8080, "mlflow": 5500, "s3": 8333}
+"""Ports that people use; each can be changed by PORT_VARIABLES. All other ports are chosen at start."""
+PORT_VARIABLES = {"ui": "NIGHTSHIFT_UI_PORT", "mlflow": "NIGHTSHIFT_MLFLOW_PORT", "s3": "NIGHTSHIFT_S3_PORT"}
+
+
+class Credentials(BaseModel):
+    """Secrets of one local stack, generated at its first start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    s3_secret_key: str = Field(default_factory=lambda: secrets.token_urlsafe(30))
+    ui_password: str = Field(default_factory=lambda: secrets.token_urlsafe(12))
+    fernet_key: str = Field(default_factory=lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    api_secret_key: str = Field(default_factory=lambda: secrets.token_urlsafe(30))
+    jwt_secret: str = Field(default_factory=lambda: secrets.token_urlsafe(48))
+
+
+class State(BaseModel):
+    """What the stack last ran as: ports by name, processes by service, versions the databases were migrated for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ports: dict[str, int] = Field(default_factory=dict)
+    processes: dict[str, ProcessRecord] = Field(default_factory=dict)
+    migrated_for: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below the stack's folder."""
+
+    folder: Path
+
+    @classmethod
+    def default(cls) -> Layout:
+        """The folder NIGHTSHIFT_LOCAL_DIR names, or `.local` of the project."""
+        return cls(Path(os.environ.get(FOLDER_VARIABLE) or PROJECT_ROOT / ".local").resolve())
+
+    @property
+    def s3(self) -> Path:
+        """SeaweedFS' data and identities."""
+        return self.folder / "s3"
+
+    @property
+    def postgres(self) -> Path:
+        """PostgreSQL's data and socket."""
+        return self.folder / "postgres"
+
+    @property
+    def airflow(self) -> Path:
+        """AIRFLOW_HOME."""
+        return self.folder / "airflow"
+
+    @property
+    def passwords(self) -> Path:
+        """The file Airflow's SimpleAuthManager reads passwords from."""
+        return self.airflow / "passwords.json"
+
+    def log(self, service: str) -> Path:
+        """A service's log file."""
+        return self.folder / "logs" / f"{service}.log"
+
+    def state(self) -> State:
+        """The stored state; an empty one before the first start. Raises ConfigurationError if it is unreadable."""
+        path = self.folder / "state.json"
+        if not path.exists():
+            return State()
+        try:
+            return State.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise ConfigurationError(
+                f"{path} is not readable as state of the local stack: run `make clean`."
+            ) from error
+
+    def save(self, state: State) -> None:
+        """Store the state in one stroke."""
+        path = self.folder / "state.json"
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(state.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        unfinished.rename(path)
+
+    def credentials(self) -> Credentials:
+        """The stored credentials, generated and stored if there are none."""
+        path = self.folder / "credentials.json"
+        if path.exists():
+            return Credentials.model_validate_json(path.read_text(encoding="utf-8"))
+        made = Credentials()
+        services.write_secret(path, made.model_dump_json(indent=1) + "\n")
+        return made
+
+
+def requested_ports() -> dict[str, int]:
+    """Ports asked for by environment variables. "0" asks for any free one. Raises ConfigurationError."""
+    requested = {}
+    for name, variable in PORT_VARIABLES.items():
+        text = os.environ.get(variable)
+        if text is None:
+            continue
+        if not text.isdigit() or int(text) > 65535 - services.GRPC_OFFSET:
+            raise ConfigurationError(f"{variable} is {text!r}; give a port below 55536, or 0 for any free one.")
+        requested[name] = int(text)
+    return requested
+
+
+def choose_ports(stored: Mapping[str, int], in_use: frozenset[str] = frozenset()) -> dict[str, int]:
+    """Ports for the next start: as asked for, else as last time, else the defaults; the inner ones where there is room.
+
+    `in_use` names ports held by a service of ours that keeps running. Raises ConfigurationError
+    that names a busy port, who holds it, and the variable to change.
+    """
+    requested = requested_ports()
+    chosen: dict[str, int] = {}
+    for name, default in DEFAULT_PORTS.items():
+        wanted = requested.get(name, stored.get(name, default))
+        if name in in_use:
+            if requested.get(name, 0) not in (0, stored[name]):
+                raise ConfigurationError(
+                    f"The local stack is running with port {stored[name]} for {name}; "
+                    f"run `make down` before you change {PORT_VARIABLES[name]} to {requested[name]}."
+                )
+            chosen[name] = stored[name]
+            continue
+        if wanted == 0:
+            wanted = stored.get(name) or processes.free_ports(1, also=services.GRPC_OFFSET)[0]
+        for port in (wanted, wanted + services.GRPC_OFFSET) if name == "s3" else (wanted,):
+            if not processes.port_is_free(port):
+                raise ConfigurationError(
+                    f"Port {port} ({name}) is taken by {processes.port_holder(port)}: "
+                    f"stop that, or choose another with {PORT_VARIABLES[name]}=<port>, for example "
+                    f"{PORT_VARIABLES[name]}={wanted + 1} make up."
+                )
+        chosen[name] = wanted
+    spare = iter(processes.free_ports(6, also=services.GRPC_OFFSET))
+    for name, group in INNER_PORTS.items():
+        kept = stored.get(name)
+        offsets = (0, services.GRPC_OFFSET) if group == "s3" else (0,)
+        usable = kept and (group in in_use or all(processes.port_is_free(kept + offset) for offset in offsets))
+        chosen[name] = kept if kept and usable else next(spare)
+    return chosen
+
+
+INNER_PORTS = {
+    "s3_master": "s3",
+    "s3_volume": "s3",
+    "s3_filer": "s3",
+    "s3_admin": "s3",
+    "task_logs": "scheduler",
+    "trigger_logs": "triggerer",
+}
+"""Ports that only the services themselves use, and which service holds each."""
+
+
+def s3_ports(ports: Mapping[str, int]) -> services.S3Ports:
+    """SeaweedFS' ports among all ports."""
+    return services.S3Ports(
+        s3=ports["s3"],
+        master=ports["s3_master"],
+        volume=ports["s3_volume"],
+        filer=ports["s3_filer"],
+        admin=ports["s3_admin"],
+    )
+
+
+def public_environment(layout: Layout, state: State) -> dict[str, str]:
+    """The variables by which clients, tasks and the `airflow` command find the running stack.
+
+    Raises ConfigurationError if it was never started.
+    """
+    if not state.ports:
+        raise ConfigurationError("There is no local stack yet: run `make up` first.")
+    ports, credentials = state.ports, layout.credentials()
+    sockets = services.postgres_place(layout.postgres).sockets
+    ui = f"http://localhost:{ports['ui']}"
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
+        "AWS_ACCESS_KEY_ID": S3_ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": credentials.s3_secret_key,
+        "AWS_DEFAULT_REGION": services.REGION,
+        "NIGHTSHIFT_ENVIRONMENT": "dev",
+        "NIGHTSHIFT_BUCKET": BUCKET,
+        "NIGHTSHIFT_WAREHOUSE_URL": services.postgres_url(sockets, "warehouse"),
+        "NIGHTSHIFT_UI_USER": UI_USER,
+        "NIGHTSHIFT_UI_PASSWORD": credentials.ui_password,
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
+        "AIRFLOW_API_URL": ui,
+        **airflow_environment(layout, ports, credentials, services.postgres_url(sockets, "airflow")),
+    }
+
+
+def airflow_environment(
+    layout: Layout, ports: Mapping[str, int], credentials: Credentials, database_url: str
+) -> dict[str, str]:
+    """AIRFLOW_HOME and every AIRFLOW__SECTION__KEY that differs from Airflow's defaults."""
+    manager = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+    values = {
+        "CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
+        "CORE__PLUGINS_FOLDER": str(PROJECT_ROOT / "plugins"),
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": str(PARALLEL_TASKS),
+        "CORE__FERNET_KEY": credentials.fernet_key,
+        "CORE__AUTH_MANAGER": manager,
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{UI_USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(layout.passwords),
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{ports['ui']}/execution/",
+        # The default looks the host up in DNS, which can hang on a machine without a network.
+        "CORE__HOSTNAME_CALLABLE": f"{__name__}.this_host",
+        "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "5",
+        "DATABASE__SQL_ALCHEMY_CONN": database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
+        "API__HOST": "127.0.0.1",
+        "API__PORT": str(ports["ui"]),
+        "API__BASE_URL": f"http://localhost:{ports['ui']}",
+        "API__SECRET_KEY": credentials.api_secret_key,
+        "API__INSTANCE_NAME": "Nightshift",
+        "API__WORKERS": "1",
+        "API_AUTH__JWT_SECRET": credentials.jwt_secret,
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        "LOGGING__WORKER_LOG_SERVER_PORT": str(ports["task_logs"]),
+        "LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_logs"]),
+    }
+    return {"AIRFLOW_HOME": str(layout.airflow)} | {f"AIRFLOW__{name}": value for name, value in values.items()}
+
+
+def this_host() -> str:
+    """The name under which Airflow's services find each other: they are all on this machine."""
+    return "127.0.0.1"
+
+
+def service_environment(public: Mapping[str, str]) -> dict[str, str]:
+    """The environment the services themselves run in: the public one on top of this process's, telemetry off."""
+    base = processes.base_environment()
+    return {
+        **base,
+        **public,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{base.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+        "DO_NOT_TRACK": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "FEAST_USAGE": "False",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # MLflow's job runner starts several processes that nothing here uses.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
+def export_lines(variables: Mapping[str, str]) -> str:
+    """The variables as shell `export` lines."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def write_passwords(layout: Layout) -> None:
+    """Give Airflow's SimpleAuthManager its one user."""
+    services.write_secret(layout.passwords, json.dumps({UI_USER: layout.credentials().ui_password}) + "\n")

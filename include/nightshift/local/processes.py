@@ -1,0 +1,195 @@
+"""Background processes that outlive the command which started them, and the ports they listen on.
+
+A process is remembered by its id and the moment it was created, so that a recycled id is never
+taken for ours and nothing is ever stopped that Nightshift did not start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+from pydantic import BaseModel, ConfigDict
+
+from nightshift.errors import ConfigurationError
+
+CREATED_TOLERANCE_SECONDS = 2.0
+POLL_SECONDS = 0.05
+LOG_TAIL_LINES = 15
+
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""Processes started by this very process, kept so that they can be reaped."""
+
+
+class ProcessRecord(BaseModel):
+    """What identifies a process: its id and when it was created (seconds since the epoch)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pid: int
+    created: float
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    env: Mapping[str, str],
+    cwd: Path,
+    user: int | None = None,
+) -> ProcessRecord:
+    """Start a process in its own session, both outputs appended to `log`. `user`: run as that user id (root only).
+
+    Raises ConfigurationError if the program is not there or may not be run.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        try:
+            child = subprocess.Popen(
+                [str(part) for part in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+                start_new_session=True,
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise ConfigurationError(
+                f"{argv[0]} cannot be run ({error.strerror}): run `make clean env` again."
+            ) from error
+    _children[child.pid] = child
+    return ProcessRecord(pid=child.pid, created=psutil.Process(child.pid).create_time())
+
+
+def find(record: ProcessRecord) -> psutil.Process | None:
+    """The live process of a record; None if it ended, or if its id now belongs to another process."""
+    child = _children.get(record.pid)
+    if child is not None and child.poll() is not None:
+        del _children[record.pid]
+        return None
+    try:
+        process = psutil.Process(record.pid)
+        same = abs(process.create_time() - record.created) < CREATED_TOLERANCE_SECONDS
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def stop(record: ProcessRecord, *, timeout: float = 20.0, interrupt: bool = False) -> bool:
+    """Ask the process to end (SIGTERM, or SIGINT with `interrupt`), wait, then kill it and what it started.
+
+    Returns False if it was not running.
+    """
+    process = find(record)
+    if process is None:
+        return False
+    family = [process]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family += process.children(recursive=True)
+        process.send_signal(2 if interrupt else 15)
+    deadline = time.monotonic() + timeout
+    while find(record) is not None and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    _, alive = psutil.wait_procs(family, timeout=1.0)
+    for left in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+    psutil.wait_procs(alive, timeout=5.0)
+    find(record)
+    return True
+
+
+def wait_until(
+    ready: Callable[[], bool],
+    *,
+    record: ProcessRecord,
+    name: str,
+    log: Path,
+    timeout: float,
+    poll: float = POLL_SECONDS,
+) -> None:
+    """Wait until `ready()`.
+
+    Raises ConfigurationError, with the end of the log, if the process dies or takes too long.
+    """
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if find(record) is None:
+            raise ConfigurationError(f"{name} ended while it was starting. The end of {log}:\n{tail(log)}")
+        if time.monotonic() > deadline:
+            raise ConfigurationError(f"{name} was not ready after {timeout:.0f} s. The end of {log}:\n{tail(log)}")
+        time.sleep(poll)
+
+
+def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
+    """The last lines of a log file, indented; empty if there is none."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as source:
+        source.seek(max(0, log.stat().st_size - 400 * lines))
+        text = source.read().decode(errors="replace")
+    return "\n".join("    " + line for line in text.splitlines()[-lines:])
+
+
+def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """True if a server could listen on the port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def answers(port: int, host: str = "127.0.0.1") -> bool:
+    """True if something accepts connections on the port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host, port)) == 0
+
+
+def port_holder(port: int) -> str:
+    """Who listens on a port, for a message: name and pid where the system tells, else "another program"."""
+    try:
+        for connection in psutil.net_connections(kind="inet"):
+            listening = connection.status == psutil.CONN_LISTEN
+            if listening and connection.laddr and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        pass
+    return "another program"
+
+
+def free_ports(count: int, *, also: int = 0) -> list[int]:
+    """That many free ports, none of them equal; with `also`, the port plus that offset is free as well."""
+    chosen: list[int] = []
+    candidates = random.SystemRandom().sample(range(20000, 32000), 2000)
+    for port in candidates:
+        if len(chosen) == count:
+            return chosen
+        if port_is_free(port) and (not also or port_is_free(port + also)):
+            chosen.append(port)
+    raise ConfigurationError(f"There are no {count} free ports between 20000 and 32000 on this machine.")
+
+
+def base_environment() -> dict[str, str]:
+    """The environment for a service: this process's, without what other tools' settings left there.
+
+    Requests to this machine never go through a proxy.
+    """
+    dropped = ("AWS_", "PG", "AIRFLOW", "MLFLOW_", "GUNICORN_", "WEED_", "S3_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    bypass = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1,localhost"]))
+    return kept | {"NO_PROXY": bypass, "no_proxy": bypass}

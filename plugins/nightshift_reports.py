@@ -1,0 +1,94 @@
+"""Shows the nights' validation and drift reports, and MLflow, in Airflow's menu.
+
+Only registration and access control: the pages come from `nightshift.io.report_pages`. Airflow does not
+authenticate a plugin's endpoints, so each of these asks for a signed-in user who may read the use case's DAGs.
+"""
+
+import os
+from functools import cache
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+MENU = "nightshift"
+
+
+@cache
+def _reports_app() -> Any:
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+    from airflow.api_fastapi.core_api.security import GetUserDep
+    from fastapi import FastAPI, HTTPException, Response
+    from fastapi.responses import HTMLResponse
+
+    from nightshift.usecase import UseCase, all_use_cases
+
+    app = FastAPI(title="Nightshift reports", docs_url=None, redoc_url=None, openapi_url=None)
+    # Reports show values that came with deliveries; a script among them must not run as the reader.
+    headers = {"Content-Security-Policy": "script-src 'none'; object-src 'none'", "X-Content-Type-Options": "nosniff"}
+
+    def readable(user: Any) -> list[UseCase]:
+        manager = get_auth_manager()
+        return [
+            use_case
+            for use_case in all_use_cases()
+            if manager.is_authorized_dag(method="GET", details=DagDetails(id=f"{use_case.name}.ingest"), user=user)
+        ]
+
+    def store() -> Any:
+        from nightshift.io.artifact_store import ArtifactStore
+        from nightshift.settings import load_settings
+
+        return ArtifactStore(load_settings())
+
+    @app.get("/")
+    def index(user: GetUserDep) -> HTMLResponse:
+        from nightshift.io.report_pages import index_page
+
+        return HTMLResponse(index_page(store(), readable(user)), headers=headers)
+
+    @app.get("/files/{use_case}/{step}/{partition}/{path:path}")
+    def report(use_case: str, step: str, partition: str, path: str, user: GetUserDep) -> Response:
+        from nightshift.errors import ConfigurationError, UnknownUseCase
+        from nightshift.io.report_pages import report_file
+
+        try:
+            found = report_file(store(), readable(user), use_case, step, partition, path)
+        except (UnknownUseCase, ConfigurationError) as error:
+            raise HTTPException(404, str(error)) from error
+        if found is None:
+            raise HTTPException(404, f"There is no {path} of {step} for {partition}.")
+        body, media_type = found
+        return Response(body, media_type=media_type, headers=headers)
+
+    return app
+
+
+def _menu() -> list[dict[str, Any]]:
+    views: list[dict[str, Any]] = [
+        {
+            "name": "Night reports",
+            "href": f"/{MENU}/",
+            "destination": "nav",
+            "url_route": "night-reports",
+            "category": "browse",
+        }
+    ]
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if tracking.startswith("http"):
+        views.append({"name": "MLflow", "href": tracking, "destination": "nav", "category": "browse"})
+    return views
+
+
+async def _serve(scope: Any, receive: Any, send: Any) -> None:
+    """The pages as an ASGI application, built on the first request: every Airflow process loads plugins,
+    tasks too, and only the API server should pay for a web framework."""
+    await _reports_app()(scope, receive, send)
+
+
+class NightshiftReports(AirflowPlugin):
+    """Registers the reports' pages and the menu entries."""
+
+    name = "nightshift_reports"
+    external_views = _menu()
+    fastapi_apps = [{"app": _serve, "url_prefix": f"/{MENU}", "name": "Nightshift reports"}]

@@ -1,0 +1,154 @@
+"""Two nights of the second use case through a real Airflow scheduler, started and backfilled as a user would."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import psycopg
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SECOND = ROOT / "tests" / "second_use_case"
+BIN = Path(sys.executable).parent
+STAGES = ("ingest", "materialize", "train", "predict", "check_drift")
+NIGHTS = ("2020-03-15", "2020-03-16")
+PREDICTIONS = (
+    "SELECT booking_date::text, booking, branch, p_late, decision, model_version, publish_id "
+    "FROM late_returns.predictions ORDER BY 1, 2"
+)
+
+pytestmark = pytest.mark.timeout(900)
+
+
+class LocalStack:
+    """The local stack in a folder and on ports of its own, spoken to by the commands a user would type."""
+
+    def __init__(self, folder: Path) -> None:
+        ports = {f"NIGHTSHIFT_{name}_PORT": "0" for name in ("UI", "MLFLOW", "S3")}
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "AWS_", "NIGHTSHIFT_", "PYTEST"))},
+            **ports,
+            "NIGHTSHIFT_LOCAL_DIR": str(folder),
+            "NIGHTSHIFT_USE_CASE_ROOTS": str(SECOND),
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    def nightshift(self, *words: str) -> str:
+        return self._run([sys.executable, "-m", "nightshift.cli", *words])
+
+    def airflow(self, *words: str) -> str:
+        return self._run([sys.executable, "-m", "airflow", *words])
+
+    def _run(self, command: list[str]) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=600)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def load_environment(self) -> None:
+        for line in self.nightshift("env").splitlines():
+            name, value = line.removeprefix("export ").split("=", 1)
+            self.environment[name] = value.strip("'")
+
+    def api(self, path: str) -> dict:
+        base = self.environment["AIRFLOW_API_URL"]
+        login = {
+            "username": self.environment["NIGHTSHIFT_UI_USER"],
+            "password": self.environment["NIGHTSHIFT_UI_PASSWORD"],
+        }
+        asked = urllib.request.Request(
+            f"{base}/auth/token", json.dumps(login).encode(), {"Content-Type": "application/json"}
+        )
+        token = json.load(urllib.request.urlopen(asked))["access_token"]
+        asked = urllib.request.Request(f"{base}/api/v2/{path}", headers={"Authorization": f"Bearer {token}"})
+        return json.load(urllib.request.urlopen(asked))
+
+    def runs(self, stage: str) -> dict[str, str]:
+        """Partition -> state of a stage's newest run."""
+        found = self.api(f"dags/late_returns.{stage}/dagRuns?limit=100&order_by=run_after")["dag_runs"]
+        return {run["partition_key"] or run["conf"].get("last"): run["state"] for run in found}
+
+    def wait(self, stages: tuple[str, ...], partitions: tuple[str, ...], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            states = {(stage, p): self.runs(stage).get(p, "none") for stage in stages for p in partitions}
+            if all(state == "success" for state in states.values()):
+                return
+            failed = [key for key, state in states.items() if state == "failed"]
+            assert not failed, f"failed: {failed}\n{self.why(failed[0][0])}"
+            assert time.monotonic() < deadline, f"not finished: {states}"
+            time.sleep(2)
+
+    def why(self, stage: str) -> str:
+        found = self.api(f"dags/late_returns.{stage}/dagRuns/~/taskInstances?state=failed&limit=5")["task_instances"]
+        logs = []
+        for task in found:
+            path = (
+                f"dags/late_returns.{stage}/dagRuns/{task['dag_run_id']}/taskInstances/{task['task_id']}"
+                f"/logs/{task['try_number']}?map_index={task['map_index']}"
+            )
+            logs.append(json.dumps(self.api(path))[-3000:])
+        return "\n".join(logs)
+
+    def rows(self, query: str) -> list[tuple]:
+        with psycopg.connect(self.environment["NIGHTSHIFT_WAREHOUSE_URL"]) as connection:
+            return connection.execute(query).fetchall()
+
+
+@pytest.fixture(scope="module")
+def stack():
+    # Not pytest's tmp_path: it is closed to other users, and root has to run PostgreSQL as another user.
+    folder = Path(tempfile.mkdtemp(prefix="nightshift-e2e-"))
+    folder.chmod(0o755)
+    local = LocalStack(folder / "local")
+    try:
+        local.nightshift("up")
+        local.load_environment()
+        yield local
+    finally:
+        local.nightshift("down")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_two_nights_by_backfill(stack):
+    stack.nightshift("land", "late_returns", "--from", "2020-03-01", "--to", NIGHTS[-1])
+    stack.nightshift("migrate")
+    for stage in (*STAGES, "backfill_history"):
+        stack.airflow("dags", "unpause", f"late_returns.{stage}")
+
+    conf = json.dumps({"first": "2020-03-01", "last": "2020-03-14"})
+    stack.airflow("dags", "trigger", "late_returns.backfill_history", "--conf", conf)
+    stack.wait(("backfill_history", "train"), ("2020-03-14",), 300)
+    assert stack.runs("predict") == {}
+
+    # Two runs at a time: a night that comes too early waits for the one before.
+    backfill = ("backfill", "create", "--dag-id", "late_returns.ingest", "--max-active-runs", "2")
+    dates = ("--from-date", NIGHTS[0], "--to-date", "2020-03-17")
+    stack.airflow(*backfill, *dates)
+    stack.wait(STAGES, NIGHTS, 400)
+
+    published = stack.rows(PREDICTIONS)
+    counts = {day: sum(row[0] == day for row in published) for day in ("2020-03-16", "2020-03-17")}
+    assert counts == {"2020-03-16": 40, "2020-03-17": 40}
+    assert len(published) == 80
+    served = stack.rows("SELECT partition::text, left(model_version, 10) FROM late_returns.publications ORDER BY 1")
+    assert [partition for partition, _ in served] == list(NIGHTS)
+    assert all(decided < partition for partition, decided in served)
+    decided = stack.rows(
+        "SELECT DISTINCT partition::text FROM late_returns.deployments WHERE role = 'champion' ORDER BY 1"
+    )
+    assert [partition for (partition,) in decided] == ["2020-03-14", *NIGHTS]
+    assert {p for (p,) in stack.rows("SELECT DISTINCT partition::text FROM late_returns.drift_daily")} == set(NIGHTS)
+
+    # The same nights again leave the same rows.
+    stack.airflow(*backfill, *dates, "--reprocess-behavior", "completed")
+    deadline = time.monotonic() + 60
+    while stack.runs("ingest") == dict.fromkeys(NIGHTS, "success") and time.monotonic() < deadline:
+        time.sleep(0.5)
+    stack.wait(STAGES, NIGHTS, 400)
+    assert stack.rows(PREDICTIONS) == published

@@ -1,0 +1,78 @@
+"""Runs the steps of the DAGs in this process, in the order of their graphs, on real services."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.candidates import candidates, estimators, students
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+
+class Nights:
+    """The pipeline of one use case on one store and one warehouse, without a scheduler."""
+
+    def __init__(self, use_case: UseCase, settings: Settings, store: ArtifactStore) -> None:
+        self.use_case, self.settings, self.store = use_case, settings, store
+
+    def step(self, name: str, partition: date, **refs: Any) -> ArtifactRef:
+        module = importlib.import_module(f"nightshift.steps.{name}")
+        return module.run(self.use_case, self.settings, self.store, partition, **refs)
+
+    def deliver(self, partitions: Sequence[date], change: Callable[[str, bytes], bytes] = lambda feed, body: body):
+        replay = importlib.import_module(f"{self.use_case.name}.replay")
+        for partition in partitions:
+            for feed, dt, name, body in replay.deliveries(partition):
+                self.store.put(f"landing/{self.use_case.name}/{feed}/dt={dt}/{name}", change(feed, body))
+
+    def ingest(self, partition: date) -> ArtifactRef:
+        landed = self.step("land", partition)
+        profiled = self.step("profile", partition, landed=landed)
+        validated = self.step("validate", partition, landed=landed)
+        return self.step("publish", partition, validated=validated, profiled=profiled)
+
+    def materialize(self, partition: date, *, online: bool = False) -> ArtifactRef:
+        built = self.step("build_features", partition)
+        published = self.step("publish_features", partition, features=built)
+        if online:
+            self.step("load_online", partition, published=published)
+        return published
+
+    def bootstrap(self, partition: date) -> ArtifactRef:
+        training_set = self.step("build_training_set", partition)
+        return self.step("register_fallback", partition, training_set=training_set)
+
+    def train(self, partition: date) -> ArtifactRef:
+        use_case = self.use_case
+        training_set = self.step("build_training_set", partition)
+        fitted = [self.step("fit", partition, training_set=training_set, estimator=e) for e in estimators(use_case)]
+        compressed = [
+            self.step("compress", partition, training_set=training_set, teachers=fitted, technique=t)
+            for t in students(use_case)
+        ]
+        exported = [
+            self.step("export", partition, teachers=fitted, students=compressed, candidate=c)
+            for c in candidates(use_case)
+        ]
+        verified = [
+            self.step("verify", partition, training_set=training_set, exports=exported, candidate=c)
+            for c in candidates(use_case)
+        ]
+        return self.step("register", partition, training_set=training_set, verified=verified)
+
+    def predict(self, partition: date) -> ArtifactRef:
+        choice = self.step("resolve_model", partition)
+        scores = self.step("score", partition, model_choice=choice)
+        audited = self.step("audit", partition, scores=scores)
+        self.step("publish_predictions", partition, scores=scores, audited=audited)
+        return scores
+
+    def check_drift(self, partition: date) -> ArtifactRef:
+        drift = self.step("compare_drift", partition)
+        report = self.step("report_drift", partition, drift=drift)
+        return self.step("record_drift", partition, drift=drift, report=report)

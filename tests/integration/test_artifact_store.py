@@ -1,0 +1,127 @@
+"""Artifacts on a real S3 server."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+
+import pyarrow as pa
+import pytest
+
+from nightshift.artifact import ArtifactRef, Attempt, Decision
+from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady, StoreUnavailable
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.provenance import CURRENT_ATTEMPT
+
+DAY = date(2013, 5, 31)
+TABLE = pa.table({"a": [1, 2, 3]})
+
+
+def commit(store, use_case, **changes):
+    arguments = {
+        "use_case": use_case,
+        "step": "land",
+        "partition": DAY,
+        "kind": "landed",
+        "files": {"a.parquet": TABLE, "notes/b.txt": b"hello"},
+        "parameters": {"x": 1},
+        "rows": 3,
+    }
+    return store.commit(**(arguments | changes))
+
+
+@pytest.fixture
+def use_case(request) -> str:
+    return f"case-{abs(hash(request.node.name)) % 10**8}"
+
+
+def test_what_was_committed_reads_back(store, use_case):
+    ref = commit(store, use_case)
+    assert store.current(use_case, "land", DAY) == ref
+    assert store.read_table(ref, "a.parquet").equals(TABLE)
+    assert store.read(ref, "notes/b.txt") == b"hello"
+    manifest = store.manifest(ref)
+    assert manifest.stage == "ingest"
+    assert [f.rows for f in manifest.files] == [3, None]
+    assert manifest.libraries["pyarrow"] == pa.__version__
+
+
+def test_the_same_again_writes_nothing_and_keeps_the_first_manifest(store, use_case):
+    token = CURRENT_ATTEMPT.set(Attempt(run_id="first"))
+    first = commit(store, use_case)
+    CURRENT_ATTEMPT.set(Attempt(run_id="second"))
+    second = commit(store, use_case)
+    CURRENT_ATTEMPT.reset(token)
+    assert first == second
+    assert store.manifest(second).attempt.run_id == "first"
+    assert len(store.folders(f"{use_case}/ingest/land/{DAY}/")) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parameters": {"x": 2}},
+        {"files": {"a.parquet": TABLE, "notes/b.txt": b"hullo"}},
+        {"inputs": {"landed": [ArtifactRef(uri="s3://b/k", sha256="0", kind="landed_file")]}},
+        {"variant": "v"},
+    ],
+)
+def test_any_difference_makes_another_artifact(store, use_case, change):
+    assert commit(store, use_case).sha256 != commit(store, use_case, **change).sha256
+
+
+def test_metrics_and_timings_do_not(store, use_case):
+    assert commit(store, use_case) == commit(store, use_case, metrics={"seconds": 1.5})
+
+
+def test_changed_bytes_are_noticed(store, use_case):
+    ref = commit(store, use_case)
+    store.put(store.key(ref.uri) + "notes/b.txt", b"tampered")
+    with pytest.raises(ArtifactCorrupt, match=r"notes/b\.txt is not the bytes"):
+        store.read(ref, "notes/b.txt")
+
+
+def test_a_file_without_a_manifest_is_not_trusted(store, use_case):
+    ref = commit(store, use_case)
+    store.put(store.key(ref.uri) + "stray.txt", b"stray")
+    with pytest.raises(ArtifactCorrupt, match=r"names no file 'stray\.txt'"):
+        store.read(ref, "stray.txt")
+    with pytest.raises(ArtifactCorrupt, match="never committed"):
+        store.manifest(ref.model_copy(update={"uri": ref.uri.replace("/land/", "/nowhere/")}))
+
+
+def test_of_many_writers_of_an_immutable_object_one_wins(store, use_case):
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda n: store.put(f"{use_case}/once", str(n).encode(), immutable=True), range(8)))
+    assert won.count(True) == 1
+    assert store.get(f"{use_case}/once") == str(won.index(True)).encode()
+
+
+def test_a_partition_without_decision_says_what_to_run(store, use_case):
+    with pytest.raises(PartitionNotReady, match=rf"publish of {DAY} has not run.*{use_case}\.ingest"):
+        store.current(use_case, "publish", DAY)
+    store.decide(use_case, "publish", DAY, Decision(status="rejected", reason="half a file"))
+    with pytest.raises(PartitionNotReady, match="rejected: half a file"):
+        store.current(use_case, "publish", DAY)
+
+
+def test_listings_are_sorted(store, use_case):
+    for name in ("b", "a/z", "a", "c"):
+        store.put(f"{use_case}/list/{name}", b"")
+    keys = [info.key.removeprefix(f"{use_case}/list/") for info in store.list(f"{use_case}/list/")]
+    assert keys == sorted(keys)
+    assert len(keys) == 4
+
+
+def test_another_bucket_is_refused(store):
+    with pytest.raises(ConfigurationError, match="is not in bucket"):
+        store.key("s3://elsewhere/key")
+
+
+def test_a_store_that_is_not_there_is_transient(settings):
+    with pytest.raises(StoreUnavailable, match="is it up and reachable"):
+        ArtifactStore(settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})).get("x")
+
+
+def test_wrong_credentials_are_not(store, settings, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(ConfigurationError, match="refused the credentials"):
+        ArtifactStore(settings).get("x")

@@ -1,0 +1,1 @@
+"""A tiny second use case: which tools, booked for tomorrow, will come back late to the rental shop?"""

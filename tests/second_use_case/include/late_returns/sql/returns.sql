@@ -1,0 +1,1 @@
+select booking_date, booking, branch, customer, hours, returned_late, landed_uri, landed_row from landed

@@ -1,0 +1,116 @@
+"""For every booking of tomorrow: how likely is the tool to come back late?
+
+Two feeds, two feature views, forty bookings a day, made up by `replay.py`. It shares no line with any
+other use case and goes through the same DAGs.
+"""
+
+from __future__ import annotations
+
+from datetime import date, time
+from pathlib import Path
+
+from nightshift.usecase import (
+    Column,
+    CompressionBudget,
+    DriftPolicy,
+    Expectation,
+    FeatureSet,
+    FeatureTable,
+    Feed,
+    PromotionPolicy,
+    TrainingPolicy,
+    UseCase,
+)
+
+SQL = Path(__file__).resolve().parent / "sql"
+
+KEY = (
+    Column("booking_date", "date", nullable=False),
+    Column("booking", "int64", nullable=False),
+)
+BOOKING = (
+    *KEY,
+    Column("branch", "string", nullable=False),
+    Column("customer", "string", nullable=False),
+    Column("hours", "float64", nullable=False, unit="hours"),
+)
+RETURNED_LATE = Column("returned_late", "int64", nullable=False)
+FIRST_PARTITION = date(2020, 3, 1)
+
+USE_CASE = UseCase(
+    name="late_returns",
+    title="Tools that will come back late",
+    owner="rental-desk",
+    folder=SQL.parent,
+    timezone="Europe/Vienna",
+    cutoff_time=time(4, 30),
+    first_partition=FIRST_PARTITION,
+    last_partition=date(2020, 4, 30),
+    feeds=(
+        Feed(
+            name="bookings",
+            landed=BOOKING,
+            curated=BOOKING,
+            normalise=SQL / "bookings.sql",
+            key=("booking_date", "booking"),
+            expectations=(
+                Expectation(
+                    "expect_column_values_to_be_between",
+                    {"column": "hours", "min_value": 0, "max_value": 240},
+                    "quarantine",
+                    "hours_out_of_range",
+                ),
+            ),
+        ),
+        Feed(
+            name="returns",
+            landed=(*BOOKING, RETURNED_LATE),
+            curated=(*BOOKING, RETURNED_LATE),
+            normalise=SQL / "returns.sql",
+            key=("booking_date", "booking"),
+            expectations=(
+                Expectation(
+                    "expect_column_values_to_be_in_set",
+                    {"column": "returned_late", "value_set": [0, 1]},
+                    "critical",
+                    "returned_late_is_no_flag",
+                ),
+            ),
+        ),
+    ),
+    features=FeatureSet(
+        prelude=SQL / "prelude.sql",
+        tables=(
+            FeatureTable("booking", ("booking_key",), SQL / "booking.sql"),
+            FeatureTable("branch_history", ("branch",), SQL / "branch_history.sql"),
+        ),
+        lookback_days=14,
+        service="late_returns_v1",
+        numeric=("hours", "weekday", "branch_late_rate"),
+        categorical=("customer",),
+    ),
+    training_spine=SQL / "training_spine.sql",
+    scoring_spine=SQL / "scoring_spine.sql",
+    label="is_late",
+    score="p_late",
+    decision_threshold=0.5,
+    prediction_key=KEY,
+    prediction_extra=(Column("branch", "string", nullable=False),),
+    prediction_date="booking_date",
+    compression=CompressionBudget(largest_auc_loss=0.05, largest_log_loss_increase=0.05, objective="bytes"),
+    training=TrainingPolicy(
+        holdout_days=4,
+        minimum_days=10,
+        parameters={
+            "xgboost": {"n_estimators": 20, "max_depth": 3},
+            "distilled_xgboost": {"n_estimators": 10, "max_depth": 2},
+            "distilled_mlp": {"max_iter": 20},
+        },
+        fallback_features=("branch_late_rate",),
+        # At most this far may a score move between the fitted and the exported model.
+        parity_tolerance=1e-4,
+    ),
+    promotion=PromotionPolicy(margin_log_loss=0.05, least_auc=0.5),
+    drift=DriftPolicy(resamples=100, minimum_reference_days=8),
+    tags=("tools",),
+)

@@ -1,0 +1,58 @@
+"""Settings: where values come from, and what is refused."""
+
+import pytest
+
+from nightshift.errors import ConfigurationError
+from nightshift.settings import load_settings
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    (tmp_path / "test.yaml").write_text("environment: test\nbucket: from-file\nthreads: 3\n", encoding="utf-8")
+    for name in ("BUCKET", "THREADS", "WAREHOUSE_URL"):
+        monkeypatch.delenv(f"NIGHTSHIFT_{name}", raising=False)
+    monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENT", "test")
+    monkeypatch.setenv("NIGHTSHIFT_CONFIG_DIR", str(tmp_path))
+    load_settings.cache_clear()
+    yield monkeypatch
+    load_settings.cache_clear()
+
+
+def test_the_environment_wins_over_the_file(environment):
+    environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://user:secret@host/db")
+    environment.setenv("NIGHTSHIFT_BUCKET", "from-environment")
+    settings = load_settings()
+    assert (settings.bucket, settings.threads) == ("from-environment", 3)
+
+
+def test_a_missing_value_is_named_with_how_to_set_it(environment):
+    with pytest.raises(ConfigurationError, match=r"warehouse_url: Field required.*NIGHTSHIFT_<NAME>"):
+        load_settings()
+
+
+def test_an_unknown_name_is_refused(environment, tmp_path):
+    (tmp_path / "test.yaml").write_text("bucket: bucket\nbukcet: typo\n", encoding="utf-8")
+    environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://host/db")
+    with pytest.raises(ConfigurationError, match="bukcet"):
+        load_settings()
+
+
+def test_an_unknown_environment_is_refused(environment):
+    environment.setenv("NIGHTSHIFT_ENVIRONMENT", "moon")
+    with pytest.raises(ConfigurationError, match=r"moon\.yaml"):
+        load_settings()
+
+
+def test_secrets_do_not_show(environment):
+    environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://user:secret@host/db")
+    settings = load_settings()
+    assert "secret" not in repr(settings)
+    assert "secret" not in settings.model_dump_json()
+
+
+def test_a_wrong_value_does_not_show_either(environment):
+    environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://user:secret@host/db")
+    environment.setenv("NIGHTSHIFT_THREADS", "many")
+    with pytest.raises(ConfigurationError) as error:
+        load_settings()
+    assert "secret" not in str(error.value)
