@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from airflow.sdk import get_current_context, task
+from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from dagkit.assets import history
@@ -60,6 +61,8 @@ def step(
         **task_arguments,
     )
     def run(**refs: Any) -> dict[str, Any]:
+        # Airflow also fills **refs with the whole task context.
+        refs = {argument: ref for argument, ref in refs.items() if argument not in KNOWN_CONTEXT_KEYS}
         return run_step(use_case.name, name, {**(on_every_try or {}), **refs}, map_name, on_last_try or {})
 
     return run

@@ -79,5 +79,9 @@ class WarehouseUnavailable(TransientError):
     """The warehouse did not answer, or a lock was not to be had in time."""
 
 
+class TrackingUnavailable(TransientError):
+    """The experiment tracker did not answer."""
+
+
 class PartitionNotReady(TransientError):
     """An earlier or the same partition of something needed has not been decided yet."""

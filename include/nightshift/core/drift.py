@@ -64,8 +64,8 @@ class Bins:
         elif not inner:
             between = ("usual",)
         else:
-            middle = (f"{low:.3g} to {high:.3g}" for low, high in pairwise(inner))
-            between = (f"≤ {inner[0]:.3g}", *middle, f"> {inner[-1]:.3g}")
+            texts = _texts(inner)
+            between = (f"≤ {texts[0]}", *(f"{low} to {high}" for low, high in pairwise(texts)), f"> {texts[-1]}")
         return ("far below", *between, "far above", "missing")
 
     def assign(self, column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.intp]:
@@ -216,6 +216,13 @@ def as_floats(column: pa.ChunkedArray | pa.Array) -> Floats:
     return np.asarray(column.cast(pa.float64()), dtype=np.float64)
 
 
+def _texts(edges: Sequence[float]) -> list[str]:
+    """Numbers as short as they can be and still differ; neighbours that differ by rounding only look alike."""
+    gaps = [high - low for low, high in pairwise(edges) if high - low > 1e-9 * max(abs(high), abs(low))]
+    digits = 6 if not gaps else int(np.clip(1 - np.floor(np.log10(min(gaps))), 0, 6))
+    return [f"{edge:.{digits}f}" if abs(edge) < 1e9 else f"{edge:.3g}" for edge in edges]
+
+
 def shares(counts: Counts) -> Floats:
     """Share of each bin (last axis), each bin credited with half a row, so that none is empty."""
     padded = counts + PSEUDO_COUNT
@@ -258,7 +265,7 @@ Verdict = Literal["stable", "drifted", "not judged"]
 
 @dataclass(frozen=True)
 class GroupDrift:
-    """Columns judged together. `allowed` is how many of them exceed at once on normal days."""
+    """Columns judged together. `allowed` is how many of them exceed at once on ordinary days."""
 
     columns: tuple[ColumnDrift, ...]
     allowed: int
@@ -332,7 +339,12 @@ def compare(
     allowed = _allowed(list(normal.values()), policy.quantile)
     exceeding = sum(c.exceeds for c in found)
     verdict: Verdict = "drifted" if exceeding > allowed else "stable"
-    reason = f"{exceeding} of {len(normal)} columns beyond their threshold; normal days show up to {allowed}"
+    reason = f"{exceeding} of {len(normal)} columns beyond their threshold; ordinary days show up to {allowed}"
+    if len(normal) == 1:
+        reason = "beyond its threshold" if exceeding else "within its threshold"
+    blocks = min(len(values) for values in normal.values())
+    if blocks + 1 < 1 / (1 - policy.quantile):
+        reason += f" (so short a reference, {blocks} days, gives one false alarm in {blocks + 1} nights)"
     return GroupDrift(tuple(found), allowed, verdict, reason)
 
 

@@ -22,7 +22,7 @@ NIGHT, REFERENCE, INK, SOFT, GRID = "#d9480f", "#7b8ca0", "#1c2733", "#5a6b7d", 
 COLUMNS_SHOWN = 15
 PLOTTED = 6
 MARK_PERCENT = 50.0
-LONGEST_LABEL = 12
+LONGEST_LABEL = 16
 
 NAMES = {"data": "Features (data drift)", "prediction": "Scores (prediction drift)", "label": "Outcomes (label drift)"}
 
@@ -71,15 +71,13 @@ def _summary(drifted: Sequence[str], judged: Sequence[str], columns: Sequence[Ma
     if not judged:
         return "The reference has too few days, or the night too few rows, to say what is normal."
     exceeding = [column["column"] for column in columns if column["exceeds"]]
-    listed = f" Beyond their thresholds: {', '.join(exceeding[:5])}{' and more' if len(exceeding) > 5 else ''}."
+    listed = f"{', '.join(exceeding[:5])}{' and more' if len(exceeding) > 5 else ''}"
     if not drifted:
-        return "The night looks like the days the model was trained on." + (
-            f"{listed} So few exceed on ordinary days as well." if exceeding else ""
-        )
+        ordinary = "The night looks like the days the model was trained on."
+        return f"{ordinary} Beyond its threshold: {listed}; ordinary days show that too." if exceeding else ordinary
     what = {"data": "features", "prediction": "scores", "label": "outcomes"}
-    return f"More than ordinary days explain has moved in the {' and the '.join(what[name] for name in drifted)}." + (
-        listed if exceeding else ""
-    )
+    moved = f"The {' and the '.join(what[name] for name in drifted)} have moved more than ordinary days do."
+    return f"{moved} Features beyond their thresholds: {listed}." if exceeding else moved
 
 
 def _histograms(drift: Mapping[str, Any], reference: Reference, names: Sequence[str]) -> str:

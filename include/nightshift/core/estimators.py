@@ -25,6 +25,9 @@ from nightshift.core.onnx_model import Signature
 from nightshift.core.preprocessing import bounded_features, feature_frame, tree_features
 from nightshift.errors import ConfigurationError
 
+FITTED_MODEL = "model.joblib"
+HOLDOUT_METRICS = "metrics.json"
+
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "logistic_regression": {"C": 0.1, "max_iter": 500},
     "xgboost": {

@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -179,7 +180,7 @@ def _parse_cells(feed: Feed, uri: str, cells: pa.Table, numbers: pa.Array) -> tu
     for column in feed.landed:
         wrong = pc.and_(pc.is_valid(cells[column.name]), pc.is_null(typed[column.name]))
         _check_type(column, uri, cells[column.name], wrong)
-        for position in pc.indices_nonzero(wrong).to_pylist():
+        for position in _positions(wrong):
             reasons.setdefault(position, []).append(f"{column.name} is not {column.type}")
     _add_missing(feed, cells, reasons)
     return _split(typed, cells, reasons)
@@ -282,8 +283,14 @@ def _examples(values: pa.ChunkedArray) -> str:
 def _add_missing(feed: Feed, values: pa.Table, reasons: dict[int, list[str]]) -> None:
     for column in feed.landed:
         if not column.nullable and values[column.name].null_count:
-            for position in pc.indices_nonzero(pc.is_null(values[column.name])).to_pylist():
+            for position in _positions(pc.is_null(values[column.name])):
                 reasons.setdefault(position, []).append(f"{column.name} is missing")
+
+
+def _positions(mask: pa.ChunkedArray) -> list[int]:
+    # Not pc.indices_nonzero: pyarrow 25.0.1 crashes in it on an array without chunks, as empty tables have.
+    positions: list[int] = np.flatnonzero(mask.to_numpy()).tolist()
+    return positions
 
 
 def _split(typed: pa.Table, delivered: pa.Table, reasons: dict[int, list[str]]) -> tuple[pa.Table, pa.Table]:

@@ -19,6 +19,8 @@ from nightshift.usecase import UseCase
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 CARD = "card.json"
+FULL_PRECISION = "full_precision.onnx"
+"""Beside a quantized graph: the one it was made from."""
 
 
 def package(

@@ -84,7 +84,7 @@ def check_parity(
 ) -> float:
     """Largest absolute difference of two models' probabilities over the probes.
 
-    Raises ParityError naming the worst rows (by the columns `key`), what is strange about them and
+    Raises ParityError naming the worst row (by the columns `key`) of each kind of strangeness and
     both answers, if it is more than `tolerance` or either model answers anything but probabilities.
     """
     expected, answered = fitted(probes.rows), exported(probes.rows)
@@ -93,17 +93,19 @@ def check_parity(
     wrong = np.flatnonzero(~(valid & (difference <= tolerance)))
     if len(wrong) == 0:
         return float(difference.max(initial=0.0))
-    order = np.argsort(-np.nan_to_num(difference[wrong], nan=np.inf), kind="stable")
-    worst = wrong[order][:EXAMPLES]
-    rows = probes.rows.take(pa.array(worst)).select(list(key)).to_pylist() if key else [{}] * len(worst)
+    # The worst row of each kind of strangeness, the worst kinds first: that points at the feature.
+    worst: dict[str, int] = {}
+    for i in wrong[np.argsort(-np.nan_to_num(difference[wrong], nan=np.inf), kind="stable")]:
+        worst.setdefault(probes.strangeness[i], int(i))
+    shown = list(worst.values())[:EXAMPLES]
+    rows = probes.rows.take(pa.array(shown)).to_pylist()
     examples = "; ".join(
-        f"row {i} {', '.join(f'{k}={v}' for k, v in row.items())} ({probes.strangeness[i]}): "
+        f"row {i} {', '.join(f'{name}={row[name]}' for name in key)} ({probes.strangeness[i]}): "
         f"{expected[i]:.7f} became {answered[i]:.7f}"
-        for i, row in zip(worst, rows, strict=True)
+        for i, row in zip(shown, rows, strict=True)
     )
-    ways = sorted({probes.strangeness[i] for i in wrong})
     raise ParityError(
-        f"{what}: {len(wrong)} of {len(difference)} rows differ by more than {tolerance:g}, where rows are "
-        f"{', '.join(ways[:EXAMPLES])}{f' and {len(ways) - EXAMPLES} more' if len(ways) > EXAMPLES else ''}. "
-        f"{examples}. Do not deploy this export: correct the converter or the preprocessing, then export again."
+        f"{what}: {len(wrong)} of {len(difference)} rows differ by more than {tolerance:g}, in {len(worst)} kinds of "
+        f"rows; the worst of each: {examples}. Do not deploy this export: correct the converter or the preprocessing, "
+        "then export again."
     )

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from nightshift.core.onnx_model import Signature
 from nightshift.errors import DataContractError
 
+TRAINING_SET = "training_set.parquet"
 PARTITION = "partition"
 SPLIT = "split"
 

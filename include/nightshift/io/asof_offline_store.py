@@ -74,7 +74,8 @@ class AsofRetrievalJob(RetrievalJob):
         return self._retrieve()
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:  # noqa: ARG002 - Feast's signature
-        return self._retrieve().to_pandas()
+        frame: pd.DataFrame = self._retrieve().to_pandas()
+        return frame
 
     @property
     def full_feature_names(self) -> bool:
@@ -184,14 +185,14 @@ class AsofOfflineStore(OfflineStore):
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
         """Published artifacts need not be there when a view is applied; other sources as in Feast."""
-        if _is_artifact(data_source):
+        if isinstance(data_source, FileSource) and _is_artifact(data_source):
             ArtifactSource.parse(data_source.path)
         else:
             data_source.validate(config=config)
 
 
 def _asked(view: FeatureView, feature_refs: list[str]) -> list[str]:
-    prefix = f"{view.projection.name_to_use()}:"
+    prefix = f"{view.projection.name_to_use()}:"  # type: ignore[no-untyped-call, unused-ignore]
     return [ref.removeprefix(prefix) for ref in feature_refs if ref.startswith(prefix)]
 
 
@@ -232,8 +233,8 @@ def _read(
     return table.filter(pc.and_(pc.greater_equal(at, pa.scalar(first)), pc.less_equal(at, pa.scalar(last))))
 
 
-def _is_artifact(source: DataSource) -> bool:
-    return isinstance(source, FileSource) and source.path.startswith(f"{SCHEME}://")
+def _is_artifact(source: FileSource) -> bool:
+    return source.path.startswith(f"{SCHEME}://")
 
 
 def _in_utc(entities: pd.DataFrame, timestamp: str) -> pd.DataFrame:

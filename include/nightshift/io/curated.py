@@ -76,24 +76,19 @@ def load_feeds(
 
 def _load(store: ArtifactStore, feed: Feed, refs: Mapping[date, ArtifactRef]) -> pa.Table:
     schema = landed_schema(feed.curated).append(pa.field(DELIVERED_ON, pa.date32()))
-
-    def one(item: tuple[date, ArtifactRef]) -> pa.Table:
-        partition, ref = item
-        table = _read_cached(store, ref, f"{feed.name}.parquet")
-        days = pa.array([partition] * table.num_rows, pa.date32())
-        return table.append_column(DELIVERED_ON, days).cast(schema)
-
     with ThreadPoolExecutor(READERS) as pool:
-        return pa.concat_tables([schema.empty_table(), *pool.map(one, refs.items())])
+        tables = pool.map(lambda item: _read_once(store, feed, schema, *item), refs.items())
+        return pa.concat_tables([schema.empty_table(), *tables])
 
 
-def _read_cached(store: ArtifactStore, ref: ArtifactRef, path: str) -> pa.Table:
-    key = (ref.sha256, path)
+def _read_once(store: ArtifactStore, feed: Feed, schema: pa.Schema, partition: date, ref: ArtifactRef) -> pa.Table:
+    key = (ref.sha256, feed.name)
     with _cache_lock:
         if key in _cache:
             _cache.move_to_end(key)
             return _cache[key]
-    table = store.read_table(ref, path)
+    rows = store.read_table(ref, f"{feed.name}.parquet")
+    table = rows.append_column(DELIVERED_ON, pa.array([partition] * rows.num_rows, pa.date32())).cast(schema)
     with _cache_lock:
         _cache[key] = table
         while len(_cache) > CACHED_TABLES:

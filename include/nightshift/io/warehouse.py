@@ -125,12 +125,12 @@ class Warehouse:
         use_case = self._use_case
         key = sql.SQL(", ").join(sql.Identifier(column.name) for column in use_case.prediction_key)
         query = sql.SQL(
-            "SELECT count(*), count(DISTINCT ({key})), "
-            "count(*) FILTER (WHERE {score} >= 0 AND {score} <= 1 AND decision IS NOT NULL), "
-            "count(*) FILTER (WHERE {day} = %s) FROM pg_temp.staged"
+            "SELECT count(*), count(*) FILTER (WHERE {score} >= 0 AND {score} <= 1 AND decision IS NOT NULL), "
+            "count(*) FILTER (WHERE {day} = %s), (SELECT count(*) FROM (SELECT FROM pg_temp.staged GROUP BY {key}) d) "
+            "FROM pg_temp.staged"
         ).format(key=key, score=sql.Identifier(use_case.score), day=sql.Identifier(use_case.prediction_date))
         found = connection.execute(query, [publication.prediction_date]).fetchone() or (0, 0, 0, 0)
-        names = ("rows", "distinct keys", "probabilities with a decision", f"rows of {publication.prediction_date}")
+        names = ("rows", "probabilities with a decision", f"rows of {publication.prediction_date}", "distinct keys")
         wrong = [f"{count} {name}" for name, count in zip(names, found, strict=True) if count != publication.rows]
         if wrong:
             raise AuditFailed(

@@ -217,7 +217,8 @@ class AirflowApi:
                 lines.append(event)
             elif not event["event"].startswith("::"):
                 lines.append(event["event"])
-                lines += [f"{e['exc_type']}: {e['exc_value']}" for e in event.get("error_detail") or []]
+                # The first is the exception that was raised last; the others are what it came from.
+                lines += [f"{e['exc_type']}: {e['exc_value']}" for e in (event.get("error_detail") or [])[:1]]
         return lines
 
     def _all(self, path: str, key: str, **query: Any) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from datetime import date, timedelta
 from urllib.parse import quote
 
 from nightshift.errors import ConfigurationError, NightshiftError
-from nightshift.local.airflow_api import AirflowApi, DagRun, TaskRun
+from nightshift.local.airflow_api import AirflowApi, DagRun, RequestRefused, TaskRun
 from nightshift.local.landing import land
 from nightshift.local.stack import Stack
 from nightshift.usecase import UseCase, partition_range
@@ -23,7 +23,7 @@ from nightshift.usecase import UseCase, partition_range
 NIGHTLY = ("ingest", "materialize", "train", "predict", "check_drift")
 HISTORY = "backfill_history"
 POLL_SECONDS = 1.5
-SAY_EVERY_SECONDS = 10.0
+SAY_EVERY_SECONDS = 30.0
 PARSE_SECONDS = 120.0
 STUCK_SECONDS = 900.0
 """Longer than the longest wait between two tries of a task."""
@@ -136,6 +136,7 @@ class Nights:
         self.plan = plan
         self.stack = stack
         self.progress = progress
+        self._tries_told: set[tuple[str, str, int, int]] = set()
         self.api = AirflowApi(
             environment["AIRFLOW_API_URL"].replace("localhost", "127.0.0.1"),
             environment["NIGHTSHIFT_UI_USER"],
@@ -233,6 +234,7 @@ class Nights:
             if run.is_finished:
                 continue
             tasks = self.api.tasks(run)
+            self._tell_retries(run, tasks)
             counts.update("done" if task.state in ("success", "skipped") else "open" for task in tasks)
             # A single run is the stage that `what` names; of several runs, each has to say which it is.
             prefix = "" if expected == 1 else f"{run.dag_id.partition('.')[2]} {run.partition_key}: "
@@ -245,25 +247,36 @@ class Nights:
             f"; now {', '.join(sorted(running))}" if running else ""
         )
 
+    def _tell_retries(self, run: DagRun, tasks: list[TaskRun]) -> None:
+        """Say once for each try that failed, and will be followed by another, why it failed."""
+        for task in tasks:
+            this_try = (run.run_id, task.task_id, task.map_index, task.try_number)
+            if task.state == "up_for_retry" and this_try not in self._tries_told:
+                self._tries_told.add(this_try)
+                why = next(reversed(self._log_lines(task)), "")
+                self.progress.line(f"  {_name(run)}: {task.name}, try {task.try_number}: {why}")
+
+    def _log_lines(self, task: TaskRun) -> list[str]:
+        try:
+            return self.api.log_lines(task)
+        except RequestRefused as error:
+            return [f"(its log is not to be had: {error})"]
+
     def _check_services(self) -> None:
         dead = [row.service for row in self.stack.status() if row.state == "dead"]
         if dead:
             raise DemoFailed(f"{', '.join(dead)} ended; see `make logs ARGS={dead[0]}`, then run `make demo` again.")
 
     def _explain(self, run: DagRun) -> str:
-        where = f"{run.dag_id} of partition {run.partition_key}" if run.partition_key else f"{run.dag_id} {run.run_id}"
         order = {"failed": 0, "upstream_failed": 1}
         tasks = sorted((t for t in self.api.tasks(run) if t.state in order), key=lambda t: order[t.state or ""])
         # A task that only reports another one's failure is downstream of it, so it failed later.
         tasks = [t for t in tasks if t.task_id != "record_failure"] or tasks
         if not tasks:
-            return f"{where} failed without a failed task; see {self._ui(run)}"
+            return f"{_name(run)} failed without a failed task; see {self._ui(run)}"
         task = tasks[0]
-        lines = [f"{where} failed in task {task.name} (try {task.try_number}). The end of its log:"]
-        try:
-            lines += [f"    {line}" for line in self.api.log_lines(task)[-LOG_LINES:]]
-        except NightshiftError as error:
-            lines.append(f"    (not to be had: {error})")
+        lines = [f"{_name(run)} failed in task {task.name} (try {task.try_number}). The end of its log:"]
+        lines += [f"    {line}" for line in self._log_lines(task)[-LOG_LINES:]]
         lines.append(f"The whole log: {self._ui(run)}/tasks/{task.task_id}")
         lines.append("After mending it, run `make demo` again: it goes on from there.")
         return "\n".join(lines)
@@ -273,6 +286,10 @@ class Nights:
 
 
 _SHOWN_STATES: Mapping[str | None, str] = {"running": "", "up_for_retry": " (waits to try again)"}
+
+
+def _name(run: DagRun) -> str:
+    return f"{run.dag_id} of {run.partition_key}" if run.partition_key else f"{run.dag_id} {run.run_id}"
 
 
 def _suffix(task: TaskRun) -> str:

@@ -253,6 +253,8 @@ def airflow_environment(
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        # Tasks that ended with their scheduler (`make down`) are tried again soon after the next start.
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
         "LOGGING__WORKER_LOG_SERVER_PORT": str(ports["task_logs"]),
         "LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_logs"]),
     }

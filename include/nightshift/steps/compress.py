@@ -12,9 +12,9 @@ from datetime import date
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.distillation import DEFAULTS, fit_student
-from nightshift.core.estimators import FittedModel, hyperparameters
+from nightshift.core.estimators import FITTED_MODEL, HOLDOUT_METRICS, FittedModel, hyperparameters
 from nightshift.core.evaluation import evaluate
-from nightshift.core.training_split import split_training_set
+from nightshift.core.training_split import TRAINING_SET, split_training_set
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -39,10 +39,10 @@ def run(
     """
     policy = use_case.training
     parameters = hyperparameters(technique, DEFAULTS, policy.parameters)
-    split = split_training_set(store.read_table(training_set, "training_set.parquet"), use_case.label)
-    losses = {ref: json.loads(store.read(ref, "metrics.json"))["log_loss"] for ref in teachers}
+    split = split_training_set(store.read_table(training_set, TRAINING_SET), use_case.label)
+    losses = {ref: json.loads(store.read(ref, HOLDOUT_METRICS))["log_loss"] for ref in teachers}
     best = min(losses, key=lambda ref: (losses[ref], ref.sha256))
-    teacher = FittedModel.from_bytes(store.read(best, "model.joblib"))
+    teacher = FittedModel.from_bytes(store.read(best, FITTED_MODEL))
     student = fit_student(
         technique,
         split.train,
@@ -60,7 +60,7 @@ def run(
         partition=partition,
         variant=technique,
         kind="fitted_model",
-        files={"model.joblib": student.to_bytes(), "metrics.json": canonical_json(metrics)},
+        files={FITTED_MODEL: student.to_bytes(), HOLDOUT_METRICS: canonical_json(metrics)},
         inputs={"training_set": [training_set], "teacher": [best]},
         parameters={"technique": technique, "hyperparameters": parameters, "seed": policy.seed},
         metrics=metrics,

@@ -12,7 +12,8 @@ from datetime import date
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.candidates import QUANTIZED_FROM, fitted_as
-from nightshift.core.estimators import FittedModel
+from nightshift.core.estimators import FITTED_MODEL, FittedModel
+from nightshift.core.model_package import FULL_PRECISION, MODEL, SIGNATURE
 from nightshift.core.onnx_export import OPSETS, export_onnx
 from nightshift.core.quantization import quantize_int8
 from nightshift.errors import ConfigurationError
@@ -21,8 +22,6 @@ from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
-
-FULL_PRECISION = "full_precision.onnx"
 
 
 def run(
@@ -46,12 +45,12 @@ def run(
             f"{use_case.name}: {candidate} is exported from the fitted model {fitted_as(candidate)!r}, but only "
             f"{sorted(fitted)} were fitted for {partition}. Correct `techniques` in the use case's training policy."
         )
-    model = FittedModel.from_bytes(store.read(source, "model.joblib"))
+    model = FittedModel.from_bytes(store.read(source, FITTED_MODEL))
     graph = export_onnx(model)
-    files = {"signature.json": model.signature.to_json(), "model.onnx": graph}
+    files = {SIGNATURE: model.signature.to_json(), MODEL: graph}
     if candidate in QUANTIZED_FROM:
-        files |= {"model.onnx": quantize_int8(graph), FULL_PRECISION: graph}
-    size = len(files["model.onnx"])
+        files |= {MODEL: quantize_int8(graph), FULL_PRECISION: graph}
+    size = len(files[MODEL])
     log.info("%s %s %s: %d bytes of ONNX", use_case.name, partition, candidate, size)
     return store.commit(
         use_case=use_case.name,

@@ -9,9 +9,9 @@ import logging
 from datetime import date
 
 from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.core.estimators import DEFAULTS, fit_estimator, hyperparameters
+from nightshift.core.estimators import DEFAULTS, FITTED_MODEL, HOLDOUT_METRICS, fit_estimator, hyperparameters
 from nightshift.core.evaluation import evaluate
-from nightshift.core.training_split import signature_of, split_training_set
+from nightshift.core.training_split import TRAINING_SET, signature_of, split_training_set
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -35,7 +35,7 @@ def run(
     """
     policy = use_case.training
     parameters = hyperparameters(estimator, DEFAULTS, policy.parameters)
-    split = split_training_set(store.read_table(training_set, "training_set.parquet"), use_case.label)
+    split = split_training_set(store.read_table(training_set, TRAINING_SET), use_case.label)
     signature = signature_of(store.manifest(training_set).parameters, use_case.score)
     fitted = fit_estimator(
         estimator,
@@ -54,7 +54,7 @@ def run(
         partition=partition,
         variant=estimator,
         kind="fitted_model",
-        files={"model.joblib": fitted.to_bytes(), "metrics.json": canonical_json(metrics)},
+        files={FITTED_MODEL: fitted.to_bytes(), HOLDOUT_METRICS: canonical_json(metrics)},
         inputs={"training_set": [training_set]},
         parameters={"estimator": estimator, "hyperparameters": parameters, "seed": policy.seed},
         metrics=metrics,

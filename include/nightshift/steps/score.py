@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.feature_computation import compute_spine
 from nightshift.core.onnx_model import Signature, load_session, score
-from nightshift.errors import FeatureContractError, PartitionRejected
+from nightshift.errors import PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import load_feeds
 from nightshift.io.feature_store import historical_features
@@ -38,9 +40,8 @@ def run(
 ) -> ArtifactRef:
     """Commit the partition's scores; inputs are the choice, the model, the curated data and the features.
 
-    Features and scores are held for `settings.score_batch_rows` rows at a time. Raises
-    PartitionRejected if the partition's data was refused, PartitionNotReady if features are still
-    missing, FeatureContractError if the feature service loses or repeats rows.
+    Features are held for `settings.score_batch_rows` rows at a time. Raises PartitionRejected if the
+    partition's data was refused and PartitionNotReady if its features are still missing.
     """
     choice = json.loads(store.read(model_choice, "model_choice.json"))
     model = ArtifactRef.model_validate(choice["model"])
@@ -49,35 +50,12 @@ def run(
     features_ref = store.current(use_case.name, "publish_features", partition)
     scheduled, curated = _scheduled(use_case, store, partition)
 
-    key = [column.name for column in use_case.prediction_key]
-    kept = [*key, *(column.name for column in use_case.prediction_extra)]
-    with tempfile.TemporaryDirectory() as folder:
-        paths = {name: Path(folder) / name for name in (SCORES, FEATURES)}
-        writers: dict[str, pq.ParquetWriter] = {}
-        total = 0.0
-        for batch in _batches(scheduled, settings.score_batch_rows):
-            joined = historical_features(use_case, settings, store, signature.feature_service, batch)
-            if not joined.select(key).equals(batch.select(key)):
-                raise FeatureContractError(
-                    f"{use_case.name} {partition}: feature service {signature.feature_service} was asked about "
-                    f"{batch.num_rows} rows and answered {joined.num_rows} others; look for repeated join keys."
-                )
-            scores = score(session, signature, joined)
-            total += float(np.nansum(scores))
-            parts = {
-                SCORES: joined.select(kept)
-                .append_column(use_case.score, pa.array(scores))
-                .append_column("decision", pa.array(scores >= use_case.decision_threshold)),
-                FEATURES: joined.select(list(dict.fromkeys([*key, *signature.numeric, *signature.categorical]))),
-            }
-            for name, part in parts.items():
-                if name not in writers:
-                    writers[name] = pq.ParquetWriter(paths[name], part.schema, compression="zstd")
-                writers[name].write_table(part)
-        for writer in writers.values():
-            writer.close()
-        files = {name: path.read_bytes() for name, path in paths.items()}
+    def score_batch(batch: pa.Table) -> dict[str, pa.Table]:
+        pinned = {partition: features_ref}
+        known = historical_features(use_case, settings, store, signature.feature_service, batch, partitions=pinned)
+        return _scored(use_case, signature, known, score(session, signature, known))
 
+    files = _written(score_batch(batch) for batch in _batches(scheduled, settings.score_batch_rows))
     rows = scheduled.num_rows
     log.info("%s %s: %d rows scored by %s", use_case.name, partition, rows, choice["model_version"])
     return store.commit(
@@ -93,7 +71,6 @@ def run(
             "features": [features_ref],
         },
         parameters={"feature_service": signature.feature_service, "decision_threshold": use_case.decision_threshold},
-        metrics={"mean_score": total / rows if rows else None},
         rows=rows,
     )
 
@@ -113,6 +90,33 @@ def _scheduled(use_case: UseCase, store: ArtifactStore, partition: date) -> tupl
     )
     refs = {ref.sha256: ref for feed in feeds.values() for ref in feed.refs}
     return rows, list(refs.values())
+
+
+def _scored(
+    use_case: UseCase, signature: Signature, known: pa.Table, scores: npt.NDArray[np.float64]
+) -> dict[str, pa.Table]:
+    """The rows of both files for one batch: `known` has keys, extra columns and features."""
+    key = [column.name for column in use_case.prediction_key]
+    extra = [column.name for column in use_case.prediction_extra]
+    published = known.select([*key, *extra]).append_column(use_case.score, pa.array(scores, pa.float64()))
+    return {
+        SCORES: published.append_column("decision", pa.array(scores >= use_case.decision_threshold)),
+        FEATURES: known.select(list(dict.fromkeys([*key, *signature.numeric, *signature.categorical]))),
+    }
+
+
+def _written(batches: Iterable[Mapping[str, pa.Table]]) -> dict[str, bytes]:
+    """Parquet files by name, one row group a batch; only one batch is held at a time."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        writers: dict[str, pq.ParquetWriter] = {}
+        for batch in batches:
+            for name, part in batch.items():
+                if name not in writers:
+                    writer = pq.ParquetWriter(Path(folder) / name, part.schema, compression="zstd")
+                    writers[name] = stack.enter_context(writer)
+                writers[name].write_table(part)
+        stack.close()
+        return {name: (Path(folder) / name).read_bytes() for name in writers}
 
 
 def _batches(table: pa.Table, rows: int) -> Iterator[pa.Table]:

@@ -1,0 +1,36 @@
+"""Which spine rows a training set takes, and which of them are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.core.feature_computation import PARTITION
+from nightshift.errors import TerminalError
+
+SPLIT = "split"
+
+
+def of_partitions(spine: pa.Table, partitions: Collection[date]) -> pa.Table:
+    """The rows whose partition is one of these, in their order."""
+    return spine.filter(pc.is_in(spine[PARTITION], value_set=pa.array(sorted(partitions), pa.date32())))
+
+
+def with_split(rows: pa.Table, *, holdout_days: int, minimum_days: int) -> pa.Table:
+    """The rows with `split` (string): 'holdout' for the newest `holdout_days` partitions, 'train' for the rest.
+
+    Raises TerminalError with fewer than `minimum_days` partitions, or none left to train on.
+    """
+    days: Sequence[date] = sorted(rows[PARTITION].unique().to_pylist())
+    needed = max(minimum_days, holdout_days + 1)
+    if len(days) < needed:
+        span = f" ({days[0]} to {days[-1]})" if days else ""
+        raise TerminalError(
+            f"There are {len(days)} days with features and labels{span}; a training set takes at least {needed}. "
+            f"Load more history with backfill_history, or wait."
+        )
+    held_out = pc.is_in(rows[PARTITION], value_set=pa.array(days[len(days) - holdout_days :], pa.date32()))
+    return rows.append_column(SPLIT, pc.if_else(held_out, "holdout", "train"))

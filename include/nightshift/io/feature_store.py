@@ -1,0 +1,235 @@
+"""Feast, opened for a use case: its definitions applied, its addresses taken from the settings.
+
+Importing Feast takes seconds, so it is imported inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pyarrow as pa
+import yaml
+from pydantic import ValidationError
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.feature_computation import EVENT_TIMESTAMP
+from nightshift.errors import ConfigurationError, FeatureContractError, WarehouseUnavailable
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.offline_partitions import PublishedPartitions
+from nightshift.settings import Settings
+from nightshift.usecase import PROJECT_ROOT, UseCase
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+REGISTRY_SCHEMA = "feast_registry"
+DEFINITIONS_TAG = "definitions_sha256"
+STEP = "publish_features"
+
+
+@dataclass(frozen=True)
+class ViewSchema:
+    """What a feature view declares: join keys and features with their Arrow types."""
+
+    name: str
+    join_keys: tuple[str, ...]
+    fields: Mapping[str, pa.DataType]
+
+
+def declared_views(use_case: UseCase) -> dict[str, ViewSchema]:
+    """The feature views of the use case's feature service, by name, from its definitions file.
+
+    Raises FeatureContractError if the file does not define the service that the use case names.
+    """
+    from feast import FeatureService, FeatureView
+    from feast.types import from_feast_to_pyarrow_type
+
+    objects = _definitions(use_case.feature_repo)
+    service = next((o for o in objects if isinstance(o, FeatureService) and o.name == use_case.features.service), None)
+    if service is None:
+        raise FeatureContractError(f"{use_case.feature_repo} defines no feature service {use_case.features.service!r}.")
+    served = {projection.name for projection in service.feature_view_projections}
+    return {
+        view.name: ViewSchema(
+            name=view.name,
+            join_keys=tuple(view.join_keys),
+            fields={field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.schema},
+        )
+        for view in objects
+        if isinstance(view, FeatureView) and view.name in served
+    }
+
+
+def historical_features(
+    use_case: UseCase,
+    settings: Settings,
+    store: ArtifactStore,
+    service: str,
+    spine: pa.Table,
+    *,
+    partitions: Mapping[date, ArtifactRef] | None = None,
+) -> pa.Table:
+    """The spine, rows and columns as they are, with the features of a feature service appended.
+
+    Point-in-time: each row gets the values published at or before its `event_timestamp`, null
+    where nothing is known. `partitions` pins the published artifacts that may be read; without
+    it, those that count now. Raises ConfigurationError for an unknown service, FeatureContractError
+    if the spine lacks a join key.
+    """
+    from feast.errors import FeatureServiceNotFoundException
+
+    feast = open_feature_store(use_case, settings)
+    feast.config.offline_store.read_from(PublishedPartitions(store, partitions))
+    try:
+        asked = feast.get_feature_service(service)
+    except FeatureServiceNotFoundException as error:
+        raise ConfigurationError(f"{use_case.feature_repo} defines no feature service {service!r}.") from error
+    views = [feast.get_feature_view(projection.name) for projection in asked.feature_view_projections]
+    keys = sorted({key for view in views for key in view.join_keys})
+    missing = sorted(set(keys) - set(spine.column_names))
+    if missing:
+        raise FeatureContractError(
+            f"The spine of {use_case.name} lacks the join keys {', '.join(missing)} of {service}."
+        )
+    entities = spine.select([*keys, EVENT_TIMESTAMP]).to_pandas()
+    joined = feast.get_historical_features(entity_df=entities, features=asked).to_arrow()
+    result = spine
+    for name in joined.column_names:
+        if name not in entities.columns:
+            result = result.append_column(name, joined[name])
+    return result
+
+
+def open_feature_store(use_case: UseCase, settings: Settings) -> FeatureStore:
+    """A Feast store of the use case's project, with the current definitions applied.
+
+    Opened once per process. Definitions are applied only if the file changed since they last
+    were. Raises ConfigurationError for unusable settings, WarehouseUnavailable if the registry's
+    database does not answer.
+    """
+    registry = settings.feast_registry_url or settings.warehouse_url
+    redis = settings.redis_url.get_secret_value() if settings.redis_url else None
+    return _open(
+        use_case.name,
+        use_case.feature_repo,
+        registry.get_secret_value(),
+        settings.warehouse_url.get_secret_value(),
+        redis if settings.feast_online_store == "redis" else None,
+        settings.threads,
+    )
+
+
+@contextmanager
+def exclusive(use_case: UseCase, settings: Settings) -> Iterator[None]:
+    """One process at a time holds this for a use case: Feast's registry does not lock itself."""
+    registry = settings.feast_registry_url or settings.warehouse_url
+    with _locked(registry.get_secret_value(), use_case.name):
+        yield
+
+
+def newest_loaded(feast: FeatureStore, view: str) -> datetime | None:
+    """Up to which event timestamp (UTC) a view was ever loaded into the online store."""
+    found: datetime | None = feast.get_feature_view(view).most_recent_end_time
+    return found
+
+
+def drop_expired(feast: FeatureStore, views: Sequence[str], known_at: datetime) -> dict[str, int]:
+    """Delete online values older than their view's ttl at `known_at`; how many of each view.
+
+    Redis expires keys by itself; nothing is counted there.
+    """
+    from nightshift.io.postgres_online_store import PostgresUrlOnlineStore
+
+    online = feast._get_provider().online_store
+    if not isinstance(online, PostgresUrlOnlineStore):
+        return {}
+    return {view: online.drop_expired(feast.config, feast.get_feature_view(view), known_at) for view in views}
+
+
+@cache
+def _open(
+    use_case: str, definitions: Path, registry: str, warehouse: str, redis: str | None, threads: int
+) -> FeatureStore:
+    from feast import FeatureStore
+    from feast.repo_config import RepoConfig
+
+    path = next(p for p in (definitions.parent, PROJECT_ROOT / "feature_repo") if (p / "feature_store.yaml").exists())
+    values = yaml.safe_load((path / "feature_store.yaml").read_text(encoding="utf-8"))
+    values["project"] = use_case
+    _, _, address = registry.partition("://")
+    values["registry"] |= {"path": f"postgresql+psycopg://{address}"}
+    values["offline_store"] |= {"threads": threads}
+    values["online_store"] = _online_store(values["online_store"], warehouse, redis)
+    with _locked(registry, use_case):
+        try:
+            feast = FeatureStore(config=RepoConfig(**values, repo_path=path))
+        except ValidationError as error:
+            raise ConfigurationError(f"{path / 'feature_store.yaml'} is not usable: {error}") from error
+        _apply_if_changed(feast, definitions)
+    return feast
+
+
+def _apply_if_changed(feast: FeatureStore, definitions: Path) -> None:
+    from feast import Project
+    from feast.errors import ProjectObjectNotFoundException
+
+    digest = hashlib.sha256(definitions.read_bytes()).hexdigest()
+    try:
+        applied = feast.get_project(feast.project).tags.get(DEFINITIONS_TAG)
+    except ProjectObjectNotFoundException:
+        applied = None
+    if applied != digest:
+        objects = [o for o in _definitions(definitions) if not isinstance(o, Project)]
+        # The project last: its tag says that everything before it was applied.
+        feast.apply(objects)
+        feast.apply([Project(name=feast.project, tags={DEFINITIONS_TAG: digest})])
+
+
+def _definitions(path: Path) -> list[Any]:
+    """The Feast objects a definitions file binds at its top level."""
+    from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView, Project
+
+    if not path.exists():
+        raise ConfigurationError(f"There is no {path}: a use case needs its Feast definitions there.")
+    spec = importlib.util.spec_from_file_location(f"feature_repo_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    kinds = (Project, Entity, FeatureView, OnDemandFeatureView, FeatureService)
+    return [value for value in vars(module).values() if isinstance(value, kinds)]
+
+
+def _online_store(declared: Mapping[str, Any], warehouse: str, redis: str | None) -> dict[str, Any]:
+    if redis is None:
+        return {**declared, "url": warehouse}
+    from redis.connection import parse_url
+
+    # Feast's own form of address: host:port,name=value,...
+    parts = parse_url(redis)  # type: ignore[no-untyped-call, unused-ignore]
+    options = [f"{name}={parts[name]}" for name in ("db", "username", "password") if parts.get(name) is not None]
+    address = f"{parts.get('host', 'localhost')}:{parts.get('port', 6379)}"
+    week = 7 * 24 * 3600
+    return {"type": "redis", "connection_string": ",".join([address, *options]), "key_ttl_seconds": week}
+
+
+@contextmanager
+def _locked(registry: str, use_case: str) -> Iterator[None]:
+    _, _, rest = registry.partition("://")
+    try:
+        connection = psycopg.connect(f"postgresql://{rest}", autocommit=True)
+    except psycopg.OperationalError as error:
+        raise WarehouseUnavailable(f"The database of Feast's registry did not answer: {error}") from error
+    with connection:
+        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"feast {use_case}",))
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {REGISTRY_SCHEMA}")
+        yield

@@ -1,0 +1,204 @@
+"""Trainings in MLflow: one run each, and a version of the registered model with the use case's name.
+
+A run is found again by the hash of the model artifact, so a retry completes what is there. The model
+in MLflow is a copy to look at and to load with `models:/<use case>@champion`; what serves is the
+artifact that `deployments` names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nightshift.artifact import ArtifactRef
+from nightshift.errors import ConfigurationError, TrackingUnavailable
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+log = logging.getLogger(__name__)
+
+CHAMPION_ALIAS = "champion"
+MODEL_FOLDER = "model"
+HASH_TAG = "nightshift.model_sha256"
+PARTITION_TAG = "nightshift.partition"
+DECISION_TAG = "nightshift.decision"
+QUIET = {
+    # No calls to anybody but the tracking server, and minutes, not a quarter of an hour, when that one is down.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+}
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What MLflow is told about one training.
+
+    `metrics` are by candidate, then by name; `files` go beside the model; `model` is the winner's ONNX graph.
+    """
+
+    partition: date
+    model_version: str
+    model_ref: ArtifactRef
+    promoted: bool
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, float]]
+    model: bytes
+    files: Mapping[str, bytes]
+
+
+def tracking_uri(settings: Settings) -> str | None:
+    """Where MLflow is: the setting, else MLFLOW_TRACKING_URI, else None (no tracking)."""
+    return settings.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) -> str | None:
+    """Log a training and register its model, once however often it is called; returns the run's id.
+
+    The registered version gets the alias `champion` when promoted, unless a later partition has it,
+    and the tag `nightshift.decision` either way. None, with a log line, where no tracking is configured.
+    Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
+    """
+    uri = tracking_uri(settings)
+    if uri is None:
+        log.info("MLflow is not configured (mlflow_tracking_uri, MLFLOW_TRACKING_URI): nothing is logged there.")
+        return None
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with _explained(uri):
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        experiment = _experiment(client, settings, use_case, uri)
+        run = _run(client, experiment, record)
+        if run.info.status != "FINISHED":
+            _log_run(client, run, use_case, record)
+        _register(client, run, use_case, record)
+        client.set_tag(run.info.run_id, DECISION_TAG, _decision(record))
+        run_id: str = run.info.run_id
+    log.info("MLflow run %s of %s at %s", run_id, record.model_version, uri.split("@")[-1])
+    return run_id
+
+
+def _decision(record: TrainingRecord) -> str:
+    return "promoted" if record.promoted else "rejected"
+
+
+def _experiment(client: MlflowClient, settings: Settings, use_case: UseCase, uri: str) -> str:
+    found = client.get_experiment_by_name(use_case.name)
+    if found is None:
+        # A server knows where its artifacts go; a database does not, and would say "here, on this machine".
+        location = None if uri.startswith("http") else f"s3://{settings.bucket}/{use_case.name}/mlflow"
+        with _already_there():
+            return str(client.create_experiment(use_case.name, artifact_location=location))
+        found = client.get_experiment_by_name(use_case.name)
+    return str(found.experiment_id)
+
+
+def _run(client: MlflowClient, experiment: str, record: TrainingRecord) -> Run:
+    """The run of this model, or a new one."""
+    found = client.search_runs([experiment], filter_string=f"tags.`{HASH_TAG}` = '{record.model_ref.sha256}'")
+    if found:
+        return found[0]
+    return client.create_run(
+        experiment,
+        run_name=record.model_version,
+        tags={
+            HASH_TAG: record.model_ref.sha256,
+            PARTITION_TAG: record.partition.isoformat(),
+            "nightshift.model_uri": record.model_ref.uri,
+        },
+    )
+
+
+def _log_run(client: MlflowClient, run: Run, use_case: UseCase, record: TrainingRecord) -> None:
+    """Parameters, metrics and files; then the run counts as finished."""
+    from mlflow.entities import Metric, Param
+
+    # The partition's own time, not now: the same metric logged again is then the same point.
+    stamp = int(use_case.cutoff(record.partition).timestamp() * 1000)
+    metrics = [
+        Metric(f"{candidate}/{name}", float(value), stamp, 0)
+        for candidate, values in record.metrics.items()
+        for name, value in values.items()
+    ]
+    parameters = [Param(name, str(value)) for name, value in record.parameters.items()]
+    client.log_batch(run.info.run_id, metrics=metrics, params=parameters)
+    with tempfile.TemporaryDirectory() as folder:
+        _save_model(record.model, Path(folder) / MODEL_FOLDER)
+        for name, body in record.files.items():
+            (Path(folder) / name).write_bytes(body)
+        client.log_artifacts(run.info.run_id, folder)
+    client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def _save_model(model: bytes, folder: Path) -> None:
+    import mlflow.onnx
+    import onnx
+
+    # Requirements are stated: finding them out would load and ask the model in another process.
+    mlflow.onnx.save_model(
+        onnx.ModelProto.FromString(model),
+        str(folder),
+        pip_requirements=[f"{name}=={version(name)}" for name in ("onnx", "onnxruntime", "numpy")],
+        save_as_external_data=False,
+    )
+
+
+def _register(client: MlflowClient, run: Run, use_case: UseCase, record: TrainingRecord) -> None:
+    name = use_case.name
+    with _already_there():
+        client.create_registered_model(name, description=use_case.title)
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run.info.run_id}'")
+    if found:
+        registered = found[0].version
+    else:
+        tags = {HASH_TAG: record.model_ref.sha256, PARTITION_TAG: record.partition.isoformat()}
+        source = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
+        registered = client.create_model_version(name, source, run.info.run_id, tags=tags).version
+    client.set_model_version_tag(name, registered, DECISION_TAG, _decision(record))
+    champions = [v for v in client.search_model_versions(f"name = '{name}'") if CHAMPION_ALIAS in (v.aliases or [])]
+    newest = max((v.tags.get(PARTITION_TAG, "") for v in champions), default="")
+    if record.promoted and newest <= record.partition.isoformat():
+        client.set_registered_model_alias(name, CHAMPION_ALIAS, registered)
+
+
+@contextmanager
+def _already_there() -> Iterator[None]:
+    """Somebody else may have made it meanwhile; then there is nothing to do."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    where = uri.split("@")[-1]
+    try:
+        yield
+    except MlflowException as error:
+        if error.get_http_status_code() < 500:  # type: ignore[no-untyped-call]
+            raise ConfigurationError(
+                f"MLflow at {where} refused ({error.error_code}): {error.message}. Check MLFLOW_TRACKING_URI, its "
+                "version and its credentials."
+            ) from error
+        raise TrackingUnavailable(
+            f"MLflow at {where} did not answer ({error.error_code}): {error.message}. Is it up and reachable?"
+        ) from error

@@ -1,0 +1,72 @@
+"""Load a published partition of features into the online store.
+
+Artifact: `online_load.json` {view: rows}. Metrics: `loaded` (false if a newer partition was
+there already, which is then left alone), `expired` {view: values deleted}.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import date
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from nightshift.artifact import ArtifactRef
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.feature_store import drop_expired, exclusive, newest_loaded, open_feature_store
+from nightshift.io.offline_partitions import PublishedPartitions
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, published: ArtifactRef
+) -> ArtifactRef:
+    """Materialize exactly this partition, however often it is run.
+
+    A partition older than what is online is not loaded: the online store holds the newest values,
+    and runs may come late or out of order.
+    """
+    feast = open_feature_store(use_case, settings)
+    cutoff = use_case.cutoff(partition)
+    views = [table.name for table in use_case.features.tables]
+    rows = {file.path.removesuffix(".parquet"): file.rows for file in store.manifest(published).files}
+    with exclusive(use_case, settings):
+        feast.refresh_registry()  # type: ignore[no-untyped-call, unused-ignore]
+        newest = max((at for at in (newest_loaded(feast, view) for view in views) if at is not None), default=None)
+        loaded = newest is None or newest <= cutoff
+        if loaded:
+            feast.config.offline_store.read_from(PublishedPartitions(store, {partition: published}))
+            _materialize(feast, use_case, partition, views)
+        else:
+            log.warning("%s %s: not loaded, the online store is at %s already", use_case.name, partition, newest)
+        expired = drop_expired(feast, views, cutoff) if loaded else {}
+    return store.commit(
+        use_case=use_case.name,
+        step="load_online",
+        partition=partition,
+        kind="online_load",
+        files={"online_load.json": json.dumps({view: rows[view] for view in views}, indent=1).encode()},
+        inputs={"published": [published]},
+        parameters={"feature_service": use_case.features.service},
+        metrics={"loaded": loaded, "expired": expired},
+        rows=sum(rows[view] or 0 for view in views),
+    )
+
+
+def _materialize(feast: FeatureStore, use_case: UseCase, partition: date, views: list[str]) -> None:
+    cutoff = use_case.cutoff(partition)
+    chatter = StringIO()
+    try:
+        with redirect_stdout(chatter), redirect_stderr(chatter):
+            feast.materialize(start_date=cutoff, end_date=cutoff, feature_views=views)
+    finally:
+        log.debug("feast materialize said: %s", chatter.getvalue())
+    log.info("%s %s: %d feature views loaded online", use_case.name, partition, len(views))

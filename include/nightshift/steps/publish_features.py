@@ -1,0 +1,79 @@
+"""Audit a partition's feature tables against their Feast definitions and make them the offline store's partition.
+
+Artifact: the audited `<view>.parquet`, byte for byte. Metrics: `rows` {view: n}, `null_share`
+{view: {feature: share}}.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.feature_audit import audit_view
+from nightshift.core.feature_computation import compute_spine
+from nightshift.errors import FeatureContractError
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.curated import load_feeds
+from nightshift.io.feature_store import STEP, declared_views
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
+    store: ArtifactStore,
+    partition: date,
+    *,
+    features: ArtifactRef,
+) -> ArtifactRef:
+    """Publish the feature tables. Raises FeatureContractError if one breaks its contract; then nothing changes."""
+    views = declared_views(use_case)
+    declared = {table.name: table.join_keys for table in use_case.features.tables}
+    if declared != {name: view.join_keys for name, view in views.items()}:
+        raise FeatureContractError(
+            f"{use_case.name} declares the feature tables {declared}, but {use_case.feature_repo} serves "
+            f"{ {name: view.join_keys for name, view in views.items()} }. Names and join keys must agree."
+        )
+    feeds = load_feeds(store, use_case, [feed.name for feed in use_case.feeds], partition, partition)
+    spine = compute_spine(
+        use_case.scoring_spine,
+        {name: feed.table for name, feed in feeds.items()},
+        partition=partition,
+        cutoff=use_case.cutoff,
+        key=tuple(column.name for column in use_case.prediction_key),
+    )
+    files = {name: store.read(features, f"{name}.parquet") for name in views}
+    tables = {name: pq.read_table(pa.BufferReader(body)) for name, body in files.items()}
+    null_share = {
+        name: audit_view(
+            name,
+            table,
+            join_keys=views[name].join_keys,
+            declared=views[name].fields,
+            spine=spine,
+            cutoff=use_case.cutoff(partition),
+        )
+        for name, table in tables.items()
+    }
+    log.info("%s %s: %d feature views published for %d rows", use_case.name, partition, len(tables), spine.num_rows)
+    return store.commit(
+        use_case=use_case.name,
+        step=STEP,
+        partition=partition,
+        kind="features",
+        files={f"{name}.parquet": body for name, body in files.items()},
+        inputs={"features": [features]},
+        parameters={"feature_service": use_case.features.service},
+        metrics={
+            "rows": {name: table.num_rows for name, table in tables.items()},
+            "null_share": null_share,
+        },
+        rows=sum(table.num_rows for table in tables.values()),
+    )

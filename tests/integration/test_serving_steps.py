@@ -1,0 +1,393 @@
+"""From a registered model to the warehouse and back, on hand-made artifacts: no training, no Feast."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.server
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from psycopg import sql
+from pydantic import SecretStr
+
+from nightshift.artifact import ArtifactRef, Decision, sha256_hex
+from nightshift.core.drift import build_reference
+from nightshift.deployment import Deployment
+from nightshift.errors import ArtifactCorrupt, AuditFailed, ConfigurationError, PartitionNotReady, UnknownModel
+from nightshift.io import warehouse_schema
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.lineage import trace
+from nightshift.io.warehouse import Warehouse
+from nightshift.settings import Settings
+from nightshift.steps import (
+    audit,
+    compare_drift,
+    publish_predictions,
+    record_drift,
+    report_drift,
+    resolve_model,
+)
+from nightshift.usecase import UseCase, load_use_case
+
+ROOT = Path(__file__).resolve().parents[1] / "second_use_case"
+D = date(2020, 3, 20)
+BOOKINGS = 40
+
+
+@pytest.fixture
+def use_case(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[UseCase]:
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(ROOT))
+    made = dataclasses.replace(load_use_case("late_returns"), name=f"late_{uuid.uuid4().hex[:8]}")
+    yield made
+    with warehouse_schema.connect(settings) as connection:
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(made.name)))
+
+
+class Desk:
+    """Makes what earlier stages would have made, and runs the steps under test."""
+
+    def __init__(self, use_case: UseCase, settings: Settings, store: ArtifactStore) -> None:
+        self.use_case, self.settings, self.store = use_case, settings, store
+        self.warehouse = Warehouse(settings, use_case)
+
+    def run(self, step: Any, partition: date, **refs: Any) -> ArtifactRef:
+        return step.run(self.use_case, self.settings, self.store, partition, **refs)
+
+    def curated(self, partition: date, *, bookings: int = BOOKINGS, labels: list[int] | None = None) -> ArtifactRef:
+        """Tomorrow's bookings, and today's returns."""
+        key = f"landing/{self.use_case.name}/bookings/dt={partition}/bookings.csv"
+        self.store.put(key, f"bookings of {partition}".encode())
+        landed = ArtifactRef(
+            uri=self.store.uri(key), sha256=sha256_hex(f"bookings of {partition}".encode()), kind="landed_file"
+        )
+
+        def feed(day: date, n: int, **more: Any) -> dict[str, Any]:
+            return {
+                "booking_date": pa.array([day] * n, pa.date32()),
+                "booking": list(range(n)),
+                "branch": ["north", "south"] * (n // 2) + ["north"] * (n % 2),
+                "customer": ["private"] * n,
+                "hours": [float(i) for i in range(n)],
+                **more,
+                "landed_uri": [landed.uri] * n,
+                "landed_row": list(range(2, n + 2)),
+            }
+
+        known = labels if labels is not None else [i % 2 for i in range(BOOKINGS)]
+        returned = feed(partition, len(known), returned_late=pa.array(known, pa.int64()))
+        return self.store.commit(
+            use_case=self.use_case.name,
+            step="publish",
+            partition=partition,
+            kind="curated",
+            files={
+                "bookings.parquet": pa.table(feed(partition + timedelta(days=1), bookings)),
+                "returns.parquet": pa.table(returned),
+            },
+            inputs={"landed": [landed]},
+            rows=bookings,
+        )
+
+    def model(self, partition: date, curated: list[ArtifactRef]) -> ArtifactRef:
+        rng = np.random.default_rng(0)
+        days, n = 30, 30 * BOOKINGS
+        table = pa.table(
+            {
+                "hours": rng.uniform(0, BOOKINGS, n),
+                "p_late": rng.uniform(0.1, 0.9, n),
+                "is_late": rng.integers(0, 2, n),
+                "day": pa.array([partition - timedelta(days=i // BOOKINGS) for i in range(n)], pa.date32()),
+            }
+        )
+        assert days * BOOKINGS == n
+        reference = build_reference(table, numeric=("hours", "p_late", "is_late"), categorical=(), day_column="day")
+        return self.store.commit(
+            use_case=self.use_case.name,
+            step="register",
+            partition=partition,
+            kind="model",
+            files={"model.onnx": f"model of {partition}".encode(), **reference.to_files()},
+            inputs={"training_set": curated},
+        )
+
+    def deploy(self, partition: date, action: str, model: ArtifactRef | None, role: str = "champion") -> Deployment:
+        made = Deployment.model_validate(
+            {
+                "partition": partition,
+                "action": action,
+                "role": role,
+                "model_version": f"{partition}-{model.sha256[:8]}" if model else "none",
+                "model": model,
+                "decided_by": "gate",
+            }
+        )
+        self.warehouse.record_deployment(made)
+        return made
+
+    def score(self, partition: date, choice: ArtifactRef, curated: ArtifactRef, *, rows: int = BOOKINGS) -> ArtifactRef:
+        day = [partition + timedelta(days=1)] * rows
+        scores = np.linspace(0.1, 0.9, rows)
+        key = {"booking_date": pa.array(day, pa.date32()), "booking": list(range(rows))}
+        table = pa.table({**key, "branch": ["north"] * rows, "p_late": scores, "decision": scores >= 0.5})
+        return self.store.commit(
+            use_case=self.use_case.name,
+            step="score",
+            partition=partition,
+            kind="scores",
+            files={
+                "scores.parquet": table,
+                "features.parquet": pa.table({**key, "hours": [float(i) for i in range(rows)]}),
+            },
+            inputs={"model_choice": [choice], "curated": [curated]},
+            rows=rows,
+        )
+
+    def night(self, partition: date, **delivered: Any) -> ArtifactRef:
+        """Scores of a partition, published."""
+        curated = self.curated(partition, **delivered)
+        choice = self.run(resolve_model, partition, allow_undecided=True)
+        scores = self.score(partition, choice, curated)
+        audited = self.run(audit, partition, scores=scores)
+        return self.run(publish_predictions, partition, scores=scores, audited=audited)
+
+    def count(self, table: str) -> int:
+        with self.warehouse.connection() as connection:
+            row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(self.warehouse.table(table))).fetchone()
+        return int(row[0]) if row else -1
+
+
+@pytest.fixture
+def desk(use_case: UseCase, settings: Settings, store: ArtifactStore) -> Desk:
+    return Desk(use_case, settings, store)
+
+
+@pytest.fixture
+def bootstrapped(desk: Desk) -> Desk:
+    """A fallback and a champion of the partition before D."""
+    model = desk.model(D - timedelta(days=1), [desk.curated(D - timedelta(days=n)) for n in range(8, 0, -1)])
+    desk.deploy(D - timedelta(days=1), "bootstrap", model, "fallback")
+    desk.deploy(D - timedelta(days=1), "promoted", model)
+    return desk
+
+
+def choice_of(desk: Desk, ref: ArtifactRef) -> tuple[str, str]:
+    choice = json.loads(desk.store.read(ref, "model_choice.json"))
+    return choice["role"], choice["model_version"][:10]
+
+
+# resolve_model
+
+
+def test_without_any_model_the_message_says_what_to_run(desk: Desk) -> None:
+    with pytest.raises(UnknownModel, match="backfill_history"):
+        desk.run(resolve_model, D)
+
+
+def test_the_fallback_answers_until_there_is_a_champion(desk: Desk) -> None:
+    model = desk.model(D, [])
+    desk.deploy(D, "bootstrap", model, "fallback")
+    assert choice_of(desk, desk.run(resolve_model, D)) == ("fallback", str(D))
+    desk.deploy(D, "promoted", model)
+    assert choice_of(desk, desk.run(resolve_model, D)) == ("fallback", str(D))
+    assert choice_of(desk, desk.run(resolve_model, D + timedelta(days=1))) == ("champion", str(D))
+
+
+def test_a_partition_waits_for_the_training_before_it(bootstrapped: Desk) -> None:
+    desk, after = bootstrapped, D + timedelta(days=1)
+    desk.run(resolve_model, D)
+    with pytest.raises(PartitionNotReady, match=f"training of partition {D}"):
+        desk.run(resolve_model, after)
+    undecided = desk.run(resolve_model, after, allow_undecided=True)
+    assert desk.store.manifest(undecided).parameters == {"undecided": str(D)}
+    assert choice_of(desk, undecided) == ("champion", str(D - timedelta(days=1)))
+    desk.deploy(D, "promoted", desk.model(D, []))
+    decided = desk.run(resolve_model, after)
+    assert choice_of(desk, decided) == ("champion", str(D))
+    assert desk.run(resolve_model, after, allow_undecided=True) == decided
+
+
+@pytest.mark.parametrize("action", ["rejected", "failed"])
+def test_a_training_without_a_champion_is_a_decision_too(bootstrapped: Desk, action: str) -> None:
+    bootstrapped.deploy(D, action, bootstrapped.model(D, []) if action == "rejected" else None)
+    ref = bootstrapped.run(resolve_model, D + timedelta(days=1))
+    assert choice_of(bootstrapped, ref) == ("champion", str(D - timedelta(days=1)))
+
+
+def test_nobody_waits_for_the_training_of_a_refused_partition(bootstrapped: Desk) -> None:
+    refused = Decision(status="rejected", reason="half a file")
+    bootstrapped.store.decide(bootstrapped.use_case.name, "publish", D, refused)
+    bootstrapped.run(resolve_model, D + timedelta(days=1))
+
+
+def test_the_training_of_a_partition_never_changes_its_own_predictions(bootstrapped: Desk) -> None:
+    before = bootstrapped.run(resolve_model, D)
+    bootstrapped.deploy(D, "promoted", bootstrapped.model(D, []))
+    assert bootstrapped.run(resolve_model, D) == before
+
+
+# audit and publish_predictions
+
+
+def test_scores_that_miss_a_scheduled_row_are_not_published(bootstrapped: Desk) -> None:
+    desk = bootstrapped
+    curated = desk.curated(D)
+    scores = desk.score(D, desk.run(resolve_model, D), curated, rows=BOOKINGS - 1)
+    with pytest.raises(AuditFailed, match="rows equal the schedule's: 39, must be = 40"):
+        desk.run(audit, D, scores=scores)
+    decision = desk.store.decision(desk.use_case.name, "audit", D)
+    assert decision is not None
+    assert decision.status == "rejected"
+    assert decision.ref is not None
+    assert desk.store.manifest(decision.ref).metrics["failed"] == ["rows equal the schedule's"]
+    with pytest.raises(AuditFailed, match="not a passed audit"):
+        desk.run(publish_predictions, D, scores=scores, audited=decision.ref)
+    assert desk.count("predictions") == 0
+
+
+def test_the_audit_of_other_scores_does_not_count(bootstrapped: Desk) -> None:
+    desk = bootstrapped
+    curated, choice = desk.curated(D), desk.run(resolve_model, D)
+    audited = desk.run(audit, D, scores=desk.score(D, choice, curated))
+    other = desk.score(D, choice, curated, rows=BOOKINGS - 1)
+    with pytest.raises(AuditFailed, match="not a passed audit"):
+        desk.run(publish_predictions, D, scores=other, audited=audited)
+
+
+def test_a_night_published_twice_is_one_night(bootstrapped: Desk) -> None:
+    assert bootstrapped.night(D) == bootstrapped.night(D)
+    assert (bootstrapped.count("predictions"), bootstrapped.count("publications")) == (BOOKINGS, 1)
+
+
+# drift
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[str]]]:
+    received: list[str] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/secret", received
+        server.shutdown()
+        thread.join()
+
+
+def drift_night(desk: Desk, partition: date) -> dict[str, Any]:
+    drift = desk.run(compare_drift, partition)
+    report = desk.run(report_drift, partition, drift=drift)
+    ref = desk.run(record_drift, partition, drift=drift, report=report)
+    return dict(desk.store.manifest(ref).metrics)
+
+
+def test_an_ordinary_night_asks_for_nothing(bootstrapped: Desk) -> None:
+    bootstrapped.night(D)
+    metrics = drift_night(bootstrapped, D)
+    assert metrics["response"] == "none"
+    assert metrics["performance"] is None  # nothing was predicted for D itself
+    assert bootstrapped.count("drift_daily") == 3
+    assert bootstrapped.count("outcomes") == BOOKINGS
+
+
+def test_performance_is_of_the_day_that_matured(bootstrapped: Desk) -> None:
+    bootstrapped.night(D)
+    late = [0] * 20 + [1] * 20
+    bootstrapped.night(D + timedelta(days=1), labels=late)
+    performance = drift_night(bootstrapped, D + timedelta(days=1))["performance"]
+    scores = np.linspace(0.1, 0.9, BOOKINGS)
+    assert performance["prediction_date"] == str(D + timedelta(days=1))
+    assert (performance["rows"], performance["predictions"], performance["auc"]) == (BOOKINGS, BOOKINGS, 1.0)
+    assert performance["brier"] == pytest.approx(((scores - late) ** 2).mean())
+    assert bootstrapped.count("performance_daily") == 1
+
+
+def test_outcomes_that_are_all_late_ask_for_retraining_once(bootstrapped: Desk, webhook: tuple[str, list[str]]) -> None:
+    desk, (url, received) = bootstrapped, webhook
+    desk.settings = desk.settings.model_copy(update={"alert_webhook_url": SecretStr(url)})
+    desk.night(D, labels=[1] * BOOKINGS)
+    assert drift_night(desk, D)["response"] == "retrain"
+    rows = sql.SQL("SELECT xmin, * FROM {} ORDER BY drift, column_name").format(desk.warehouse.table("drift_daily"))
+    with desk.warehouse.connection() as connection:
+        before = connection.execute(rows).fetchall()
+    drift_night(desk, D)
+    with desk.warehouse.connection() as connection:
+        assert connection.execute(rows).fetchall() == before
+    assert len(received) == 1
+    assert "label drifted" in received[0]
+    assert "report.html" in received[0]
+
+
+def test_an_alert_that_is_not_taken_does_not_fail_the_night(
+    bootstrapped: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = SecretStr("http://127.0.0.1:1/secret")
+    bootstrapped.settings = bootstrapped.settings.model_copy(update={"alert_webhook_url": url})
+    bootstrapped.night(D, labels=[1] * BOOKINGS)
+    assert drift_night(bootstrapped, D)["response"] == "retrain"
+    assert "did not take the message" in caplog.text
+    assert "/secret" not in caplog.text
+
+
+# lineage
+
+
+def test_a_prediction_leads_to_its_landed_row(bootstrapped: Desk) -> None:
+    desk = bootstrapped
+    desk.night(D)
+    text = trace(desk.use_case, desk.settings, desk.store, {"booking_date": str(D + timedelta(days=1)), "booking": "7"})
+    landing = f"s3://{desk.store.bucket}/landing/{desk.use_case.name}/bookings/"
+    assert f"landed as bookings: {landing}dt={D}/bookings.csv row 9" in text
+    assert "8 partitions of publish  2020-03-12 .. 2020-03-19" in text
+    assert f"first {landing}dt=2020-03-12/bookings.csv" in text
+    assert "9 landed files" in text
+
+
+def test_a_prediction_that_is_not_there_is_named(bootstrapped: Desk) -> None:
+    bootstrapped.night(D)
+    with pytest.raises(ConfigurationError, match="2020-03-21 999"):
+        trace(
+            bootstrapped.use_case,
+            bootstrapped.settings,
+            bootstrapped.store,
+            {"booking_date": "2020-03-21", "booking": "999"},
+        )
+
+
+def test_a_landed_file_changed_since_is_found_out(bootstrapped: Desk) -> None:
+    desk = bootstrapped
+    desk.night(D)
+    desk.store.put(f"landing/{desk.use_case.name}/bookings/dt=2020-03-14/bookings.csv", b"something else")
+    with pytest.raises(ArtifactCorrupt, match=r"dt=2020-03-14/bookings\.csv was changed"):
+        trace(desk.use_case, desk.settings, desk.store, {"booking_date": "2020-03-21", "booking": "7"})
+
+
+def test_a_manifest_changed_since_is_found_out(bootstrapped: Desk) -> None:
+    desk = bootstrapped
+    publication = desk.night(D)
+    (scores,) = desk.store.manifest(publication).inputs["scores"]
+    (curated,) = desk.store.manifest(scores).inputs["curated"]
+    key = desk.store.key(curated.uri) + "manifest.json"
+    body = desk.store.get(key)
+    assert body is not None
+    desk.store.put(
+        key, body.replace(b"bookings.csv", b"bookings_2.csv").replace(b'"parameters": {}', b'"parameters": {"x": 1}')
+    )
+    with pytest.raises(ArtifactCorrupt, match="was changed"):
+        trace(desk.use_case, desk.settings, desk.store, {"booking_date": "2020-03-21", "booking": "7"})

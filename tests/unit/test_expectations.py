@@ -1,0 +1,140 @@
+"""Great Expectations over one table: severities, reasons per row, parameters, and stable pages."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from flight_delay.use_case import USE_CASE
+from nightshift.errors import ConfigurationError
+from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
+from nightshift.usecase import Expectation, Feed
+
+PARTITION = date(2013, 2, 12)
+CUTOFF = datetime(2013, 2, 13, 8, tzinfo=UTC)
+TABLE = pa.table(
+    {
+        "day": pa.array([date(2013, 2, 12), date(2013, 2, 13), date(2013, 2, 14)]),
+        "at": pa.array([CUTOFF.replace(hour=7), CUTOFF, None], pa.timestamp("us", tz="UTC")),
+        "wind": pa.array([10.0, 1048.0, None]),
+        "plane": pa.array(["N1", "N0", None]),
+        "nothing": pa.array([None, None, None], pa.string()),
+    }
+)
+
+
+def between(column: str, low: Any, high: Any, severity: str = "quarantine", **more: Any) -> Expectation:
+    kwargs = {"column": column, "min_value": low, "max_value": high, **more}
+    return Expectation("expect_column_values_to_be_between", kwargs, severity, f"{column} out of range")  # type: ignore[arg-type]
+
+
+def verdict(*expectations: Expectation, table: pa.Table = TABLE, planes: Sequence[str] = ("N1", "N2")) -> Verdict:
+    feed = Feed("weather", (), (), Path("unused.sql"), (), tuple(expectations))
+    parameter = suite_parameters(USE_CASE, PARTITION, lambda feed, column: list(planes))
+    return examine(USE_CASE, feed, table, parameter)
+
+
+def test_all_reasons_of_a_row_in_the_order_declared() -> None:
+    regex = Expectation(
+        "expect_column_values_to_match_regex", {"column": "plane", "regex": "^N[1-9]"}, "quarantine", "no plane"
+    )
+    found = verdict(regex, between("wind", 0, 120))
+    assert found.reasons("quarantine") == {1: ["no plane", "wind out of range"]}
+    assert found.reasons("warning") == {}
+    assert found.breached("critical") == []
+
+
+def test_missing_values_break_nothing_but_an_expectation_about_them() -> None:
+    assert verdict(between("nothing", 0, 1)).reasons("quarantine") == {}
+    null = Expectation("expect_column_values_to_not_be_null", {"column": "wind"}, "quarantine", "no wind")
+    assert verdict(null).reasons("quarantine") == {2: ["no wind"]}
+
+
+def test_critical_allows_what_it_says_it_allows() -> None:
+    assert verdict(between("wind", 0, 120, "critical", mostly=0.5)).breached("critical") == []
+    [finding] = verdict(between("wind", 0, 120, "critical", mostly=0.6)).breached("critical")
+    assert str(finding) == (
+        "column 'wind': wind out of range (expect_column_values_to_be_between: 1 of 3 rows, for example 1048.0)"
+    )
+
+
+def test_warnings_about_rows_and_about_the_table() -> None:
+    rows = Expectation("expect_table_row_count_to_be_between", {"min_value": 69}, "warning", "hours are missing")
+    found = verdict(rows, between("wind", 0, 120, "warning"))
+    assert next(str(finding) for finding in found.breached("warning")) == (
+        "hours are missing (expect_table_row_count_to_be_between: observed 3)"
+    )
+    assert found.reasons("warning") == {1: ["wind out of range"]}
+    assert found.reasons("quarantine") == {}
+
+
+@pytest.mark.parametrize(
+    ("expectation", "rows"),
+    [
+        (between("day", {"$PARAMETER": "partition"}, {"$PARAMETER": "next_day"}), {2}),
+        (between("at", {"$PARAMETER": "previous_cutoff"}, {"$PARAMETER": "cutoff"}, strict_max=True), {1}),
+    ],
+)
+def test_days_and_moments_of_the_partition(expectation: Expectation, rows: set[int]) -> None:
+    assert set(verdict(expectation).reasons("quarantine")) == rows
+
+
+def test_values_of_another_feed() -> None:
+    known = Expectation(
+        "expect_column_values_to_be_in_set",
+        {"column": "plane", "value_set": {"$PARAMETER": "planes.tailnum"}},
+        "warning",
+        "unknown plane",
+    )
+    found = verdict(known)
+    assert found.reasons("warning") == {1: ["unknown plane"]}
+    # All planes of another table would drown the page.
+    assert found.json["results"][0]["expectation_config"]["kwargs"]["value_set"] == ["values of planes.tailnum"]
+    assert set(verdict(known, planes=["N7"]).reasons("warning")) == {0, 1}
+    with pytest.raises(ConfigurationError, match=r"asks for the parameter 'ships.hull'"):
+        verdict(dataclasses.replace(known, kwargs={"column": "plane", "value_set": {"$PARAMETER": "ships.hull"}}))
+
+
+@pytest.mark.parametrize(
+    ("expectation", "says"),
+    [
+        (Expectation("expect_the_unexpected", {}, "critical", "x"), "expect_the_unexpected"),
+        (Expectation("expect_column_values_to_be_between", {"column": "wind"}, "critical", "x"), "does not take"),
+        (between("gust", 0, 1), "cannot be evaluated"),
+        (
+            Expectation("expect_table_row_count_to_be_between", {"min_value": 9}, "quarantine", "x"),
+            "names no rows, so its severity cannot be 'quarantine'",
+        ),
+    ],
+)
+def test_wrong_declarations_are_named(expectation: Expectation, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as error:
+        verdict(expectation)
+    assert "weather" in str(error.value)
+
+
+def test_an_empty_table_can_be_examined() -> None:
+    rows = Expectation("expect_table_row_count_to_be_between", {"min_value": 1}, "critical", "no rows")
+    found = verdict(rows, between("wind", 0, 1), table=TABLE.slice(0, 0))
+    assert [f.expectation.reason for f in found.breached("critical")] == ["no rows"]
+
+
+def test_results_and_pages_are_the_same_every_time() -> None:
+    expectations = (
+        between("wind", 0, 120),
+        between("day", {"$PARAMETER": "partition"}, {"$PARAMETER": "next_day"}, "warning"),
+    )
+    first, second = verdict(*expectations), verdict(*expectations)
+    assert json.dumps(first.json, sort_keys=True) == json.dumps(second.json, sort_keys=True)
+    pages = render_data_docs("Flights", [first])
+    assert pages == render_data_docs("Flights", [second])
+    assert set(pages) == {"index.html", "weather.html"}
+    assert b"1048" in pages["weather.html"]
+    assert [r["expectation_config"]["severity"] for r in first.json["results"]] == ["warning", "info"]

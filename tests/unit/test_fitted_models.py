@@ -1,0 +1,206 @@
+"""Fitting, exporting, quantizing and parity of every candidate, on a small set with a known law."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pytest
+from onnx import numpy_helper
+
+from nightshift.core import distillation, estimators
+from nightshift.core.estimators import FittedModel, fit_estimator, hyperparameters
+from nightshift.core.evaluation import evaluate
+from nightshift.core.onnx_export import export_onnx
+from nightshift.core.onnx_model import Signature, load_session, score
+from nightshift.core.parity import check_parity, in_batches, probe_rows
+from nightshift.core.preprocessing import MOST_CATEGORIES
+from nightshift.core.quantization import TOLERANCE, quantize_int8
+from nightshift.errors import ParityError
+from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
+
+FITTED = (*estimators.DEFAULTS, *distillation.DEFAULTS)
+SPLIT = training_split()
+
+
+def fit(name: str, signature: Signature = SIGNATURE) -> FittedModel:
+    overrides = use_case().training.parameters
+    if name in estimators.DEFAULTS:
+        parameters = hyperparameters(name, estimators.DEFAULTS, overrides)
+        return fit_estimator(name, SPLIT.train, SPLIT.train_labels, signature, parameters, seed=7, threads=2)
+    parameters = hyperparameters(name, distillation.DEFAULTS, overrides)
+    teacher = fitted("xgboost").probability(SPLIT.train)
+    return distillation.fit_student(name, SPLIT.train, teacher, signature, parameters, seed=7, threads=2)
+
+
+@cache
+def fitted(name: str) -> FittedModel:
+    return fit(name)
+
+
+def answers(model: bytes, signature: Signature = SIGNATURE) -> Any:
+    return partial(score, load_session(model, 1), signature)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_export_answers_like_the_fitted_model_on_strange_rows_too(name: str) -> None:
+    probes = probe_rows(SPLIT.holdout, SIGNATURE)
+    graph = export_onnx(fitted(name))
+    worst = check_parity(fitted(name).probability, answers(graph), probes, 1e-5, what=name)
+    assert worst < 1e-5
+    assert [output.name for output in onnx.ModelProto.FromString(graph).graph.output] == ["probability"]
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_models_learn_the_law(name: str) -> None:
+    metrics = evaluate(SPLIT.holdout_labels, fitted(name).probability(SPLIT.holdout))
+    assert metrics["auc"] > 0.72
+    assert metrics["log_loss"] < 0.66
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_fitting_twice_gives_the_same_bytes(name: str) -> None:
+    assert fit(name).to_bytes() == fitted(name).to_bytes()
+    assert export_onnx(fit(name)) == export_onnx(fitted(name))
+
+
+def digests() -> str:
+    models = [fit(name) for name in FITTED]
+    return " ".join(hashlib.sha256(model.to_bytes() + export_onnx(model)).hexdigest() for model in models)
+
+
+def test_another_process_with_another_hash_seed_gives_the_same_bytes() -> None:
+    here = Path(__file__).parent
+    other = subprocess.run(
+        [sys.executable, "-c", f"import {Path(__file__).stem} as this; print(this.digests())"],
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": f"{here}:{here.parent}:{here.parents[1] / 'include'}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert other.stdout.strip() == digests()
+
+
+def test_another_seed_gives_another_model() -> None:
+    parameters = hyperparameters("xgboost", estimators.DEFAULTS, use_case().training.parameters)
+    other = fit_estimator("xgboost", SPLIT.train, SPLIT.train_labels, SIGNATURE, parameters, seed=8, threads=2)
+    assert other.to_bytes() != fitted("xgboost").to_bytes()
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_fitted_model_survives_serialisation(name: str) -> None:
+    copy = FittedModel.from_bytes(fitted(name).to_bytes())
+    assert copy.signature == SIGNATURE
+    np.testing.assert_array_equal(copy.probability(SPLIT.holdout), fitted(name).probability(SPLIT.holdout))
+
+
+def test_unseen_and_missing_categories_are_ignored() -> None:
+    few = SPLIT.holdout.slice(0, 10)
+    unseen = few.set_column(few.schema.get_field_index("carrier"), "carrier", pa.array(["??"] * 10))
+    other = few.set_column(few.schema.get_field_index("carrier"), "carrier", pa.array(["!!"] * 10))
+    model = answers(export_onnx(fitted("xgboost")))
+    np.testing.assert_array_equal(model(unseen), model(other))
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_without_categorical_features_the_graph_has_one_input(name: str) -> None:
+    signature = SIGNATURE.model_copy(update={"categorical": ()})
+    model = fit(name, signature)
+    graph = export_onnx(model)
+    assert [i.name for i in onnx.ModelProto.FromString(graph).graph.input] == ["numeric"]
+    check_parity(model.probability, answers(graph, signature), probe_rows(SPLIT.holdout, signature), 1e-5, what=name)
+
+
+def test_linear_models_do_not_extrapolate() -> None:
+    few = SPLIT.holdout.slice(0, 10)
+    field = few.schema.get_field_index("wind")
+    far = few.set_column(field, "wind", pa.array([1e6] * 10))
+    farther = few.set_column(field, "wind", pa.array([1e30] * 10))
+    model = fitted("logistic_regression")
+    np.testing.assert_array_equal(model.probability(far), model.probability(farther))
+
+
+def test_only_the_most_frequent_categories_get_a_column() -> None:
+    features = fitted("xgboost").pipeline.named_steps["features"]
+    planes = features.named_transformers_["categorical"].categories_[1]
+    assert len(planes) == MOST_CATEGORIES
+    assert list(planes) == sorted(planes)
+
+
+def _lose_missing_routing(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        if node.op_type.startswith("TreeEnsemble"):
+            for attribute in node.attribute:
+                if attribute.name == "nodes_missing_value_tracks_true":
+                    attribute.ints[:] = [1 - value for value in attribute.ints]
+
+
+def _shift_base_score(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "base_values":
+                attribute.floats[:] = [value + 0.01 for value in attribute.floats]
+
+
+def _forget_a_category(graph: onnx.GraphProto) -> None:
+    encoder = next(node for node in graph.node if node.op_type == "OneHotEncoder")
+    next(a for a in encoder.attribute if a.name == "cats_strings").strings[0] = b"forgotten"
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [(_lose_missing_routing, "rate missing"), (_shift_base_score, "as delivered"), (_forget_a_category, "flight=")],
+)
+def test_a_broken_export_is_caught_and_the_rows_are_named(damage: Any, named: str) -> None:
+    broken = onnx.ModelProto.FromString(export_onnx(fitted("xgboost")))
+    damage(broken.graph)
+    probes = probe_rows(SPLIT.holdout, SIGNATURE)
+    with pytest.raises(ParityError, match=named) as caught:
+        check_parity(
+            fitted("xgboost").probability,
+            answers(broken.SerializeToString()),
+            probes,
+            1e-5,
+            what="toy xgboost",
+            key=("flight_date", "flight"),
+        )
+    assert "toy xgboost" in str(caught.value)
+    assert "became" in str(caught.value)
+
+
+def test_answers_that_are_no_probabilities_are_no_parity() -> None:
+    probes = probe_rows(SPLIT.holdout, SIGNATURE)
+
+    def nonsense(table: pa.Table) -> np.ndarray:
+        return np.full(table.num_rows, np.nan)
+
+    with pytest.raises(ParityError, match="nan became nan"):
+        check_parity(nonsense, nonsense, probes, 1e-5, what="nonsense")
+
+
+def test_probes_make_each_feature_strange_in_each_way() -> None:
+    probes = probe_rows(SPLIT.holdout, SIGNATURE)
+    assert probes.rows.num_rows == len(probes.strangeness) > SPLIT.holdout.num_rows
+    assert set(probes.strangeness) >= {f"{name} missing" for name in (*NUMERIC, *CATEGORICAL)}
+    assert set(probes.strangeness) >= {f"{name} unseen" for name in CATEGORICAL}
+    assert probes.rows.schema == SPLIT.holdout.schema
+
+
+def test_int8_is_smaller_and_near_its_own_full_precision_in_any_batch() -> None:
+    graph = export_onnx(fitted("distilled_mlp"))
+    quantized = quantize_int8(graph)
+    assert quantize_int8(graph) == quantized
+    kinds = {numpy_helper.to_array(i).dtype.name for i in onnx.ModelProto.FromString(quantized).graph.initializer}
+    assert "int8" in kinds
+    probes = probe_rows(SPLIT.holdout, SIGNATURE)
+    whole = answers(quantized)
+    moved = check_parity(answers(graph), whole, probes, TOLERANCE, what="int8")
+    assert moved > 1e-6
+    check_parity(whole, partial(in_batches, whole, rows=64), probes, TOLERANCE, what="int8 in small batches")

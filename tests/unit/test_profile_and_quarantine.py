@@ -1,0 +1,73 @@
+"""Column profiles, and the one schema for rows set aside."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+import pytest
+
+from nightshift.core.profile import profile_summary, profile_table
+from nightshift.core.quarantine import QUARANTINE, gathered, reason_counts, set_aside
+
+TABLE = pa.table(
+    {
+        "size": pa.array([1.0, 2.0, None, 4.0]),
+        "kind": pa.array(["saw", "axe", "saw", None]),
+        "day": pa.array([date(2020, 1, 1)] * 4),
+        "at": pa.array([datetime(2020, 1, 1, tzinfo=UTC)] * 4, pa.timestamp("us", tz="UTC")),
+        "landed_uri": pa.array(["b", "a", "a", "a"]),
+        "landed_row": pa.array([1, 3, 2, 1]),
+    }
+)
+
+
+def test_profile_of_numbers_and_of_everything_else() -> None:
+    profile = profile_table(TABLE)
+    assert profile["rows"] == 4
+    assert set(profile["columns"]) == {"size", "kind", "day", "at"}
+    size, kind, at = (profile["columns"][name] for name in ("size", "kind", "at"))
+    assert (size["nulls"], size["distinct"], size["min"], size["max"]) == (1, 3, 1.0, 4.0)
+    assert size["mean"] == pytest.approx(7 / 3)
+    assert size["quantiles"]["0.5"] == 2.0
+    assert kind["top_values"] == [["saw", 2], ["axe", 1]]
+    assert at["min"] == "2020-01-01T00:00:00+00:00"
+    json.dumps(profile, allow_nan=False)
+
+
+def test_profile_of_nothing() -> None:
+    profile = profile_table(TABLE.slice(0, 0))
+    assert profile["columns"]["size"]["mean"] is None
+    assert profile["columns"]["size"]["quantiles"]["0.5"] is None
+    assert profile_summary(profile) == {"rows": 0, "null_share": {}, "mean": {}}
+
+
+def test_summary_keeps_what_is_missing_and_the_means() -> None:
+    assert profile_summary(profile_table(TABLE)) == {
+        "rows": 4,
+        "null_share": {"size": 0.25, "kind": 0.25},
+        "mean": {"size": 2.3333},
+    }
+
+
+def test_rows_set_aside_keep_their_values_and_all_reasons() -> None:
+    first = set_aside(TABLE.slice(0, 1), [["too small", "too old"]], step="validate")
+    rest = set_aside(TABLE.slice(1), [["too small"]] * 3, step="land")
+    together = gathered([first, rest])
+    assert together.schema == QUARANTINE
+    assert [(r["landed_uri"], r["landed_row"]) for r in together.to_pylist()] == [
+        ("a", 1),
+        ("a", 2),
+        ("a", 3),
+        ("b", 1),
+    ]
+    last = together.to_pylist()[-1]
+    assert (last["step"], last["reasons"]) == ("validate", ["too small", "too old"])
+    assert json.loads(last["row"])["size"] == 1.0
+    assert reason_counts(together) == {"too old": 1, "too small": 4}
+
+
+def test_nothing_gathered_is_an_empty_quarantine() -> None:
+    assert gathered([]).schema == QUARANTINE
+    assert reason_counts(gathered([])) == {}
