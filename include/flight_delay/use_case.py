@@ -10,9 +10,9 @@ from __future__ import annotations
 from datetime import date, time
 from pathlib import Path
 
-from flight_delay.features import FEATURES, SCORING_SPINE, TRAINING_SPINE
+from flight_delay.features import FALLBACK_FEATURES, FEATURES, SCORING_SPINE, TRAINING_SPINE
 from flight_delay.feeds import FEEDS
-from nightshift.usecase import Column, CompressionBudget, UseCase
+from nightshift.usecase import Column, CompressionBudget, TrainingPolicy, UseCase
 
 USE_CASE = UseCase(
     name="flight_delay",
@@ -42,6 +42,7 @@ USE_CASE = UseCase(
         Column("dest", "string", nullable=False, description="FAA code of the destination"),
         Column("scheduled_departure_at", "timestamp", nullable=False),
     ),
+    training=TrainingPolicy(fallback_features=FALLBACK_FEATURES),
     compression=CompressionBudget(
         largest_auc_loss=0.01,
         largest_log_loss_increase=0.01,

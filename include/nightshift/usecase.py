@@ -43,8 +43,9 @@ class Expectation:
     """One Great Expectations expectation, by its snake_case type and keyword arguments.
 
     `critical` stops the partition; `quarantine` sets the offending rows aside, with `reason`,
-    and goes on. A `quarantine` expectation must be a column-map or row-condition expectation,
-    so that it can name rows.
+    and goes on; `warning` reports them and keeps them. A `quarantine` expectation must be a
+    column-map or row-condition expectation, so that it can name rows. An argument may be
+    `{"$PARAMETER": name}`: see nightshift.io.expectations for the names there are.
     """
 
     type: str
@@ -59,7 +60,8 @@ class Feed:
 
     `landed` is the schema of the delivered files (CSV or Parquet). `normalise` is a SQL file
     that reads a table `landed` (those columns plus `landed_uri` and `landed_row`) and returns
-    one row for each row, with the `curated` columns plus `landed_uri` and `landed_row`.
+    one row for each row, with the `curated` columns plus `landed_uri` and `landed_row`; further
+    columns are there for the expectations only and are not published.
     `key` names the curated columns that identify a row within one delivery.
     A `snapshot` feed is delivered now and then; a partition takes the newest delivery at or
     before it. A `daily` feed must be delivered for each partition.

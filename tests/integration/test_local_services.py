@@ -1,22 +1,143 @@
-from __future__ import annotations
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
 
+import boto3
+import botocore.config
+import botocore.exceptions
+import psutil
 import psycopg
+import pytest
 
-from nightshift.io.artifact_store import ArtifactStore
-from nightshift.settings import Settings
+from nightshift.errors import ConfigurationError
+from nightshift.local import processes
+from nightshift.local import services as local_services
+from nightshift.local.services import S3Ports, ensure_bucket, postgres_place, running, start_postgres, start_s3
 
 
-def test_store_round_trips_and_refuses_a_second_immutable_put(store: ArtifactStore) -> None:
+@pytest.fixture
+def folder():
+    # Not tmp_path: root has to run PostgreSQL as a user who may not enter it.
+    with tempfile.TemporaryDirectory(prefix="nightshift-test-") as made:
+        Path(made).chmod(0o711)
+        yield Path(made)
+
+
+def client(server, secret_key):
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=secret_key,
+        region_name="us-east-1",
+        config=botocore.config.Config(s3={"addressing_style": "path"}),
+    )
+
+
+def test_store_round_trips_and_refuses_a_second_immutable_put(store):
     assert store.put("a/b.txt", b"one", immutable=True)
     assert not store.put("a/b.txt", b"two", immutable=True)
     assert store.get("a/b.txt") == b"one"
     assert store.get("a/missing") is None
 
 
-def test_each_test_has_an_empty_bucket(store: ArtifactStore) -> None:
+def test_each_test_has_a_bucket_of_its_own(store):
     assert store.list("") == []
 
 
-def test_warehouse_answers(settings: Settings) -> None:
-    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
+def test_settings_are_those_of_the_process(settings, warehouse_url):
+    assert settings.environment == "test"
+    assert settings.warehouse_url.get_secret_value() == warehouse_url
+    with psycopg.connect(warehouse_url) as connection:
         assert connection.execute("select current_database()").fetchone() == ("warehouse",)
+
+
+def test_wrong_credentials_are_refused(services):
+    with pytest.raises(botocore.exceptions.ClientError, match="SignatureDoesNotMatch"):
+        client(services.s3, "wrong").list_buckets()
+
+
+def test_the_store_listens_on_loopback_only(services):
+    process = psutil.Process(services.s3.process.pid)
+    listening = {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
+
+
+def test_postgresql_has_no_port_and_its_socket_is_its_owners(services):
+    process = psutil.Process(services.postgres.process.pid)
+    assert [c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN] == []
+    assert stat.S_IMODE(services.postgres.socket_folder.stat().st_mode) == 0o700
+
+
+def test_data_survives_a_restart_on_other_ports(folder):
+    keys = {"access_key": "someone", "secret_key": "very-secret-indeed"}
+    for start in range(2):
+        s3 = start_s3(folder / "s3", S3Ports.free(), **keys)
+        postgres = start_postgres(folder / "postgres", databases=("warehouse",))
+        try:
+            ensure_bucket(s3, "kept")
+            connection = psycopg.connect(postgres.url("warehouse"), autocommit=True)
+            with connection:
+                if start == 0:
+                    client(s3, keys["secret_key"]).put_object(Bucket="kept", Key="object", Body=b"bytes")
+                    connection.execute("create table kept as select 42 as answer")
+                body = client(s3, keys["secret_key"]).get_object(Bucket="kept", Key="object")["Body"].read()
+                assert body == b"bytes"
+                assert connection.execute("select answer from kept").fetchone() == (42,)
+        finally:
+            processes.stop(postgres.process, interrupt=True)
+            processes.stop(s3.process)
+
+
+def test_a_killed_postgresql_starts_again(folder):
+    first = start_postgres(folder, databases=("warehouse",))
+    psutil.Process(first.process.pid).kill()
+    psutil.wait_procs([psutil.Process(first.process.pid)], timeout=5)
+    second = start_postgres(folder, databases=("warehouse",))
+    try:
+        assert answers(second)
+    finally:
+        processes.stop(second.process, interrupt=True)
+
+
+def answers(server):
+    with psycopg.connect(server.url("warehouse")) as connection:
+        return connection.execute("select 1").fetchone() == (1,)
+
+
+def test_a_deep_and_closed_folder_works_and_leaves_nothing_behind(folder):
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    deep = closed / ("d" * 70) / ("e" * 70)
+    with running(deep) as started:
+        assert answers(started.postgres)
+        outside = postgres_place(deep / "postgres").outside
+        assert outside is not None
+        assert outside.exists()
+    assert not outside.exists()
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+def test_a_server_that_cannot_start_says_why(folder):
+    data = folder / "data"
+    data.mkdir()
+    (data / "PG_VERSION").write_text("18\n")
+    with pytest.raises(ConfigurationError, match="PostgreSQL ended while it was starting"):
+        start_postgres(folder, databases=())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as another user")
+def test_a_copied_program_runs_where_the_environment_is_closed_to_others(folder, monkeypatch):
+    installed = local_services.postgres_installation()
+    real = local_services.closed_folder
+    monkeypatch.setattr(local_services, "closed_folder", lambda p: p if p.is_relative_to(installed) else real(p))
+    server = start_postgres(folder, databases=("warehouse",))
+    outside = postgres_place(folder).outside
+    try:
+        assert answers(server)
+        assert psutil.Process(server.process.pid).exe().startswith(str(outside))
+    finally:
+        processes.stop(server.process, interrupt=True)
+        shutil.rmtree(outside)

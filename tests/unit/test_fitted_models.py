@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from nightshift.core import distillation, estimators
 from nightshift.core.estimators import FittedModel, fit_estimator, hyperparameters
 from nightshift.core.evaluation import evaluate
+from nightshift.core.measurement import measure
 from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.core.parity import check_parity, in_batches, probe_rows
@@ -204,3 +205,9 @@ def test_int8_is_smaller_and_near_its_own_full_precision_in_any_batch() -> None:
     moved = check_parity(answers(graph), whole, probes, TOLERANCE, what="int8")
     assert moved > 1e-6
     check_parity(whole, partial(in_batches, whole, rows=64), probes, TOLERANCE, what="int8 in small batches")
+
+
+def test_costs_are_measured() -> None:
+    costs = measure(export_onnx(fitted("distilled_mlp")), SIGNATURE, SPLIT.holdout)
+    assert costs["rows_per_second"] > 1000
+    assert 0 < costs["single_row_p50_ms"] <= costs["single_row_p99_ms"]

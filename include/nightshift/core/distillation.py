@@ -68,7 +68,7 @@ def fit_student(
         # leaves the sigmoid out for the regressor: so fit as the one and go on as the other.
         regressor = XGBRegressor(objective="binary:logistic", **arguments)
         regressor.fit(features.transform(frame), soft)
-        model = XGBClassifier(**arguments)
+        model = XGBClassifier(**arguments | {"n_jobs": None})
         model.load_model(regressor.get_booster().save_raw("ubj"))
         return FittedModel(Pipeline([("features", features), ("model", model)]), signature)
     network = MLPRegressor(random_state=seed, **parameters)

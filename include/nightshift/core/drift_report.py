@@ -137,7 +137,7 @@ def _label_rates(axes: Axes, reference: Reference, label: str, drift: Mapping[st
     if drift["label_rate"] is not None:
         matured = np.datetime64(drift["label_day"])
         axes.plot([matured], [drift["label_rate"]], "o", color=NIGHT, markersize=8, label=f"outcomes of {matured}")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, min(1.0, 1.3 * max([*rates, drift["label_rate"] or 0.0, 0.05])))
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]

@@ -109,6 +109,9 @@ def fit_estimator(
     # One BLAS thread: sums keep their order, whatever the machine, and nothing waits for a busy core.
     with threadpool_limits(limits=1, user_api="blas"):
         pipeline.fit(frame, labels)
+    if isinstance(model, XGBClassifier):
+        # How many threads there were is no part of the model.
+        model.set_params(n_jobs=None)
     return FittedModel(pipeline, signature)
 
 

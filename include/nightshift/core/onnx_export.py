@@ -44,6 +44,9 @@ def export_onnx(fitted: FittedModel) -> bytes:
         _answer_with(model, "Gather", [model.graph.output[1].name, _constant(model, "positive_class", [1])], axis=1)
     else:
         _answer_with(model, "Sigmoid", [model.graph.output[0].name])
+    # The converter lists the domains in the order of a set: another one in each process.
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(domain, opset) for domain, opset in OPSETS.items())
     onnx.checker.check_model(model)
     serialised: bytes = model.SerializeToString(deterministic=True)
     return serialised

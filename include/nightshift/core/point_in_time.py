@@ -1,7 +1,7 @@
 """Point-in-time joins: for each entity row, the newest feature values at or before its time.
 
-DuckDB's ASOF joins (https://duckdb.org/docs/stable/guides/sql_features/asof_join), all views in one
-query. Feature values, not entity columns, come back from DuckDB: entity columns stay as they are.
+DuckDB's ASOF joins (https://duckdb.org/docs/stable/guides/sql_features/asof_join) say which row of a
+view each entity row gets; Arrow takes the values from there. So columns of any type stay as they are.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import duckdb
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 COMPARED = pa.timestamp("us", tz="UTC")
 
@@ -51,33 +51,15 @@ def point_in_time_join(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"The result would have several columns named {', '.join(twice)}; ask for full feature names.")
-    keys = sorted({column for view in views for column in view.join_keys.values()})
-    spine = pa.table(
-        {
-            "row": pa.array(range(entities.num_rows), pa.int64()),
-            "asked_at": entities[timestamp].cast(COMPARED, safe=False),
-            **{f"key_{i}": entities[key] for i, key in enumerate(keys)},
-        }
-    )
-    place = {key: f"key_{i}" for i, key in enumerate(keys)}
-    with _database(threads) as connection:
-        _copy(connection, "spine", spine)
-        selected, joins = ["spine.row"], []
-        for n, view in enumerate(views):
-            _copy_moments(connection, f"view_{n}", view)
-            selected += [
-                _selected_value(f"view_{n}", i, view.ttl) + f" AS value_{n}_{i}" for i in range(len(view.features))
-            ]
-            equal = [f"spine.{place[entity]} = view_{n}.key_{i}" for i, entity in enumerate(view.join_keys.values())]
-            on = " AND ".join([*equal, f"spine.asked_at >= view_{n}.known_at"])
-            joins.append(f"ASOF LEFT JOIN view_{n} ON {on}")
-        joined = _rows(connection, f"SELECT {', '.join(selected)} FROM spine {' '.join(joins)}")  # noqa: S608
-    joined = joined.take(pc.sort_indices(joined["row"]))
+    asked_at = entities[timestamp].cast(COMPARED, safe=False)
     result = entities
-    for n, view in enumerate(views):
-        for i, (column, name) in enumerate(view.features.items()):
-            values = joined[f"value_{n}_{i}"].cast(view.table.schema.field(column).type)
-            result = result.append_column(name, values)
+    with _database(threads) as connection:
+        for view in views:
+            matched = _matched_rows(connection, entities, asked_at, view)
+            # One chunk first: taking from a column of many partitions' chunks is slow.
+            values = view.table.select(list(view.features)).combine_chunks().take(matched)
+            for column, name in view.features.items():
+                result = result.append_column(name, values[column])
     return result
 
 
@@ -91,26 +73,43 @@ def newest_rows(table: pa.Table, join_keys: Sequence[str], timestamp: str, creat
         return table.take(_rows(connection, kept)["position"])
 
 
-def _moments(view: FeatureRows) -> pa.Table:
-    columns = {
-        "position": pa.array(range(view.table.num_rows), pa.int64()),
-        "known_at": view.table[view.timestamp].cast(COMPARED, safe=False),
-        "created": view.table[view.created] if view.created else pa.nulls(view.table.num_rows),
-        **{f"key_{i}": view.table[key] for i, key in enumerate(view.join_keys)},
-        **{f"value_{i}": view.table[feature] for i, feature in enumerate(view.features)},
-    }
-    return pa.table(columns)
-
-
-def _copy_moments(connection: duckdb.DuckDBPyConnection, name: str, view: FeatureRows) -> None:
-    """Copy a view's rows, one for each moment: combination of join keys and time."""
-    moments = _moments(view)
-    _copy(connection, name, moments)
-    moment = ", ".join([*(f"key_{i}" for i in range(len(view.join_keys))), "known_at"])
-    ties = f"SELECT 1 FROM {name} GROUP BY {moment} HAVING count(*) > 1 LIMIT 1"  # noqa: S608
+def _matched_rows(
+    connection: duckdb.DuckDBPyConnection, entities: pa.Table, asked_at: pa.ChunkedArray, view: FeatureRows
+) -> pa.Array:
+    """For each entity row the position of the view's row to use, null if there is none."""
+    asked = {f"key_{i}": entities[column] for i, column in enumerate(view.join_keys.values())}
+    _copy(connection, "asked", pa.table({"row": _positions(entities), "asked_at": asked_at, **asked}))
+    _copy(connection, "moments", _moments(view))
+    keys = [f"key_{i}" for i in range(len(view.join_keys))]
+    moment = ", ".join([*keys, "known_at"])
+    ties = f"SELECT 1 FROM moments GROUP BY {moment} HAVING count(*) > 1 LIMIT 1"  # noqa: S608
     if connection.execute(ties).fetchone():
-        once = f"SELECT * FROM {name} QUALIFY {_first(moment)}"  # noqa: S608
-        connection.execute(f"CREATE OR REPLACE TABLE {name} AS {once}")
+        once = f"SELECT * FROM moments QUALIFY {_first(moment)}"  # noqa: S608
+        connection.execute(f"CREATE OR REPLACE TABLE moments AS {once}")
+    on = " AND ".join([*(f"wanted.{key} = moments.{key}" for key in keys), "wanted.asked_at >= moments.known_at"])
+    fresh = f"WHERE asked_at <= known_at + to_microseconds({view.ttl // timedelta(microseconds=1)})" if view.ttl else ""
+    # Many rows ask for the same entity at the same time, and the ASOF join costs most: once for each.
+    matched = _rows(
+        connection,
+        f"WITH wanted AS (SELECT DISTINCT {', '.join([*keys, 'asked_at'])} FROM asked), "  # noqa: S608
+        f"found AS (SELECT wanted.*, position FROM wanted ASOF JOIN moments ON {on} {fresh}) "
+        f"SELECT row, position FROM asked JOIN found USING ({', '.join([*keys, 'asked_at'])})",
+    )
+    positions = np.full(entities.num_rows, -1)
+    positions[matched["row"].to_numpy()] = matched["position"].to_numpy()
+    return pa.array(positions, mask=positions < 0)
+
+
+def _moments(view: FeatureRows) -> pa.Table:
+    """What of a view's rows decides which one is used. Values stay out: joins of wide rows are slow."""
+    keys = {f"key_{i}": view.table[column] for i, column in enumerate(view.join_keys)}
+    known_at = view.table[view.timestamp].cast(COMPARED, safe=False)
+    created = view.table[view.created] if view.created else pa.nulls(view.table.num_rows)
+    return pa.table({"position": _positions(view.table), "known_at": known_at, "created": created, **keys})
+
+
+def _positions(table: pa.Table) -> pa.Array:
+    return pa.array(np.arange(table.num_rows))
 
 
 def _first(keys: str, *order: str) -> str:
@@ -118,17 +117,10 @@ def _first(keys: str, *order: str) -> str:
     return f"row_number() OVER (PARTITION BY {keys} ORDER BY {ordering}) = 1"
 
 
-def _selected_value(view: str, i: int, ttl: timedelta | None) -> str:
-    if not ttl:
-        return f"{view}.value_{i}"
-    expires = f"{view}.known_at + to_microseconds({ttl // timedelta(microseconds=1)})"
-    return f"CASE WHEN spine.asked_at <= {expires} THEN {view}.value_{i} END"
-
-
 def _copy(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
     # Never joined as a registered Arrow table: without statistics the join takes a hundred times as long.
     connection.register("incoming", table)
-    connection.execute(f"CREATE TABLE {name} AS FROM incoming")
+    connection.execute(f"CREATE OR REPLACE TABLE {name} AS FROM incoming")
     connection.unregister("incoming")
 
 

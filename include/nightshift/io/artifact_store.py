@@ -143,7 +143,7 @@ class ArtifactStore:
         ]
         return sorted(found, key=lambda info: info.key)
 
-    def folders(self, prefix: str) -> list[str]:
+    def folders(self, prefix: str) -> Sequence[str]:
         """Names of the folders right below a prefix that ends with "/", sorted."""
         return sorted(
             item["Prefix"].removeprefix(prefix).rstrip("/")

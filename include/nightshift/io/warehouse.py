@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, LiteralString
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ from nightshift.errors import AuditFailed, ConfigurationError
 from nightshift.io import warehouse_schema
 from nightshift.io.warehouse_schema import SQL_TYPES, Connection
 from nightshift.settings import Settings
-from nightshift.usecase import Column, UseCase
+from nightshift.usecase import UseCase
 
 COPY_BATCH_ROWS = 65_536
 
@@ -97,115 +97,127 @@ class Warehouse:
             current = self._current(connection, publication.partition)
             if current is not None and current["publish_id"] == publication.publish_id:
                 return False
-            self._stage(connection, publication, predictions)
-            self._audit_stage(connection, publication)
-            self._ensure_day(connection, publication.prediction_date)
-            replaced = {publication.prediction_date} | ({current["prediction_date"]} if current else set())
-            self._swap(connection, publication, replaced)
+            day = self.table(f"predictions_{publication.prediction_date:%Y%m%d}")
+            is_new = not warehouse_schema.exists(connection, day)
+            staged = day if is_new else sql.Identifier("pg_temp", "staged")
+            try:
+                self._stage(connection, publication, predictions, staged, temporary=not is_new)
+                self._record_publication(connection, publication)
+                if current is not None and current["prediction_date"] != publication.prediction_date:
+                    self._clear(connection, current["prediction_date"])
+                if is_new:
+                    self._attach(connection, publication, day)
+                else:
+                    self._clear(connection, publication.prediction_date)
+                    query = sql.SQL("INSERT INTO {} SELECT * FROM {}").format(self.table("predictions"), staged)
+                    connection.execute(query)
+            except errors.IntegrityError as error:
+                raise self._refused(publication, error) from error
             return True
 
     def _columns(self) -> list[str]:
         use_case = self._use_case
         return [*(c.name for c in (*use_case.prediction_key, *use_case.prediction_extra)), use_case.score, "decision"]
 
-    def _stage(self, connection: Connection, publication: Publication, predictions: pa.Table) -> None:
+    def _stage(
+        self,
+        connection: Connection,
+        publication: Publication,
+        predictions: pa.Table,
+        staged: sql.Identifier,
+        *,
+        temporary: bool,
+    ) -> None:
+        """Copy the rows into a table like `predictions`, with all its checks and without its index, and count them."""
         columns = self._columns()
         if missing := [name for name in columns if name not in predictions.column_names]:
             raise AuditFailed(f"Predictions of partition {publication.partition} lack the columns {missing}.")
-        use_case = self._use_case
-        declared = [*use_case.prediction_key, *use_case.prediction_extra]
-        declared += [Column(use_case.score, "float64"), Column("decision", "bool")]
-        definitions = sql.SQL(", ").join(
-            sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(SQL_TYPES[column.type])) for column in declared
+        create = (
+            "CREATE TEMP TABLE {} (LIKE {} INCLUDING CONSTRAINTS) ON COMMIT DROP"
+            if temporary
+            else "CREATE TABLE {} (LIKE {} INCLUDING CONSTRAINTS INCLUDING COMMENTS)"
         )
-        connection.execute(sql.SQL("CREATE TEMP TABLE staged ({}) ON COMMIT DROP").format(definitions))
-        copy_rows(connection, sql.Identifier("pg_temp", "staged"), predictions.select(columns))
-
-    def _audit_stage(self, connection: Connection, publication: Publication) -> None:
-        use_case = self._use_case
-        key = sql.SQL(", ").join(sql.Identifier(column.name) for column in use_case.prediction_key)
-        query = sql.SQL(
-            "SELECT count(*), count(*) FILTER (WHERE {score} >= 0 AND {score} <= 1 AND decision IS NOT NULL), "
-            "count(*) FILTER (WHERE {day} = %s), (SELECT count(*) FROM (SELECT FROM pg_temp.staged GROUP BY {key}) d) "
-            "FROM pg_temp.staged"
-        ).format(key=key, score=sql.Identifier(use_case.score), day=sql.Identifier(use_case.prediction_date))
-        found = connection.execute(query, [publication.prediction_date]).fetchone() or (0, 0, 0, 0)
-        names = ("rows", "probabilities with a decision", f"rows of {publication.prediction_date}", "distinct keys")
-        wrong = [f"{count} {name}" for name, count in zip(names, found, strict=True) if count != publication.rows]
-        if wrong:
-            raise AuditFailed(
-                f"{use_case.name}: {publication.rows} predictions were to be published for partition "
-                f"{publication.partition}, but the warehouse counts {', '.join(wrong)}. Nothing was published; "
-                f"look at {publication.scores.uri}."
-            )
-
-    def _ensure_day(self, connection: Connection, day: date) -> None:
-        """Attach an empty table for the day: unlike CREATE TABLE ... PARTITION OF, that does not block readers."""
-        partition = self.table(f"predictions_{day:%Y%m%d}")
-        row = connection.execute("SELECT to_regclass(%s)", [partition.as_string(connection)]).fetchone()
-        if row is not None and row[0] is not None:
-            return
-        warehouse_schema.lock(connection, self._use_case.name, "attach")
-        names = {"partition": partition, "parent": self.table("predictions")}
-        connection.execute(sql.SQL("CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL)").format(**names))
-        connection.execute(
-            sql.SQL("ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({first}) TO ({next})").format(
-                **names, first=sql.Literal(day), next=sql.Literal(date.fromordinal(day.toordinal() + 1))
-            )
-        )
-
-    def _swap(self, connection: Connection, publication: Publication, days: set[date]) -> None:
-        use_case, columns = self._use_case, self._columns()
-        names = {
-            "predictions": self.table("predictions"),
-            "publications": self.table("publications"),
-            "columns": sql.SQL(", ").join(map(sql.Identifier, columns)),
-            "day": sql.Identifier(use_case.prediction_date),
-            "order": sql.SQL(", ").join(sql.Identifier(column.name) for column in use_case.prediction_key),
+        connection.execute(sql.SQL(create).format(staged, self.table("predictions")))
+        # The same for every row: cheaper as defaults than as columns of the copy.
+        constants = {
+            "model_version": sql.Literal(publication.model_version),
+            "publish_id": sql.Literal(publication.publish_id),
+            "predicted_at": sql.SQL("now()"),
         }
-        connection.execute(
-            sql.SQL(
-                "UPDATE {publications} SET superseded_at = clock_timestamp() "
-                "WHERE partition = %s AND superseded_at IS NULL"
-            ).format(**names),
-            [publication.partition],
+        defaults = [
+            sql.SQL("ALTER {} SET DEFAULT {}").format(sql.Identifier(name), value) for name, value in constants.items()
+        ]
+        connection.execute(sql.SQL("ALTER TABLE {} {}").format(staged, sql.SQL(", ").join(defaults)))
+        copy_rows(connection, staged, predictions.select(columns))
+        query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {} = %s) FROM {}").format(
+            sql.Identifier(self._use_case.prediction_date), staged
         )
-        try:
-            connection.execute(
-                sql.SQL(
-                    "INSERT INTO {publications} (publish_id, partition, prediction_date, model_version, role, "
-                    "model_uri, model_sha256, scores_uri, scores_sha256, rows, dag_id, run_id, published_at) "
-                    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now()) "
-                    "ON CONFLICT (publish_id) DO UPDATE SET superseded_at = NULL, published_at = now(), "
-                    "dag_id = excluded.dag_id, run_id = excluded.run_id"
-                ).format(**names),
-                [
-                    publication.publish_id,
-                    publication.partition,
-                    publication.prediction_date,
-                    publication.model_version,
-                    publication.role,
-                    publication.model.uri,
-                    publication.model.sha256,
-                    publication.scores.uri,
-                    publication.scores.sha256,
-                    publication.rows,
-                    publication.dag_id,
-                    publication.run_id,
-                ],
+        found = connection.execute(query, [publication.prediction_date]).fetchone()
+        if found != (publication.rows, publication.rows):
+            raise AuditFailed(
+                f"{self._use_case.name}: {publication.rows} predictions for {publication.prediction_date} were to be "
+                f"published, but the warehouse counts {found and found[0]} rows, {found and found[1]} of them for that "
+                f"day. Nothing was published; look at {publication.scores.uri}."
             )
-        except errors.UniqueViolation:
-            raise ConfigurationError(
-                f"{use_case.name}: another partition already publishes predictions for {publication.prediction_date}; "
-                f"partition {publication.partition} must predict a day of its own. Check the scoring spine's SQL."
-            ) from None
-        connection.execute(sql.SQL("DELETE FROM {predictions} WHERE {day} = ANY(%s)").format(**names), [sorted(days)])
-        connection.execute(
-            sql.SQL(
-                "INSERT INTO {predictions} ({columns}, model_version, publish_id, predicted_at) "
-                "SELECT {columns}, %s, %s, now() FROM pg_temp.staged ORDER BY {order}"
-            ).format(**names),
-            [publication.model_version, publication.publish_id],
+
+    def _attach(self, connection: Connection, publication: Publication, day: sql.Identifier) -> None:
+        """Make the staged table the day's partition: unlike CREATE TABLE ... PARTITION OF, this blocks no reader."""
+        use_case, next_day = self._use_case, publication.prediction_date + timedelta(days=1)
+        key = sql.SQL(", ").join(sql.Identifier(column.name) for column in use_case.prediction_key)
+        for statement in (
+            "ALTER TABLE {day} ADD PRIMARY KEY ({key})",
+            "ALTER TABLE {day} ALTER model_version DROP DEFAULT, ALTER publish_id DROP DEFAULT, "
+            "ALTER predicted_at DROP DEFAULT",
+            "ALTER TABLE {predictions} ATTACH PARTITION {day} FOR VALUES FROM ({first}) TO ({next})",
+        ):
+            connection.execute(
+                sql.SQL(statement).format(
+                    day=day,
+                    key=key,
+                    predictions=self.table("predictions"),
+                    first=sql.Literal(publication.prediction_date),
+                    next=sql.Literal(next_day),
+                )
+            )
+
+    def _clear(self, connection: Connection, day: date) -> None:
+        query = sql.SQL("DELETE FROM {} WHERE {} = %s")
+        column = sql.Identifier(self._use_case.prediction_date)
+        connection.execute(query.format(self.table("predictions"), column), [day])
+
+    def _record_publication(self, connection: Connection, publication: Publication) -> None:
+        """Make this the partition's current publication."""
+        table = self.table("publications")
+        row = publication.model_dump(mode="python", exclude={"model", "scores"}) | {
+            "publish_id": publication.publish_id,
+            "model_uri": publication.model.uri,
+            "model_sha256": publication.model.sha256,
+            "scores_uri": publication.scores.uri,
+            "scores_sha256": publication.scores.sha256,
+        }
+        supersede = sql.SQL("UPDATE {} SET superseded_at = now() WHERE partition = %s AND superseded_at IS NULL")
+        connection.execute(supersede.format(table), [publication.partition])
+        insert = sql.SQL(
+            "INSERT INTO {} ({}, published_at) VALUES ({}, now()) ON CONFLICT (publish_id) DO UPDATE SET "
+            "superseded_at = NULL, published_at = now(), dag_id = excluded.dag_id, run_id = excluded.run_id"
+        ).format(
+            table,
+            sql.SQL(", ").join(map(sql.Identifier, row)),
+            sql.SQL(", ").join([sql.Placeholder()] * len(row)),
+        )
+        connection.execute(insert, list(row.values()))
+
+    def _refused(self, publication: Publication, error: errors.IntegrityError) -> Exception:
+        name, day = self._use_case.name, publication.prediction_date
+        if error.diag.constraint_name == "publications_one_per_day":
+            return ConfigurationError(
+                f"{name}: another partition already publishes predictions for {day}; partition "
+                f"{publication.partition} must predict a day of its own. Check the scoring spine's SQL."
+            )
+        return AuditFailed(
+            f"{name}: the warehouse refused the predictions of partition {publication.partition} for {day}: "
+            f"{error.diag.message_primary}. {error.diag.message_detail or ''} Nothing was published; "
+            f"look at {publication.scores.uri}."
         )
 
     def _current(self, connection: Connection, partition: date) -> dict[str, Any] | None:

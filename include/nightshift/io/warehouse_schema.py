@@ -87,6 +87,12 @@ def lock(connection: Connection, *names: str) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", ["nightshift/" + "/".join(names)])
 
 
+def exists(connection: Connection, table: sql.Identifier) -> bool:
+    """Whether there is a table of that qualified name."""
+    row = connection.execute("SELECT to_regclass(%s)", [table.as_string(connection)]).fetchone()
+    return row is not None and row[0] is not None
+
+
 def migrate(settings: Settings, use_case: UseCase) -> list[str]:
     """Bring the schema of a use case up to date, all pending migrations in one transaction.
 
@@ -133,9 +139,8 @@ def _sha256(path: Path) -> str:
 
 
 def _applied(connection: Connection, use_case: UseCase) -> dict[str, str]:
-    table = sql.SQL("{}.schema_migrations").format(sql.Identifier(use_case.name))
-    row = connection.execute("SELECT to_regclass(%s)", [table.as_string(connection)]).fetchone()
-    if row is None or row[0] is None:
+    table = sql.Identifier(use_case.name, "schema_migrations")
+    if not exists(connection, table):
         return {}
     return dict(connection.execute(sql.SQL("SELECT name, sha256 FROM {}").format(table)).fetchall())
 

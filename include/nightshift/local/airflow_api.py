@@ -8,7 +8,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -41,6 +41,7 @@ class DagRun:
     partition_key: str | None
     started_at: datetime | None
     seconds: float | None
+    conf: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_finished(self) -> bool:
@@ -247,5 +248,6 @@ def _dag_run(run: Mapping[str, Any]) -> DagRun:
         state=run["state"],
         partition_key=run["partition_key"],
         started_at=start,
+        conf=run["conf"] or {},
         seconds=(end - start).total_seconds() if start and end else None,
     )

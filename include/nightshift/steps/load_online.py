@@ -37,7 +37,7 @@ def run(
     feast = open_feature_store(use_case, settings)
     cutoff = use_case.cutoff(partition)
     views = [table.name for table in use_case.features.tables]
-    rows = {file.path.removesuffix(".parquet"): file.rows for file in store.manifest(published).files}
+    rows = store.manifest(published).metrics["rows"]
     with exclusive(use_case, settings):
         feast.refresh_registry()  # type: ignore[no-untyped-call, unused-ignore]
         newest = max((at for at in (newest_loaded(feast, view) for view in views) if at is not None), default=None)
@@ -57,7 +57,7 @@ def run(
         inputs={"published": [published]},
         parameters={"feature_service": use_case.features.service},
         metrics={"loaded": loaded, "expired": expired},
-        rows=sum(rows[view] or 0 for view in views),
+        rows=sum(rows[view] for view in views),
     )
 
 

@@ -33,9 +33,8 @@ def run(
     partition: date,
     *,
     landed: ArtifactRef,
-    data_docs: bool = True,
 ) -> ArtifactRef:
-    """Examine all feeds of the landed artifact. Rendering Data Docs takes as long as examining; it can be left out.
+    """Examine all feeds of the landed artifact.
 
     Raises DataContractError if a critical expectation fails, after results and Data Docs are
     written and the partition is refused with them as evidence.
@@ -47,9 +46,8 @@ def run(
         f"results/{verdict.feed}.json": json.dumps(verdict.json, indent=1, sort_keys=True).encode()
         for verdict in verdicts
     }
-    if data_docs:
-        pages = render_data_docs(f"{use_case.title}: {partition}", verdicts)
-        files |= {f"data_docs/{path}": page for path, page in pages.items()}
+    pages = render_data_docs(f"{use_case.title}: {partition}", verdicts)
+    files |= {f"data_docs/{path}": page for path, page in pages.items()}
     for folder, severity in _FOLDERS.items():
         for verdict in verdicts:
             reasons = verdict.reasons(severity)
@@ -64,7 +62,6 @@ def run(
             kind="validation",
             files=files,
             inputs={"landed": [landed]},
-            parameters={"data_docs": data_docs},
             metrics={verdict.feed: _metrics(verdict) for verdict in verdicts},
             rows=landed.rows,
         )

@@ -3,7 +3,7 @@
 CREATE TABLE {schema}.predictions (
     {key_definitions},
     {extra_definitions}
-    {score} double precision NOT NULL CHECK ({score} >= 0 AND {score} <= 1),
+    {score} double precision NOT NULL CONSTRAINT score_is_a_probability CHECK ({score} >= 0 AND {score} <= 1),
     decision boolean NOT NULL,
     model_version text NOT NULL,
     publish_id text NOT NULL,

@@ -1,0 +1,195 @@
+"""From curated partitions to a training set and the online store, on real services."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import date, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from curated_flights import deliveries, table
+from nightshift.artifact import ArtifactRef, Decision
+from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected, TerminalError
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.feature_store import historical_features, open_feature_store
+from nightshift.settings import Settings
+from nightshift.steps import build_features, build_training_set, load_online, publish_features
+from nightshift.usecase import TrainingPolicy, UseCase, load_use_case
+
+FLIGHT_DELAY = load_use_case("flight_delay")
+USE_CASE = dataclasses.replace(
+    FLIGHT_DELAY,
+    training=dataclasses.replace(FLIGHT_DELAY.training, holdout_days=3, minimum_days=6),
+)
+FIRST = USE_CASE.first_partition
+DAYS = 9
+LAST = FIRST + timedelta(days=DAYS - 1)
+REFUSED = FIRST + timedelta(days=3)
+CURATED = deliveries(FIRST, DAYS)
+
+
+def ingest(store: ArtifactStore, use_case: UseCase = USE_CASE, curated: dict[date, Any] = CURATED) -> None:
+    """Curated partitions as `publish` commits them, one of them refused."""
+    for partition, tables in curated.items():
+        files = {f"{feed}.parquet": rows for feed, rows in tables.items()}
+        store.commit(use_case=use_case.name, step="publish", partition=partition, kind="curated", files=files)
+    store.decide(use_case.name, "publish", REFUSED, Decision(status="rejected", reason="half a file"))
+
+
+def materialize(store: ArtifactStore, settings: Settings, partition: date, use_case: UseCase = USE_CASE) -> ArtifactRef:
+    built = build_features.run(use_case, settings, store, partition)
+    return publish_features.run(use_case, settings, store, partition, features=built)
+
+
+def materialize_all(store: ArtifactStore, settings: Settings) -> dict[date, ArtifactRef]:
+    days = [day for day in CURATED if day != REFUSED]
+    return {day: materialize(store, settings, day) for day in days}
+
+
+def test_features_say_what_they_were_made_of(store: ArtifactStore, settings: Settings) -> None:
+    ingest(store)
+    published = materialize(store, settings, LAST)
+    manifest = store.manifest(published)
+    assert manifest.metrics["rows"]["plane"] == 24
+    assert manifest.metrics["null_share"]["carrier_delays"]["carrier_late_rate_28d"] == 0.0
+    built = store.manifest(manifest.inputs["features"][0])
+    assert built.parameters["missing"] == [REFUSED.isoformat()]
+    assert len(built.inputs["curated"]) == DAYS - 1
+    assert built.inputs["curated"][-1] == store.current(USE_CASE.name, "publish", LAST)
+    assert materialize(store, settings, LAST) == published
+
+
+def test_a_gap_waits_and_a_refusal_does_not(store: ArtifactStore, settings: Settings) -> None:
+    gap = FIRST + timedelta(days=2)
+    ingest(store, curated={day: tables for day, tables in CURATED.items() if day != gap})
+    with pytest.raises(PartitionNotReady, match=gap.isoformat()):
+        build_features.run(USE_CASE, settings, store, LAST)
+    ingest(store)
+    with pytest.raises(PartitionRejected, match="half a file"):
+        build_features.run(USE_CASE, settings, store, REFUSED)
+
+
+def test_a_table_that_breaks_its_contract_is_not_published(store: ArtifactStore, settings: Settings) -> None:
+    ingest(store)
+    built = build_features.run(USE_CASE, settings, store, LAST)
+    manifest = store.manifest(built)
+    files = {file.path: store.read_table(built, file.path) for file in manifest.files}
+    files["plane.parquet"] = files["plane.parquet"].slice(1)
+    short = store.commit(use_case=USE_CASE.name, step="build_features", partition=LAST, kind="features", files=files)
+    with pytest.raises(FeatureContractError, match="plane: 1 of 24 rows to score have no features"):
+        publish_features.run(USE_CASE, settings, store, LAST, features=short)
+    assert store.decision(USE_CASE.name, "publish_features", LAST) is None
+
+
+def test_the_training_set_joins_labels_with_the_features_of_their_night(
+    store: ArtifactStore, settings: Settings
+) -> None:
+    ingest(store)
+    published = materialize_all(store, settings)
+    ref = build_training_set.run(USE_CASE, settings, store, LAST)
+    rows, manifest = store.read_table(ref, "training_set.parquet"), store.manifest(ref)
+
+    assert manifest.inputs["features"] == [published[day] for day in sorted(published) if day < LAST]
+    assert manifest.parameters["missing"] == [REFUSED.isoformat()]
+    assert set(rows["split"].to_pylist()) == {"train", "holdout"}
+    held_out = rows.filter(pc.equal(rows["split"], "holdout"))["partition"].unique().to_pylist()
+    assert held_out == [LAST - timedelta(days=n) for n in (3, 2, 1)]
+    assert REFUSED not in rows["partition"].unique().to_pylist()
+    assert rows["is_late"].type == pa.int64()
+    assert {str(rows[name].type) for name in USE_CASE.features.numeric} == {"double"}
+    order = [("partition", "ascending"), *((c.name, "ascending") for c in USE_CASE.prediction_key)]
+    assert rows.equals(rows.sort_by(order))
+
+    # Each row has the values that were published for its own partition.
+    day = LAST - timedelta(days=2)
+    plane = {row["flight_id"]: row for row in store.read_table(published[day], "plane.parquet").to_pylist()}
+    of_day = rows.filter(pc.equal(rows["partition"], pa.scalar(day))).to_pylist()
+    assert len(of_day) > 15
+    assert [row["typical_seats"] for row in of_day] == [plane[row["flight_id"]]["typical_seats"] for row in of_day]
+
+    assert build_training_set.run(USE_CASE, settings, store, LAST) == ref
+
+
+def test_a_sliding_window_takes_the_last_days_only(store: ArtifactStore, settings: Settings) -> None:
+    ingest(store)
+    materialize_all(store, settings)
+    policy = TrainingPolicy(holdout_days=1, minimum_days=2, window_days=4)
+    sliding = dataclasses.replace(USE_CASE, training=policy)
+    rows = store.read_table(build_training_set.run(sliding, settings, store, LAST), "training_set.parquet")
+    assert min(rows["partition"].to_pylist()) == LAST - timedelta(days=4)
+
+
+def test_a_training_set_waits_for_features_and_wants_enough_days(store: ArtifactStore, settings: Settings) -> None:
+    ingest(store)
+    with pytest.raises(PartitionNotReady, match="no published features yet for 2013-01-01"):
+        build_training_set.run(USE_CASE, settings, store, LAST)
+    materialize_all(store, settings)
+    with pytest.raises(TerminalError, match="There are 7 days"):
+        build_training_set.run(FLIGHT_DELAY, settings, store, LAST)
+
+
+def test_only_what_a_decision_names_is_read(store: ArtifactStore, settings: Settings) -> None:
+    ingest(store)
+    first = materialize(store, settings, LAST)
+    carrier = table("airlines", [{"carrier": "UA"}]).select(["carrier"])
+    stamps = pa.array([USE_CASE.cutoff(LAST)], pa.timestamp("us", tz="UTC"))
+    spine = pa.table(
+        {
+            "carrier": carrier["carrier"],
+            "event_timestamp": stamps,
+            **{key: pa.array(["none"]) for key in ("flight_id", "origin", "dest", "route")},
+        }
+    )
+
+    def rate(**pins: Any) -> float:
+        joined = historical_features(USE_CASE, settings, store, "flight_delay_v1", spine, **pins)
+        return float(joined["carrier_late_rate_28d"][0].as_py())
+
+    before = rate()
+    later = deliveries(FIRST, DAYS, seed=11)
+    ingest(store, curated=later)
+    second = materialize(store, settings, LAST)
+    assert second != first
+    assert rate() != before
+    assert rate(partitions={LAST: first}) == before
+    assert rate(partitions={LAST: second}) == rate()
+
+
+def test_the_online_store_holds_the_newest_partition(
+    store: ArtifactStore, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    ingest(store)
+    published = materialize_all(store, settings)
+    feast = open_feature_store(USE_CASE, settings)
+
+    def load(partition: date) -> tuple[ArtifactRef, bool]:
+        ref = load_online.run(USE_CASE, settings, store, partition, published=published[partition])
+        return ref, store.manifest(ref).metrics["loaded"]
+
+    def online() -> Any:
+        asked = ["carrier_delays:carrier_late_rate_28d"]
+        return feast.get_online_features(asked, [{"carrier": "AA"}]).to_dict()["carrier_late_rate_28d"][0]
+
+    def offline(partition: date) -> Any:
+        rows = store.read_table(published[partition], "carrier_delays.parquet").to_pylist()
+        return next(row["carrier_late_rate_28d"] for row in rows if row["carrier"] == "AA")
+
+    earlier = LAST - timedelta(days=4)
+    ref, loaded = load(earlier)
+    assert loaded
+    assert json.loads(store.read(ref, "online_load.json"))["plane"] == 24
+    assert online() == offline(earlier)
+    first, loaded = load(LAST)
+    assert loaded
+    assert online() == offline(LAST) != offline(earlier)
+    # Flights of four days before have expired by then and are gone; carriers were overwritten.
+    assert store.manifest(first).metrics["expired"]["plane"] == 24 * 4
+    assert load(LAST) == (first, True)
+    caplog.clear()
+    assert load(earlier) == (ref, True)  # the artifact of the first time: nothing about it changed
+    assert "not loaded" in caplog.text
+    assert online() == offline(LAST)

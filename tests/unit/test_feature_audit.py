@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+
+from nightshift.core.feature_audit import audit_view
+from nightshift.core.feature_computation import EVENT_TIMESTAMP_TYPE
+from nightshift.errors import FeatureContractError
+
+CUTOFF = datetime(2013, 5, 21, 7, tzinfo=UTC)
+DECLARED = {"flight_id": pa.string(), "seats": pa.float64()}
+SPINE = pa.table({"flight_id": ["a", "b"], "origin": ["EWR", "EWR"]})
+
+
+def view(ids: list[str | None], seats: list[float | None], at: datetime = CUTOFF) -> pa.Table:
+    return pa.table(
+        {
+            "flight_id": pa.array(ids, pa.string()),
+            "seats": pa.array(seats, pa.float64()),
+            "event_timestamp": pa.array([at] * len(ids), EVENT_TIMESTAMP_TYPE),
+        }
+    )
+
+
+def audit(table: pa.Table, declared: dict[str, pa.DataType] = DECLARED, key: str = "flight_id") -> dict[str, float]:
+    return audit_view("plane", table, join_keys=[key], declared=declared, spine=SPINE, cutoff=CUTOFF)
+
+
+def test_the_share_of_nulls_is_told() -> None:
+    assert audit(view(["a", "b"], [None, 100.0])) == {"seats": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (view(["a", "a", "b"], [1, 1, 1]), "1 rows repeat"),
+        (view(["a", "b", None], [1, 1, 1]), "1 keys are null"),
+        (view(["a"], [1]), r"1 of 2 rows to score have no features, e.g. \[\('b',\)\]"),
+        (view(["a", "b", "c"], [1, 1, 1]), r"1 were not asked for, e.g. \[\('c',\)\]"),
+        (view(["a", "b"], [1, 1], CUTOFF + timedelta(hours=1)), "2 rows have another event_timestamp"),
+        (view(["a", "b"], [1, 1]).drop_columns(["seats"]), "seats is missing, declared double"),
+        (view(["a", "b"], [1, 1]).append_column("age", [[1, 2]]), "age is int64, declared nowhere"),
+        (view(["a", "b"], [1, 1]).set_column(1, "seats", [[1, 2]]), "seats is int64, declared double"),
+    ],
+)
+def test_a_table_that_breaks_its_contract_is_refused(table: pa.Table, message: str) -> None:
+    with pytest.raises(FeatureContractError, match=message):
+        audit(table)
+
+
+def test_a_view_of_coarser_entities_may_lack_some() -> None:
+    table = view(["JFK"], [1.0]).rename_columns({"flight_id": "origin"})
+    assert audit(table, {"origin": pa.string(), "seats": pa.float64()}, "origin") == {"seats": 0.0}

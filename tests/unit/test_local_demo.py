@@ -1,0 +1,243 @@
+from datetime import date
+
+import pytest
+
+from nightshift.errors import ConfigurationError
+from nightshift.local import demo, landing
+from nightshift.local.airflow_api import DagRun, TaskRun
+from nightshift.local.demo import NIGHTLY, DemoFailed, Nights, Plan, Progress
+from nightshift.local.landing import land
+from nightshift.local.summary import HEADINGS, table
+from nightshift.usecase import load_use_case
+
+FIRST, LAST = date(2013, 1, 1), date(2013, 1, 30)
+
+
+class FakeApi:
+    """Airflow in a dict: what is asked for succeeds at once, unless told otherwise."""
+
+    def __init__(self, failing=()):
+        self.done: dict[tuple[str, str | None], str] = {}
+        self.failing = set(failing)
+        self.asked: list[str] = []
+        self.busy = 0
+        self.conf: dict[str, dict[str, str]] = {}
+
+    def _run(self, dag_id, key):
+        name = f"{dag_id}|{key}"
+        return DagRun(dag_id, name, self.done[dag_id, key], key, None, None, self.conf.get(dag_id, {}))
+
+    def _finish(self, dag_id, key):
+        self.done[dag_id, key] = "failed" if (dag_id, key) in self.failing else "success"
+
+    def dag_ids(self):
+        return {f"flight_delay.{stage}" for stage in (*NIGHTLY, "backfill_history")}
+
+    def unpause(self, dag_id):
+        self.asked.append(f"unpause {dag_id}")
+
+    def trigger(self, dag_id, conf):
+        self.asked.append(f"trigger {dag_id} {conf['first']} {conf['last']}")
+        self.conf[dag_id] = conf
+        self._finish(dag_id, None)
+        self._finish("flight_delay.train", conf["last"])
+        return self._run(dag_id, None)
+
+    def backfill(self, dag_id, first, last, *, max_active_runs, reprocess):
+        if self.busy:
+            self.busy -= 1
+            return None
+        self.asked.append(f"backfill {dag_id} {first} {last} {max_active_runs} {reprocess}")
+        for day in range(first.toordinal(), last.toordinal() + 1):
+            for stage in NIGHTLY:
+                self._finish(f"flight_delay.{stage}", date.fromordinal(day).isoformat())
+        return 1
+
+    def run(self, dag_id, run_id):
+        return self._run(dag_id, None)
+
+    def runs(self, dag_id):
+        return [self._run(d, k) for d, k in self.done if d == dag_id]
+
+    def newest_runs(self, dag_id):
+        return {k: self._run(d, k) for d, k in self.done if d == dag_id and k}
+
+    def clear_failed(self, run):
+        self.asked.append(f"clear {run.dag_id} {run.partition_key}")
+        self.done[run.dag_id, run.partition_key] = "success"
+
+    def tasks(self, run):
+        return [
+            TaskRun(run.dag_id, run.run_id, "fit", -1, "fit", "failed", 2),
+            TaskRun(run.dag_id, run.run_id, "verify", -1, "verify", "upstream_failed", 0),
+            TaskRun(run.dag_id, run.run_id, "record_failure", -1, "record_failure", "failed", 1),
+        ]
+
+    def log_lines(self, task):
+        return [f"line {n} of {task.task_id}" for n in range(50)]
+
+
+class FakeStack:
+    def environment(self):
+        return {
+            "AIRFLOW_API_URL": "http://localhost:1",
+            "NIGHTSHIFT_UI_USER": "admin",
+            "NIGHTSHIFT_UI_PASSWORD": "not printed",
+        }
+
+    def status(self):
+        return []
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def nights(said, monkeypatch):
+    monkeypatch.setattr(demo, "POLL_SECONDS", 0.001)
+    plan = Plan.of(load_use_case("flight_delay"), FIRST, LAST, 2)
+    made = Nights(plan, FakeStack(), Progress(say=said.append))
+    made.api = FakeApi()
+    return made
+
+
+def test_plan_runs_the_nights_after_the_history():
+    plan = Plan.of(load_use_case("flight_delay"), FIRST, LAST, 2)
+    assert plan.history[0] == FIRST
+    assert plan.history[-1] == LAST
+    assert plan.nights == [date(2013, 1, 31), date(2013, 2, 1)]
+
+
+@pytest.mark.parametrize(("first", "last", "nights"), [(LAST, FIRST, 2), (FIRST, LAST, 0)])
+def test_plan_of_nothing_is_refused(first, last, nights):
+    with pytest.raises(ConfigurationError, match="nothing to run"):
+        Plan.of(load_use_case("flight_delay"), first, last, nights)
+
+
+def test_a_second_demo_starts_nothing_anew(nights):
+    nights.load_history()
+    nights.run_nights()
+    assert "trigger flight_delay.backfill_history 2013-01-01 2013-01-30" in nights.api.asked
+    assert "backfill flight_delay.ingest 2013-01-31 2013-02-01 1 none" in nights.api.asked
+    nights.api.asked.clear()
+    nights.load_history()
+    nights.run_nights()
+    assert all(words.startswith("unpause") for words in nights.api.asked)
+
+
+def test_a_failed_night_names_its_first_failed_task_and_the_end_of_its_log(nights):
+    nights.api.failing = {("flight_delay.train", "2013-02-01")}
+    nights.load_history()
+    with pytest.raises(DemoFailed) as told:
+        nights.run_nights()
+    lines = str(told.value).splitlines()
+    assert lines[0] == "flight_delay.train of 2013-02-01 failed in task fit (try 2). The end of its log:"
+    assert lines[-3].strip() == "line 49 of fit"
+    assert lines[-2].endswith("/dags/flight_delay.train/runs/flight_delay.train%7C2013-02-01/tasks/fit")
+
+
+def test_what_failed_before_is_run_again(nights):
+    nights.load_history()
+    nights.run_nights()
+    nights.api.done["flight_delay.predict", "2013-02-01"] = "failed"
+    nights.api.asked.clear()
+    nights.run_nights()
+    assert nights.api.asked == ["clear flight_delay.predict 2013-02-01"]
+
+
+def test_a_history_that_failed_goes_on_where_it_was(nights):
+    history, train = "flight_delay.backfill_history", "flight_delay.train"
+    nights.api.failing = {(history, None)}
+    with pytest.raises(DemoFailed):
+        nights.load_history()
+    del nights.api.done[train, "2013-01-30"]
+    nights.api.asked.clear()
+    nights.api.clear_failed = lambda run: (nights.api.asked.append(f"clear {run.dag_id}"), nights.api.finish_all())
+    nights.api.finish_all = lambda: nights.api.done.update(
+        {(history, None): "success", (train, "2013-01-30"): "success"}
+    )
+    nights.load_history()
+    assert [words for words in nights.api.asked if not words.startswith("unpause")] == [f"clear {history}"]
+
+
+def test_another_backfill_is_waited_for(nights, said):
+    nights.load_history()
+    nights.api.busy = 3
+    nights.run_nights()
+    assert any("another backfill" in line for line in said)
+
+
+def test_progress_ends_when_nothing_moves(said, monkeypatch):
+    monkeypatch.setattr(demo, "STUCK_SECONDS", -1.0)
+    progress = Progress(say=said.append)
+    with pytest.raises(DemoFailed, match="nothing moved"):
+        progress.update("nights: 1 of 10 runs done")
+
+
+def test_progress_says_a_line_once(said):
+    progress = Progress(say=said.append)
+    for _ in range(5):
+        progress.update("the same")
+    assert said == ["[ 0:00] the same"]
+
+
+class FakeStore:
+    def __init__(self):
+        self.objects: dict[str, bytes] = {}
+        self.puts = 0
+
+    def list(self, prefix):
+        from nightshift.io.artifact_store import ObjectInfo
+
+        return [ObjectInfo(key, len(body)) for key, body in self.objects.items() if key.startswith(prefix)]
+
+    def get(self, key):
+        return self.objects.get(key)
+
+    def put(self, key, body):
+        self.puts += 1
+        self.objects[key] = body
+        return True
+
+
+def test_landing_writes_what_is_new_or_different_and_nothing_else(monkeypatch):
+    def deliveries(partition):
+        for feed in ("flights", "weather"):
+            yield feed, partition.isoformat(), f"{feed}.csv", f"{feed} of {partition}".encode()
+
+    monkeypatch.setattr(landing, "producer", lambda use_case: deliveries)
+    store, use_case, seen = FakeStore(), load_use_case("flight_delay"), []
+    partitions = [FIRST, date(2013, 1, 2)]
+    landed = land(store, use_case, partitions, lambda done, total: seen.append((done, total)))
+    assert landed.unchanged == 0
+    assert landed.written == store.puts == len(store.objects)
+    assert seen == [(1, 2), (2, 2)]
+    assert "landing/flight_delay/flights/dt=2013-01-01/flights.csv" in store.objects
+
+    key = "landing/flight_delay/weather/dt=2013-01-02/weather.csv"
+    original = store.objects[key]
+    store.objects[key] = bytes(len(original))
+    again = land(store, use_case, partitions)
+    assert (again.written, again.unchanged) == (1, landed.written - 1)
+    assert store.objects[key] == original
+
+
+def test_a_use_case_without_a_producer_says_where_to_land(monkeypatch):
+    from dataclasses import replace
+
+    orphan = replace(load_use_case("flight_delay"), name="orphan_case")
+    with pytest.raises(ConfigurationError, match=r"landing/orphan_case/<feed>/dt=<partition>/"):
+        land(FakeStore(), orphan, [FIRST])
+
+
+def test_table_puts_numbers_to_the_right_and_words_to_the_left():
+    lines = [["2013-05-31", "1,003", "stable"], ["2013-06-01", "-", "drifted: data (3)"]]
+    assert table(["night", "published", "drift"], lines).splitlines() == [
+        "night       published  drift",
+        "----------  ---------  -----------------",
+        "2013-05-31      1,003  stable",
+        "2013-06-01          -  drifted: data (3)",
+    ]
+    assert len(set(HEADINGS)) == len(HEADINGS)

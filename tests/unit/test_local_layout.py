@@ -1,0 +1,162 @@
+import shlex
+import socket
+import subprocess
+
+import pytest
+
+from nightshift.errors import ConfigurationError
+from nightshift.local import layout as layouts
+from nightshift.local import services
+from nightshift.local.layout import Layout, State
+from nightshift.local.services import LONGEST_SOCKET_PATH, SOCKET_NAME, postgres_place
+from nightshift.usecase import PROJECT_ROOT
+
+
+@pytest.fixture(autouse=True)
+def _no_requested_ports(monkeypatch):
+    for variable in layouts.PORT_VARIABLES.values():
+        monkeypatch.setenv(variable, "0")
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return Layout(tmp_path / "local")
+
+
+def busy():
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    return server
+
+
+def test_ports_are_distinct_and_stay_the_same():
+    first = layouts.choose_ports({})
+    assert len(set(first.values())) == len(first) == 9
+    assert layouts.choose_ports(first) == first
+
+
+def test_a_busy_port_is_said_with_its_holder_and_its_variable(monkeypatch):
+    with busy() as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("NIGHTSHIFT_UI_PORT", str(port))
+        if port > 55535:
+            pytest.skip("the port that was given out is too high to be asked for")
+        with pytest.raises(ConfigurationError) as told:
+            layouts.choose_ports({})
+    assert f"Port {port} (ui) is taken by" in str(told.value)
+    assert f"NIGHTSHIFT_UI_PORT={port + 1} make up" in str(told.value)
+
+
+def test_an_inner_port_that_became_busy_is_replaced():
+    stored = layouts.choose_ports({})
+    with busy() as server:
+        stored["s3_filer"] = server.getsockname()[1]
+        chosen = layouts.choose_ports(stored)
+    assert chosen["s3_filer"] != stored["s3_filer"]
+    assert chosen["s3"] == stored["s3"]
+
+
+def test_ports_of_running_services_are_kept_though_they_are_busy():
+    stored = layouts.choose_ports({})
+    with busy() as server:
+        stored["mlflow"] = server.getsockname()[1]
+        assert layouts.choose_ports(stored, frozenset({"mlflow"}))["mlflow"] == stored["mlflow"]
+
+
+def test_a_running_service_cannot_move(monkeypatch):
+    stored = layouts.choose_ports({})
+    monkeypatch.setenv("NIGHTSHIFT_UI_PORT", "8099")
+    with pytest.raises(ConfigurationError, match="make down"):
+        layouts.choose_ports(stored, frozenset({"ui"}))
+
+
+@pytest.mark.parametrize("text", ["http", "-1", "60000"])
+def test_a_port_that_is_none_is_refused(monkeypatch, text):
+    monkeypatch.setenv("NIGHTSHIFT_S3_PORT", text)
+    with pytest.raises(ConfigurationError, match="NIGHTSHIFT_S3_PORT"):
+        layouts.requested_ports()
+
+
+def test_state_round_trips_and_a_broken_one_says_what_to_do(layout):
+    layout.folder.mkdir()
+    state = State(ports={"ui": 8080}, migrated_for="3.3.2")
+    layout.save(state)
+    assert layout.state() == state
+    (layout.folder / "state.json").write_text("{")
+    with pytest.raises(ConfigurationError, match="make clean"):
+        layout.state()
+
+
+def test_credentials_are_made_once_for_their_owner_alone(layout):
+    made = layout.credentials()
+    assert layout.credentials() == made
+    assert (layout.folder / "credentials.json").stat().st_mode & 0o777 == 0o600
+    assert len({made.s3_secret_key, made.ui_password, made.fernet_key, made.api_secret_key, made.jwt_secret}) == 5
+
+
+def test_environment_before_the_first_start_says_what_to_do(layout):
+    with pytest.raises(ConfigurationError, match="make up"):
+        layouts.public_environment(layout, State())
+
+
+def test_environment_has_what_clients_need_and_survives_a_shell(layout):
+    state = State(ports=layouts.choose_ports({}))
+    environment = layouts.public_environment(layout, state)
+    assert {
+        "AWS_ENDPOINT_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_DEFAULT_REGION",
+        "NIGHTSHIFT_BUCKET",
+        "NIGHTSHIFT_WAREHOUSE_URL",
+        "NIGHTSHIFT_ENVIRONMENT",
+        "MLFLOW_TRACKING_URI",
+        "AIRFLOW_HOME",
+        "AIRFLOW_API_URL",
+    } <= set(environment)
+    assert environment["AIRFLOW__CORE__DAGS_FOLDER"] == str(PROJECT_ROOT / "dags")
+    awkward = environment | {"NIGHTSHIFT_AWKWARD": 'it\'s $HOME `x` "y"'}
+    script = layouts.export_lines(awkward) + "\nprintf %s " + shlex.quote("") + '"$NIGHTSHIFT_AWKWARD"'
+    assert subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout == 'it\'s $HOME `x` "y"'
+
+
+def test_services_do_not_phone_home(layout):
+    environment = layouts.service_environment(layouts.public_environment(layout, State(ports=layouts.choose_ports({}))))
+    assert environment["DO_NOT_TRACK"] == environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert environment["GX_ANALYTICS_ENABLED"] == "false"
+
+
+def test_a_deep_folder_gets_a_short_socket_elsewhere(tmp_path):
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    place = postgres_place(deep)
+    assert len(str(place.sockets / SOCKET_NAME)) <= LONGEST_SOCKET_PATH
+    assert place.outside is not None
+    assert place.sockets.parent == place.outside
+    assert postgres_place(deep) == place
+
+
+def test_root_in_a_closed_folder_runs_postgresql_where_its_user_can_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(services.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(services, "closed_folder", lambda path: tmp_path if path.is_relative_to(tmp_path) else None)
+    place = postgres_place(tmp_path / "postgres")
+    assert place.user is not None
+    assert not place.data.is_relative_to(tmp_path)
+    assert not place.sockets.is_relative_to(tmp_path)
+    assert place.installation == services.postgres_installation()
+
+
+def test_root_says_so_when_no_temporary_folder_is_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(services.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(services, "closed_folder", lambda path: tmp_path)
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        postgres_place(tmp_path / "postgres")
+
+
+def test_closed_folder_names_the_first_one_in_the_way(tmp_path):
+    closed = tmp_path / "closed"
+    (closed / "inner").mkdir(parents=True)
+    closed.chmod(0o700)
+    found = services.closed_folder(closed / "inner" / "not-there-yet")
+    assert found is not None
+    assert closed == found or closed.is_relative_to(found)

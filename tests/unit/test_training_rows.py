@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pytest
+
+from nightshift.core.training_rows import of_partitions, with_split
+from nightshift.errors import TerminalError
+
+FIRST = date(2013, 1, 1)
+
+
+def spine(days: int) -> pa.Table:
+    partitions = [FIRST + timedelta(days=n) for n in range(days) for _ in range(2)]
+    return pa.table({"partition": pa.array(partitions, pa.date32()), "row": range(2 * days)})
+
+
+def test_the_newest_days_with_rows_are_held_out() -> None:
+    rows = of_partitions(spine(10), {FIRST + timedelta(days=n) for n in (0, 1, 2, 3, 7)})
+    split = with_split(rows, holdout_days=2, minimum_days=5)
+    assert split["split"].to_pylist() == ["train"] * 6 + ["holdout"] * 4
+    assert split["row"].to_pylist() == [0, 1, 2, 3, 4, 5, 6, 7, 14, 15]
+
+
+@pytest.mark.parametrize(("days", "minimum_days"), [(4, 5), (2, 1), (0, 1)])
+def test_too_few_days_are_refused(days: int, minimum_days: int) -> None:
+    with pytest.raises(TerminalError, match=f"There are {days} days"):
+        with_split(spine(days), holdout_days=2, minimum_days=minimum_days)
