@@ -9,10 +9,10 @@ A day whose data is refused is noted in the task's result and left out; the rest
 """
 
 from airflow.sdk import DAG, Param, task
+
 from dagkit.assets import history
 from dagkit.defaults import dag_arguments
 from dagkit.runtime import INGEST, MATERIALIZE, announce_history, plan_history, run_history_chunk, step
-
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -37,6 +37,7 @@ for use_case in all_use_cases():
             doc_md="Runs the steps of ingest on every partition of a chunk, in one process.",
         )
         def ingest_chunk(chunk: list[str], use_case_name: str) -> dict[str, object]:
+            """Ingest every partition of a chunk."""
             return run_history_chunk(use_case_name, INGEST, chunk)
 
         @task(
@@ -45,6 +46,7 @@ for use_case in all_use_cases():
             doc_md="Builds and publishes the features of every partition of a chunk, in one process.",
         )
         def materialize_chunk(chunk: list[str], use_case_name: str) -> dict[str, object]:
+            """Build and publish the features of every partition of a chunk."""
             return run_history_chunk(use_case_name, MATERIALIZE, chunk)
 
         @task(task_id="announce_history", outlets=[history(use_case)])

@@ -8,10 +8,10 @@ Drift is a finding, not a failure: this DAG is red only when it could not look.
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable
+
 from dagkit.assets import predictions
 from dagkit.defaults import dag_arguments
 from dagkit.runtime import step
-
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():

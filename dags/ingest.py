@@ -13,10 +13,10 @@ place) and clear the failed task. The other nights are not held up by a partitio
 """
 
 from airflow.sdk import DAG, CronPartitionTimetable
+
 from dagkit.assets import curated
 from dagkit.defaults import dag_arguments
 from dagkit.runtime import step
-
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():

@@ -9,10 +9,10 @@ partition of the ingest DAG. A partition that ingest refused is left out, not wa
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable
+
 from dagkit.assets import curated, features
 from dagkit.defaults import RETRIES_WAITING, dag_arguments
 from dagkit.runtime import step
-
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():

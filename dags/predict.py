@@ -9,10 +9,10 @@ If the audit fails nothing is published and the table keeps what it had; the aud
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable
+
 from dagkit.assets import features, predictions
 from dagkit.defaults import RETRIES_WAITING, dag_arguments
 from dagkit.runtime import step
-
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -20,9 +20,7 @@ for use_case in all_use_cases():
         **dag_arguments(use_case, "predict", doc=__doc__),
         schedule=PartitionedAssetTimetable(assets=features(use_case)),
     ) as dag:
-        chosen = step(
-            use_case, "resolve_model", on_last_try={"allow_undecided": True}, **RETRIES_WAITING
-        )()
+        chosen = step(use_case, "resolve_model", on_last_try={"allow_undecided": True}, **RETRIES_WAITING)()
         scores = step(use_case, "score")(model_choice=chosen)
         audited = step(use_case, "audit")(scores=scores)
         step(use_case, "publish_predictions", outlets=[predictions(use_case)])(scores=scores, audited=audited)

@@ -10,10 +10,10 @@ prediction waits for it; predictions go on with the champion they have.
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule, task
+
 from dagkit.assets import features, history
 from dagkit.defaults import RETRIES_WAITING, dag_arguments
 from dagkit.runtime import fail_after_recording, step
-
 from nightshift.core.candidates import candidates, estimators, students
 from nightshift.usecase import all_use_cases
 

@@ -1,4 +1,4 @@
-"""Write docs/dags/<stage>.md from the docstrings of DAG files and steps. Run by `make docs`; a test checks for drift."""
+"""Write docs/dags/<stage>.md from the docstrings of DAG files and steps. `make docs` runs it, a test checks."""
 
 from __future__ import annotations
 

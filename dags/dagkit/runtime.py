@@ -17,7 +17,13 @@ from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from dagkit.assets import history
-from nightshift.errors import ConfigurationError, DataContractError, TerminalError, TransientError
+from nightshift.errors import (
+    ConfigurationError,
+    DataContractError,
+    PartitionRejected,
+    TerminalError,
+    TransientError,
+)
 from nightshift.usecase import UseCase, load_use_case, parse_partition, partition_range
 
 log = logging.getLogger(__name__)
@@ -104,8 +110,8 @@ def _run_history_chunk(use_case: UseCase, chain: Chain, first: date, last: date)
         try:
             for name, wanted in chain:
                 refs[name] = _run(use_case, name, partition, _refs({a: refs[s] for a, s in wanted.items()}))
-        except DataContractError as error:
-            log.error("partition %s was rejected: %s", partition, error)  # noqa: TRY400
+        except (DataContractError, PartitionRejected) as error:
+            log.error("partition %s was rejected: %s", partition, error)
             rejected[partition.isoformat()] = str(error)
         else:
             log.info("partition %s done", partition)

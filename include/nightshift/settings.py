@@ -45,11 +45,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment variables win over values read from the environment's YAML file."""
         return env_settings, init_settings
@@ -73,5 +73,6 @@ def load_settings() -> Settings:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise ConfigurationError(
             f"Settings for {environment!r} are not usable ({wrong}). "
-            f"Set them in {path} or as NIGHTSHIFT_<NAME>; on a local machine run `make up` and `eval \"$(make -s env)\"`."
+            f"Set them in {path} or as NIGHTSHIFT_<NAME>; "
+            'on a local machine run `make up` and `eval "$(make -s env)"`.'
         ) from None

@@ -50,7 +50,10 @@ def rows(nights: Nights, query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
 
 
-PREDICTIONS = "SELECT booking_date, booking, branch, p_late, decision, model_version, publish_id FROM late_returns.predictions ORDER BY 1, 2"
+PREDICTIONS = (
+    "SELECT booking_date, booking, branch, p_late, decision, model_version, publish_id "
+    "FROM late_returns.predictions ORDER BY 1, 2"
+)
 
 
 def test_nights(use_case, settings, store):

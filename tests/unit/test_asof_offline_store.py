@@ -78,7 +78,6 @@ class Stores:
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
-    pytest.importorskip("ibis", reason="Feast's DuckDB store needs ibis-framework[duckdb]")
     made = Stores(tmp_path_factory.mktemp("equality"))
     for name, frame in example_frames().items():
         made.write(name, frame)

@@ -154,6 +154,7 @@ def label_rates(reference: Reference, label: str) -> list[float]:
 
 
 def _style(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(xmax=1, decimals=0))
     axes.tick_params(colors=SOFT, labelsize=8, length=0)
     axes.grid(axis="y", color=GRID, linewidth=0.8)

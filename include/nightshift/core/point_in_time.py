@@ -6,7 +6,9 @@ view each entity row gets; Arrow takes the values from there. So columns of any 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,21 +47,21 @@ def point_in_time_join(
     time is at or before the entity's `timestamp` and, with a ttl, at most the ttl before it.
     Times are compared in microseconds, UTC; those without a zone are taken as UTC. Entity
     columns keep their types, features those of their view. Raises ValueError for a feature
-    named like another column of the result.
+    named like another column of the result. Views are joined side by side, `threads` at a time
+    (None: one for each core).
     """
     names = [*entities.column_names, *(name for view in views for name in view.features.values())]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"The result would have several columns named {', '.join(twice)}; ask for full feature names.")
     asked_at = entities[timestamp].cast(COMPARED, safe=False)
+    workers = max(1, min(threads or os.cpu_count() or 1, len(views)))
+    with ThreadPoolExecutor(workers) as pool:
+        taken = list(pool.map(lambda view: _taken(entities, asked_at, view), views))
     result = entities
-    with _database(threads) as connection:
-        for view in views:
-            matched = _matched_rows(connection, entities, asked_at, view)
-            # One chunk first: taking from a column of many partitions' chunks is slow.
-            values = view.table.select(list(view.features)).combine_chunks().take(matched)
-            for column, name in view.features.items():
-                result = result.append_column(name, values[column])
+    for view, values in zip(views, taken, strict=True):
+        for column, name in view.features.items():
+            result = result.append_column(name, values[column])
     return result
 
 
@@ -67,13 +69,21 @@ def newest_rows(table: pa.Table, join_keys: Sequence[str], timestamp: str, creat
     """The newest row of each combination of join keys, in the table's order; ties as in FeatureRows."""
     view = FeatureRows(table, {key: key for key in join_keys}, {}, timestamp, created)
     keys = ", ".join(f"key_{i}" for i in range(len(join_keys)))
-    with _database(None) as connection:
+    with _database() as connection:
         _copy(connection, "moments", _moments(view))
         kept = f"SELECT position FROM moments QUALIFY {_first(keys, 'known_at DESC')} ORDER BY position"  # noqa: S608
         return table.take(_rows(connection, kept)["position"])
 
 
-def _matched_rows(
+def _taken(entities: pa.Table, asked_at: pa.ChunkedArray, view: FeatureRows) -> pa.Table:
+    """The view's features for each entity row."""
+    with _database() as connection:
+        positions = _matched_positions(connection, entities, asked_at, view)
+    # One chunk first: taking from a column of many partitions' chunks is slow.
+    return view.table.select(list(view.features)).combine_chunks().take(positions)
+
+
+def _matched_positions(
     connection: duckdb.DuckDBPyConnection, entities: pa.Table, asked_at: pa.ChunkedArray, view: FeatureRows
 ) -> pa.Array:
     """For each entity row the position of the view's row to use, null if there is none."""
@@ -129,9 +139,9 @@ def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
 
 
 @contextmanager
-def _database(threads: int | None) -> Iterator[duckdb.DuckDBPyConnection]:
+def _database() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
+        # Views are joined side by side; within one there is too little to share out.
+        connection.execute("SET threads = 1")
         connection.execute("SET TimeZone = 'UTC'")
-        if threads:
-            connection.execute(f"SET threads = {int(threads)}")
         yield connection

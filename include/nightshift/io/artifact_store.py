@@ -176,7 +176,9 @@ class ArtifactStore:
         if code in _DENIED:
             return ConfigurationError(f"The object store refused the credentials for {where} ({code}).")
         if code == "NoSuchBucket":
-            return ConfigurationError(f"There is no bucket {self.bucket!r} ({where}): create it or set NIGHTSHIFT_BUCKET.")
+            return ConfigurationError(
+                f"There is no bucket {self.bucket!r} ({where}): create it or set NIGHTSHIFT_BUCKET."
+            )
         return StoreUnavailable(f"The object store did not answer for {where} ({code}): is it up and reachable?")
 
     # Artifacts
@@ -204,13 +206,14 @@ class ArtifactStore:
         anew. Returns its ref.
         """
         inputs, parameters = inputs or {}, parameters or {}
-        bodies = {path: parquet_bytes(f) if isinstance(f, pa.Table) else f for path, f in sorted(files.items())}
+        bodies = {path: f if isinstance(f, bytes) else parquet_bytes(f) for path, f in sorted(files.items())}
+        table_rows = {path: f.num_rows for path, f in files.items() if not isinstance(f, bytes)}
         entries = [
             FileEntry(
                 path=path,
                 sha256=sha256_hex(body),
                 bytes=len(body),
-                rows=files[path].num_rows if isinstance(files[path], pa.Table) else None,
+                rows=table_rows.get(path),
             )
             for path, body in bodies.items()
         ]
@@ -252,7 +255,9 @@ class ArtifactStore:
         """The manifest of an artifact. Raises ArtifactCorrupt if it is missing or names another artifact."""
         body = self.get(self.key(ref.uri) + "manifest.json")
         if body is None:
-            raise ArtifactCorrupt(f"{ref.uri}manifest.json is missing: the artifact was never committed or was deleted.")
+            raise ArtifactCorrupt(
+                f"{ref.uri}manifest.json is missing: the artifact was never committed or was deleted."
+            )
         manifest = Manifest.model_validate_json(body)
         if manifest.ref.sha256 != ref.sha256:
             raise ArtifactCorrupt(f"{ref.uri}manifest.json is of {manifest.ref.sha256}, not of {ref.sha256}.")

@@ -168,7 +168,7 @@ def _open(
     _, _, address = registry.partition("://")
     values["registry"] |= {"path": f"postgresql+psycopg://{address}"}
     values["offline_store"] |= {"threads": threads}
-    values["online_store"] = _online_store(values["online_store"], warehouse, redis)
+    values["online_store"] = online_store_settings(values["online_store"], warehouse, redis)
     with _locked(registry, use_case):
         try:
             feast = FeatureStore(config=RepoConfig(**values, repo_path=path))
@@ -209,7 +209,8 @@ def _definitions(path: Path) -> list[Any]:
     return [value for value in vars(module).values() if isinstance(value, kinds)]
 
 
-def _online_store(declared: Mapping[str, Any], warehouse: str, redis: str | None) -> dict[str, Any]:
+def online_store_settings(declared: Mapping[str, Any], warehouse: str, redis: str | None) -> dict[str, Any]:
+    """Feast's `online_store` settings: those declared, in the warehouse's database, or Redis at that URL."""
     if redis is None:
         return {**declared, "url": warehouse}
     from redis.connection import parse_url

@@ -19,7 +19,8 @@ NIGHTS_SHOWN = 60
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Nightshift reports</title><style>
 body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c2733;background:#fff}}
-table{{border-collapse:collapse;width:100%}}th,td{{text-align:left;padding:.45rem .8rem;border-bottom:1px solid #dde3ea}}
+table{{border-collapse:collapse;width:100%}}
+th,td{{text-align:left;padding:.45rem .8rem;border-bottom:1px solid #dde3ea}}
 th{{color:#5a6b7d;font-weight:600}}a{{color:#0b62c4;text-decoration:none}}a:hover{{text-decoration:underline}}
 p{{color:#5a6b7d}}</style></head><body>{body}</body></html>"""
 
