@@ -89,7 +89,7 @@ lock: $(STAMP) ## Resolve requirements*.in anew into the hashed locks
 venv: $(STAMP) ## Build .venv from the lock (PYTHON=python3.12 chooses an interpreter)
 
 $(STAMP): $(LOCK) pyproject.toml
-	@scripts/bootstrap.sh "$(PYTHON)" "$(VENV)" "$(UV_VERSION)" "$(LOCK)"
+	@scripts/bootstrap.sh "$(PYTHON)" "$(VENV)" "$(UV_VERSION)" "$(LOCK)" >&2
 	@touch $@
 
 .PHONY: help

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import time
@@ -15,6 +16,14 @@ from typing import BinaryIO
 from nightshift.errors import ConfigurationError, NightshiftError
 from nightshift.usecase import all_use_cases, load_use_case, parse_partition, partition_range
 
+_EXPLAINED = {
+    errno.EACCES: "this user may not use it; was it made by another user? Remove it as that user, or set "
+    "NIGHTSHIFT_LOCAL_DIR to a folder of yours.",
+    errno.EPERM: "this user may not do that; was it made by another user?",
+    errno.ENOSPC: "the disk is full; free some space and try again.",
+    errno.EROFS: "the disk is read-only; set NIGHTSHIFT_LOCAL_DIR to a folder on another one.",
+}
+
 # Each command imports what it needs: `nightshift status` should not wait for boto3.
 
 
@@ -26,13 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NightshiftError as error:
         print(f"nightshift {chosen.command}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\nnightshift {chosen.command}: interrupted.", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # Whoever read the output had enough, as in `nightshift logs | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _EXPLAINED:
+            raise
+        print(f"nightshift {chosen.command}: {error.filename or ''}: {_EXPLAINED[error.errno]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nnightshift {chosen.command}: interrupted.", file=sys.stderr)
+        return 130
     return result or 0
 
 

@@ -16,6 +16,7 @@ from nightshift.core.drift import (
     compare,
     numeric_bins,
     population_stability_index,
+    response,
     shares,
     upper_quantile,
 )
@@ -213,3 +214,18 @@ def test_booleans_integers_and_labels_are_numbers() -> None:
     bins = Bins("numeric", edges=(0.5,))
     for column in (pa.array([False, True, None]), pa.array([0, 1, None], pa.int64())):
         assert bins.assign(column).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("drifted", "expected"),
+    [
+        (set(), "none"),
+        ({"data"}, "alert"),
+        ({"prediction"}, "alert"),
+        ({"label"}, "retrain"),
+        ({"data", "prediction"}, "retrain"),
+    ],
+)
+def test_what_a_drift_asks_for(drifted, expected):
+    verdicts = {group: "drifted" if group in drifted else "stable" for group in ("data", "prediction", "label")}
+    assert response(verdicts) == expected

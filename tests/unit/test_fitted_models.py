@@ -34,9 +34,9 @@ SPLIT = training_split()
 def fit(name: str, signature: Signature = SIGNATURE) -> FittedModel:
     overrides = use_case().training.parameters
     if name in estimators.DEFAULTS:
-        parameters = hyperparameters(name, estimators.DEFAULTS, overrides)
+        parameters = hyperparameters(name, estimators.DEFAULTS, overrides, SPLIT.train.num_rows)
         return fit_estimator(name, SPLIT.train, SPLIT.train_labels, signature, parameters, seed=7, threads=2)
-    parameters = hyperparameters(name, distillation.DEFAULTS, overrides)
+    parameters = hyperparameters(name, distillation.DEFAULTS, overrides, SPLIT.train.num_rows)
     teacher = fitted("xgboost").probability(SPLIT.train)
     return distillation.fit_student(name, SPLIT.train, teacher, signature, parameters, seed=7, threads=2)
 
@@ -90,7 +90,7 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes() -> None:
 
 
 def test_another_seed_gives_another_model() -> None:
-    parameters = hyperparameters("xgboost", estimators.DEFAULTS, use_case().training.parameters)
+    parameters = hyperparameters("xgboost", estimators.DEFAULTS, use_case().training.parameters, 1000)
     other = fit_estimator("xgboost", SPLIT.train, SPLIT.train_labels, SIGNATURE, parameters, seed=8, threads=2)
     assert other.to_bytes() != fitted("xgboost").to_bytes()
 
@@ -211,3 +211,26 @@ def test_costs_are_measured() -> None:
     costs = measure(export_onnx(fitted("distilled_mlp")), SIGNATURE, SPLIT.holdout)
     assert costs["rows_per_second"] > 1000
     assert 0 < costs["single_row_p50_ms"] <= costs["single_row_p99_ms"]
+
+
+def test_trees_that_found_nothing_to_split_on_are_exported_right() -> None:
+    # The converter gets this wrong: the base score comes out as if it were log odds.
+    parameters = {"n_estimators": 5, "min_child_weight": 1e9}
+    model = fit_estimator("xgboost", SPLIT.train, SPLIT.train_labels, SIGNATURE, parameters, seed=7, threads=1)
+    assert len(set(model.probability(SPLIT.holdout))) == 1
+    check_parity(
+        model.probability, answers(export_onnx(model)), probe_rows(SPLIT.holdout, SIGNATURE), 1e-5, what="constant"
+    )
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_few_hundred_rows_are_enough_to_fit_with_the_defaults(name: str) -> None:
+    few = training_split(rows_per_day=20)
+    defaults = estimators.DEFAULTS | distillation.DEFAULTS
+    parameters = hyperparameters(name, defaults, {}, few.train.num_rows)
+    if name in estimators.DEFAULTS:
+        model = fit_estimator(name, few.train, few.train_labels, SIGNATURE, parameters, seed=7, threads=1)
+    else:
+        soft = np.where(few.train_labels == 1, 0.9, 0.1)
+        model = distillation.fit_student(name, few.train, soft, SIGNATURE, parameters, seed=7, threads=1)
+    assert evaluate(few.holdout_labels, model.probability(few.holdout))["auc"] > 0.6

@@ -1,7 +1,14 @@
+import errno
+import fcntl
+import os
+
 import pytest
 
 from nightshift import cli
-from nightshift.local.layout import FOLDER_VARIABLE
+from nightshift.errors import ConfigurationError
+from nightshift.local import processes, stack
+from nightshift.local.layout import FOLDER_VARIABLE, PORT_VARIABLES, Layout, State
+from nightshift.local.processes import ProcessRecord
 from nightshift.local.stack import SERVICES
 
 
@@ -64,3 +71,57 @@ def test_lineage_says_what_names_a_prediction(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
     assert cli.main(["lineage", "2013-06-01", "UA"]) == 1
     assert "flight_date carrier flight origin" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_sentence(capsys, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "local"))
+
+    monkeypatch.setattr(stack.Stack, "up", full)
+    assert cli.main(["up"]) == 1
+    assert (
+        capsys.readouterr().err
+        == f"nightshift up: {tmp_path / 'local'}: the disk is full; free some space and try again.\n"
+    )
+
+
+def test_little_disk_is_said_before_anything_starts(capsys, monkeypatch):
+    monkeypatch.setattr(stack, "LEAST_FREE_BYTES", 2**60)
+    assert cli.main(["up"]) == 1
+    assert "GiB of free disk" in capsys.readouterr().err
+
+
+def test_two_commands_at_once_are_refused(capsys, tmp_path):
+    folder = tmp_path / "local"
+    folder.mkdir()
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert cli.main(["down"]) == 1
+    assert "Another command is starting or stopping" in capsys.readouterr().err
+
+
+def test_what_was_started_is_found_by_down_when_the_start_fails(capsys, monkeypatch, tmp_path):
+    def start_one_and_fail(self, state, running):
+        log = self.layout.log("s3")
+        state.processes["s3"] = processes.spawn(["sleep", "60"], log=log, env=os.environ, cwd=tmp_path)
+        raise ConfigurationError("the second one did not start")
+
+    for variable in PORT_VARIABLES.values():
+        monkeypatch.setenv(variable, "0")
+    monkeypatch.setattr(stack.Stack, "_start_missing", start_one_and_fail)
+    assert cli.main(["up"]) == 1
+    assert "the second one did not start" in capsys.readouterr().err
+    assert cli.main(["status"]) == 1
+    assert capsys.readouterr().out.startswith("s3             running")
+    assert cli.main(["down"]) == 0
+    assert "Stopped s3." in capsys.readouterr().out
+
+
+def test_a_service_that_ended_by_itself_is_called_dead(capsys, tmp_path):
+    layout = Layout(tmp_path / "local")
+    layout.folder.mkdir()
+    layout.save(State(processes={"scheduler": ProcessRecord(pid=2**22 - 1, created=1.0)}))
+    assert cli.main(["status"]) == 1
+    out = capsys.readouterr().out
+    assert "scheduler      dead" in out
+    assert "`make up` starts it again" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ def export_onnx(fitted: FittedModel) -> bytes:
         options={id(fitted.pipeline): {"zipmap": False}} if classifies else None,
     )
     model: onnx.ModelProto = onnx.ModelProto.FromString(graph.SerializeToString())
+    if isinstance(fitted.pipeline[-1], XGBClassifier):
+        _set_base_margin(model, fitted.pipeline[-1])
     if classifies:
         _answer_with(model, "Gather", [model.graph.output[1].name, _constant(model, "positive_class", [1])], axis=1)
     else:
@@ -50,6 +53,21 @@ def export_onnx(fitted: FittedModel) -> bytes:
     onnx.checker.check_model(model)
     serialised: bytes = model.SerializeToString(deterministic=True)
     return serialised
+
+
+def _set_base_margin(model: onnx.ModelProto, trees: XGBClassifier) -> None:
+    """State where the sum of the trees starts, in log odds.
+
+    The converter leaves it as a probability where the first tree is a single leaf of 0, which it is
+    when there was nothing to split on.
+    """
+    config = json.loads(trees.get_booster().save_config())
+    base_score = np.float32(json.loads(config["learner"]["learner_model_param"]["base_score"])[0])
+    margin = float(-np.log(1 / base_score - np.float32(1)))
+    (node,) = (node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier")
+    kept = [attribute for attribute in node.attribute if attribute.name != "base_values"]
+    del node.attribute[:]
+    node.attribute.extend([*kept, helper.make_attribute("base_values", [margin])])
 
 
 def _answer_with(model: onnx.ModelProto, operator: str, inputs: list[str], **attributes: Any) -> None:

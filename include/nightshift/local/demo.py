@@ -23,6 +23,7 @@ from nightshift.usecase import UseCase, partition_range
 NIGHTLY = ("ingest", "materialize", "train", "predict", "check_drift")
 HISTORY = "backfill_history"
 POLL_SECONDS = 1.5
+SAY_CHANGES_EVERY_SECONDS = 5.0
 SAY_EVERY_SECONDS = 30.0
 PARSE_SECONDS = 120.0
 STUCK_SECONDS = 900.0
@@ -59,13 +60,14 @@ class Plan:
 
 @dataclass
 class Progress:
-    """Prints what changed, and now and then that nothing did, each with the time since the start."""
+    """Prints what changed, not too often, and now and then that nothing did, each with the time since the start."""
 
     say: Callable[[str], None] = lambda line: print(line, flush=True)
     started: float = field(default_factory=time.monotonic)
-    _last: str = ""
+    _seen: str = ""
     _changed_at: float = 0.0
-    _said_at: float = 0.0
+    _said: str = ""
+    _said_at: float = -SAY_CHANGES_EVERY_SECONDS
 
     def line(self, text: str) -> None:
         """Print a line."""
@@ -75,16 +77,15 @@ class Progress:
     def update(self, text: str) -> None:
         """Print `text` if it changed, or if it was long since. Raises DemoFailed if it did not change for very long."""
         now = time.monotonic()
-        if text != self._last:
-            self._last, self._changed_at = text, now
-        elif now - self._said_at < SAY_EVERY_SECONDS:
-            return
+        if text != self._seen:
+            self._seen, self._changed_at = text, now
         if now - self._changed_at > STUCK_SECONDS:
             raise DemoFailed(
                 f"nothing moved for {STUCK_SECONDS / 60:.0f} minutes ({text}); see `make status` and `make logs`."
             )
-        self._said_at = now
-        self.line(text)
+        if now - self._said_at >= (SAY_EVERY_SECONDS if text == self._said else SAY_CHANGES_EVERY_SECONDS):
+            self._said, self._said_at = text, now
+            self.line(text)
 
 
 def run(plan: Plan) -> None:
@@ -136,7 +137,8 @@ class Nights:
         self.plan = plan
         self.stack = stack
         self.progress = progress
-        self._tries_told: set[tuple[str, str, int, int]] = set()
+        self._looked_at: set[tuple[str, str, int, int]] = set()
+        self._told: set[str] = set()
         self.api = AirflowApi(
             environment["AIRFLOW_API_URL"].replace("localhost", "127.0.0.1"),
             environment["NIGHTSHIFT_UI_USER"],
@@ -256,13 +258,16 @@ class Nights:
         )
 
     def _tell_retries(self, run: DagRun, tasks: list[TaskRun]) -> None:
-        """Say once for each try that failed, and will be followed by another, why it failed."""
+        """Say why a task is going to be tried again, once for each reason."""
         for task in tasks:
             this_try = (run.run_id, task.task_id, task.map_index, task.try_number)
-            if task.state == "up_for_retry" and this_try not in self._tries_told:
-                self._tries_told.add(this_try)
-                why = next(reversed(self._log_lines(task)), "")
-                self.progress.line(f"  {_name(run)}: {task.name}, try {task.try_number}: {why}")
+            if task.state != "up_for_retry" or this_try in self._looked_at:
+                continue
+            self._looked_at.add(this_try)
+            why = f"  {_name(run)}, {task.name}: {next(reversed(self._log_lines(task)), '')}"
+            if why not in self._told:
+                self._told.add(why)
+                self.progress.line(why)
 
     def _log_lines(self, task: TaskRun) -> list[str]:
         try:

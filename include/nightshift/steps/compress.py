@@ -38,8 +38,8 @@ def run(
     (quantized candidates are made by `export`).
     """
     policy = use_case.training
-    parameters = hyperparameters(technique, DEFAULTS, policy.parameters)
     split = split_training_set(store.read_table(training_set, TRAINING_SET), use_case.label)
+    parameters = hyperparameters(technique, DEFAULTS, policy.parameters, split.train.num_rows)
     losses = {ref: json.loads(store.read(ref, HOLDOUT_METRICS))["log_loss"] for ref in teachers}
     best = min(losses, key=lambda ref: (losses[ref], ref.sha256))
     teacher = FittedModel.from_bytes(store.read(best, FITTED_MODEL))

@@ -34,8 +34,8 @@ def run(
     that cannot be learned from or judged on.
     """
     policy = use_case.training
-    parameters = hyperparameters(estimator, DEFAULTS, policy.parameters)
     split = split_training_set(store.read_table(training_set, TRAINING_SET), use_case.label)
+    parameters = hyperparameters(estimator, DEFAULTS, policy.parameters, split.train.num_rows)
     signature = signature_of(store.manifest(training_set).parameters, use_case.score)
     fitted = fit_estimator(
         estimator,

@@ -49,7 +49,7 @@ def run(
     policy = use_case.training
     split = split_training_set(store.read_table(training_set, TRAINING_SET), use_case.label)
     signature = _signature(use_case, signature_of(store.manifest(training_set).parameters, use_case.score))
-    parameters = hyperparameters(ESTIMATOR, DEFAULTS, policy.parameters)
+    parameters = hyperparameters(ESTIMATOR, DEFAULTS, policy.parameters, split.train.num_rows)
     fitted = fit_estimator(
         ESTIMATOR, split.train, split.train_labels, signature, parameters, seed=policy.seed, threads=settings.threads
     )
