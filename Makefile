@@ -44,6 +44,10 @@ env: $(STAMP) ## Print export lines for any client: eval "$(make -s env)"
 clean: $(STAMP) ## Stop the local stack and remove it with all its data
 	@$(BIN)/python -m nightshift.cli clean
 
+.PHONY: compose-env
+compose-env: ## Write .env with generated secrets for docker-compose.yaml, once
+	@$(PYTHON) config/compose/make_env.py
+
 ##@ Develop
 
 .PHONY: lint
@@ -72,11 +76,11 @@ test-e2e: $(STAMP) ## Run nights through a real scheduler
 
 .PHONY: bench
 bench: $(STAMP) ## Measure; ratios within one run
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 .PHONY: docs
 docs: $(STAMP) ## Generate the page of each DAG from the DAG files
-	$(BIN)/python scripts/generate_dag_docs.py
+	$(BIN)/python docs/generate_dag_pages.py
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements*.in anew into the hashed locks
