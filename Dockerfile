@@ -28,6 +28,7 @@ ENV AIRFLOW_HOME=/home/nightshift/airflow \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     NIGHTSHIFT_CODE_VERSION=${CODE_VERSION} \
     PYTHONPATH=/opt/nightshift/include \
+    OMP_WAIT_POLICY=PASSIVE \
     PYTHONUNBUFFERED=1
 
 USER nightshift

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from nightshift.errors import ConfigurationError
-from nightshift.local import processes
-from nightshift.local import services as local_services
-from nightshift.local.services import S3Ports, ensure_bucket, postgres_place, running, start_postgres, start_s3
+from nightshift.local import postgres, processes
+from nightshift.local.postgres import postgres_place, start_postgres
+from nightshift.local.services import S3Ports, ensure_bucket, running, start_s3
 
 
 @pytest.fixture
@@ -130,9 +130,9 @@ def test_a_server_that_cannot_start_says_why(folder):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as another user")
 def test_a_copied_program_runs_where_the_environment_is_closed_to_others(folder, monkeypatch):
-    installed = local_services.postgres_installation()
-    real = local_services.closed_folder
-    monkeypatch.setattr(local_services, "closed_folder", lambda p: p if p.is_relative_to(installed) else real(p))
+    installed = postgres.postgres_installation()
+    real = postgres.closed_folder
+    monkeypatch.setattr(postgres, "closed_folder", lambda p: p if p.is_relative_to(installed) else real(p))
     server = start_postgres(folder, databases=("warehouse",))
     outside = postgres_place(folder).outside
     try:

@@ -6,9 +6,10 @@ import pytest
 
 from nightshift.errors import ConfigurationError
 from nightshift.local import layout as layouts
-from nightshift.local import services
+from nightshift.local import postgres
 from nightshift.local.layout import Layout, State
-from nightshift.local.services import LONGEST_SOCKET_PATH, SOCKET_NAME, postgres_place
+from nightshift.local.postgres import SOCKET_NAME, postgres_place
+from nightshift.local.processes import LONGEST_SOCKET_PATH
 from nightshift.usecase import PROJECT_ROOT
 
 
@@ -137,18 +138,18 @@ def test_a_deep_folder_gets_a_short_socket_elsewhere(tmp_path):
 
 
 def test_root_in_a_closed_folder_runs_postgresql_where_its_user_can_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(services.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(services, "closed_folder", lambda path: tmp_path if path.is_relative_to(tmp_path) else None)
+    monkeypatch.setattr(postgres.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(postgres, "closed_folder", lambda path: tmp_path if path.is_relative_to(tmp_path) else None)
     place = postgres_place(tmp_path / "postgres")
     assert place.user is not None
     assert not place.data.is_relative_to(tmp_path)
     assert not place.sockets.is_relative_to(tmp_path)
-    assert place.installation == services.postgres_installation()
+    assert place.installation == postgres.postgres_installation()
 
 
 def test_root_says_so_when_no_temporary_folder_is_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(services.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(services, "closed_folder", lambda path: tmp_path)
+    monkeypatch.setattr(postgres.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(postgres, "closed_folder", lambda path: tmp_path)
     with pytest.raises(ConfigurationError, match="TMPDIR"):
         postgres_place(tmp_path / "postgres")
 
@@ -157,6 +158,6 @@ def test_closed_folder_names_the_first_one_in_the_way(tmp_path):
     closed = tmp_path / "closed"
     (closed / "inner").mkdir(parents=True)
     closed.chmod(0o700)
-    found = services.closed_folder(closed / "inner" / "not-there-yet")
+    found = postgres.closed_folder(closed / "inner" / "not-there-yet")
     assert found is not None
     assert closed == found or closed.is_relative_to(found)

@@ -23,7 +23,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nightshift.errors import ConfigurationError
-from nightshift.local import processes, services
+from nightshift.local import postgres, processes, services
 from nightshift.local.processes import ProcessRecord
 from nightshift.usecase import PROJECT_ROOT
 
@@ -121,7 +121,7 @@ class Layout:
         if path.exists():
             return Credentials.model_validate_json(path.read_text(encoding="utf-8"))
         made = Credentials()
-        services.write_secret(path, made.model_dump_json(indent=1) + "\n")
+        processes.write_secret(path, made.model_dump_json(indent=1) + "\n")
         return made
 
 
@@ -205,7 +205,7 @@ def public_environment(layout: Layout, state: State) -> dict[str, str]:
     if not state.ports:
         raise ConfigurationError("There is no local stack yet: run `make up` first.")
     ports, credentials = state.ports, layout.credentials()
-    sockets = services.postgres_place(layout.postgres).sockets
+    sockets = postgres.postgres_place(layout.postgres).sockets
     ui = f"http://localhost:{ports['ui']}"
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
@@ -214,12 +214,12 @@ def public_environment(layout: Layout, state: State) -> dict[str, str]:
         "AWS_DEFAULT_REGION": services.REGION,
         "NIGHTSHIFT_ENVIRONMENT": "dev",
         "NIGHTSHIFT_BUCKET": BUCKET,
-        "NIGHTSHIFT_WAREHOUSE_URL": services.postgres_url(sockets, "warehouse"),
+        "NIGHTSHIFT_WAREHOUSE_URL": postgres.postgres_url(sockets, "warehouse"),
         "NIGHTSHIFT_UI_USER": UI_USER,
         "NIGHTSHIFT_UI_PASSWORD": credentials.ui_password,
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
         "AIRFLOW_API_URL": ui,
-        **airflow_environment(layout, ports, credentials, services.postgres_url(sockets, "airflow")),
+        **airflow_environment(layout, ports, credentials, postgres.postgres_url(sockets, "airflow")),
     }
 
 
@@ -292,4 +292,4 @@ def export_lines(variables: Mapping[str, str]) -> str:
 
 def write_passwords(layout: Layout) -> None:
     """Give Airflow's SimpleAuthManager its one user."""
-    services.write_secret(layout.passwords, json.dumps({UI_USER: layout.credentials().ui_password}) + "\n")
+    processes.write_secret(layout.passwords, json.dumps({UI_USER: layout.credentials().ui_password}) + "\n")

@@ -23,6 +23,8 @@ from nightshift.errors import ConfigurationError
 CREATED_TOLERANCE_SECONDS = 2.0
 POLL_SECONDS = 0.05
 LOG_TAIL_LINES = 15
+LONGEST_SOCKET_PATH = 103
+"""Bytes a unix socket's path may have on every system (Linux allows 107, macOS 103)."""
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Processes started by this very process, kept so that they can be reaped."""
@@ -35,6 +37,14 @@ class ProcessRecord(BaseModel):
 
     pid: int
     created: float
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def spawn(

