@@ -35,7 +35,6 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
     last = datetime.combine(use_case.last_partition, use_case.cutoff_time, zone) if use_case.last_partition else None
     return {
         "dag_id": f"{use_case.name}.{stage}",
-        "dag_display_name": f"{use_case.title}: {stage}",
         "description": (doc or "").strip().splitlines()[0],
         "doc_md": doc,
         "start_date": first,

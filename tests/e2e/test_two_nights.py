@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -55,18 +56,20 @@ class LocalStack:
             name, value = line.removeprefix("export ").split("=", 1)
             self.environment[name] = value.strip("'")
 
-    def api(self, path: str) -> dict:
-        base = self.environment["AIRFLOW_API_URL"]
-        login = {
-            "username": self.environment["NIGHTSHIFT_UI_USER"],
-            "password": self.environment["NIGHTSHIFT_UI_PASSWORD"],
-        }
-        asked = urllib.request.Request(
-            f"{base}/auth/token", json.dumps(login).encode(), {"Content-Type": "application/json"}
-        )
-        token = json.load(urllib.request.urlopen(asked))["access_token"]
-        asked = urllib.request.Request(f"{base}/api/v2/{path}", headers={"Authorization": f"Bearer {token}"})
-        return json.load(urllib.request.urlopen(asked))
+    def page(self, path: str, body: dict | None = None, *, signed_in: bool = True) -> bytes:
+        """GET a page of the API server, or POST to it."""
+        headers = {"Content-Type": "application/json"}
+        if signed_in:
+            user, password = (self.environment[f"NIGHTSHIFT_UI_{name}"] for name in ("USER", "PASSWORD"))
+            answer = self.page("auth/token", {"username": user, "password": password}, signed_in=False)
+            headers["Authorization"] = f"Bearer {json.loads(answer)['access_token']}"
+        data = None if body is None else json.dumps(body).encode()
+        asked = urllib.request.Request(f"{self.environment['AIRFLOW_API_URL']}/{path}", data, headers)
+        with urllib.request.urlopen(asked) as answer:
+            return answer.read()
+
+    def api(self, path: str, body: dict | None = None) -> dict:
+        return json.loads(self.page(f"api/v2/{path}", body))
 
     def runs(self, stage: str) -> dict[str, str]:
         """Partition -> state of a stage's newest run."""
@@ -81,6 +84,25 @@ class LocalStack:
                 return
             failed = [key for key, state in states.items() if state == "failed"]
             assert not failed, f"failed: {failed}\n{self.why(failed[0][0])}"
+            assert time.monotonic() < deadline, f"not finished: {states}"
+            time.sleep(2)
+
+    def wait_for_rerun(self, runs: int, seconds: float) -> None:
+        """Wait until every stage has had that many successful runs for the nights."""
+        deadline = time.monotonic() + seconds
+        while True:
+            states = {
+                stage: [
+                    run["state"]
+                    for run in self.api(f"dags/late_returns.{stage}/dagRuns?limit=100")["dag_runs"]
+                    if run["partition_key"] in NIGHTS
+                ]
+                for stage in STAGES
+            }
+            if all(found == ["success"] * runs for found in states.values()):
+                return
+            failed = [stage for stage, found in states.items() if "failed" in found]
+            assert not failed, f"failed: {failed}\n{self.why(failed[0])}"
             assert time.monotonic() < deadline, f"not finished: {states}"
             time.sleep(2)
 
@@ -145,9 +167,22 @@ def test_two_nights_by_backfill(stack):
     assert {p for (p,) in stack.rows("SELECT DISTINCT partition::text FROM late_returns.drift_daily")} == set(NIGHTS)
 
     # The same nights again leave the same rows.
+    deployments = stack.rows("SELECT count(*) FROM late_returns.deployments")
     stack.airflow(*backfill, *dates, "--reprocess-behavior", "completed")
-    deadline = time.monotonic() + 60
-    while stack.runs("ingest") == dict.fromkeys(NIGHTS, "success") and time.monotonic() < deadline:
-        time.sleep(0.5)
-    stack.wait(STAGES, NIGHTS, 400)
+    stack.wait_for_rerun(2 * len(NIGHTS), 400)
     assert stack.rows(PREDICTIONS) == published
+    assert stack.rows("SELECT count(*) FROM late_returns.deployments") == deployments
+
+    # One stage of one partition, triggered as the UI's form does it.
+    again = stack.api("dags/late_returns.predict/dagRuns", {"logical_date": None, "partition_key": NIGHTS[-1]})
+    assert again["partition_key"] == NIGHTS[-1]
+    stack.wait(("predict", "check_drift"), NIGHTS[-1:], 200)
+    assert stack.rows(PREDICTIONS) == published
+
+    report = f"nightshift/files/late_returns/report_drift/{NIGHTS[-1]}/report.html"
+    assert report.removeprefix("nightshift/") in stack.page("nightshift/").decode()
+    assert "Tools that will come back late" in stack.page(report).decode()
+    assert b"<html" in stack.page(f"nightshift/files/late_returns/validate/{NIGHTS[0]}/data_docs/index.html")
+    for path in ("nightshift/", report):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            stack.page(path, signed_in=False)
