@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +12,6 @@ from typing import Any, Literal
 # cores a fit takes six times as long for it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -21,11 +20,12 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from xgboost import XGBClassifier
 
+from nightshift.core import reproducible_pickle
 from nightshift.core.onnx_model import Signature
 from nightshift.core.preprocessing import bounded_features, feature_frame, tree_features
 from nightshift.errors import ConfigurationError
 
-FITTED_MODEL = "model.joblib"
+FITTED_MODEL = "model.pickle"
 HOLDOUT_METRICS = "metrics.json"
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -72,16 +72,14 @@ class FittedModel:
         return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
 
     def to_bytes(self) -> bytes:
-        """Serialised (joblib). The same fit gives the same bytes with the same libraries."""
-        sink = io.BytesIO()
+        """Serialised (pickle). The same fit gives the same bytes with the same libraries."""
         # The signature as JSON: it holds a set, which pickles in another order in each process.
-        joblib.dump((self.pipeline, self.signature.to_json(), self.answer), sink)
-        return sink.getvalue()
+        return reproducible_pickle.dumps((self.pipeline, self.signature.to_json(), self.answer))
 
     @classmethod
     def from_bytes(cls, body: bytes) -> FittedModel:
         """What `to_bytes` wrote. Runs code in `body`: only for bytes whose hash a manifest states."""
-        pipeline, signature, answer = joblib.load(io.BytesIO(body))
+        pipeline, signature, answer = pickle.loads(body)  # noqa: S301
         return cls(pipeline, Signature.from_json(signature), answer)
 
 

@@ -81,7 +81,7 @@ class ArtifactStore:
 
     def __init__(self, settings: Settings) -> None:
         self.bucket = settings.bucket
-        self._client = boto3.client(
+        self._client = boto3.Session().client(
             "s3",
             endpoint_url=settings.s3_endpoint_url,
             region_name=settings.s3_region,

@@ -1,6 +1,6 @@
 """Fit one small student on the answers of the best teacher, and judge it on the holdout rows.
 
-Artifact (variant: the technique): `model.joblib`, `metrics.json`.
+Artifact (variant: the technique): `model.pickle`, `metrics.json`.
 """
 
 from __future__ import annotations

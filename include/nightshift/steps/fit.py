@@ -1,6 +1,6 @@
 """Fit one estimator on the training rows and judge it on the newer holdout rows.
 
-Artifact (variant: the estimator): `model.joblib`, `metrics.json`.
+Artifact (variant: the estimator): `model.pickle`, `metrics.json`.
 """
 
 from __future__ import annotations
