@@ -20,10 +20,10 @@ RETRIES = {
 }
 
 RETRIES_WAITING = {
-    "retries": 12,
-    "retry_delay": timedelta(seconds=10),
+    "retries": 36,
+    "retry_delay": timedelta(seconds=5),
     "retry_exponential_backoff": 1.5,
-    "max_retry_delay": timedelta(minutes=1),
+    "max_retry_delay": timedelta(seconds=15),
 }
 """For a step that may have to wait for an earlier partition: about nine minutes in all."""
 

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(default=None, description="None: MLFLOW_TRACKING_URI")
     threads: int = Field(default=2, ge=1, description="threads one task may use")
     score_batch_rows: int = Field(default=50_000, ge=1)
-    history_chunk_days: int = Field(default=15, ge=1, description="days per mapped task of backfill_history")
+    history_chunk_days: int = Field(default=10, ge=1, description="days per mapped task of backfill_history")
     alert_webhook_url: SecretStr | None = None
 
     @classmethod

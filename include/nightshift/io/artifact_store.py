@@ -55,6 +55,7 @@ STAGE_OF_STEP = {
 """Each step belongs to one DAG. One name everywhere: module, task, S3 prefix."""
 
 READERS = 8
+KEPT_MANIFESTS = 4096
 _NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
 _EXISTS = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -81,6 +82,7 @@ class ArtifactStore:
 
     def __init__(self, settings: Settings) -> None:
         self.bucket = settings.bucket
+        self._manifests: dict[ArtifactRef, Manifest] = {}
         self._client = boto3.Session().client(
             "s3",
             endpoint_url=settings.s3_endpoint_url,
@@ -252,7 +254,12 @@ class ArtifactStore:
         return ref
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
-        """The manifest of an artifact. Raises ArtifactCorrupt if it is missing or names another artifact."""
+        """The manifest of an artifact. Raises ArtifactCorrupt if it is missing or names another artifact.
+
+        Read once: a manifest never changes.
+        """
+        if (known := self._manifests.get(ref)) is not None:
+            return known
         body = self.get(self.key(ref.uri) + "manifest.json")
         if body is None:
             raise ArtifactCorrupt(
@@ -261,6 +268,9 @@ class ArtifactStore:
         manifest = Manifest.model_validate_json(body)
         if manifest.ref.sha256 != ref.sha256:
             raise ArtifactCorrupt(f"{ref.uri}manifest.json is of {manifest.ref.sha256}, not of {ref.sha256}.")
+        if len(self._manifests) >= KEPT_MANIFESTS:
+            self._manifests.clear()
+        self._manifests[ref] = manifest
         return manifest
 
     def read(self, ref: ArtifactRef, path: str) -> bytes:
