@@ -222,13 +222,16 @@ def _every(step: int, what: str) -> Callable[[int, int], None]:
 
 
 def migrate(chosen: argparse.Namespace) -> None:
-    """Create the warehouse tables of every use case, or bring them up to date."""
+    """Create the bucket and the warehouse tables of every use case, or bring them up to date."""
     _adopt_local_stack()
+    from nightshift.io.artifact_store import ArtifactStore
     from nightshift.io.warehouse import Warehouse
     from nightshift.settings import load_settings
 
+    settings = load_settings()
+    ArtifactStore(settings).ensure_bucket()
     for use_case in [load_use_case(chosen.use_case)] if chosen.use_case else all_use_cases():
-        applied = Warehouse(load_settings(), use_case).migrate()
+        applied = Warehouse(settings, use_case).migrate()
         print(f"{use_case.name}: {', '.join(applied) if applied else 'up to date'}.")
 
 
