@@ -138,3 +138,24 @@ def test_results_and_pages_are_the_same_every_time() -> None:
     assert set(pages) == {"index.html", "weather.html"}
     assert b"1048" in pages["weather.html"]
     assert [r["expectation_config"]["severity"] for r in first.json["results"]] == ["warning", "info"]
+
+
+def test_a_snapshot_is_examined_again_only_when_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nightshift.io import expectations
+
+    asked: list[str] = []
+    real = expectations._batch_definition
+    monkeypatch.setattr(expectations, "_batch_definition", lambda name: asked.append(name) or real(name))
+    feed = Feed("planes", (), (), Path("unused.sql"), (), (between("wind", 0, 120),), cadence="snapshot")
+    parameter = suite_parameters(USE_CASE, PARTITION, lambda feed, column: [])
+    first, again = (examine(USE_CASE, feed, TABLE, parameter) for _ in range(2))
+    assert len(asked) == 1
+    assert again.reasons("quarantine") == first.reasons("quarantine") == {1: ["wind out of range"]}
+    assert again.json == first.json
+    assert again.html == first.html
+
+    calm = TABLE.set_column(2, "wind", pa.array([10.0, 10.0, None]))
+    assert examine(USE_CASE, feed, calm, parameter).reasons("quarantine") == {}
+    stricter = dataclasses.replace(feed, expectations=(between("wind", 0, 5),))
+    assert list(examine(USE_CASE, stricter, calm, parameter).reasons("quarantine")) == [0, 1]
+    assert len(asked) == 3
