@@ -3,7 +3,7 @@
 Run it by hand, once, with `first` and `last`: days are ingested and then materialized in chunks, side by
 side, by the same steps as every night. It ends by registering the fallback model, so that there is always
 a model, and by telling train about the last partition, so that the first night has a trained champion.
-No predictions are made for the past: backfill the ingest DAG for that.
+No predictions are made for the past: no model existed as of those days.
 
 A day whose data is refused is noted in the task's result and left out; the rest is loaded.
 """

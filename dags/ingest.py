@@ -15,7 +15,7 @@ place) and clear the failed task. The other nights are not held up by a partitio
 from airflow.sdk import DAG, CronPartitionTimetable
 
 from dagkit.assets import curated
-from dagkit.defaults import dag_arguments
+from dagkit.defaults import RETRIES_DELIVERY, dag_arguments
 from dagkit.runtime import step
 from nightshift.usecase import all_use_cases
 
@@ -26,7 +26,7 @@ for use_case in all_use_cases():
             use_case.cron, timezone=use_case.timezone, run_offset=-1, key_format="%Y-%m-%d"
         ),
     ) as dag:
-        landed = step(use_case, "land")()
+        landed = step(use_case, "land", on_last_try={"refuse_undelivered": True}, **RETRIES_DELIVERY)()
         profiled = step(use_case, "profile")(landed=landed)
         validated = step(use_case, "validate")(landed=landed)
         step(use_case, "publish", outlets=[curated(use_case)])(validated=validated, profiled=profiled)

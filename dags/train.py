@@ -28,7 +28,7 @@ for use_case in all_use_cases():
             """Say in `deployments` that this partition's training failed, and keep the run red."""
             fail_after_recording(use_case_name)
 
-        training_set = step(use_case, "build_training_set")()
+        training_set = step(use_case, "build_training_set", **RETRIES_WAITING)()
         fitted = (
             step(use_case, "fit", map_name="estimator")
             .partial(training_set=training_set)

@@ -19,6 +19,14 @@ RETRIES = {
     "max_retry_delay": timedelta(minutes=5),
 }
 
+RETRIES_DELIVERY = {
+    "retries": 12,
+    "retry_delay": timedelta(seconds=15),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+}
+"""For a delivery that is late: about an hour and a quarter in all. Then the partition is refused."""
+
 RETRIES_WAITING = {
     "retries": 36,
     "retry_delay": timedelta(seconds=5),

@@ -40,6 +40,8 @@ INGEST: Chain = (
     ("validate", {"landed": "land"}),
     ("publish", {"validated": "validate", "profiled": "profile"}),
 )
+IN_HISTORY: Mapping[str, Mapping[str, Any]] = {"land": {"refuse_undelivered": True}}
+"""What steps are told besides when they load the past: nobody waits for a delivery that did not come then."""
 MATERIALIZE: Chain = (("build_features", {}), ("publish_features", {"features": "build_features"}))
 
 
@@ -49,14 +51,13 @@ def step(
     *,
     map_name: str | None = None,
     on_last_try: Mapping[str, Any] | None = None,
-    on_every_try: Mapping[str, Any] | None = None,
     **task_arguments: Any,
 ) -> Any:
     """A TaskFlow task that runs the step module of that name on the run's partition.
 
     Call it with refs of earlier tasks as keyword arguments, or `.partial(...).expand(...)` it;
     `map_name` is the argument shown as the mapped task's name. `on_last_try` are arguments
-    added when no retry is left, `on_every_try` arguments that are no XCom.
+    added when no retry is left.
     """
     module = f"nightshift.steps.{name}"
 
@@ -69,7 +70,7 @@ def step(
     def run(**refs: Any) -> dict[str, Any]:
         # Airflow also fills **refs with the whole task context.
         refs = {argument: ref for argument, ref in refs.items() if argument not in KNOWN_CONTEXT_KEYS}
-        return run_step(use_case.name, name, {**(on_every_try or {}), **refs}, map_name, on_last_try or {})
+        return run_step(use_case.name, name, refs, map_name, on_last_try or {})
 
     return run
 
@@ -109,7 +110,8 @@ def _run_history_chunk(use_case: UseCase, chain: Chain, first: date, last: date)
         refs: dict[str, Any] = {}
         try:
             for name, wanted in chain:
-                refs[name] = _run(use_case, name, partition, _refs({a: refs[s] for a, s in wanted.items()}))
+                arguments = _refs({argument: refs[earlier] for argument, earlier in wanted.items()})
+                refs[name] = _run(use_case, name, partition, arguments | IN_HISTORY.get(name, {}))
         except (DataContractError, PartitionRejected) as error:
             log.error("partition %s was rejected: %s", partition, error)
             rejected[partition.isoformat()] = str(error)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nightshift.errors import ConfigurationError
@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     score_batch_rows: int = Field(default=50_000, ge=1)
     history_chunk_days: int = Field(default=10, ge=1, description="days per mapped task of backfill_history")
     alert_webhook_url: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _redis_has_an_address(self) -> Settings:
+        if self.feast_online_store == "redis" and self.redis_url is None:
+            raise ValueError("feast_online_store is redis, so redis_url (NIGHTSHIFT_REDIS_URL) is needed")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -328,6 +328,8 @@ def test_the_newest_snapshot_up_to_the_night_counts(store: ArtifactStore, delive
     header, *planes = landed_file(store, "planes", replay.FIRST).splitlines(keepends=True)
     put(store, "planes", header + b"".join(planes[:500]), night=NIGHT - timedelta(days=1))
     put(store, "planes", header + b"".join(planes[:600]), night=NIGHT + timedelta(days=1))
+    for stray in ("dt=latest", "dt=20130101", "old"):
+        store.put(f"landing/{USE_CASE.name}/planes/{stray}/planes.csv", b"nothing of ours")
     assert store.read_table(ingest(NIGHT)["publish"], "planes.parquet").num_rows == 500
 
 

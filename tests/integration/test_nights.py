@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from integration.nights import Nights
-from nightshift.errors import DataContractError, PartitionNotReady
+from nightshift.errors import AuditFailed, DataContractError, PartitionNotReady
 from nightshift.io.lineage import trace
 from nightshift.usecase import load_use_case, partition_range
 
@@ -144,6 +144,35 @@ def test_a_refused_night_holds_up_nobody(use_case, settings, store):
     nights.materialize(broken)
     nights.predict(broken)
     assert len(rows(nights, PREDICTIONS)) == 80
+
+
+def test_a_night_that_is_not_delivered_is_refused_in_the_end(use_case, settings, store):
+    nights = Nights(use_case, settings, store)
+    with pytest.raises(PartitionNotReady, match=f"nothing was delivered at .*dt={FIRST}"):
+        nights.step("land", FIRST)
+    assert store.decision(use_case.name, "publish", FIRST) is None
+    with pytest.raises(DataContractError, match="did not come in time"):
+        nights.step("land", FIRST, refuse_undelivered=True)
+    assert store.decision(use_case.name, "publish", FIRST).status == "rejected"
+
+
+def test_scores_that_were_superseded_are_not_published(use_case, settings, store):
+    nights = Nights(use_case, settings, store)
+    load_history(nights, train=False)
+    night = NIGHTS[0]
+    nights.deliver([night])
+    nights.ingest(night)
+    nights.materialize(night)
+    old = nights.step("score", night, model_choice=nights.step("resolve_model", night))
+    audited = nights.step("audit", night, scores=old)
+    nights.deliver([night], lambda feed, body: body.replace(b"north", b"south"))
+    nights.ingest(night)
+    nights.materialize(night)
+    nights.predict(night)
+    published = rows(nights, PREDICTIONS)
+    with pytest.raises(AuditFailed, match="superseded"):
+        nights.step("publish_predictions", night, scores=old, audited=audited)
+    assert rows(nights, PREDICTIONS) == published
 
 
 def test_a_night_waits_for_the_one_before(use_case, settings, store):

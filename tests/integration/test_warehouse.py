@@ -355,6 +355,18 @@ def test_champion_and_fallback_as_of_a_partition(warehouse: Warehouse) -> None:
     assert [warehouse.training_decided(date(2013, 5, day)) for day in (1, 10, 12, 21)] == [False, True, False, True]
 
 
+def test_a_partition_trained_anew_and_rejected_gives_no_champion(warehouse: Warehouse) -> None:
+    for one in (deployment(5, model="m5"), deployment(9, model="m9"), deployment(9, "rejected", model="m9b")):
+        warehouse.record_deployment(one)
+    champion = warehouse.champion_as_of(date(2013, 5, 20))
+    assert champion is not None
+    assert champion.model_version == "m5"
+    warehouse.record_deployment(deployment(9, model="m9c"))
+    champion = warehouse.champion_as_of(date(2013, 5, 20))
+    assert champion is not None
+    assert champion.model_version == "m9c"
+
+
 def test_a_decision_is_recorded_once_and_a_later_one_counts(warehouse: Warehouse) -> None:
     first, second = deployment(5, model="m1"), deployment(5, model="m2")
     assert [warehouse.record_deployment(d) for d in (first, first, second, second, first)] == [

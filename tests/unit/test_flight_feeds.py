@@ -93,6 +93,15 @@ def test_impossible_clocks_and_days_become_null_instead_of_stopping_the_night(ch
     assert second["scheduled_departure_at"] == datetime(2013, 3, 10, 2, 30, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    "changed", [{"minute": -(2**63)}, {"dep_delay": 1e300}, {"dep_delay": 1e10}, {"air_time": -1e10}]
+)
+def test_absurd_numbers_make_up_no_moment_and_do_not_stop_the_night(changed: dict[str, Any]) -> None:
+    first, second = curated(FLIGHTS, FLIGHT | changed, FLIGHT | {"flight": 1})
+    assert first["arrived_at"] is None
+    assert second["arrived_at"] is not None
+
+
 def test_every_clock_of_a_daylight_saving_week_agrees_with_utc() -> None:
     for partition in partition_range(date(2013, 3, 8), date(2013, 3, 11)):
         for feed in (SCHEDULE, FLIGHTS):

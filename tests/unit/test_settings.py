@@ -43,6 +43,13 @@ def test_an_unknown_environment_is_refused(environment):
         load_settings()
 
 
+def test_redis_needs_an_address(environment):
+    environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://host/db")
+    environment.setenv("NIGHTSHIFT_FEAST_ONLINE_STORE", "redis")
+    with pytest.raises(ConfigurationError, match="NIGHTSHIFT_REDIS_URL"):
+        load_settings()
+
+
 def test_secrets_do_not_show(environment):
     environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://user:secret@host/db")
     settings = load_settings()

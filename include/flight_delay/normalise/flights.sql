@@ -10,7 +10,7 @@ WITH flown AS (
     SELECT
         *,
         try(make_date(year, month, day)) AS flight_date,
-        time_hour + to_minutes(minute) AS departure_at,
+        try(time_hour + to_minutes(minute)) AS departure_at,
         try(make_timestamp(year, month, day, sched_dep_time // 100, sched_dep_time % 100, 0)) AS departure_local,
         dep_time // 100 * 60 + dep_time % 100 AS departure_minute,
         arr_time // 100 * 60 + arr_time % 100 AS arrival_minute
@@ -38,9 +38,10 @@ SELECT
         ELSE 'diverted'
     END AS status,
     tailnum AS landed_tailnum,
-    departure_at + to_minutes(
+    -- Null beyond what the expectations of delay and air time allow: they name the row, and no moment is made up.
+    CASE WHEN dep_delay BETWEEN -120 AND 2880 AND air_time BETWEEN 10 AND 1200 THEN try(departure_at + to_minutes(
         (dep_delay + air_time + ((arrival_minute - departure_minute - air_time) % 60 + 60) % 60)::BIGINT
-    ) AS arrived_at,
+    )) END AS arrived_at,
     landed_uri,
     landed_row
 FROM flown

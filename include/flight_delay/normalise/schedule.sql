@@ -4,7 +4,7 @@ WITH planned AS (
     SELECT
         *,
         try(make_date(year, month, day)) AS flight_date,
-        time_hour + to_minutes(minute) AS departure_at,
+        try(time_hour + to_minutes(minute)) AS departure_at,
         try(make_timestamp(year, month, day, sched_dep_time // 100, sched_dep_time % 100, 0)) AS departure_local
     FROM landed
 )

@@ -11,6 +11,7 @@ Layout below the bucket:
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,7 +58,9 @@ STAGE_OF_STEP = {
 READERS = 8
 KEPT_MANIFESTS = 4096
 _NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
-_EXISTS = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_EXISTS = {"412", "PreconditionFailed"}
+_CONFLICT = {"409", "ConditionalRequestConflict"}
+CONFLICT_TRIES = 6
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 
@@ -122,18 +125,27 @@ class ArtifactStore:
         return body
 
     def put(self, key: str, body: bytes, *, immutable: bool = False, content_type: str | None = None) -> bool:
-        """Write an object. With `immutable`, an object already there is left alone and False is returned."""
+        """Write an object. With `immutable`, an object already there is left alone and False is returned.
+
+        A conflict with another writer of an immutable object is tried again: only once the store
+        says that the object exists may anyone rely on it.
+        """
         extra: dict[str, Any] = {"IfNoneMatch": "*"} if immutable else {}
         if content_type:
             extra["ContentType"] = content_type
-        try:
-            self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **extra)
-        except botocore.exceptions.ClientError as error:
-            if immutable and _code(error) in _EXISTS:
-                return False
-            raise self._explain(error, key) from error
-        except botocore.exceptions.BotoCoreError as error:
-            raise self._explain(error, key) from error
+        for attempt in range(1, CONFLICT_TRIES + 1):
+            try:
+                self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **extra)
+            except botocore.exceptions.ClientError as error:
+                if immutable and _code(error) in _EXISTS:
+                    return False
+                if immutable and _code(error) in _CONFLICT and attempt < CONFLICT_TRIES:
+                    time.sleep(0.05 * 2**attempt)
+                    continue
+                raise self._explain(error, key) from error
+            except botocore.exceptions.BotoCoreError as error:
+                raise self._explain(error, key) from error
+            break
         return True
 
     def list(self, prefix: str) -> list[ObjectInfo]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -10,8 +11,9 @@ from datetime import date
 from nightshift.artifact import sha256_hex
 from nightshift.errors import MalformedFile, PartitionNotReady
 from nightshift.io.artifact_store import READERS, ArtifactStore
-from nightshift.usecase import Feed, UseCase
+from nightshift.usecase import Feed, UseCase, parse_partition
 
+_DAY = re.compile(r"dt=(\d{4}-\d{2}-\d{2})")
 SUFFIXES = (".csv", ".parquet")
 
 
@@ -75,5 +77,6 @@ def _delivered_on(store: ArtifactStore, use_case: UseCase, feed: Feed, partition
     if feed.cadence == "daily":
         return partition
     folders = store.folders(f"landing/{use_case.name}/{feed.name}/")
-    dates = [date.fromisoformat(f.removeprefix("dt=")) for f in folders if f.startswith("dt=")]
-    return max((d for d in dates if d <= partition), default=partition)
+    # Keys are written YYYY-MM-DD, so they sort as days; other folders are the producer's own.
+    delivered = [match[1] for folder in folders if (match := _DAY.fullmatch(folder)) and match[1] <= str(partition)]
+    return parse_partition(max(delivered)) if delivered else partition

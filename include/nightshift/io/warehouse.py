@@ -288,8 +288,18 @@ class Warehouse:
         return True
 
     def champion_as_of(self, partition: date) -> Deployment | None:
-        """The champion that serves a partition: the newest one promoted in an earlier partition, or None."""
-        return self._deployment("role = 'champion' AND action = 'promoted' AND partition < %s", partition)
+        """The champion that serves a partition: the newest one promoted in an earlier partition, or None.
+
+        The last verdict on a training partition counts: one whose model was promoted and, trained
+        anew, rejected gives no champion.
+        """
+        return self._deployment(
+            "role = 'champion' AND action = 'promoted' AND partition < %s AND NOT EXISTS ("
+            "SELECT FROM {table} AS later WHERE later.role = deployments.role "
+            "AND later.partition = deployments.partition AND later.deployment_id > deployments.deployment_id "
+            "AND later.action = 'rejected')",
+            partition,
+        )
 
     def fallback_as_of(self, partition: date) -> Deployment | None:
         """The fallback that is in place for a partition: the newest one put there at or before it, or None."""
@@ -313,10 +323,11 @@ class Warehouse:
     def _deployment(
         self, condition: LiteralString, partition: date, order: LiteralString = "partition DESC, deployment_id DESC"
     ) -> Deployment | None:
+        table = self.table("deployments")
         query = sql.SQL(
             "SELECT partition, action, role, model_version, model, replaces, reason, decided_by "
-            "FROM {} WHERE {} ORDER BY {} LIMIT 1"
-        ).format(self.table("deployments"), sql.SQL(condition), sql.SQL(order))
+            "FROM {} AS deployments WHERE {} ORDER BY {} LIMIT 1"
+        ).format(table, sql.SQL(condition).format(table=table), sql.SQL(order))
         with self.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(query, [partition]).fetchone()
         return None if row is None else Deployment.model_validate(row)

@@ -18,6 +18,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.curated_table import CuratedTable, curate
 from nightshift.core.landed_table import LandedTable, landed_schema, read_landed, refuse_if_undelivered
 from nightshift.core.quarantine import gathered
+from nightshift.errors import DataContractError, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import refusing
 from nightshift.io.landing import DeliveredFeed, read_delivery
@@ -41,21 +42,29 @@ def run(
     settings: Settings,  # noqa: ARG001 - every step takes the same arguments
     store: ArtifactStore,
     partition: date,
+    *,
+    refuse_undelivered: bool = False,
 ) -> ArtifactRef:
     """Land all feeds of the partition.
 
     A file delivered twice with the same bytes is read once. A key delivered twice counts as it
     was delivered last (see core.curated_table). A correction is a row of an earlier day; it is
     landed with the partition it was delivered in, and the earlier partition stays as it was.
-    Raises PartitionNotReady while a feed's delivery is missing; SchemaChanged or MalformedFile,
-    which refuse the partition.
+    Raises PartitionNotReady while a feed's delivery is missing, or with `refuse_undelivered`
+    (nobody waits any longer) DataContractError; SchemaChanged or MalformedFile. All but the first
+    refuse the partition, so that later ones go on without it.
     """
     deliveries = {feed.name: feed for feed in use_case.feeds}
     with refusing(store, use_case, partition):
-        landed = {
-            name: _land(store, feed, read_delivery(store, use_case, feed, partition))
-            for name, feed in deliveries.items()
-        }
+        try:
+            landed = {
+                name: _land(store, feed, read_delivery(store, use_case, feed, partition))
+                for name, feed in deliveries.items()
+            }
+        except PartitionNotReady as error:
+            if not refuse_undelivered:
+                raise
+            raise DataContractError(f"{error} It did not come in time; run ingest again once it is there.") from error
     files: dict[str, bytes | pa.Table] = {f"{name}.parquet": feed.curated.rows for name, feed in landed.items()}
     files |= {f"quarantine/{name}.parquet": f.quarantine for name, f in landed.items() if f.quarantine.num_rows}
     return store.commit(

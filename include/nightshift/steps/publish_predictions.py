@@ -31,6 +31,11 @@ def run(
     Publishing the same scores of the same model again writes nothing. Raises AuditFailed if
     `audited` is not the audit of these scores or did not pass, or if the warehouse counts other rows.
     """
+    if store.current(use_case.name, "score", partition) != scores:
+        raise AuditFailed(
+            f"{scores.uri} was superseded by a newer scoring of {partition}, which another run publishes. "
+            f"To publish again, clear {use_case.name}.predict from its first task."
+        )
     audit = store.manifest(audited)
     if [ref.sha256 for ref in audit.inputs["scores"]] != [scores.sha256] or not audit.metrics["passed"]:
         raise AuditFailed(f"{audited.uri} is not a passed audit of {scores.uri}: run the audit of {partition} again.")

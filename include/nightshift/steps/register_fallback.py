@@ -1,7 +1,7 @@
 """Put a simple model in place that can always answer: a logistic regression on a few shrunken rates.
 
-It serves until the first champion, and whenever no champion may. Once there is one it stays: what
-the kill switch switches to should not change with each night.
+It serves as long as there is no champion. Once there is one it stays: what everyone falls back to
+should not change with each night.
 
 Artifact: a model artifact, as of `register`.
 """
