@@ -50,6 +50,11 @@ def rows(nights: Nights, query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
 
 
+def swapped(feed: str, body: bytes) -> bytes:
+    """A delivery with the branches exchanged."""
+    return body.replace(b"north", b"NORTH").replace(b"south", b"north").replace(b"NORTH", b"south")
+
+
 PREDICTIONS = (
     "SELECT booking_date, booking, branch, p_late, decision, model_version, publish_id "
     "FROM late_returns.predictions ORDER BY 1, 2"
@@ -101,9 +106,6 @@ def test_nothing_after_the_cutoff_touches_a_night(use_case, settings, store):
     features = nights.materialize(night)
     scores = nights.predict(night)
     before = {name: store.read(scores, name) for name in ("scores.parquet", "features.parquet")}
-
-    def swapped(feed: str, body: bytes) -> bytes:
-        return body.replace(b"north", b"NORTH").replace(b"south", b"north").replace(b"NORTH", b"south")
 
     nights.deliver(later, swapped)
     for partition in later:
@@ -165,7 +167,7 @@ def test_scores_that_were_superseded_are_not_published(use_case, settings, store
     nights.materialize(night)
     old = nights.step("score", night, model_choice=nights.step("resolve_model", night))
     audited = nights.step("audit", night, scores=old)
-    nights.deliver([night], lambda feed, body: body.replace(b"north", b"south"))
+    nights.deliver([night], swapped)
     nights.ingest(night)
     nights.materialize(night)
     nights.predict(night)

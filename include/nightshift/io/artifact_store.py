@@ -266,12 +266,7 @@ class ArtifactStore:
         return ref
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
-        """The manifest of an artifact. Raises ArtifactCorrupt if it is missing or names another artifact.
-
-        Read once: a manifest never changes.
-        """
-        if (known := self._manifests.get(ref)) is not None:
-            return known
+        """The manifest of an artifact. Raises ArtifactCorrupt if it is missing or names another artifact."""
         body = self.get(self.key(ref.uri) + "manifest.json")
         if body is None:
             raise ArtifactCorrupt(
@@ -287,7 +282,9 @@ class ArtifactStore:
 
     def read(self, ref: ArtifactRef, path: str) -> bytes:
         """One file of an artifact, its hash checked. Raises ArtifactCorrupt."""
-        entry = next((f for f in self.manifest(ref).files if f.path == path), None)
+        # What was verified once need not be read again for each file: a manifest never changes.
+        manifest = self._manifests.get(ref) or self.manifest(ref)
+        entry = next((f for f in manifest.files if f.path == path), None)
         if entry is None:
             raise ArtifactCorrupt(f"The manifest of {ref.uri} names no file {path!r}.")
         body = self.get(self.key(ref.uri) + path)
