@@ -24,7 +24,7 @@ PREDICTIONS = (
     "FROM late_returns.predictions ORDER BY 1, 2"
 )
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 class LocalStack:
@@ -144,14 +144,14 @@ def test_two_nights_by_backfill(stack):
 
     conf = json.dumps({"first": "2020-03-01", "last": "2020-03-14"})
     stack.airflow("dags", "trigger", "late_returns.backfill_history", "--conf", conf)
-    stack.wait(("backfill_history", "train"), ("2020-03-14",), 300)
+    stack.wait(("backfill_history", "train"), ("2020-03-14",), 600)
     assert stack.runs("predict") == {}
 
     # Two runs at a time: a night that comes too early waits for the one before.
     backfill = ("backfill", "create", "--dag-id", "late_returns.ingest", "--max-active-runs", "2")
     dates = ("--from-date", NIGHTS[0], "--to-date", "2020-03-17")
     stack.airflow(*backfill, *dates)
-    stack.wait(STAGES, NIGHTS, 400)
+    stack.wait(STAGES, NIGHTS, 600)
 
     published = stack.rows(PREDICTIONS)
     counts = {day: sum(row[0] == day for row in published) for day in ("2020-03-16", "2020-03-17")}
@@ -169,7 +169,7 @@ def test_two_nights_by_backfill(stack):
     # The same nights again leave the same rows.
     deployments = stack.rows("SELECT count(*) FROM late_returns.deployments")
     stack.airflow(*backfill, *dates, "--reprocess-behavior", "completed")
-    stack.wait_for_rerun(2 * len(NIGHTS), 400)
+    stack.wait_for_rerun(2 * len(NIGHTS), 600)
     assert stack.rows(PREDICTIONS) == published
     assert stack.rows("SELECT count(*) FROM late_returns.deployments") == deployments
 
