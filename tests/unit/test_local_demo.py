@@ -4,8 +4,8 @@ import pytest
 
 from nightshift.errors import ConfigurationError
 from nightshift.local import demo, landing
-from nightshift.local.airflow_api import DagRun, TaskRun
-from nightshift.local.demo import NIGHTLY, DemoFailed, Nights, Plan, Progress
+from nightshift.local.airflow_api import NIGHTLY, DagRun, TaskRun
+from nightshift.local.demo import DemoFailed, Nights, Plan, Progress
 from nightshift.local.landing import land
 from nightshift.local.summary import HEADINGS, table
 from nightshift.usecase import load_use_case

@@ -18,6 +18,9 @@ PAGE = 100
 TRIES = 5
 FINISHED = ("success", "failed")
 
+NIGHTLY = ("ingest", "materialize", "train", "predict", "check_drift")
+"""Stages whose DAGs make up a night, in their order."""
+
 
 class AirflowUnavailable(TransientError):
     """Airflow's API did not answer."""

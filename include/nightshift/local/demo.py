@@ -15,12 +15,11 @@ from datetime import date, timedelta
 from urllib.parse import quote
 
 from nightshift.errors import ConfigurationError, NightshiftError
-from nightshift.local.airflow_api import AirflowApi, DagRun, RequestRefused, TaskRun
+from nightshift.local.airflow_api import NIGHTLY, AirflowApi, DagRun, RequestRefused, TaskRun
 from nightshift.local.landing import land
 from nightshift.local.stack import Stack
 from nightshift.usecase import UseCase, partition_range
 
-NIGHTLY = ("ingest", "materialize", "train", "predict", "check_drift")
 HISTORY = "backfill_history"
 POLL_SECONDS = 1.5
 SAY_CHANGES_EVERY_SECONDS = 5.0

@@ -134,8 +134,7 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _seconds(use_case: UseCase) -> dict[str, str]:
     """Partition -> seconds from the start of its ingest to the end of its last DAG; empty if Airflow is not there."""
-    from nightshift.local.airflow_api import AirflowApi
-    from nightshift.local.demo import NIGHTLY
+    from nightshift.local.airflow_api import NIGHTLY, AirflowApi
     from nightshift.local.layout import Layout, public_environment
 
     layout = Layout.default()
