@@ -10,18 +10,42 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nightshift.artifact import ArtifactRef
 
-Action = Literal["promoted", "rejected", "failed", "bootstrap"]
-Role = Literal["champion", "fallback"]
+Action = Literal[
+    "bootstrap",
+    "failed",
+    "rejected",
+    "shelved",
+    "awaiting_approval",
+    "approved",
+    "declined",
+    "approval_timed_out",
+    "shadow",
+    "canary",
+    "promoted",
+    "confirmed",
+    "withdrawn",
+    "rolled_back",
+    "killed",
+    "restored",
+    "retired",
+]
+Role = Literal["champion", "challenger", "fallback"]
 Verdict = Literal["pass", "fail", "not applicable"]
 
 
 class Deployment(BaseModel):
     """One decision about one model. Never changed once recorded; a later decision is another row.
 
-    `partition` is the training partition that decided it. A `promoted` champion serves every
-    later partition until the next one is promoted. `bootstrap` puts the fallback in place, from
-    its own partition on. `failed` says that the training ended without a model (`model` is None).
-    `reason` holds the numbers that decided; it must be JSON-safe.
+    It takes effect for partitions after `partition`; `nightshift.core.model_life` says what follows
+    from all of them. `model` is None where there is no model to name (`failed`). `replaces` is the
+    version that a `promoted` or `rolled_back` model takes over from. `reason` holds the numbers that
+    decided; it must be JSON-safe. `decided_by` is a step, or `hand:<user>`.
+
+    bootstrap: the fallback is in place. failed: the training made no model. rejected: gates refused
+    it. shelved: it passed, but another model is on trial. shadow, canary: it is on trial from the
+    next partition on. promoted: it is champion. confirmed: its predecessor no longer stands by.
+    withdrawn: its trial ended without promotion. rolled_back: it is champion again, in place of
+    `replaces`. killed, restored: the fallback answers, or no longer. retired: it never serves again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

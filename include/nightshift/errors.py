@@ -59,6 +59,14 @@ class GateRejected(TerminalError):
     """A gate refused a model or a set of predictions."""
 
 
+class ChampionChanged(TerminalError):
+    """A model was judged against a champion that is no longer the champion."""
+
+
+class NotApplicable(TerminalError):
+    """A compression technique does not apply to this model."""
+
+
 class AuditFailed(GateRejected):
     """Predictions failed their audit and were not published."""
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from nightshift.errors import ConfigurationError, UnknownUseCase
+from nightshift.policies import DataSource, RiskPolicy, SearchPolicy, SlicePolicy, TrialPolicy, VerificationPolicy
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Severity = Literal["critical", "quarantine", "warning"]
@@ -188,6 +189,12 @@ class UseCase:
     promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
     audit: AuditPolicy = field(default_factory=AuditPolicy)
     drift: DriftPolicy = field(default_factory=DriftPolicy)
+    verification: VerificationPolicy = field(default_factory=VerificationPolicy)
+    slices: SlicePolicy = field(default_factory=SlicePolicy)
+    trial: TrialPolicy = field(default_factory=TrialPolicy)
+    risk: RiskPolicy = field(default_factory=RiskPolicy)
+    search: SearchPolicy = field(default_factory=SearchPolicy)
+    sources: tuple[DataSource, ...] = ()
     tags: tuple[str, ...] = ()
     last_partition: date | None = None  # None: deliveries go on; a replay of the past ends
 
