@@ -16,11 +16,14 @@ COPY requirements.txt ./
 RUN pip install --no-cache-dir "uv==${UV_VERSION}" \
  && uv pip install --system --no-cache --require-hashes --requirement requirements.txt
 
+COPY config ./config
+COPY scripts/build_runtimes.sh ./scripts/
+RUN UV_NO_CACHE=1 scripts/build_runtimes.sh uv python .runtimes
+
 COPY include ./include
 COPY dags ./dags
 COPY plugins ./plugins
 COPY feature_repo ./feature_repo
-COPY config ./config
 
 ENV AIRFLOW_HOME=/home/nightshift/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/nightshift/dags \

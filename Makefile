@@ -86,13 +86,22 @@ docs: $(STAMP) ## Generate the page of each DAG from the DAG files
 lock: $(STAMP) ## Resolve requirements*.in anew into the hashed locks
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes -o requirements.txt requirements.in
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes -c requirements.txt -o $(LOCK) requirements-dev.in
+	@for lock in config/runtimes/onnxruntime-*.txt; do \
+		version=$${lock#*onnxruntime-}; \
+		printf 'onnxruntime==%s\nnumpy\n' "$${version%.txt}" | $(BIN)/uv pip compile -q --universal --python-version 3.11 \
+			--generate-hashes --custom-compile-command "make lock" -o "$$lock" -; \
+	done
 
 ##@ Set up
 
 .PHONY: venv
 venv: $(STAMP) ## Build .venv from the lock (PYTHON=python3.12 chooses an interpreter)
 
-$(STAMP): $(LOCK) pyproject.toml
+.PHONY: runtimes
+runtimes: $(STAMP) ## Build the clean onnxruntime environments that models are verified in (.runtimes/)
+	@scripts/build_runtimes.sh "$(BIN)/uv" "$(BIN)/python" .runtimes
+
+$(STAMP): $(LOCK) pyproject.toml $(wildcard config/runtimes/*.txt)
 	@scripts/bootstrap.sh "$(PYTHON)" "$(VENV)" "$(UV_VERSION)" "$(LOCK)" >&2
 	@touch $@
 

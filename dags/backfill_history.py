@@ -11,13 +11,13 @@ A day whose data is refused is noted in the task's result and left out; the rest
 from airflow.sdk import DAG, Param, task
 
 from dagkit.assets import history
-from dagkit.defaults import dag_arguments
+from dagkit.defaults import by_hand_arguments
 from dagkit.runtime import INGEST, MATERIALIZE, announce_history, plan_history, run_history_chunk, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
-        **dag_arguments(use_case, "backfill_history", doc=__doc__) | {"end_date": None, "max_active_runs": 1},
+        **by_hand_arguments(use_case, "backfill_history", doc=__doc__),
         schedule=None,
         params={
             "first": Param(use_case.first_partition.isoformat(), type="string", format="date"),

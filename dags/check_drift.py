@@ -3,15 +3,16 @@
 **compare_drift** measures data, prediction and label drift against thresholds that come from resampled
 blocks of the reference's own days. **report_drift** writes the HTML report. **record_drift** fills
 `drift_daily`, `performance_daily` and `outcomes`, and raises the alert or asks for retraining.
+**ask_for_search** has better hyperparameters searched for if it asks for retraining, and is skipped if not.
 
 Drift is a finding, not a failure: this DAG is red only when it could not look.
 """
 
-from airflow.sdk import DAG, PartitionedAssetTimetable
+from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
-from dagkit.assets import predictions
+from dagkit.assets import predictions, search_request
 from dagkit.defaults import dag_arguments
-from dagkit.runtime import step
+from dagkit.runtime import skip_unless_retraining_is_asked_for, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -19,7 +20,14 @@ for use_case in all_use_cases():
         **dag_arguments(use_case, "check_drift", doc=__doc__),
         schedule=PartitionedAssetTimetable(assets=predictions(use_case)),
     ) as dag:
+
+        @task(task_id="ask_for_search", outlets=[search_request(use_case)])
+        def ask_for_search(drift_record: dict[str, object]) -> None:
+            """Start search_hyperparameters for this partition if its drift asks for retraining."""
+            skip_unless_retraining_is_asked_for(drift_record)
+
         compared = step(use_case, "compare_drift")()
         reported = step(use_case, "report_drift")(drift=compared)
-        step(use_case, "record_drift")(drift=compared, report=reported)
+        recorded = step(use_case, "record_drift")(drift=compared, report=reported)
+        ask_for_search(recorded)
     globals()[dag.dag_id] = dag

@@ -1,9 +1,10 @@
 """Score the next day with the deployed model and publish the predictions, exactly once.
 
-**resolve_model** takes the champion as of the partition, promoted on an earlier one, or the fallback:
-tonight's predictions never wait for tonight's training. **score** runs it in onnxruntime on the features
-its manifest names. **audit** compares the scores with the schedule and with what scores may look like.
-**publish_predictions** replaces the partition in the warehouse in one transaction.
+**resolve_model** takes the champion as of the partition, promoted on an earlier one, or the fallback, and the
+model that is on trial beside it: tonight's predictions never wait for tonight's training. **score** runs both in
+onnxruntime on the features their manifests name; a canary answers its share of the rows. **audit** compares the
+scores with the schedule and with what scores may look like. **publish_predictions** replaces the partition in
+the warehouse in one transaction.
 
 If the audit fails nothing is published and the table keeps what it had; the audit's artifact says why.
 """

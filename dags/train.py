@@ -1,9 +1,11 @@
-"""Fit, compress, export, verify and register a model on everything known at the cutoff.
+"""Fit, distil, compress, export, verify and register a model on everything known at the cutoff.
 
 **build_training_set** takes an immutable point-in-time snapshot through the feature service. **fit** fits the
-declared estimators, **compress** distils the best of them into small students, **export** turns every candidate
-into ONNX, **verify** checks row by row that it answers like the fitted one and measures it. **register** picks
-the winner within the declared budget and promotes it if the gate lets it: no worse than champion and fallback.
+declared estimators, **distil** fits small students on the answers of the best of them, and **compress** makes
+both smaller, each recipe in a task of its own. **export** turns every candidate into ONNX; **verify** holds it
+to every gate by itself (runtime, parity, behaviour, leakage, speed) and measures it. **select_model** picks the
+winner within the declared budget among those no gate refused. **register** holds it against the models in
+service and says what becomes of it: on trial beside the champion, champion at once if there was none, or rejected.
 
 A rejected model is recorded, not an error. A failed run is recorded too (**record_failure**), so that no
 prediction waits for it; predictions go on with the champion they have.
@@ -14,7 +16,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule, task
 from dagkit.assets import features, history
 from dagkit.defaults import RETRIES_WAITING, dag_arguments
 from dagkit.runtime import fail_after_recording, step
-from nightshift.core.candidates import candidates, estimators, students
+from nightshift.core.candidates import candidates, compressed, estimators, students
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -34,26 +36,34 @@ for use_case in all_use_cases():
             .partial(training_set=training_set)
             .expand(estimator=list(estimators(use_case)))
         )
-        compressed = (
-            step(use_case, "compress", map_name="technique")
+        distilled = (
+            step(use_case, "distil", map_name="student")
             .partial(training_set=training_set, teachers=fitted)
-            .expand(technique=list(students(use_case)))
+            .expand(student=list(students(use_case)))
             if students(use_case)
+            else []
+        )
+        small = (
+            step(use_case, "compress", map_name="candidate")
+            .partial(training_set=training_set, fitted=fitted, distilled=distilled)
+            .expand(candidate=list(compressed(use_case)))
+            if compressed(use_case)
             else []
         )
         exported = (
             step(use_case, "export", map_name="candidate")
-            .partial(teachers=fitted, students=compressed)
+            .partial(fitted=fitted, distilled=distilled, compressed=small)
             .expand(candidate=list(candidates(use_case)))
         )
         verified = (
             step(use_case, "verify", map_name="candidate")
-            .partial(training_set=training_set, exports=exported)
+            .partial(training_set=training_set, fitted=fitted, exports=exported)
             .expand(candidate=list(candidates(use_case)))
         )
+        selected = step(use_case, "select_model")(training_set=training_set, verified=verified)
         registered = step(use_case, "register", on_last_try={"allow_undecided": True}, **RETRIES_WAITING)(
-            training_set=training_set, verified=verified
+            training_set=training_set, selected=selected
         )
-        stages = [training_set, fitted, compressed, exported, verified, registered]
+        stages = [training_set, fitted, distilled, small, exported, verified, selected, registered]
         [stage for stage in stages if stage] >> record_failure(use_case.name)
     globals()[dag.dag_id] = dag

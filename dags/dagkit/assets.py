@@ -27,5 +27,10 @@ def predictions(use_case: UseCase) -> Asset:
     return _asset(use_case, "predictions")
 
 
+def search_request(use_case: UseCase) -> Asset:
+    """A wish for better hyperparameters, as of a partition. Made by check_drift when drift asks for retraining."""
+    return _asset(use_case, "search_request")
+
+
 def _asset(use_case: UseCase, name: str) -> Asset:
     return Asset(name=f"{use_case.name}.{name}", uri=f"nightshift://{use_case.name}/{name}", group=use_case.name)

@@ -53,3 +53,8 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
         "dagrun_timeout": timedelta(hours=6),
         "default_args": {"owner": use_case.owner, "execution_timeout": timedelta(minutes=30), **RETRIES},
     }
+
+
+def by_hand_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:
+    """The same for what is done by hand: at any time, also after the last partition; one run at a time."""
+    return dag_arguments(use_case, stage, doc=doc) | {"end_date": None, "max_active_runs": 1}

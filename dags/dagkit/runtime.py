@@ -6,6 +6,7 @@ Everything heavy is imported when a task runs, never when a DAG file is parsed.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from airflow.sdk import get_current_context, task
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from dagkit.assets import history
 from nightshift.errors import (
@@ -30,6 +31,12 @@ log = logging.getLogger(__name__)
 
 WAREHOUSE_CONNECTION = "nightshift_warehouse"
 OBJECT_STORE_CONNECTION = "nightshift_object_store"
+
+APPROVE, REJECT = "Approve", "Reject"
+"""What a person may answer when asked about a model."""
+
+Arguments = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Makes a step's arguments, in the running task, from what the task was called with."""
 
 Chain = Sequence[tuple[str, Mapping[str, str]]]
 """Steps run one after another in one process: (step, {argument: the earlier step whose ref it gets})."""
@@ -51,13 +58,14 @@ def step(
     *,
     map_name: str | None = None,
     on_last_try: Mapping[str, Any] | None = None,
+    arguments: Arguments | None = None,
     **task_arguments: Any,
 ) -> Any:
     """A TaskFlow task that runs the step module of that name on the run's partition.
 
     Call it with refs of earlier tasks as keyword arguments, or `.partial(...).expand(...)` it;
     `map_name` is the argument shown as the mapped task's name. `on_last_try` are arguments
-    added when no retry is left.
+    added when no retry is left. `arguments` turns what it is called with into what the step gets.
     """
     module = f"nightshift.steps.{name}"
 
@@ -70,7 +78,7 @@ def step(
     def run(**refs: Any) -> dict[str, Any]:
         # Airflow also fills **refs with the whole task context.
         refs = {argument: ref for argument, ref in refs.items() if argument not in KNOWN_CONTEXT_KEYS}
-        return run_step(use_case.name, name, refs, map_name, on_last_try or {})
+        return run_step(use_case.name, name, arguments(refs) if arguments else refs, map_name, on_last_try or {})
 
     return run
 
@@ -89,7 +97,12 @@ def run_step(
     ti = context["ti"]
     if on_last_try and ti.try_number > (ti.max_tries or 0):
         arguments = {**arguments, **on_last_try}
-    return _guard(lambda: _run(load_use_case(use_case_name), name, partition_of_run(), _refs(arguments)))
+
+    def work() -> dict[str, Any]:
+        use_case = load_use_case(use_case_name)
+        return _run(use_case, name, partition_of_run(use_case), _refs(arguments))
+
+    return _guard(work)
 
 
 def run_history_chunk(use_case_name: str, chain: Chain, chunk: Sequence[str]) -> dict[str, Any]:
@@ -121,19 +134,101 @@ def _run_history_chunk(use_case: UseCase, chain: Chain, first: date, last: date)
     return {"first": first.isoformat(), "last": last.isoformat(), "done": done, "rejected": rejected}
 
 
-def partition_of_run() -> date:
-    """The partition the current DAG run works on: its partition key, or `last` of its parameters.
+def partition_of_run(use_case: UseCase) -> date:
+    """The partition the current DAG run works on.
 
-    Raises ConfigurationError if it has neither.
+    Its partition key, or `last` or `partition` of its parameters; a DAG that asks for `partition`
+    works on the newest published one when the field is left empty. Raises ConfigurationError if
+    there is none; a scheduled run is skipped instead.
     """
     context = get_current_context()
-    key = getattr(context["dag_run"], "partition_key", None) or context["params"].get("last")
-    if not key:
-        raise ConfigurationError(
-            "This run has no partition key, so there is nothing to work on. Trigger the DAG again and fill in "
-            "'Partition key' as YYYY-MM-DD, or backfill the ingest DAG over a range of dates."
-        )
-    return parse_partition(key)
+    params = context["params"]
+    key = getattr(context["dag_run"], "partition_key", None) or params.get("last") or params.get("partition")
+    if key:
+        return parse_partition(key)
+    if "partition" in params:
+        return _newest_published(use_case, scheduled=context["dag_run"].run_type == "scheduled")
+    raise ConfigurationError(
+        "This run has no partition key, so there is nothing to work on. Trigger the DAG again and fill in "
+        "'Partition key' as YYYY-MM-DD, or backfill the ingest DAG over a range of dates."
+    )
+
+
+def _newest_published(use_case: UseCase, *, scheduled: bool) -> date:
+    _use_connections()
+    from nightshift.io.warehouse import Warehouse
+    from nightshift.settings import load_settings
+
+    publication = Warehouse(load_settings(), use_case).latest_publication()
+    if publication is not None:
+        partition: date = publication["partition"]
+        return partition
+    if scheduled:
+        raise AirflowSkipException(f"{use_case.name} has published no predictions yet: there is nothing to do.")
+    raise ConfigurationError(
+        f"{use_case.name} has published no predictions yet, so there is no newest partition to work on. "
+        "Trigger the DAG again and fill in 'partition' as YYYY-MM-DD."
+    )
+
+
+def filled_in(*names: str, signed: bool = False) -> Arguments:
+    """Arguments from the parameters of the DAG run, those left empty excluded; if `signed`, with `decided_by`."""
+
+    def arguments(refs: Mapping[str, Any]) -> dict[str, Any]:
+        params = get_current_context()["params"]
+        given = {name: params[name] for name in names if params.get(name) not in (None, "")}
+        return {**refs, **given, **({"decided_by": who_decides()} if signed else {})}
+
+    return arguments
+
+
+def who_decides() -> str:
+    """`hand:<user>` who triggered the current DAG run; `hand:scheduler` if nobody did."""
+    dag_run = get_current_context()["dag_run"]
+    user = dag_run.triggering_user_name
+    if user:
+        return f"hand:{user}"
+    if dag_run.run_type != "manual":
+        return "hand:scheduler"
+    log.warning("run %s was triggered by somebody Airflow does not name: recorded as hand:unknown", dag_run.run_id)
+    return "hand:unknown"
+
+
+def evidence_for_approval(use_case_name: str, advanced: Mapping[str, Any]) -> str:
+    """What a person is to know who is asked to approve a model, as Markdown; "" if nobody is to be asked."""
+
+    def read() -> dict[str, Any]:
+        return json.loads(_store().read(_refs({"advanced": advanced})["advanced"], "advance.json"))
+
+    found = _guard(read)
+    return str(found["summary"]) if found["approval_needed"] else ""
+
+
+def answered(refs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `record_approval` from the result of the task that asked, given as `response`.
+
+    If nobody responded in time, Airflow took the default: that is no person's answer, so nobody is named.
+    """
+    response = refs["response"]
+    user = response["responded_by_user"]
+    if user is None:
+        answer, decided_by = "timed_out", ""
+    else:
+        answer = "approved" if response["chosen_options"] == [APPROVE] else "declined"
+        decided_by = f"hand:{user['name'] or user['id']}"
+    others = {name: ref for name, ref in refs.items() if name != "response"}
+    return {**others, "answer": answer, "decided_by": decided_by}
+
+
+def skip_unless_retraining_is_asked_for(drift_record: Mapping[str, Any]) -> None:
+    """Skip the current task unless the night's drift asks for retraining."""
+
+    def read() -> dict[str, Any]:
+        return json.loads(_store().read(_refs({"record": drift_record})["record"], "response.json"))
+
+    response = _guard(read)["response"]
+    if response != "retrain":
+        raise AirflowSkipException(f"The response to the night's drift is {response!r}: no search is needed.")
 
 
 def plan_history() -> list[list[str]]:
@@ -160,8 +255,9 @@ def fail_after_recording(use_case_name: str) -> None:
 def announce_history(use_case_name: str) -> str:
     """Emit the history asset for the last partition of a backfill_history run; returns its key."""
     context = get_current_context()
-    key = partition_of_run().isoformat()
-    context["outlet_events"][history(load_use_case(use_case_name))].add_partitions(key)
+    use_case = load_use_case(use_case_name)
+    key = partition_of_run(use_case).isoformat()
+    context["outlet_events"][history(use_case)].add_partitions(key)
     return key
 
 
@@ -175,9 +271,8 @@ def _guard(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _run(use_case: UseCase, name: str, partition: date, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    _use_connections()
+    store = _store()
     from nightshift.artifact import Attempt
-    from nightshift.io.artifact_store import ArtifactStore
     from nightshift.io.provenance import CURRENT_ATTEMPT
     from nightshift.settings import load_settings
 
@@ -192,10 +287,17 @@ def _run(use_case: UseCase, name: str, partition: date, arguments: Mapping[str, 
             started_at=datetime.now(UTC).isoformat(),
         )
     )
-    settings = load_settings()
     module = importlib.import_module(f"nightshift.steps.{name}")
-    ref = module.run(use_case, settings, ArtifactStore(settings), partition, **arguments)
+    ref = module.run(use_case, load_settings(), store, partition, **arguments)
     return dict(ref.model_dump())
+
+
+def _store() -> Any:
+    _use_connections()
+    from nightshift.io.artifact_store import ArtifactStore
+    from nightshift.settings import load_settings
+
+    return ArtifactStore(load_settings())
 
 
 def _refs(arguments: Mapping[str, Any]) -> dict[str, Any]:

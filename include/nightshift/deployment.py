@@ -15,6 +15,7 @@ Action = Literal[
     "failed",
     "rejected",
     "shelved",
+    "held",
     "awaiting_approval",
     "approved",
     "declined",
@@ -42,7 +43,8 @@ class Deployment(BaseModel):
     decided; it must be JSON-safe. `decided_by` is a step, or `hand:<user>`.
 
     bootstrap: the fallback is in place. failed: the training made no model. rejected: gates refused
-    it. shelved: it passed, but another model is on trial. shadow, canary: it is on trial from the
+    it. shelved: it passed, but another model is on trial. held: its trial goes on as it is, whatever
+    the same step said for the partition before. shadow, canary: it is on trial from the
     next partition on. promoted: it is champion. confirmed: its predecessor no longer stands by.
     withdrawn: its trial ended without promotion. rolled_back: it is champion again, in place of
     `replaces`. killed, restored: the fallback answers, or no longer. retired: it never serves again.

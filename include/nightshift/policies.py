@@ -34,7 +34,8 @@ class RiskPolicy:
 
     From `every_gate_from` on, every gate is mandatory; below it those of `nightshift.core.gates.ALWAYS`.
     From `approval_from` on, a person must approve each model before it becomes champion, within
-    `approval_hours`; `approvers` are user names (empty: whoever may edit the DAG's runs).
+    `approval_hours`; `approvers` are user ids as the auth manager knows them (empty: whoever may edit
+    the DAG's runs).
     """
 
     risks: tuple[Risk, ...] = ()

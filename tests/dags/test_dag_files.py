@@ -1,5 +1,6 @@
 """The DAG files: what is there, how it hangs together, what it costs to parse."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
-STAGES = {"ingest", "materialize", "train", "predict", "check_drift", "backfill_history"}
+NIGHTLY = {"ingest", "materialize", "train", "promote", "predict", "check_drift"}
+BY_HAND = {"backfill_history", "rollback_model", "kill_switch", "retire_model", "replay"}
+STAGES = NIGHTLY | BY_HAND | {"search_hyperparameters", "drill_kill_switch"}
 HEAVY = {
     "great_expectations",
     "feast",
@@ -33,13 +36,22 @@ GRAPHS = {
     "ingest": {"land": ["profile", "validate"], "profile": ["publish"], "validate": ["publish"], "publish": []},
     "materialize": {"build_features": ["publish_features"], "publish_features": ["load_online"], "load_online": []},
     "train": {
-        "build_training_set": ["compress", "fit", "record_failure", "register", "verify"],
-        "fit": ["compress", "export", "record_failure"],
+        "build_training_set": ["compress", "distil", "fit", "record_failure", "register", "select_model", "verify"],
+        "fit": ["compress", "distil", "export", "record_failure", "verify"],
+        "distil": ["compress", "export", "record_failure"],
         "compress": ["export", "record_failure"],
         "export": ["record_failure", "verify"],
-        "verify": ["record_failure", "register"],
+        "verify": ["record_failure", "select_model"],
+        "select_model": ["record_failure", "register"],
         "register": ["record_failure"],
         "record_failure": [],
+    },
+    "promote": {
+        "judge_trial": ["advance_model"],
+        "advance_model": ["approval_needed", "record_approval"],
+        "approval_needed": ["approve"],
+        "approve": ["record_approval"],
+        "record_approval": [],
     },
     "predict": {
         "resolve_model": ["score"],
@@ -50,7 +62,8 @@ GRAPHS = {
     "check_drift": {
         "compare_drift": ["record_drift", "report_drift"],
         "report_drift": ["record_drift"],
-        "record_drift": [],
+        "record_drift": ["ask_for_search"],
+        "ask_for_search": [],
     },
     "backfill_history": {
         "plan_history": ["ingest_history", "materialize_history"],
@@ -60,6 +73,12 @@ GRAPHS = {
         "register_fallback": ["announce_history"],
         "announce_history": [],
     },
+    "rollback_model": {"rollback_model": []},
+    "kill_switch": {"kill_switch": []},
+    "retire_model": {"retire_model": []},
+    "replay": {"replay": []},
+    "search_hyperparameters": {"search_hyperparameters": []},
+    "drill_kill_switch": {"drill_kill_switch": []},
 }
 
 
@@ -91,15 +110,13 @@ def test_every_task_can_be_operated(dag_bag, stage):
             assert task.map_index_template, task.task_id
 
 
-def test_only_the_root_is_scheduled_by_time_and_the_rest_follows_its_assets(dag_bag):
+def test_only_the_root_and_the_drill_are_scheduled_by_time_and_the_rest_follows_assets(dag_bag):
     schedules = {dag_id.split(".")[1]: type(dag.timetable).__name__ for dag_id, dag in dag_bag.dags.items()}
     assert schedules == {
         "ingest": "CronPartitionTimetable",
-        "materialize": "PartitionedAssetTimetable",
-        "train": "PartitionedAssetTimetable",
-        "predict": "PartitionedAssetTimetable",
-        "check_drift": "PartitionedAssetTimetable",
-        "backfill_history": "NullTimetable",
+        "drill_kill_switch": "CronTriggerTimetable",
+        **dict.fromkeys(NIGHTLY - {"ingest"} | {"search_hyperparameters"}, "PartitionedAssetTimetable"),
+        **dict.fromkeys(BY_HAND, "NullTimetable"),
     }
     outlets = {
         f"{dag_id.split('.')[1]}.{task.task_id}": [asset.name for asset in task.outlets]
@@ -111,8 +128,35 @@ def test_only_the_root_is_scheduled_by_time_and_the_rest_follows_its_assets(dag_
         "ingest.publish": ["flight_delay.curated"],
         "materialize.load_online": ["flight_delay.features"],
         "predict.publish_predictions": ["flight_delay.predictions"],
+        "check_drift.ask_for_search": ["flight_delay.search_request"],
         "backfill_history.announce_history": ["flight_delay.history"],
     }
+
+
+@pytest.mark.parametrize("stage", sorted(BY_HAND | {"search_hyperparameters", "drill_kill_switch"}))
+def test_what_is_done_by_hand_can_be_done_after_the_last_partition_and_its_form_explains_itself(dag_bag, stage):
+    dag = dag_bag.dags[f"flight_delay.{stage}"]
+    assert dag.end_date is None
+    assert dag.catchup is False
+    for name in set(dag.params) - {"first", "last"}:
+        param = dag.params.get_param(name)
+        assert param.description, name
+        assert param.schema["title"], name
+
+
+@pytest.mark.parametrize("stage", ["rollback_model", "kill_switch", "retire_model"])
+def test_a_decision_by_hand_needs_a_reason(dag_bag, stage):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    def checked(**filled):
+        params = copy.deepcopy(dag_bag.dags[f"flight_delay.{stage}"].params)
+        params.update({"state": "on", "model_version": "2013-06-01-0123abcd", **filled})
+        return params.validate()
+
+    for too_short in ({}, {"reason": ""}, {"reason": "broken"}):
+        with pytest.raises(ParamValidationError, match=r"reason|short"):
+            checked(**too_short)
+    assert checked(reason="scores are near zero")["partition"] is None
 
 
 @pytest.fixture(scope="module")

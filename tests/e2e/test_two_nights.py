@@ -1,4 +1,4 @@
-"""Two nights of the second use case through a real Airflow scheduler, started and backfilled as a user would."""
+"""Nights of the second use case through a real Airflow scheduler, started and backfilled as a user would."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = ROOT / "tests" / "second_use_case"
 BIN = Path(sys.executable).parent
-STAGES = ("ingest", "materialize", "train", "predict", "check_drift")
+STAGES = ("ingest", "materialize", "train", "promote", "predict", "check_drift")
 NIGHTS = ("2020-03-15", "2020-03-16")
 PREDICTIONS = (
     "SELECT booking_date::text, booking, branch, p_late, decision, model_version, publish_id "
@@ -56,15 +57,15 @@ class LocalStack:
             name, value = line.removeprefix("export ").split("=", 1)
             self.environment[name] = value.strip("'")
 
-    def page(self, path: str, body: dict | None = None, *, signed_in: bool = True) -> bytes:
-        """GET a page of the API server, or POST to it."""
+    def page(self, path: str, body: dict | None = None, *, signed_in: bool = True, method: str | None = None) -> bytes:
+        """GET a page of the API server, or POST (or `method`) to it."""
         headers = {"Content-Type": "application/json"}
         if signed_in:
             user, password = (self.environment[f"NIGHTSHIFT_UI_{name}"] for name in ("USER", "PASSWORD"))
             answer = self.page("auth/token", {"username": user, "password": password}, signed_in=False)
             headers["Authorization"] = f"Bearer {json.loads(answer)['access_token']}"
         data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(f"{self.environment['AIRFLOW_API_URL']}/{path}", data, headers)
+        asked = urllib.request.Request(f"{self.environment['AIRFLOW_API_URL']}/{path}", data, headers, method=method)
         with urllib.request.urlopen(asked) as answer:
             return answer.read()
 
@@ -105,6 +106,31 @@ class LocalStack:
             assert not failed, f"failed: {failed}\n{self.why(failed[0])}"
             assert time.monotonic() < deadline, f"not finished: {states}"
             time.sleep(2)
+
+    def run_of(self, stage: str, partition: str) -> str:
+        """Path of a stage's newest run of a partition."""
+        found = self.api(f"dags/late_returns.{stage}/dagRuns?limit=100&order_by=-run_after")["dag_runs"]
+        (run, *_) = [run["dag_run_id"] for run in found if run["partition_key"] == partition]
+        return f"dags/late_returns.{stage}/dagRuns/{quote(run, safe='')}"
+
+    def answer(self, run: str, option: str) -> None:
+        """Answer the question that a run asks a person, as soon as it does."""
+        question = f"{run}/taskInstances/approve/-1/hitlDetails"
+        deadline = time.monotonic() + 300
+        while not any(task["state"] == "deferred" for task in self.api(f"{run}/taskInstances")["task_instances"]):
+            assert time.monotonic() < deadline, f"nobody was asked: {self.api(f'{run}/taskInstances')}"
+            time.sleep(2)
+        self.page(f"api/v2/{question}", {"chosen_options": [option], "params_input": {}}, method="PATCH")
+
+    def by_hand(self, stage: str, conf: dict) -> None:
+        """Trigger a DAG as a person does, and wait until it has succeeded."""
+        started = self.api(f"dags/late_returns.{stage}/dagRuns", {"logical_date": None, "conf": conf})
+        run = f"dags/late_returns.{stage}/dagRuns/{quote(started['dag_run_id'], safe='')}"
+        deadline = time.monotonic() + 300
+        while (state := self.api(run)["state"]) != "success":
+            assert state != "failed", self.why(stage)
+            assert time.monotonic() < deadline, f"{stage} is {state}"
+            time.sleep(1)
 
     def why(self, stage: str) -> str:
         found = self.api(f"dags/late_returns.{stage}/dagRuns/~/taskInstances?state=failed&limit=5")["task_instances"]
@@ -161,9 +187,11 @@ def test_two_nights_by_backfill(stack):
     assert [partition for partition, _ in served] == list(NIGHTS)
     assert all(decided < partition for partition, decided in served)
     decided = stack.rows(
-        "SELECT DISTINCT partition::text FROM late_returns.deployments WHERE role = 'champion' ORDER BY 1"
+        "SELECT partition::text, action FROM late_returns.deployments WHERE decided_by = 'register' ORDER BY 1"
     )
-    assert [partition for (partition,) in decided] == ["2020-03-14", *NIGHTS]
+    # A person must approve a champion of this use case, so the first model stands trial against the fallback.
+    assert decided == [("2020-03-14", "shadow"), *((night, "shelved") for night in NIGHTS)]
+    assert {role for (role,) in stack.rows("SELECT role FROM late_returns.publications")} == {"fallback"}
     assert {p for (p,) in stack.rows("SELECT DISTINCT partition::text FROM late_returns.drift_daily")} == set(NIGHTS)
 
     # The same nights again leave the same rows.
@@ -186,3 +214,54 @@ def test_two_nights_by_backfill(stack):
     for path in ("nightshift/", report):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             stack.page(path, signed_in=False)
+
+
+def test_a_model_is_tried_approved_switched_off_and_rebuilt(stack):
+    """Follows on the test above: the nights go on until the model on trial asks for a person's approval."""
+    stack.nightshift("land", "late_returns", "--from", "2020-03-17", "--to", "2020-03-22")
+    trial = ("2020-03-17", "2020-03-18", "2020-03-19", "2020-03-20")
+    stack.airflow(*_backfill(trial[0], "2020-03-21"))
+    stack.wait(STAGES, trial[:-1], 600)
+    assert stack.rows(
+        "SELECT partition::text, action FROM late_returns.deployments WHERE decided_by = 'advance_model'"
+    ) == [("2020-03-17", "canary")]
+    canary = stack.rows(
+        "SELECT count(*), count(*) FILTER (WHERE published) FROM late_returns.shadow_predictions WHERE stage = 'canary'"
+    )
+    assert canary[0][0] == 40 * len(trial[1:])
+    assert 0 < canary[0][1] < canary[0][0] / 2
+    answered = stack.rows(
+        "SELECT s.published, p.model_version = s.beside_version FROM late_returns.shadow_predictions AS s "
+        "JOIN late_returns.predictions AS p USING (booking_date, booking) WHERE s.stage = 'canary'"
+    )
+    assert all(published == by_the_challenger for published, by_the_challenger in answered)
+
+    # The question waits for a person and holds up nobody.
+    run = stack.run_of("promote", trial[-1])
+    stack.answer(run, "Approve")
+    stack.wait(STAGES, trial[-1:], 300)
+    (said,) = stack.rows("SELECT reason ->> 'answered_by' FROM late_returns.deployments WHERE action = 'approved'")
+    assert said == (f"hand:{stack.environment['NIGHTSHIFT_UI_USER']}",)
+
+    # The kill switch and its end take effect on the next prediction.
+    champion = stack.rows("SELECT model_version FROM late_returns.deployments WHERE action = 'promoted'")
+    stack.by_hand("kill_switch", {"state": "on", "reason": "an end-to-end test wants the fallback"})
+    stack.airflow(*_backfill("2020-03-21", "2020-03-22"))
+    stack.wait(STAGES, ("2020-03-21",), 300)
+    stack.by_hand("kill_switch", {"state": "off", "reason": "the end-to-end test has seen the fallback"})
+    stack.airflow(*_backfill("2020-03-22", "2020-03-23"))
+    stack.wait(STAGES, ("2020-03-22",), 300)
+    answered_by = "SELECT role, model_version FROM late_returns.publications WHERE partition = '{}' AND current"
+    assert stack.rows(answered_by.format("2020-03-21"))[0][0] == "fallback"
+    assert stack.rows(answered_by.format("2020-03-22")) == [("champion", *champion[0])]
+
+    for what, partition in (("training", "2020-03-14"), ("prediction", "2020-03-20")):
+        stack.by_hand("replay", {"partition": partition, "what": what})
+        page = stack.page(f"nightshift/files/late_returns/replay/{partition}/replay.html").decode()
+        assert "dentical" in page
+    stack.by_hand("drill_kill_switch", {})
+
+
+def _backfill(first: str, end: str) -> tuple[str, ...]:
+    dates = ("--from-date", first, "--to-date", end)
+    return ("backfill", "create", "--dag-id", "late_returns.ingest", "--max-active-runs", "2", *dates)

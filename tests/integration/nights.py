@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.candidates import candidates, estimators, students
+from nightshift.core.candidates import candidates, compressed, estimators, students
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -48,22 +48,34 @@ class Nights:
         return self.step("register_fallback", partition, training_set=training_set)
 
     def train(self, partition: date) -> ArtifactRef:
-        use_case = self.use_case
         training_set = self.step("build_training_set", partition)
+        selected = self.select(partition, training_set)
+        return self.step("register", partition, training_set=training_set, selected=selected)
+
+    def select(self, partition: date, training_set: ArtifactRef) -> ArtifactRef:
+        use_case = self.use_case
         fitted = [self.step("fit", partition, training_set=training_set, estimator=e) for e in estimators(use_case)]
-        compressed = [
-            self.step("compress", partition, training_set=training_set, teachers=fitted, technique=t)
-            for t in students(use_case)
+        distilled = [
+            self.step("distil", partition, training_set=training_set, teachers=fitted, student=s)
+            for s in students(use_case)
+        ]
+        small = [
+            self.step("compress", partition, training_set=training_set, fitted=fitted, distilled=distilled, candidate=c)
+            for c in compressed(use_case)
         ]
         exported = [
-            self.step("export", partition, teachers=fitted, students=compressed, candidate=c)
+            self.step("export", partition, fitted=fitted, distilled=distilled, compressed=small, candidate=c)
             for c in candidates(use_case)
         ]
         verified = [
-            self.step("verify", partition, training_set=training_set, exports=exported, candidate=c)
+            self.step("verify", partition, training_set=training_set, fitted=fitted, exports=exported, candidate=c)
             for c in candidates(use_case)
         ]
-        return self.step("register", partition, training_set=training_set, verified=verified)
+        return self.step("select_model", partition, training_set=training_set, verified=verified)
+
+    def promote(self, partition: date) -> ArtifactRef:
+        judged = self.step("judge_trial", partition)
+        return self.step("advance_model", partition, judged=judged)
 
     def predict(self, partition: date) -> ArtifactRef:
         choice = self.step("resolve_model", partition)

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import http.server
 import json
 import threading
-import uuid
 from collections.abc import Iterator
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
-from nightshift.artifact import ArtifactRef, Decision, sha256_hex
-from nightshift.core.drift import build_reference
-from nightshift.deployment import Deployment
+from integration.desk import BOOKINGS, D, Desk, late_returns
+from nightshift.artifact import ArtifactRef, Decision
 from nightshift.errors import ArtifactCorrupt, AuditFailed, ConfigurationError, PartitionNotReady, UnknownModel
-from nightshift.io import warehouse_schema
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.lineage import trace
-from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.steps import (
     audit,
@@ -35,133 +28,13 @@ from nightshift.steps import (
     report_drift,
     resolve_model,
 )
-from nightshift.usecase import UseCase, load_use_case
-
-ROOT = Path(__file__).resolve().parents[1] / "second_use_case"
-D = date(2020, 3, 20)
-BOOKINGS = 40
+from nightshift.usecase import UseCase
 
 
 @pytest.fixture
 def use_case(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[UseCase]:
-    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(ROOT))
-    made = dataclasses.replace(load_use_case("late_returns"), name=f"late_{uuid.uuid4().hex[:8]}")
-    yield made
-    with warehouse_schema.connect(settings) as connection:
-        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(made.name)))
-
-
-class Desk:
-    """Makes what earlier stages would have made, and runs the steps under test."""
-
-    def __init__(self, use_case: UseCase, settings: Settings, store: ArtifactStore) -> None:
-        self.use_case, self.settings, self.store = use_case, settings, store
-        self.warehouse = Warehouse(settings, use_case)
-
-    def run(self, step: Any, partition: date, **refs: Any) -> ArtifactRef:
-        return step.run(self.use_case, self.settings, self.store, partition, **refs)
-
-    def curated(self, partition: date, *, bookings: int = BOOKINGS, labels: list[int] | None = None) -> ArtifactRef:
-        """Tomorrow's bookings, and today's returns."""
-        key = f"landing/{self.use_case.name}/bookings/dt={partition}/bookings.csv"
-        self.store.put(key, f"bookings of {partition}".encode())
-        landed = ArtifactRef(
-            uri=self.store.uri(key), sha256=sha256_hex(f"bookings of {partition}".encode()), kind="landed_file"
-        )
-
-        def feed(day: date, n: int, **more: Any) -> dict[str, Any]:
-            return {
-                "booking_date": pa.array([day] * n, pa.date32()),
-                "booking": list(range(n)),
-                "branch": ["north", "south"] * (n // 2) + ["north"] * (n % 2),
-                "customer": ["private"] * n,
-                "hours": [float(i) for i in range(n)],
-                **more,
-                "landed_uri": [landed.uri] * n,
-                "landed_row": list(range(2, n + 2)),
-            }
-
-        known = labels if labels is not None else [i % 2 for i in range(BOOKINGS)]
-        returned = feed(partition, len(known), returned_late=pa.array(known, pa.int64()))
-        return self.store.commit(
-            use_case=self.use_case.name,
-            step="publish",
-            partition=partition,
-            kind="curated",
-            files={
-                "bookings.parquet": pa.table(feed(partition + timedelta(days=1), bookings)),
-                "returns.parquet": pa.table(returned),
-            },
-            inputs={"landed": [landed]},
-            rows=bookings,
-        )
-
-    def model(self, partition: date, curated: list[ArtifactRef]) -> ArtifactRef:
-        rng = np.random.default_rng(0)
-        days, n = 30, 30 * BOOKINGS
-        table = pa.table(
-            {
-                "hours": rng.uniform(0, BOOKINGS, n),
-                "p_late": rng.uniform(0.1, 0.9, n),
-                "is_late": rng.integers(0, 2, n),
-                "day": pa.array([partition - timedelta(days=i // BOOKINGS) for i in range(n)], pa.date32()),
-            }
-        )
-        assert days * BOOKINGS == n
-        reference = build_reference(table, numeric=("hours", "p_late", "is_late"), categorical=(), day_column="day")
-        return self.store.commit(
-            use_case=self.use_case.name,
-            step="register",
-            partition=partition,
-            kind="model",
-            files={"model.onnx": f"model of {partition}".encode(), **reference.to_files()},
-            inputs={"training_set": curated},
-        )
-
-    def deploy(self, partition: date, action: str, model: ArtifactRef | None, role: str = "champion") -> Deployment:
-        made = Deployment.model_validate(
-            {
-                "partition": partition,
-                "action": action,
-                "role": role,
-                "model_version": f"{partition}-{model.sha256[:8]}" if model else "none",
-                "model": model,
-                "decided_by": "gate",
-            }
-        )
-        self.warehouse.record_deployment(made)
-        return made
-
-    def score(self, partition: date, choice: ArtifactRef, curated: ArtifactRef, *, rows: int = BOOKINGS) -> ArtifactRef:
-        day = [partition + timedelta(days=1)] * rows
-        scores = np.linspace(0.1, 0.9, rows)
-        key = {"booking_date": pa.array(day, pa.date32()), "booking": list(range(rows))}
-        table = pa.table({**key, "branch": ["north"] * rows, "p_late": scores, "decision": scores >= 0.5})
-        return self.store.commit(
-            use_case=self.use_case.name,
-            step="score",
-            partition=partition,
-            kind="scores",
-            files={
-                "scores.parquet": table,
-                "features.parquet": pa.table({**key, "hours": [float(i) for i in range(rows)]}),
-            },
-            inputs={"model_choice": [choice], "curated": [curated]},
-            rows=rows,
-        )
-
-    def night(self, partition: date, **delivered: Any) -> ArtifactRef:
-        """Scores of a partition, published."""
-        curated = self.curated(partition, **delivered)
-        choice = self.run(resolve_model, partition, allow_undecided=True)
-        scores = self.score(partition, choice, curated)
-        audited = self.run(audit, partition, scores=scores)
-        return self.run(publish_predictions, partition, scores=scores, audited=audited)
-
-    def count(self, table: str) -> int:
-        with self.warehouse.connection() as connection:
-            row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(self.warehouse.table(table))).fetchone()
-        return int(row[0]) if row else -1
+    with late_returns(monkeypatch, settings) as made:
+        yield made
 
 
 @pytest.fixture

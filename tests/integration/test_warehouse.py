@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -17,7 +18,8 @@ from nightshift.artifact import ArtifactRef
 from nightshift.deployment import Deployment, GateResult
 from nightshift.errors import AuditFailed, ConfigurationError, WarehouseUnavailable
 from nightshift.io import warehouse_schema
-from nightshift.io.warehouse import Publication, Warehouse
+from nightshift.io.publications import Publication
+from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import Column, CompressionBudget, FeatureSet, UseCase
 
@@ -320,7 +322,9 @@ def test_a_prediction_is_found_with_its_publication(warehouse: Warehouse) -> Non
     assert warehouse.publication_of(DAY) == found[1]
 
 
-def deployment(partition: int, action: str = "promoted", role: str = "champion", model: str = "m") -> Deployment:
+def deployment(
+    partition: int, action: str = "promoted", role: str = "champion", model: str = "m", *, by: str = "", **more: Any
+) -> Deployment:
     return Deployment.model_validate(
         {
             "partition": date(2013, 5, partition),
@@ -329,7 +333,8 @@ def deployment(partition: int, action: str = "promoted", role: str = "champion",
             "model_version": model,
             "model": None if action == "failed" else artifact(model),
             "reason": {"log_loss": 0.5},
-            "decided_by": "gate",
+            **more,
+            "decided_by": by or {"bootstrap": "register_fallback", "failed": "train"}.get(action, "register"),
         }
     )
 

@@ -15,7 +15,14 @@ import pyarrow as pa
 import pytest
 from onnx import numpy_helper
 
-from nightshift.core import distillation, estimators
+from nightshift.core import estimators
+from nightshift.core.candidates import RECIPES
+from nightshift.core.compression import students
+from nightshift.core.compression.int8_dynamic import int8_dynamic
+from nightshift.core.compression.int8_static import int8_static
+from nightshift.core.compression.problem import Problem
+from nightshift.core.compression.quantization import TOLERANCE
+from nightshift.core.compression.techniques import TECHNIQUES, apply
 from nightshift.core.estimators import FittedModel, fit_estimator, hyperparameters
 from nightshift.core.evaluation import evaluate
 from nightshift.core.measurement import measure
@@ -23,11 +30,10 @@ from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.core.parity import check_parity, in_batches, probe_rows
 from nightshift.core.preprocessing import MOST_CATEGORIES
-from nightshift.core.quantization import TOLERANCE, quantize_int8
 from nightshift.errors import ParityError
 from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 
-FITTED = (*estimators.DEFAULTS, *distillation.DEFAULTS)
+FITTED = (*estimators.DEFAULTS, *students.DEFAULTS)
 SPLIT = training_split()
 
 
@@ -36,9 +42,12 @@ def fit(name: str, signature: Signature = SIGNATURE) -> FittedModel:
     if name in estimators.DEFAULTS:
         parameters = hyperparameters(name, estimators.DEFAULTS, overrides, SPLIT.train.num_rows)
         return fit_estimator(name, SPLIT.train, SPLIT.train_labels, signature, parameters, seed=7, threads=2)
-    parameters = hyperparameters(name, distillation.DEFAULTS, overrides, SPLIT.train.num_rows)
-    teacher = fitted("xgboost").probability(SPLIT.train)
-    return distillation.fit_student(name, SPLIT.train, teacher, signature, parameters, seed=7, threads=2)
+    teacher = fit("xgboost", signature) if signature != SIGNATURE else fitted("xgboost")
+    return TECHNIQUES[name](teacher, problem(teacher))
+
+
+def problem(teacher: FittedModel) -> Problem:
+    return Problem.of(SPLIT, [teacher], seed=7, threads=2, parameters=use_case().training.parameters)
 
 
 @cache
@@ -73,8 +82,11 @@ def test_fitting_twice_gives_the_same_bytes(name: str) -> None:
 
 
 def digests() -> str:
-    models = [fit(name) for name in FITTED]
-    return " ".join(hashlib.sha256(model.to_bytes() + export_onnx(model)).hexdigest() for model in models)
+    models = {name: fit(name) for name in FITTED}
+    for name in ("xgboost_small", "distilled_mlp_low_rank", "distilled_additive_small"):
+        source = models[RECIPES[name].source]
+        models[name] = apply(RECIPES[name].techniques, source, problem(source))
+    return " ".join(hashlib.sha256(model.to_bytes() + export_onnx(model)).hexdigest() for model in models.values())
 
 
 def test_another_process_with_another_hash_seed_gives_the_same_bytes() -> None:
@@ -194,10 +206,16 @@ def test_probes_make_each_feature_strange_in_each_way() -> None:
     assert probes.rows.schema == SPLIT.holdout.schema
 
 
-def test_int8_is_smaller_and_near_its_own_full_precision_in_any_batch() -> None:
-    graph = export_onnx(fitted("distilled_mlp"))
-    quantized = quantize_int8(graph)
-    assert quantize_int8(graph) == quantized
+WIDE = {"distilled_mlp": {"hidden_layer_sizes": (128, 64), "max_iter": 5, "batch_size": 128}}
+
+
+@pytest.mark.parametrize("technique", [int8_dynamic, int8_static])
+def test_int8_is_smaller_and_near_its_own_full_precision_in_any_batch(technique: Any) -> None:
+    given = Problem.of(SPLIT, [fitted("xgboost")], seed=7, threads=1, parameters=WIDE)
+    network = TECHNIQUES["distilled_mlp"](fitted("xgboost"), given)
+    graph, quantized = export_onnx(network), technique(network, given).graph
+    assert technique(network, given).graph == quantized
+    assert len(quantized) < 0.85 * len(graph)
     kinds = {numpy_helper.to_array(i).dtype.name for i in onnx.ModelProto.FromString(quantized).graph.initializer}
     assert "int8" in kinds
     probes = probe_rows(SPLIT.holdout, SIGNATURE)
@@ -226,11 +244,11 @@ def test_trees_that_found_nothing_to_split_on_are_exported_right() -> None:
 @pytest.mark.parametrize("name", FITTED)
 def test_a_few_hundred_rows_are_enough_to_fit_with_the_defaults(name: str) -> None:
     few = training_split(rows_per_day=20)
-    defaults = estimators.DEFAULTS | distillation.DEFAULTS
-    parameters = hyperparameters(name, defaults, {}, few.train.num_rows)
     if name in estimators.DEFAULTS:
+        parameters = hyperparameters(name, estimators.DEFAULTS, {}, few.train.num_rows)
         model = fit_estimator(name, few.train, few.train_labels, SIGNATURE, parameters, seed=7, threads=1)
     else:
         soft = np.where(few.train_labels == 1, 0.9, 0.1)
-        model = distillation.fit_student(name, few.train, soft, SIGNATURE, parameters, seed=7, threads=1)
+        given = Problem(few.train, few.train_labels, soft, seed=7, threads=1)
+        model = TECHNIQUES[name](fitted("xgboost"), given)
     assert evaluate(few.holdout_labels, model.probability(few.holdout))["auc"] > 0.6

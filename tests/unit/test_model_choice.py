@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 
 import numpy as np
@@ -12,9 +13,21 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightshift.core.candidates import candidates, fitted_as, mapped_calls, students
+from nightshift.core.candidate_record import CandidateRecord
+from nightshift.core.candidates import (
+    ESTIMATORS,
+    RECIPES,
+    STUDENTS,
+    candidates,
+    compressed,
+    fitted_as,
+    mapped_calls,
+    students,
+)
+from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.evaluation import area_under_curve, calibration_error, evaluate, log_loss
-from nightshift.core.model_selection import Measured, select_model
+from nightshift.core.model_selection import select_model
+from nightshift.core.pareto_report import pareto_front, render
 from nightshift.core.promotion import Rival, judge, passed
 from nightshift.core.training_split import split_training_set
 from nightshift.errors import ConfigurationError, DataContractError
@@ -83,20 +96,30 @@ def test_a_part_with_one_class_or_no_rows_is_refused(part: str) -> None:
 
 
 def test_the_mapped_calls_of_a_training() -> None:
-    every = ["logistic_regression", "xgboost", "distilled_xgboost", "distilled_mlp", "distilled_mlp_int8"]
-    assert mapped_calls(use_case()) == {
+    small = ("distilled_mlp", "distilled_mlp_int8", "xgboost_pruned")
+    every = ["logistic_regression", "xgboost", *small]
+    assert mapped_calls(use_case(techniques=small)) == {
         "fit": [{"estimator": "logistic_regression"}, {"estimator": "xgboost"}],
-        "compress": [{"technique": "distilled_xgboost"}, {"technique": "distilled_mlp"}],
+        "distil": [{"student": "distilled_mlp"}],
+        "compress": [{"candidate": "distilled_mlp_int8"}, {"candidate": "xgboost_pruned"}],
         "export": [{"candidate": name} for name in every],
         "verify": [{"candidate": name} for name in every],
     }
 
 
-def test_a_quantized_candidate_alone_still_needs_what_it_is_made_from() -> None:
+def test_a_recipe_alone_still_needs_what_it_is_made_from() -> None:
     alone = use_case(estimators=("xgboost",), techniques=("distilled_mlp_int8",))
     assert students(alone) == ("distilled_mlp",)
+    assert compressed(alone) == ("distilled_mlp_int8",)
     assert candidates(alone) == ("xgboost", "distilled_mlp_int8")
     assert fitted_as("distilled_mlp_int8") == "distilled_mlp"
+
+
+def test_every_recipe_names_what_there_is() -> None:
+    for recipe in RECIPES.values():
+        assert recipe.source in (*ESTIMATORS, *STUDENTS)
+        assert set(recipe.techniques) <= set(TECHNIQUES) - set(STUDENTS)
+    assert set(STUDENTS) <= set(TECHNIQUES)
 
 
 @pytest.mark.parametrize("policy", [{"estimators": ("forest",)}, {"techniques": ("pruned",)}, {"estimators": ()}])
@@ -105,10 +128,10 @@ def test_an_unknown_candidate_is_a_configuration_error(policy: dict[str, tuple[s
         mapped_calls(use_case(**policy))
 
 
-TEACHER = Measured("xgboost", auc=0.76, log_loss=0.45, bytes=1_000_000, rows_per_second=2e5)
-LINEAR = Measured("logistic_regression", auc=0.70, log_loss=0.50, bytes=5_000, rows_per_second=3e6)
-SMALL = Measured("distilled_xgboost", auc=0.757, log_loss=0.453, bytes=60_000, rows_per_second=1.9e6)
-NETWORK = Measured("distilled_mlp", auc=0.752, log_loss=0.458, bytes=33_000, rows_per_second=1.8e6)
+TEACHER = CandidateRecord("xgboost", auc=0.76, log_loss=0.45, bytes=1_000_000, rows_per_second=2e5)
+LINEAR = CandidateRecord("logistic_regression", auc=0.70, log_loss=0.50, bytes=5_000, rows_per_second=3e6)
+SMALL = CandidateRecord("distilled_xgboost", auc=0.757, log_loss=0.453, bytes=60_000, rows_per_second=1.9e6)
+NETWORK = CandidateRecord("distilled_mlp", auc=0.752, log_loss=0.458, bytes=33_000, rows_per_second=1.8e6)
 TEACHERS = ("logistic_regression", "xgboost")
 
 
@@ -144,6 +167,100 @@ def test_a_student_better_than_the_teacher_is_within_any_budget() -> None:
     better = dataclasses.replace(SMALL, auc=0.8, log_loss=0.40)
     strict = CompressionBudget(largest_auc_loss=0.0, largest_log_loss_increase=0.0, objective="bytes")
     assert select_model([TEACHER, better], TEACHERS, strict).winner == "distilled_xgboost"
+
+
+def test_refused_and_impossible_candidates_are_out_with_their_reason() -> None:
+    refused = dataclasses.replace(NETWORK, refused=("latency: 30 ms",))
+    absent = CandidateRecord("xgboost_int8", not_applicable="trees have no products")
+    selection = select_model([TEACHER, SMALL, refused, absent], TEACHERS, BUDGET)
+    assert selection.winner == "distilled_xgboost"
+    assert selection.reasons["distilled_mlp"] == "refused by latency: 30 ms"
+    assert "trees have no products" in selection.reasons["xgboost_int8"]
+
+
+def test_a_refused_teacher_is_still_what_others_are_held_against() -> None:
+    refused = dataclasses.replace(TEACHER, refused=("leakage: it has seen the outcome",))
+    selection = select_model([LINEAR, refused, SMALL, NETWORK], TEACHERS, BUDGET)
+    assert (selection.teacher, selection.winner) == ("xgboost", "distilled_mlp")
+    assert "below 0.7600" in selection.reasons["logistic_regression"]
+
+
+def test_where_all_are_refused_nobody_wins() -> None:
+    both = [dataclasses.replace(c, refused=("runtime: no answer",)) for c in (TEACHER, SMALL)]
+    assert select_model(both, TEACHERS, BUDGET).winner is None
+    assert select_model([], TEACHERS, BUDGET).teacher is None
+    assert select_model([SMALL], TEACHERS, BUDGET).winner is None
+
+
+def test_the_front_has_what_nothing_beats_at_once() -> None:
+    beaten = dataclasses.replace(NETWORK, name="beaten", bytes=70_000)
+    assert pareto_front([LINEAR, TEACHER, SMALL, beaten]) == {LINEAR.name, TEACHER.name, SMALL.name}
+    larger = dataclasses.replace(SMALL, name="larger", bytes=SMALL.bytes + 1)
+    assert pareto_front([SMALL, larger]) == {SMALL.name}
+    twin = dataclasses.replace(SMALL, name="twin")
+    assert pareto_front([SMALL, twin]) == {SMALL.name, "twin"}
+    refused = dataclasses.replace(SMALL, refused=("parity_fitted: no",))
+    assert pareto_front([refused, larger]) == {"larger"}
+
+
+def report(records: list[CandidateRecord], native: float | None = 0.3e6) -> dict[str, bytes]:
+    selection = select_model(records, TEACHERS, BUDGET)
+    return render(
+        records,
+        selection.reasons,
+        selection.winner,
+        selection.teacher,
+        BUDGET,
+        title="Toys <late>",
+        native_rows_per_second=native,
+        native_bytes=1_565_000 if native else None,
+    )
+
+
+def test_the_report_shows_every_candidate_and_why() -> None:
+    absent = CandidateRecord("xgboost_int8", "xgboost", ("int8_dynamic",), not_applicable="trees have no products")
+    refused = dataclasses.replace(NETWORK, refused=("latency: 30 ms",))
+    files = report([LINEAR, TEACHER, SMALL, refused, absent])
+    page = files["pareto.html"].decode()
+    assert "Toys &lt;late&gt;" in page
+    assert "distilled_xgboost was chosen" in page
+    for text in ("trees have no products", "refused by latency: 30 ms", "<svg", "on the Pareto front"):
+        assert text in page
+    table = list(csv.DictReader(files["pareto.csv"].decode().splitlines()))
+    assert [row["name"] for row in table][-1] == "xgboost_int8"
+    chosen = next(row for row in table if row["chosen"] == "True")
+    assert float(chosen["times_faster"]) == pytest.approx(1.9e6 / 0.3e6)
+    assert float(chosen["auc_lost"]) == pytest.approx(0.003)
+    assert files == report([LINEAR, TEACHER, SMALL, refused, absent])
+
+
+def test_the_report_can_be_made_where_nobody_won_or_nothing_was_boosted() -> None:
+    assert (
+        b"No candidate may be chosen"
+        in report([dataclasses.replace(TEACHER, refused=("runtime: no answer",))])["pareto.html"]
+    )
+    assert b"was chosen" in report([LINEAR], native=None)["pareto.html"]
+    assert b"No candidate was measured" in report([])["pareto.html"]
+
+
+def test_a_record_is_read_from_a_verification() -> None:
+    holdout = {"auc": 0.7, "log_loss": 0.5, "brier": 0.2, "calibration_error": 0.01}
+    verification = {
+        "candidate": "distilled_mlp_int8",
+        "holdout": holdout,
+        "worst_slice": {"column": "carrier", "value": "ZZ", "log_loss": 0.6},
+        "disagreement": {"mean": 0.02},
+        "bytes": 1000,
+    }
+    record = CandidateRecord.from_verification(verification, {"rows_per_second": 1e6, "peak_memory_mb": 70.0})
+    assert (record.source, record.techniques) == ("distilled_mlp", ("int8_dynamic",))
+    assert (record.worst_slice, record.worst_slice_log_loss, record.disagreement) == ("carrier=ZZ", 0.6, 0.02)
+    assert (record.rows_per_second, record.peak_memory_mb) == (1e6, 70.0)
+    assert record.single_row_p50_ms != record.single_row_p50_ms
+    assert record.eligible
+    absent = CandidateRecord.from_verification({"candidate": "xgboost_int8", "not_applicable": "trees"}, {})
+    assert absent.not_applicable == "trees"
+    assert not absent.eligible
 
 
 POLICY = PromotionPolicy(margin_log_loss=0.002, least_auc=0.6)

@@ -56,31 +56,35 @@ class FittedModel:
     """A fitted scikit-learn pipeline and what it eats.
 
     `answer` says what the pipeline's last step gives: class probabilities (`predict_proba`), or the
-    log odds of the positive class (`predict`).
+    log odds of the positive class (`predict`). `graph` is an ONNX graph made from the pipeline that does
+    not answer just like it (int8): it is what is exported then, and the pipeline what it is held against.
     """
 
     pipeline: Pipeline
     signature: Signature
     answer: Literal["probability", "log odds"] = "probability"
+    graph: bytes | None = None
 
     def probability(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """P(label = 1) for each row, float64 [n]."""
         frame = feature_frame(table, self.signature)
-        if self.answer == "probability":
-            return np.asarray(self.pipeline.predict_proba(frame)[:, 1], dtype=np.float64)
-        log_odds = np.asarray(self.pipeline.predict(frame), dtype=np.float64)
+        # One BLAS thread, as in fitting: students learn from these answers, down to the last digits.
+        with threadpool_limits(limits=1, user_api="blas"):
+            if self.answer == "probability":
+                return np.asarray(self.pipeline.predict_proba(frame)[:, 1], dtype=np.float64)
+            log_odds = np.asarray(self.pipeline.predict(frame), dtype=np.float64)
         return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
 
     def to_bytes(self) -> bytes:
-        """Serialised (pickle). The same fit gives the same bytes with the same libraries."""
+        """Serialised (pickle), without `graph`. The same fit gives the same bytes with the same libraries."""
         # The signature as JSON: it holds a set, which pickles in another order in each process.
         return reproducible_pickle.dumps((self.pipeline, self.signature.to_json(), self.answer))
 
     @classmethod
-    def from_bytes(cls, body: bytes) -> FittedModel:
-        """What `to_bytes` wrote. Runs code in `body`: only for bytes whose hash a manifest states."""
+    def from_bytes(cls, body: bytes, graph: bytes | None = None) -> FittedModel:
+        """What `to_bytes` wrote, and its graph. Runs code in `body`: only for bytes whose hash a manifest states."""
         pipeline, signature, answer = pickle.loads(body)  # noqa: S301
-        return cls(pipeline, Signature.from_json(signature), answer)
+        return cls(pipeline, Signature.from_json(signature), answer, graph)
 
 
 def hyperparameters(
@@ -122,6 +126,7 @@ def fit_estimator(
     if isinstance(model, XGBClassifier):
         # How many threads there were is no part of the model.
         model.set_params(n_jobs=None)
+        model.get_booster().set_param({"nthread": 0})
     return FittedModel(pipeline, signature)
 
 

@@ -1,56 +1,56 @@
-"""What an exported model costs: bytes, rows per second, and the time one row takes."""
+"""What a model costs: rows per second, the time one row takes, and the teacher's own prediction beside it."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xgboost
 
-from nightshift.core.onnx_model import (
-    CATEGORICAL_INPUT,
-    NUMERIC_INPUT,
-    Signature,
-    ask,
-    categorical_matrix,
-    load_session,
-    numeric_matrix,
-)
+from nightshift.core.estimators import FittedModel
+from nightshift.core.onnx_model import Signature, ask, feed_of, load_session
+from nightshift.core.preprocessing import feature_frame
+from nightshift.runtime_probe.ask import costs
 
 BATCH_ROWS = 20_000
-BATCH_REPEATS = 5
+BATCH_REPEATS = 3
 SINGLE_ROWS = 200
 
 
 def measure(model: bytes, signature: Signature, rows: pa.Table) -> dict[str, float]:
-    """Costs of the graph alone, its matrices being ready, on one thread.
+    """Costs of the graph alone, its matrices being ready, on one thread of this process.
 
-    `rows_per_second` is rows per second of processor time (best of a few batches): tasks that share
-    the cores make wall-clock numbers of the same model differ by a factor of ten, but hardly these.
-    `single_row_p50_ms` and `single_row_p99_ms` are wall-clock milliseconds for one row.
-    They differ from run to run, so they belong into an artifact's metrics, not into its identity.
+    Keys: rows_per_second (of processor time), single_row_p50_ms, single_row_p99_ms (wall clock); see
+    `nightshift.runtime_probe.ask.costs`. They differ from run to run, so they belong into an artifact's
+    metrics, not into its identity.
     """
     session = load_session(model, threads=1)
-    numeric = numeric_matrix(rows, signature.numeric)
-    categorical = categorical_matrix(rows, signature.categorical)
-
-    def feed(positions: Any) -> dict[str, Any]:
-        chosen = {NUMERIC_INPUT: numeric[positions]}
-        return chosen | ({CATEGORICAL_INPUT: categorical[positions]} if signature.categorical else {})
-
-    batch = feed(np.arange(BATCH_ROWS) % rows.num_rows)
-    batch_seconds = [_seconds(time.process_time, lambda: ask(session, batch)) for _ in range(BATCH_REPEATS)]
-    singles = [feed(np.array([i % rows.num_rows])) for i in range(SINGLE_ROWS)]
-    single_ms = [_seconds(time.perf_counter, lambda row=row: ask(session, row)) * 1000 for row in singles]
-    return {
-        "rows_per_second": BATCH_ROWS / min(batch_seconds),
-        "single_row_p50_ms": float(np.percentile(single_ms, 50)),
-        "single_row_p99_ms": float(np.percentile(single_ms, 99)),
-    }
+    return costs(
+        lambda feed: ask(session, feed),
+        feed_of(rows.slice(0, BATCH_ROWS), signature),
+        batch_rows=BATCH_ROWS,
+        single_rows=SINGLE_ROWS,
+        batch_repeats=BATCH_REPEATS,
+    )
 
 
-def _seconds(clock: Any, action: Any) -> float:
-    start = clock()
-    action()
-    return max(float(clock() - start), 1e-9)
+def measure_native(fitted: FittedModel, rows: pa.Table) -> dict[str, float]:
+    """What an XGBoost model costs in XGBoost itself: `native_rows_per_second` (rows per second of processor
+    time of `inplace_predict` on ready matrices, one thread, best of a few) and `native_bytes` (as UBJSON).
+
+    {} for any other model.
+    """
+    trees = fitted.pipeline[-1]
+    if not isinstance(trees, xgboost.XGBClassifier) or fitted.graph is not None:
+        return {}
+    booster = trees.get_booster().copy()
+    booster.set_param({"nthread": 1})
+    features = fitted.pipeline[:-1].transform(feature_frame(rows.slice(0, BATCH_ROWS), fitted.signature))
+    batch = np.ascontiguousarray(np.asarray(features, dtype=np.float32)[np.arange(BATCH_ROWS) % len(features)])
+    seconds = []
+    for _ in range(BATCH_REPEATS):
+        start = time.process_time()
+        booster.inplace_predict(batch)
+        seconds.append(max(time.process_time() - start, 1e-9))
+    return {"native_rows_per_second": BATCH_ROWS / min(seconds), "native_bytes": float(len(booster.save_raw("ubj")))}

@@ -8,19 +8,23 @@ what people decide by hand is kept row by row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Literal
 
 from nightshift.deployment import Deployment, Role
 
 Stage = Literal["shadow", "canary", "standby"]
 
-STEP_ORDER = {"register_fallback": 0, "train": 1, "register": 1, "advance_model": 2}
-"""Order of decisions of one partition; by hand comes last."""
+STEP_ORDER = {"register_fallback": 0, "train": 1, "register": 1, "advance_model": 2, "record_approval": 3}
+"""Order of one partition's decisions; steps of one number replace each other. By hand comes last, in recorded order."""
 
 BY_HAND = "hand:"
+"""Begins `decided_by` of what a person decided."""
+
+ANSWERED = ("approved", "declined", "approval_timed_out", "promoted", "withdrawn")
+"""Actions after which nobody need be asked about a model any more."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +77,71 @@ def life_as_of(decisions: Iterable[Deployment], partition: date) -> Life:
     return life
 
 
+def approval_asked_for(
+    decisions: Iterable[Deployment], partition: date, version: str, *, within_days: int
+) -> date | None:
+    """The partition that asked a person about a model and has no answer yet as of a partition; None if there is none.
+
+    A question older than `within_days` partitions is taken for lost.
+    """
+    asked = None
+    for decision in _standing(decisions):
+        if decision.partition < partition and decision.model_version == version:
+            if decision.action == "awaiting_approval":
+                asked = decision.partition
+            elif decision.action in ANSWERED:
+                asked = None
+    return asked if asked is not None and partition - asked <= timedelta(days=within_days) else None
+
+
+def champion_judged_against(decisions: Iterable[Deployment], made: Deployment) -> Deployment | None:
+    """The champion after the partition of a decision about to be recorded, but for what it will replace."""
+    others = [known for known in decisions if by_hand(known) or _slot(known) != _slot(made)]
+    return life_as_of(others, made.partition + timedelta(days=1)).champion
+
+
+def repeated(decisions: Sequence[Deployment], made: Sequence[Deployment]) -> bool:
+    """Whether decisions (of one step, for one partition) are what that step recorded there last.
+
+    Of what is decided by hand, all decisions of the partition are looked at: a kill switch turned
+    on again after a step decided something is turned on anew.
+    """
+    last = made[-1]
+    if by_hand(last):
+        there = [known for known in decisions if known.partition == last.partition]
+    else:
+        there = [known for known in decisions if not by_hand(known) and _slot(known) == _slot(last)]
+    return [_said(known) for known in there[-len(made) :]] == [_said(one) for one in made]
+
+
+def by_hand(decision: Deployment) -> bool:
+    """Whether a person took the decision, or anyone else who is no step of the nightly run."""
+    return decision.decided_by not in STEP_ORDER
+
+
+def _said(decision: Deployment) -> tuple[str, ...]:
+    who = decision.decided_by if by_hand(decision) else ""
+    return decision.action, decision.role, decision.model_version, who
+
+
+def _slot(decision: Deployment) -> tuple[date, int]:
+    """The place of a decision among those of all steps; of one place the last row counts."""
+    return decision.partition, STEP_ORDER.get(decision.decided_by, len(STEP_ORDER))
+
+
 def _standing(decisions: Iterable[Deployment]) -> list[Deployment]:
     """The decisions that count, in the order they take effect."""
-    kept: dict[tuple[object, ...], Deployment] = {}
+    kept: dict[tuple[date, int, int], Deployment] = {}
     for position, decision in enumerate(decisions):
-        by_hand = decision.decided_by.startswith(BY_HAND)
-        step = position if by_hand else STEP_ORDER.get(decision.decided_by, 1)
-        # The last row of a step for a partition; dict order keeps rows by hand as they came.
-        kept[(decision.partition, by_hand, step)] = decision
-    return [kept[key] for key in sorted(kept)]  # type: ignore[type-var]
+        kept[(*_slot(decision), position if by_hand(decision) else 0)] = decision
+    return [kept[key] for key in sorted(kept)]
 
 
 def _after(life: Life, decision: Deployment) -> Life:
     version = decision.model_version
     trial = life.trial
+    if version in life.retired and decision.action in ("shadow", "canary", "promoted", "rolled_back"):
+        return life
     on_trial = trial is not None and trial.stage != "standby" and trial.deployment.model_version == version
     match decision.action:
         case "bootstrap":
@@ -100,7 +155,7 @@ def _after(life: Life, decision: Deployment) -> Life:
             return replace(life, trial=None)
         case "promoted":
             return _promoted(life, decision)
-        case "confirmed" if trial is not None and trial.stage == "standby":
+        case "confirmed" if trial is not None and trial.stage == "standby" and _version(life.champion) == version:
             return replace(life, trial=None)
         case "rolled_back":
             former = tuple(f for f in life.former if f.model_version not in (version, decision.replaces))
@@ -110,15 +165,30 @@ def _after(life: Life, decision: Deployment) -> Life:
         case "restored":
             return replace(life, killed=None)
         case "retired":
-            trial = None if trial is not None and trial.deployment.model_version == version else trial
-            former = tuple(f for f in life.former if f.model_version != version)
-            return replace(life, trial=trial, former=former, retired=life.retired | {version})
+            return _retired(life, version)
     return life
 
 
 def _promoted(life: Life, decision: Deployment) -> Life:
     before = life.champion
+    former = tuple(f for f in life.former if f.model_version != decision.model_version)
     if before is None or before.model_version == decision.model_version:
-        return replace(life, champion=decision, trial=None)
+        return replace(life, champion=decision, trial=None, former=former)
     standby = Trial(before, "standby", decision.partition)
-    return replace(life, champion=decision, trial=standby, former=(*life.former, before))
+    return replace(life, champion=decision, trial=standby, former=(*former, before))
+
+
+def _version(decision: Deployment | None) -> str | None:
+    return decision.model_version if decision else None
+
+
+def _retired(life: Life, version: str) -> Life:
+    """Without a model. The champion's place goes to its newest predecessor; a fallback stays: somebody must answer."""
+    former = tuple(f for f in life.former if f.model_version != version)
+    trial = None if life.trial is not None and life.trial.deployment.model_version == version else life.trial
+    champion = life.champion
+    if _version(champion) == version:
+        champion, former = (former[-1], former[:-1]) if former else (None, ())
+        # Whatever was on trial was held against the one that is gone, or is the one that takes its place.
+        trial = None
+    return replace(life, champion=champion, trial=trial, former=former, retired=life.retired | {version})

@@ -22,6 +22,9 @@ CARD = "card.json"
 FULL_PRECISION = "full_precision.onnx"
 """Beside a quantized graph: the one it was made from."""
 
+NO_MODEL, REFUSED = "no_model", "refused.json"
+"""Kind and file of what there is in place of a model where no candidate may be chosen."""
+
 
 def package(
     use_case: UseCase,

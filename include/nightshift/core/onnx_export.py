@@ -14,7 +14,9 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 from xgboost import XGBClassifier
 
+from nightshift.core.dense_export import dense_graph
 from nightshift.core.estimators import FittedModel
+from nightshift.core.network import layers_of
 from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT
 from nightshift.core.preprocessing import BoundedScaler
 
@@ -22,12 +24,24 @@ OPSETS = {"": 21, "ai.onnx.ml": 3}
 """Pinned, so that a graph does not change with the newest opset a library knows."""
 
 
-def export_onnx(fitted: FittedModel) -> bytes:
-    """The model as a serialised ONNX graph. The same fitted model gives the same bytes.
+def export_onnx(fitted: FittedModel, *, folded: bool = True) -> bytes:
+    """The fitted pipeline as a serialised ONNX graph. The same fitted model gives the same bytes.
 
-    What the export can get wrong without a word (missing values, unseen categories, base scores) is
-    for `parity` to find.
+    Linear models and networks get a graph made for speed (`dense_export`, which explains `folded`), trees
+    that of their converter. What an export can get wrong without a word (missing values, unseen
+    categories, base scores) is for `parity` to find.
     """
+    layers = layers_of(fitted.pipeline[-1])
+    if layers is None:
+        model = _converted(fitted)
+    else:
+        model = dense_graph(fitted.pipeline[0], layers, fitted.signature, OPSETS, folded=folded)
+    onnx.checker.check_model(model)
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
+
+
+def _converted(fitted: FittedModel) -> onnx.ModelProto:
     signature = fitted.signature
     inputs: list[tuple[str, Any]] = [(NUMERIC_INPUT, FloatTensorType([None, len(signature.numeric)]))]
     if signature.categorical:
@@ -50,9 +64,7 @@ def export_onnx(fitted: FittedModel) -> bytes:
     # The converter lists the domains in the order of a set: another one in each process.
     del model.opset_import[:]
     model.opset_import.extend(helper.make_opsetid(domain, opset) for domain, opset in OPSETS.items())
-    onnx.checker.check_model(model)
-    serialised: bytes = model.SerializeToString(deterministic=True)
-    return serialised
+    return model
 
 
 def _set_base_margin(model: onnx.ModelProto, trees: XGBClassifier) -> None:

@@ -10,7 +10,7 @@ value at a tree's threshold falls on the same side in training and in production
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nightshift.errors import ArtifactCorrupt, FeatureContractError
+
+if TYPE_CHECKING:
+    from nightshift.core.execution import Execution
 
 NUMERIC_INPUT = "numeric"
 CATEGORICAL_INPUT = "categorical"
@@ -85,25 +88,57 @@ def categorical_matrix(table: pa.Table, names: tuple[str, ...]) -> npt.NDArray[n
     return matrix
 
 
-def load_session(model: bytes, threads: int) -> ort.InferenceSession:
-    """An onnxruntime session on the CPU over a serialised graph, using at most `threads` threads."""
+GRAPH_OPTIMIZATIONS = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+"""By name: which rewrites onnxruntime makes to a graph when it loads it."""
+
+
+def load_session(model: bytes, threads: int = 1, execution: Execution | None = None) -> ort.InferenceSession:
+    """An onnxruntime session on the CPU over a serialised graph, using at most `threads` threads.
+
+    `execution` (see `nightshift.core.execution`) has its own number of threads, graph optimization and arena.
+    """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = execution.threads if execution else threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if execution:
+        options.graph_optimization_level = GRAPH_OPTIMIZATIONS[execution.graph_optimization]
+        options.enable_cpu_mem_arena = execution.arena
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def score(session: ort.InferenceSession, signature: Signature, table: pa.Table) -> npt.NDArray[np.float64]:
-    """P(label = 1) for each row of the table, in its order: float64 [n].
+def feed_of(table: pa.Table, signature: Signature) -> dict[str, Any]:
+    """The graph's inputs by name. The table needs the signature's columns and may have others.
 
-    The table needs the signature's columns and may have others.
     Raises FeatureContractError if one is missing or a numeric one is no number.
     """
     feed: dict[str, Any] = {NUMERIC_INPUT: numeric_matrix(table, signature.numeric)}
     if signature.categorical:
         feed[CATEGORICAL_INPUT] = categorical_matrix(table, signature.categorical)
-    return ask(session, feed)
+    return feed
+
+
+def score(
+    session: ort.InferenceSession, signature: Signature, table: pa.Table, *, batch_rows: int | None = None
+) -> npt.NDArray[np.float64]:
+    """P(label = 1) for each row of the table, in its order: float64 [n]; asked for `batch_rows` rows at a time.
+
+    Raises FeatureContractError as `feed_of` does.
+    """
+    return ask_in_batches(session, feed_of(table, signature), batch_rows or max(table.num_rows, 1))
+
+
+def ask_in_batches(session: ort.InferenceSession, feed: dict[str, Any], rows: int) -> npt.NDArray[np.float64]:
+    """`ask` with at most `rows` rows at a time."""
+    starts = range(0, max(len(feed[NUMERIC_INPUT]), 1), rows)
+    return np.concatenate(
+        [ask(session, {name: values[start : start + rows] for name, values in feed.items()}) for start in starts]
+    )
 
 
 def ask(session: ort.InferenceSession, feed: dict[str, Any]) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ every row is compared, and rows are made in which each feature is strange in eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,16 @@ Answer = Callable[[pa.Table], Floats]
 
 PROBE_ROWS = 12
 UNSEEN_CATEGORY = "\N{REPLACEMENT CHARACTER} never seen"
-EXTREMES = {"zero": 0.0, "tiny": 1e-38, "huge": 1e30, "hugely negative": -1e30, "not representable": 1e300}
+EXTREMES = {
+    "zero": 0.0,
+    "tiny": 1e-38,
+    "huge": 1e30,
+    "hugely negative": -1e30,
+    "beyond float32": 1e300,
+    "infinite": np.inf,
+    "negatively infinite": -np.inf,
+}
+FINER_THAN_FLOAT32 = 1 + 1e-10
 AS_DELIVERED = "as delivered"
 EXAMPLES = 5
 
@@ -35,13 +44,23 @@ class Probes:
     rows: pa.Table
     strangeness: tuple[str, ...]
 
+    def take(self, positions: npt.NDArray[np.int64]) -> Probes:
+        """Some of the rows, in this order."""
+        return Probes(self.rows.take(pa.array(positions)), tuple(self.strangeness[i] for i in positions))
+
+    def followed_by(self, rows: pa.Table, strangeness: Sequence[str]) -> Probes:
+        """These rows, then others with the same columns."""
+        return Probes(pa.concat_tables([self.rows, rows]), (*self.strangeness, *strangeness))
+
 
 def probe_rows(real: pa.Table, signature: Signature) -> Probes:
     """All real rows as delivered, then a few of them, evenly chosen, changed in one way at a time.
 
-    Ways: each feature missing; all missing; each number at each of EXTREMES, and just above and
-    below the value it had; each category one that nobody has seen.
+    Ways: each feature missing; all missing; each number at each of EXTREMES, just above and below the
+    value it had as float32, and off it by less than float32 can hold; each category one that nobody
+    has seen. Numeric features are float64, whatever they were.
     """
+    real = as_float64(real, signature)
     chosen = np.unique(np.linspace(0, real.num_rows - 1, PROBE_ROWS).astype(np.int64))
     few = real.take(pa.array(chosen))
     tables, strangeness = [real], [AS_DELIVERED] * real.num_rows
@@ -64,8 +83,18 @@ def _changes(few: pa.Table, signature: Signature) -> Iterator[tuple[str, pa.Tabl
         values = np.asarray(few[name].to_numpy(), dtype=np.float64)
         for what, towards in (("just above", np.inf), ("just below", -np.inf)):
             yield f"{name} {what}", _with(few, name, np.nextafter(values.astype(np.float32), np.float32(towards)))
+        yield f"{name} finer than float32", _with(few, name, values * FINER_THAN_FLOAT32)
     for name in signature.categorical:
         yield f"{name} unseen", _with(few, name, [UNSEEN_CATEGORY] * few.num_rows)
+
+
+def as_float64(table: pa.Table, signature: Signature) -> pa.Table:
+    """The table with its numeric features as float64."""
+    for name in signature.numeric:
+        if not pa.types.is_float64(table.schema.field(name).type):
+            position = table.schema.get_field_index(name)
+            table = table.set_column(position, name, table[name].cast(pa.float64(), safe=False))
+    return table
 
 
 def _with(table: pa.Table, name: str, values: Any) -> pa.Table:
@@ -82,12 +111,23 @@ def in_batches(answer: Answer, table: pa.Table, *, rows: int) -> Floats:
 def check_parity(
     fitted: Answer, exported: Answer, probes: Probes, tolerance: float, *, what: str, key: tuple[str, ...] = ()
 ) -> float:
-    """Largest absolute difference of two models' probabilities over the probes.
+    """`compare_answers` of two models asked about the probes."""
+    return compare_answers(fitted(probes.rows), exported(probes.rows), probes, tolerance, what=what, key=key)
+
+
+def compare_answers(
+    expected: Floats, answered: Floats, probes: Probes, tolerance: float, *, what: str, key: tuple[str, ...] = ()
+) -> float:
+    """Largest absolute difference of two models' probabilities for the probes.
 
     Raises ParityError naming the worst row (by the columns `key`) of each kind of strangeness and
     both answers, if it is more than `tolerance` or either model answers anything but probabilities.
     """
-    expected, answered = fitted(probes.rows), exported(probes.rows)
+    if expected.shape != answered.shape or len(expected) != len(probes.strangeness):
+        raise ParityError(
+            f"{what}: {len(probes.strangeness)} rows were asked about, {len(expected)} answers were expected and "
+            f"{len(answered)} came. The graph must answer one probability for each row; export it again."
+        )
     difference = np.abs(expected - answered)
     valid = (expected >= 0) & (expected <= 1) & (answered >= 0) & (answered <= 1)
     wrong = np.flatnonzero(~(valid & (difference <= tolerance)))

@@ -58,6 +58,31 @@ class BoundedScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.hstack([scaled, np.isnan(matrix[:, self.indicated_]).astype(np.float32)])
 
 
+class PiecewiseLinearScaler(BoundedScaler):
+    """BoundedScaler, then for each column and knot how far the scaled value is beyond the knot (0 before it).
+
+    A linear model on this is a sum of piecewise linear functions of one feature each. Knots are
+    quantiles of the training values. Output float32 [n, k + columns with an indicator + knots * k].
+    """
+
+    def __init__(self, knots: int = 3) -> None:
+        self.knots = knots
+
+    def fit(self, values: Any, labels: Any = None) -> PiecewiseLinearScaler:
+        """As BoundedScaler, and the knots: float32 [knots, k], in scaled units."""
+        super().fit(values, labels)
+        scaled = super().transform(values)[:, : len(self.mean_)].astype(np.float64)
+        levels = np.arange(1, self.knots + 1) / (self.knots + 1)
+        self.knots_ = np.quantile(scaled, levels, axis=0).astype(np.float32)
+        return self
+
+    def transform(self, values: Any) -> Float32s:
+        """Scaled columns, the indicators, then the columns beyond the first knots, the second ones, ..."""
+        bounded = super().transform(values)
+        scaled = bounded[:, : len(self.mean_)]
+        return np.hstack([bounded, *(np.maximum(scaled - knots, np.float32(0)) for knots in self.knots_)])
+
+
 def feature_frame(table: pa.Table, signature: Signature) -> pd.DataFrame:
     """The features as a model is fitted on and asked for them: numeric float32 (missing is NaN), then strings."""
     frame = pd.DataFrame(numeric_matrix(table, signature.numeric), columns=list(signature.numeric))
@@ -75,6 +100,11 @@ def tree_features(frame: pd.DataFrame, signature: Signature) -> ColumnTransforme
 def bounded_features(frame: pd.DataFrame, signature: Signature) -> ColumnTransformer:
     """Numeric features through BoundedScaler, categories one-hot. Not yet fitted."""
     return _features(BoundedScaler(), frame, signature)
+
+
+def piecewise_linear_features(frame: pd.DataFrame, signature: Signature, knots: int) -> ColumnTransformer:
+    """Numeric features through PiecewiseLinearScaler, categories one-hot. Not yet fitted."""
+    return _features(PiecewiseLinearScaler(knots), frame, signature)
 
 
 def _features(numeric: Any, frame: pd.DataFrame, signature: Signature) -> ColumnTransformer:

@@ -47,7 +47,7 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
         f"{use_case.name}  {'  '.join(str(row[column.name]) for column in use_case.prediction_key)}",
         f"  {use_case.score} = {row[use_case.score]:.4f} ({decision}), "
         f"predicted {row['predicted_at']:%Y-%m-%d %H:%M:%S} UTC",
-        f"  model {publication['model_version']} ({publication['role']}), publication {_short(row['publish_id'])} of "
+        f"  model {_answered_by(row, publication)}, publication {_short(row['publish_id'])} of "
         f"partition {publication['partition']}, {publication['rows']} rows",
     ]
     walker = _Walker(store)
@@ -156,6 +156,14 @@ def _check_identity(ref: ArtifactRef, manifest: Manifest) -> None:
         raise ArtifactCorrupt(
             f"{ref.uri}manifest.json was changed: it hashes to {digest}, its consumer recorded {ref.sha256}."
         )
+
+
+def _answered_by(row: Mapping[str, Any], publication: Mapping[str, Any]) -> str:
+    """The model behind one row: a canary answers some rows of another model's night."""
+    serving = f"{publication['model_version']} ({publication['role']})"
+    if row["model_version"] == publication["model_version"]:
+        return serving
+    return f"{row['model_version']} (canary beside {serving})"
 
 
 def _union(manifests: Sequence[Manifest]) -> dict[str, list[ArtifactRef]]:

@@ -24,6 +24,7 @@ import botocore.exceptions
 
 from nightshift.errors import NightshiftError
 from nightshift.io import warehouse_schema
+from nightshift.io.runtimes import require_runtimes, runtimes_folder
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -51,7 +52,8 @@ class _Missing(Exception):
 
 
 def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
-    """Try out the object store, the warehouse, Feast's online store and MLflow. Raises nothing: it reports.
+    """Try out the object store, the warehouse, Feast's online store, MLflow, and the clean environments that models
+    are verified in. Raises nothing: it reports.
 
     Objects it writes below `preflight/` are removed again; in the warehouse it only makes a
     temporary table.
@@ -78,6 +80,7 @@ def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
         found += [_tried(f"warehouse schema {u.name}", partial(_schema, settings, u)) for u in use_cases]
     found.append(_tried(f"feast online store ({settings.feast_online_store})", lambda: _online_store(settings)))
     found.append(_tried("mlflow", lambda: _mlflow(settings)))
+    found += [_tried(f"onnxruntime for {u.name}", partial(_runtimes, u)) for u in use_cases]
     return found
 
 
@@ -250,3 +253,9 @@ def _mlflow(settings: Settings) -> str:
         reason = getattr(error, "reason", error)
         raise _Missing(f"{uri} did not answer ({reason}): is it up, and is MLFLOW_TRACKING_URI right?") from None
     return f"{uri} answers ({status})"
+
+
+def _runtimes(use_case: UseCase) -> str:
+    versions = use_case.verification.onnxruntime_versions
+    require_runtimes(versions)
+    return f"{' and '.join(versions)} in {runtimes_folder()}"

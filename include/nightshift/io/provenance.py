@@ -23,6 +23,8 @@ LIBRARIES = (
     "onnxruntime",
     "skl2onnx",
     "onnxmltools",
+    "optuna",
+    "scipy",
     "mlflow",
     "pandas",
     "numpy",

@@ -1,4 +1,4 @@
-"""The pages a person reads: an index of the nights with their validation and drift reports, from the object store."""
+"""The pages a person reads: an index of the nights with the reports each left, from the object store."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from nightshift.errors import UnknownUseCase
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.usecase import UseCase, parse_partition
 
-REPORTS = {
-    "validate": ("Data Docs", "data_docs/index.html"),
-    "report_drift": ("Drift report", "report.html"),
-}
-"""Step -> (what a person calls its report, its first page below the artifact)."""
+REPORTS = (
+    ("validate", "Data Docs", "data_docs/index.html"),
+    ("register", "Candidates", "pareto.html"),
+    ("register", "Model card", "card.html"),
+    ("judge_trial", "Trial", "trial.html"),
+    ("report_drift", "Drift report", "report.html"),
+)
+"""Step, what a person calls its report, and the report's first page below the artifact."""
 
 NIGHTS_SHOWN = 60
 
@@ -32,16 +35,16 @@ def index_page(store: ArtifactStore, use_cases: list[UseCase]) -> str:
     """
     parts = []
     for use_case in use_cases:
-        nights = {step: set(store.folders(store.step_prefix(use_case.name, step))) for step in REPORTS}
+        nights = {step: set(store.folders(store.step_prefix(use_case.name, step))) for step, _, _ in REPORTS}
         newest = sorted(set().union(*nights.values()), reverse=True)[:NIGHTS_SHOWN]
-        heads = "".join(f"<th>{html.escape(title)}</th>" for title, _ in REPORTS.values())
+        heads = "".join(f"<th>{html.escape(title)}</th>" for _, title, _ in REPORTS)
         rows = "".join(
             f"<tr><td>{html.escape(night)}</td>"
             + "".join(
                 f'<td><a href="files/{use_case.name}/{step}/{night}/{page}">open</a></td>'
                 if night in nights[step]
                 else "<td>-</td>"
-                for step, (_, page) in REPORTS.items()
+                for step, _, page in REPORTS
             )
             + "</tr>"
             for night in newest
@@ -68,7 +71,7 @@ def report_file(
     """
     if use_case not in {u.name for u in use_cases}:
         raise UnknownUseCase(f"No use case is called {use_case!r}.")
-    if step not in REPORTS:
+    if step not in {reported for reported, _, _ in REPORTS}:
         return None
     decision = store.decision(use_case, step, parse_partition(partition))
     if decision is None or decision.ref is None:

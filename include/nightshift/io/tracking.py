@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.model_life import Life
+from nightshift.deployment import Deployment
 from nightshift.errors import ConfigurationError, TrackingUnavailable
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -26,6 +28,7 @@ from nightshift.usecase import UseCase
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,9 @@ MODEL_FOLDER = "model"
 HASH_TAG = "nightshift.model_sha256"
 PARTITION_TAG = "nightshift.partition"
 DECISION_TAG = "nightshift.decision"
+STAGE_TAG = "nightshift.stage"
+RETIRED = "retired"
+ALIASES = (CHAMPION_ALIAS, "challenger", "standby", "fallback")
 QUIET = {
     # No calls to anybody but the tracking server, and minutes, not a quarter of an hour, when that one is down.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -51,7 +57,7 @@ class TrainingRecord:
     partition: date
     model_version: str
     model_ref: ArtifactRef
-    promoted: bool
+    action: str
     parameters: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, float]]
     model: bytes
@@ -91,8 +97,59 @@ def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) 
     return run_id
 
 
+def mirror_aliases(settings: Settings, use_case: UseCase, life: Life) -> None:
+    """Make the registered model's aliases say what the decisions say, and tag retired versions.
+
+    Aliases: champion, challenger (a model in shadow or canary), standby (the former champion while the
+    fresh one is watched), fallback. One whose model is not registered in MLflow, or that has no model,
+    is removed. Nothing is done, with a log line, where no tracking is configured or nothing was ever
+    registered. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
+    """
+    uri = tracking_uri(settings)
+    if uri is None:
+        log.info("MLflow is not configured (mlflow_tracking_uri, MLFLOW_TRACKING_URI): no alias is set there.")
+        return
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with _explained(uri):
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        versions = client.search_model_versions(f"name = '{use_case.name}'")
+        if not versions:
+            log.info("MLflow knows no model %s: no alias is set there.", use_case.name)
+            return
+        _set_aliases(client, use_case.name, versions, _wanted_aliases(life))
+        for known in versions:
+            version = f"{known.tags.get(PARTITION_TAG)}-{known.tags.get(HASH_TAG, '')[:8]}"
+            if version in life.retired and known.tags.get(STAGE_TAG) != RETIRED:
+                client.set_model_version_tag(use_case.name, known.version, STAGE_TAG, RETIRED)
+
+
+def _wanted_aliases(life: Life) -> dict[str, Deployment | None]:
+    wanted: dict[str, Deployment | None] = dict.fromkeys(ALIASES)
+    wanted[CHAMPION_ALIAS], wanted["fallback"] = life.champion, life.fallback
+    if life.trial is not None:
+        wanted["standby" if life.trial.stage == "standby" else "challenger"] = life.trial.deployment
+    return wanted
+
+
+def _set_aliases(
+    client: MlflowClient, name: str, versions: Sequence[ModelVersion], wanted: Mapping[str, Deployment | None]
+) -> None:
+    by_hash = {known.tags[HASH_TAG]: str(known.version) for known in versions if HASH_TAG in known.tags}
+    # What a search returns may lack the aliases; the registered model has them all.
+    there = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+    for alias, deployment in wanted.items():
+        version = by_hash.get(deployment.model.sha256) if deployment and deployment.model else None
+        if version is not None and there.get(alias) != version:
+            client.set_registered_model_alias(name, alias, version)
+        elif version is None and alias in there:
+            client.delete_registered_model_alias(name, alias)
+
+
 def _decision(record: TrainingRecord) -> str:
-    return "promoted" if record.promoted else "rejected"
+    return record.action
 
 
 def _experiment(client: MlflowClient, settings: Settings, use_case: UseCase, uri: str) -> str:
@@ -170,7 +227,7 @@ def _register(client: MlflowClient, run: Run, use_case: UseCase, record: Trainin
     client.set_model_version_tag(name, registered, DECISION_TAG, _decision(record))
     champions = [v for v in client.search_model_versions(f"name = '{name}'") if CHAMPION_ALIAS in (v.aliases or [])]
     newest = max((v.tags.get(PARTITION_TAG, "") for v in champions), default="")
-    if record.promoted and newest <= record.partition.isoformat():
+    if record.action == "promoted" and newest <= record.partition.isoformat():
         client.set_registered_model_alias(name, CHAMPION_ALIAS, registered)
 
 

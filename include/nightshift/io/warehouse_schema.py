@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
+import pyarrow as pa
+import pyarrow.csv
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 
@@ -22,6 +25,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_SECONDS = 60
 STATEMENT_TIMEOUT_SECONDS = 600
+COPY_BATCH_ROWS = 65_536
 
 SQL_TYPES: dict[str, LiteralString] = {
     "string": "text",
@@ -80,6 +84,23 @@ def connect(settings: Settings, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SE
         ) from error
     except psycopg.OperationalError as error:
         raise WarehouseUnavailable(f"The warehouse at {where} gave up: {str(error).strip()}. Try again.") from error
+
+
+def table_name(use_case: UseCase, name: str) -> sql.Identifier:
+    """The qualified name of a table of a use case."""
+    return sql.Identifier(use_case.name, name)
+
+
+def copy_rows(connection: Connection, table: sql.Identifier, rows: pa.Table) -> None:
+    """COPY a table into a table with the same columns, rendered as CSV by Arrow (several times faster than Python)."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, rows.column_names))
+    options = pyarrow.csv.WriteOptions(include_header=False)
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(table, columns)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for batch in rows.to_batches(max_chunksize=COPY_BATCH_ROWS):
+            sink = io.BytesIO()
+            pyarrow.csv.write_csv(batch, sink, options)
+            copy.write(sink.getbuffer())
 
 
 def lock(connection: Connection, *names: str) -> None:

@@ -18,7 +18,7 @@ PAGE = 100
 TRIES = 5
 FINISHED = ("success", "failed")
 
-NIGHTLY = ("ingest", "materialize", "train", "predict", "check_drift")
+NIGHTLY = ("ingest", "materialize", "train", "promote", "predict", "check_drift")
 """Stages whose DAGs make up a night, in their order."""
 
 

@@ -161,7 +161,7 @@ class Nights:
         self._follow(lambda: self._train_runs(last), f"training of {last}", expected=1)
 
     def run_nights(self) -> None:
-        """Backfill the nights and wait until each of the five DAGs has succeeded for each of them."""
+        """Backfill the nights and wait until each of the nightly DAGs has succeeded for each of them."""
         keys = {night.isoformat() for night in self.plan.nights}
         first, last = self.plan.nights[0], self.plan.nights[-1]
         dag_ids = [self.plan.dag_id(stage) for stage in NIGHTLY]

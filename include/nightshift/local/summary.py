@@ -9,9 +9,10 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from nightshift.core.model_life import STEP_ORDER
 from nightshift.errors import NightshiftError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse import TRAINING, Warehouse
 from nightshift.settings import load_settings
 from nightshift.usecase import UseCase
 
@@ -24,6 +25,7 @@ HEADINGS = (
     "training",
     "holdout AUC",
     "log loss",
+    "models",
     "drift",
     "seconds",
 )
@@ -39,9 +41,8 @@ def summarise(use_case: UseCase, first: date | None = None, last: date | None = 
         return (
             f"No night of {use_case.name} has been published yet: run `make demo`, or backfill {use_case.name}.ingest."
         )
-    decided = {
-        row["partition"]: row for row in _rows(warehouse, use_case, "deployments", "role = 'champion'", first, last)
-    }
+    decisions = _rows(warehouse, use_case, "deployments", "action <> 'bootstrap'", first, last)
+    trained = {row["partition"]: row for row in decisions if row["decided_by"] in TRAINING}
     drift = _rows(warehouse, use_case, "drift_daily", "true", first, last)
     seconds = _seconds(use_case)
     lines = [
@@ -51,7 +52,8 @@ def summarise(use_case: UseCase, first: date | None = None, last: date | None = 
             f"{row['rows']:,}",
             _quarantined(store, use_case, row["partition"]),
             row["model_version"] + (" (fallback)" if row["role"] == "fallback" else ""),
-            *_training(store, use_case, decided.get(row["partition"])),
+            *_training(store, use_case, trained.get(row["partition"])),
+            _decided([d for d in decisions if d["partition"] == row["partition"]]),
             _verdict([d for d in drift if d["partition"] == row["partition"]]),
             seconds.get(row["partition"].isoformat(), NOT_KNOWN),
         )
@@ -103,14 +105,29 @@ def _total(value: Any) -> int:
 
 
 def _training(store: ArtifactStore, use_case: UseCase, row: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    """Decision, holdout AUC and holdout log loss of the night's own training."""
+    """Decision and the candidate it is about, holdout AUC and holdout log loss of the night's own training."""
     if row is None:
         return NOT_KNOWN, NOT_KNOWN, NOT_KNOWN
     metrics: Mapping[str, Any] = {}
     decision = store.decision(use_case.name, "register", row["partition"])
     if decision is not None and decision.ref is not None:
         metrics = store.manifest(decision.ref).metrics
-    return row["action"], _metric(metrics, row, "auc"), _metric(metrics, row, "log_loss")
+    winner = row["reason"].get("winner")
+    said = f"{row['action']} ({winner})" if winner else row["action"]
+    return said, _metric(metrics, row, "auc"), _metric(metrics, row, "log_loss")
+
+
+def _decided(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What else was decided about models: by their trial, with the last word of each step, and by hand."""
+    last = {
+        row["decided_by"] if row["decided_by"] in STEP_ORDER else row["deployment_id"]: row
+        for row in rows
+        if row["decided_by"] not in TRAINING
+    }
+    said = [
+        f"{row['action'].replace('_', ' ')} {row['model_version']}" for row in last.values() if row["action"] != "held"
+    ]
+    return "; ".join(said) or NOT_KNOWN
 
 
 def _metric(metrics: Mapping[str, Any], row: Mapping[str, Any], name: str) -> str:

@@ -1,4 +1,7 @@
-"""Publish one partition's audited scores to the warehouse, all or nothing, once."""
+"""Publish one partition's audited scores to the warehouse, all or nothing, once.
+
+Both answers of a night on which a model was asked beside the one that serves go to shadow_predictions.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.errors import AuditFailed
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
-from nightshift.io.warehouse import Publication, Warehouse
+from nightshift.io.publications import Publication
+from nightshift.io.shadow import shadow_rows
+from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -60,7 +65,9 @@ def run(
         dag_id=attempt.dag_id if attempt else "",
         run_id=attempt.run_id if attempt else "",
     )
-    written = Warehouse(settings, use_case).publish_predictions(publication, table)
+    warehouse = Warehouse(settings, use_case)
+    written = warehouse.publish_predictions(publication, table)
+    warehouse.record_shadow(partition, shadow_rows(store, scores, choice))
     log.info("%s %s: %d rows %s", use_case.name, partition, table.num_rows, "published" if written else "already there")
     stated = publication.model_dump(mode="json", exclude={"dag_id", "run_id"}) | {"publish_id": publication.publish_id}
     return store.commit(

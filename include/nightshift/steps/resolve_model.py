@@ -1,8 +1,12 @@
-"""Choose the model that answers for a partition: the champion promoted before it, or the fallback.
+"""Choose the models of a partition: the one that answers, and the one that is scored beside it, if any.
 
-A champion is never one still in the making: the training of partition D can neither delay nor
-change the predictions of partition D. It does serve partition D + 1, so that one waits until the
-training of D came to a decision; on its last try it goes on with the champion there is.
+The champion promoted before the partition answers, or the fallback if there is none or the kill
+switch is on. Beside it is scored whatever is on trial: a challenger, or the former champion while
+the fresh one is watched. While the kill switch is on, nothing but the fallback is asked.
+
+Neither is ever one still in the making: what partition D decides can neither delay nor change the
+predictions of D. It does count for D + 1, so that one waits until D came to its decisions; on its
+last try it goes on with the models there are.
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ from datetime import date
 from typing import Any
 
 from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.core.model_life import Life
 from nightshift.deployment import Deployment
-from nightshift.errors import PartitionNotReady, UnknownModel
+from nightshift.errors import UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.training_turn import undecided_before
+from nightshift.io.training_turn import take_turn
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -28,49 +33,64 @@ MODEL_CHOICE = "model_choice.json"
 def run(
     use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, allow_undecided: bool = False
 ) -> ArtifactRef:
-    """Commit `model_choice.json`: model (ref), model_version, role, why. Its input is the model.
+    """Commit `model_choice.json`: model (ref), model_version, role, why; and beside, which is null or
+    has model, model_version, stage and share (of the rows that it answers). Its inputs are the models.
 
-    Raises PartitionNotReady if the training of the partition before is still to be decided and
+    Raises PartitionNotReady if the partition before is still to decide about models and
     `allow_undecided` is False, and UnknownModel if no model was ever put in place.
     """
     warehouse = Warehouse(settings, use_case)
-    undecided = undecided_before(use_case, store, warehouse, partition)
-    if undecided and not allow_undecided:
-        raise PartitionNotReady(
-            f"{use_case.name}: the training of partition {undecided} has not been decided yet, and it may give the "
-            f"champion for {partition}. Run or clear {use_case.name}.train for {undecided}."
+    undecided = take_turn(use_case, store, warehouse, partition, allow_undecided=allow_undecided)
+    if undecided:
+        log.warning("%s: went on without the decisions of %s", use_case.name, undecided)
+    life = warehouse.life_as_of(partition)
+    deployment = life.serving
+    if deployment is None:
+        raise UnknownModel(
+            f"{use_case.name} has neither a champion nor a fallback model for partition {partition}. "
+            f"Run {use_case.name}.backfill_history up to a partition before it, then {use_case.name}.train."
         )
-    deployment = _deployed(use_case, warehouse, partition)
-    model = deployment.model
-    if model is None:
-        raise UnknownModel(f"{use_case.name}: {deployment.model_version} was put in place without a model artifact.")
-    why = f"{deployment.action} by {deployment.decided_by} on partition {deployment.partition}"
+    model = _model(use_case, deployment)
     choice: dict[str, Any] = {
         "model": model.model_dump(),
         "model_version": deployment.model_version,
-        "role": deployment.role,
-        "why": why,
+        "role": life.serving_role,
+        "why": _why(life, deployment),
+        "beside": None,
     }
-    parameters = {"undecided": undecided.isoformat()} if undecided else {}
-    if undecided:
-        log.warning("%s: went on without the training of %s", use_case.name, undecided)
-    log.info("%s %s is answered by %s %s (%s)", use_case.name, partition, choice["role"], choice["model_version"], why)
+    inputs = {"model": [model]}
+    trial = life.trial if life.killed is None else None
+    if trial is not None:
+        beside = _model(use_case, trial.deployment)
+        choice["beside"] = {
+            "model": beside.model_dump(),
+            "model_version": trial.deployment.model_version,
+            "stage": trial.stage,
+            "share": trial.share,
+        }
+        inputs["beside"] = [beside]
+    said = f"{choice['role']} {choice['model_version']} ({choice['why']})"
+    beside_said = f", beside it {trial.deployment.model_version} ({trial.stage})" if trial else ""
+    log.info("%s %s is answered by %s%s", use_case.name, partition, said, beside_said)
     return store.commit(
         use_case=use_case.name,
         step="resolve_model",
         partition=partition,
         kind="model_choice",
         files={MODEL_CHOICE: canonical_json(choice)},
-        inputs={"model": [model]},
-        parameters=parameters,
+        inputs=inputs,
+        parameters={"undecided": undecided.isoformat()} if undecided else {},
     )
 
 
-def _deployed(use_case: UseCase, warehouse: Warehouse, partition: date) -> Deployment:
-    deployment = warehouse.champion_as_of(partition) or warehouse.fallback_as_of(partition)
-    if deployment is None:
-        raise UnknownModel(
-            f"{use_case.name} has neither a champion nor a fallback model for partition {partition}. "
-            f"Run {use_case.name}.backfill_history up to a partition before it, then {use_case.name}.train."
-        )
-    return deployment
+def _why(life: Life, deployment: Deployment) -> str:
+    why = f"{deployment.action} by {deployment.decided_by} on partition {deployment.partition}"
+    if life.killed is not None:
+        why += f"; the kill switch is on since partition {life.killed.partition}, by {life.killed.decided_by}"
+    return why
+
+
+def _model(use_case: UseCase, deployment: Deployment) -> ArtifactRef:
+    if deployment.model is None:
+        raise UnknownModel(f"{use_case.name}: {deployment.model_version} was put in place without a model artifact.")
+    return deployment.model

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import date, time
 from pathlib import Path
 
+from nightshift.policies import DataSource, Risk, RiskPolicy, SlicePolicy, TrialPolicy, VerificationPolicy
 from nightshift.usecase import (
     Column,
     CompressionBudget,
@@ -111,6 +112,30 @@ USE_CASE = UseCase(
         parity_tolerance=1e-4,
     ),
     promotion=PromotionPolicy(margin_log_loss=0.05, least_auc=0.5),
+    # Four holdout days of forty rows: bounds as wide as so little data asks for.
+    verification=VerificationPolicy(
+        largest_calibration_error=0.3,
+        largest_single_feature_auc=0.95,
+        largest_step_move=0.5,
+        largest_flip_share=0.2,
+        least_rows_per_second=2_000.0,
+        largest_single_row_p99_ms=250.0,
+    ),
+    slices=SlicePolicy(columns=("customer",), least_rows=30, margin_log_loss=0.2, resamples=200),
+    trial=TrialPolicy(
+        shadow_nights=2,
+        canary_nights=2,
+        standby_nights=2,
+        canary_share=0.25,
+        margin_log_loss=0.5,
+        emergency_margin=2.0,
+        least_rows=20,
+    ),
+    # The score of 15 demands that a person approves each model.
+    risk=RiskPolicy(
+        risks=(Risk("tools are missing", likelihood=5, impact=3, worst_case="a building site stands still"),),
+    ),
+    sources=(DataSource("made up by replay.py", "Apache-2.0"),),
     drift=DriftPolicy(resamples=100, minimum_reference_days=8),
     tags=("tools",),
 )

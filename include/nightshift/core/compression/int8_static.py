@@ -1,0 +1,56 @@
+"""Weights and activations in eight bits, with scales learned from training rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from nightshift.core.compression.problem import Problem
+from nightshift.core.compression.quantization import QUANTIZED, quantizable_graph, quantized
+from nightshift.core.estimators import FittedModel
+from nightshift.core.onnx_export import export_onnx
+from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, categorical_matrix, numeric_matrix
+
+CALIBRATION_ROWS = 4000
+
+
+class _Rows(CalibrationDataReader):  # type: ignore[misc]
+    """One batch of training rows."""
+
+    def __init__(self, feed: dict[str, npt.NDArray[Any]]) -> None:
+        self._feeds = iter([feed])
+
+    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+        return next(self._feeds, None)
+
+
+def int8_static(model: FittedModel, problem: Problem) -> FittedModel:
+    """The model with an int8 graph of its own. Raises NotApplicable for trees, and where int8 saves no bytes.
+
+    Scales are fixed by the smallest and largest activations of some training rows, so a row's answer
+    does not depend on the rows it is asked with.
+    """
+    chosen = problem.fitting[:: max(1, len(problem.fitting) // CALIBRATION_ROWS)]
+    rows = problem.train.take(np.asarray(chosen))
+    feed: dict[str, npt.NDArray[Any]] = {NUMERIC_INPUT: numeric_matrix(rows, model.signature.numeric)}
+    if model.signature.categorical:
+        feed[CATEGORICAL_INPUT] = categorical_matrix(rows, model.signature.categorical)
+
+    def quantize(given: Path, path: Path, leave: list[str]) -> None:
+        quantize_static(
+            given,
+            path,
+            _Rows(feed),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTIZED),
+            nodes_to_exclude=leave,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+
+    return replace(model, graph=quantized(quantizable_graph(model), quantize, export_onnx(model)))

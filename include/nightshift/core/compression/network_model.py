@@ -1,0 +1,53 @@
+"""A fitted network: its layers, what goes into them, and the same model with other layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from sklearn.pipeline import Pipeline
+
+from nightshift.core.compression.problem import Floats, Integers
+from nightshift.core.estimators import FittedModel
+from nightshift.core.evaluation import log_loss
+from nightshift.core.network import Layer, layers_of, network_of
+from nightshift.core.preprocessing import feature_frame
+from nightshift.errors import NotApplicable
+
+Float32s = npt.NDArray[np.float32]
+
+
+def layers_to_change(model: FittedModel) -> list[Layer]:
+    """The layers of a network. Raises NotApplicable for trees, linear models and quantized networks."""
+    layers = layers_of(model.pipeline[-1])
+    if model.graph is not None:
+        raise NotApplicable("the network is quantized already: its weights are no longer free to change")
+    if layers is None or len(layers) < 2:
+        raise NotApplicable(f"this is for networks with hidden layers, and the model is {type(model.pipeline[-1])}")
+    return layers
+
+
+def inputs_of(model: FittedModel, rows: pa.Table) -> Float32s:
+    """What the first layer sees of rows: float32 [n, in]."""
+    return np.asarray(model.pipeline[:-1].transform(feature_frame(rows, model.signature)), dtype=np.float32)
+
+
+def with_layers(model: FittedModel, layers: Sequence[Layer]) -> FittedModel:
+    """The model with other layers."""
+    pipeline = Pipeline([("features", model.pipeline[0]), ("model", network_of(layers))])
+    return replace(model, pipeline=pipeline, answer="log odds")
+
+
+def log_odds(layers: Sequence[Layer], values: Float32s) -> Floats:
+    """The answers of layers to what the first one sees: float64 [n]."""
+    for layer in layers:
+        values = layer(values)
+    return values[:, 0].astype(np.float64)
+
+
+def loss(layers: Sequence[Layer], values: Float32s, labels: Integers) -> float:
+    """Log loss of layers."""
+    return log_loss(labels, 1 / (1 + np.exp(-log_odds(layers, values))))

@@ -1,0 +1,90 @@
+"""Thresholds and leaves with fewer digits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nightshift.core.compression.boosted_trees import (
+    Ensemble,
+    Leaf,
+    Node,
+    Split,
+    leaf_ids,
+    leaf_values,
+    nodes,
+    read_ensemble,
+    with_ensemble,
+)
+from nightshift.core.compression.problem import Floats, Problem
+from nightshift.core.estimators import FittedModel
+from nightshift.core.evaluation import log_loss
+from nightshift.core.preprocessing import feature_frame
+
+DEFAULTS = {"tolerance": 1e-4}
+"""Log loss (nats) that the validation rows may lose by rounded leaves."""
+
+GRIDS = range(3, 13)
+"""Leaves become multiples of 2^-g; coarser grids come first."""
+
+MANTISSA_BITS = 24
+
+
+def round_values(model: FittedModel, problem: Problem) -> FittedModel:
+    """Round thresholds so that training rows fall as before, and leaves to the coarsest grid that does no harm.
+
+    Between the same two training values any threshold does the same, so the one with the fewest
+    significant bits is taken. XGBoost and ONNX write four bytes for any number: what this saves shows
+    only where clean-up then finds equal leaves, or where the file is compressed. Raises NotApplicable
+    for anything but boosted trees.
+    """
+    ensemble = read_ensemble(model)
+    features = model.pipeline[:-1].transform(feature_frame(problem.train, model.signature))
+    splits = [node for tree in ensemble.trees for node in nodes(tree) if isinstance(node, Split)]
+    rounded = {}
+    for feature in sorted({node.feature for node in splits}):
+        column = np.unique(features[:, feature])
+        known = column[~np.isnan(column)]
+        for threshold in sorted({node.threshold for node in splits if node.feature == feature}):
+            rounded[feature, threshold] = _shortest(known, threshold)
+
+    found = leaf_ids(model, problem.train.take(problem.validation), problem.threads)
+    labels = problem.labels[problem.validation]
+    allowed = _loss(ensemble, found, labels, None) + problem.settings("round_values", DEFAULTS)["tolerance"]
+    grid = next((2.0**-g for g in GRIDS if _loss(ensemble, found, labels, 2.0**-g) <= allowed), None)
+    return with_ensemble(model, replace(ensemble, trees=tuple(_rounded(t, rounded, grid) for t in ensemble.trees)))
+
+
+def _shortest(known: npt.NDArray[np.float32], threshold: np.float32) -> np.float32:
+    """The number with the fewest significant bits that parts the known values as the threshold does."""
+    place = int(np.searchsorted(known, threshold, side="left"))
+    if place in (0, len(known)):
+        return threshold
+    below, above = float(known[place - 1]), float(known[place])
+    for bits in range(1, MANTISSA_BITS):
+        fraction, exponent = np.frexp(above)
+        step = 2.0 ** (int(exponent) - bits)
+        candidate = np.float32(np.floor(above / step) * step)
+        if below < candidate <= above and fraction != 0:
+            return candidate
+        if above == 0:
+            return np.float32(0)
+    return threshold
+
+
+def _loss(ensemble: Ensemble, found: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], grid: float | None) -> float:
+    margin = np.full(len(labels), ensemble.base_margin)
+    for i, tree in enumerate(ensemble.trees):
+        table: Floats = leaf_values(tree)
+        margin += (table if grid is None else np.round(table / grid) * grid)[found[:, i]]
+    return log_loss(labels, 1 / (1 + np.exp(-margin)))
+
+
+def _rounded(node: Node, thresholds: Mapping[tuple[int, np.float32], np.float32], grid: float | None) -> Node:
+    if isinstance(node, Leaf):
+        return node if grid is None else replace(node, value=np.float32(np.round(float(node.value) / grid) * grid))
+    left, right = _rounded(node.left, thresholds, grid), _rounded(node.right, thresholds, grid)
+    return replace(node, threshold=thresholds[node.feature, node.threshold], left=left, right=right)

@@ -1,0 +1,65 @@
+"""Ask an additive model for fewer features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nightshift.core.compression.distilled_additive import fit_additive
+from nightshift.core.compression.problem import Floats, Integers, Problem
+from nightshift.core.estimators import FittedModel
+from nightshift.core.preprocessing import PiecewiseLinearScaler, feature_frame
+from nightshift.errors import NotApplicable
+
+DEFAULTS = {"resemblance": 0.97}
+"""Share of the variance of the whole student's log odds that has to remain, on the validation rows."""
+
+
+def select_features(model: FittedModel, problem: Problem) -> FittedModel:
+    """The additive student again, with the fewest numeric features that serve.
+
+    A feature matters as much as its function varies over the training rows. How many are needed is found by
+    halving: students of the most important ones, fitted on older rows, are held against the whole student on
+    the validation rows. (Held against labels, a few days decide: there, fewer features can look better than
+    they are.) The graph then has fewer columns in, and a night has fewer features to fetch. Raises
+    NotApplicable for models that are not additive, or if all features are needed.
+    """
+    scaler = model.pipeline[0].named_transformers_["numeric"]
+    if not isinstance(scaler, PiecewiseLinearScaler) or model.graph is not None:
+        raise NotApplicable("this is for additive students, and the model is none")
+    names = np.array(model.signature.numeric)
+    order = names[np.argsort(-_importance(model, problem), kind="stable")].tolist()
+    older = np.setdiff1d(np.arange(problem.train.num_rows), problem.validation)
+    least = problem.settings("select_features", DEFAULTS)["resemblance"]
+    whole = _answers(model, order, problem, older)
+    fewest, most = 1, len(order)
+    while fewest < most:
+        middle = (fewest + most) // 2
+        if 1 - np.var(_answers(model, order[:middle], problem, older) - whole) / np.var(whole) >= least:
+            most = middle
+        else:
+            fewest = middle + 1
+    if most == len(order):
+        raise NotApplicable(f"all {len(order)} numeric features are needed for a student that resembles the whole one")
+    return _student(model, order[:most], problem, np.arange(problem.train.num_rows))
+
+
+def _importance(model: FittedModel, problem: Problem) -> Floats:
+    """For each numeric feature, the standard deviation of what its function adds to the log odds."""
+    scaler: PiecewiseLinearScaler = model.pipeline[0].named_transformers_["numeric"]
+    rows = feature_frame(problem.train.take(problem.fitting), model.signature)
+    values = scaler.transform(rows.iloc[:, : len(model.signature.numeric)].to_numpy(dtype=np.float32))
+    width, indicated = len(scaler.mean_), len(scaler.indicated_)
+    of_column = np.concatenate([np.arange(width), scaler.indicated_, *[np.arange(width)] * len(scaler.knots_)])
+    added = values * model.pipeline[-1].coef_[: width + indicated + scaler.knots_.size]
+    return np.array([added[:, of_column == column].sum(axis=1).std() for column in range(width)])
+
+
+def _student(model: FittedModel, names: list[str], problem: Problem, positions: Integers) -> FittedModel:
+    wanted = tuple(name for name in model.signature.numeric if name in set(names))
+    return fit_additive(model.signature.model_copy(update={"numeric": wanted}), problem, positions)
+
+
+def _answers(model: FittedModel, names: list[str], problem: Problem, older: Integers) -> Floats:
+    """Log odds of the validation rows by a student of older rows."""
+    answers = _student(model, names, problem, older).probability(problem.train.take(problem.validation))
+    return np.asarray(np.log(answers / (1 - answers)))

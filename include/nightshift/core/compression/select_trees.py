@@ -1,0 +1,95 @@
+"""Keep a few of the trees, with weights of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import solve
+from sklearn.linear_model import lasso_path
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from nightshift.core.compression.boosted_trees import (
+    Ensemble,
+    Leaf,
+    Node,
+    leaf_ids,
+    leaf_values,
+    read_ensemble,
+    with_ensemble,
+)
+from nightshift.core.compression.problem import Floats, Problem
+from nightshift.core.estimators import FittedModel
+from nightshift.core.evaluation import log_loss
+from nightshift.errors import NotApplicable
+
+DEFAULTS = {"tolerance": 3e-3, "path": 30}
+"""Log loss (nats) that the validation rows may lose; how many selections are tried, each stricter than the last."""
+
+RIDGE = 1e-6
+
+
+def select_trees(model: FittedModel, problem: Problem) -> FittedModel:
+    """The fewest trees on an L1 path whose reweighted sum costs the validation rows no more than `tolerance`.
+
+    Each tree gets a factor, all together a shift, by L1-regularised logistic regression: LOP (Devos et
+    al., ICML 2025, PMLR 267) at the level of the roots, where a factor of 0 removes the tree. Targets are
+    the model's own probabilities, as the labels would reward what single trees remember of them. One
+    weighted lasso path (a proximal Newton step, as in glmnet) orders the selections; each is then
+    refitted without penalty. Raises NotApplicable for anything but boosted trees, or if all are needed.
+    """
+    ensemble = read_ensemble(model)
+    settings = problem.settings("select_trees", DEFAULTS)
+    fitting, judging = problem.train.take(problem.fitting), problem.train.take(problem.validation)
+    margins = _margins(model, ensemble, fitting, problem.threads)
+    judged = _margins(model, ensemble, judging, problem.threads)
+    labels = problem.labels[problem.validation]
+    allowed = _loss(ensemble.base_margin + judged.sum(axis=1), labels) + settings["tolerance"]
+
+    total = margins.sum(axis=1)
+    soft = 1 / (1 + np.exp(-(ensemble.base_margin + total)))
+    root = np.sqrt(soft * (1 - soft))[:, None]
+    mean, target_mean = _weighted_mean(margins, root), float(_weighted_mean(total[:, None], root)[0])
+    weighted, target = (margins - mean) * root, (total - target_mean) * root[:, 0]
+    with threadpool_limits(limits=1, user_api="blas"):
+        gram, moment = weighted.T @ weighted, weighted.T @ target
+        _, path, _ = lasso_path(
+            weighted, target, precompute=gram, Xy=moment, positive=True, alphas=settings["path"], eps=1e-4, copy_X=False
+        )
+        for chosen in _selections(path):
+            part = gram[np.ix_(chosen, chosen)]
+            ridge = RIDGE * np.trace(part) / len(chosen) * np.eye(len(chosen))
+            factors = solve(part + ridge, moment[chosen], assume_a="pos")
+            shift = target_mean - float(mean[chosen] @ factors)
+            if _loss(ensemble.base_margin + shift + judged[:, chosen] @ factors, labels) <= allowed:
+                trees = tuple(_times(ensemble.trees[i], f) for i, f in zip(chosen, factors, strict=True))
+                return with_ensemble(model, Ensemble(trees, ensemble.base_margin + shift))
+    raise NotApplicable(f"no smaller set of the {len(ensemble.trees)} trees keeps the log loss within the tolerance")
+
+
+def _selections(path: Floats) -> list[npt.NDArray[np.int64]]:
+    """The distinct sets of trees along the path, smaller ones first, without the empty one and that of all."""
+    sets = {tuple(np.flatnonzero(path[:, i]).tolist()) for i in range(path.shape[1])}
+    smaller = [chosen for chosen in sets if 0 < len(chosen) < len(path)]
+    return [np.array(chosen, dtype=np.int64) for chosen in sorted(smaller, key=lambda chosen: (len(chosen), chosen))]
+
+
+def _margins(model: FittedModel, ensemble: Ensemble, rows: object, threads: int) -> Floats:
+    """What each tree adds to the log odds of each row: [n, trees]."""
+    found = leaf_ids(model, rows, threads)
+    return np.column_stack([leaf_values(tree)[found[:, i]] for i, tree in enumerate(ensemble.trees)])
+
+
+def _weighted_mean(values: Floats, root: Floats) -> Floats:
+    return np.asarray((values * root**2).sum(axis=0) / (root**2).sum())
+
+
+def _loss(margin: Floats, labels: npt.NDArray[np.int64]) -> float:
+    return log_loss(labels, 1 / (1 + np.exp(-margin)))
+
+
+def _times(node: Node, factor: float) -> Node:
+    if isinstance(node, Leaf):
+        return replace(node, value=np.float32(node.value * factor))
+    return replace(node, left=_times(node.left, factor), right=_times(node.right, factor))

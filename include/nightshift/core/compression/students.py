@@ -1,0 +1,50 @@
+"""What all students have in common: how sure a teacher is believed to be, and their hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nightshift.core.compression.problem import Floats, Problem
+from nightshift.core.estimators import hyperparameters
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "distilled_xgboost": {
+        "n_estimators": 80,
+        "max_depth": 5,
+        "learning_rate": 0.2,
+        "colsample_bytree": 0.8,
+        "min_child_weight": 5,
+        "max_bin": 128,
+    },
+    "distilled_mlp": {
+        "hidden_layer_sizes": (32, 16),
+        "batch_size": 512,
+        "learning_rate_init": 5e-4,
+        "alpha": 1e-3,
+        "max_iter": 6,
+    },
+    "distilled_additive": {"knots": 3, "penalty": 8e-3},
+}
+"""Hyperparameters; a use case's `training.parameters[<student>]` win over them. `penalty` is per training row."""
+
+LEAST_CERTAINTY = 1e-4
+"""Teachers are not believed beyond this: the log odds of 0 and 1 are infinite."""
+
+
+def hyperparameters_of(student: str, problem: Problem) -> dict[str, Any]:
+    """All hyperparameters of a student for a problem."""
+    return hyperparameters(student, DEFAULTS, problem.parameters, problem.train.num_rows)
+
+
+def soft_labels(problem: Problem) -> Floats:
+    """The teacher's probabilities of the training rows, none of them certain."""
+    return np.clip(problem.teacher, LEAST_CERTAINTY, 1 - LEAST_CERTAINTY)
+
+
+def soft_log_odds(problem: Problem) -> Floats:
+    """The same as log odds."""
+    soft = soft_labels(problem)
+    return np.asarray(np.log(soft / (1 - soft)))

@@ -1,0 +1,96 @@
+"""Has a feature seen the outcome? What was known only afterwards makes a model look splendid, and useless."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from nightshift.core.evaluation import Labels, area_under_curve
+from nightshift.core.onnx_model import Signature, categorical_matrix, numeric_matrix
+from nightshift.core.training_split import TrainingSplit
+from nightshift.deployment import GateResult
+from nightshift.usecase import FeatureSet
+
+Floats = npt.NDArray[np.float64]
+
+GATE = "leakage"
+PRIOR_ROWS = 10.0
+"""Rates of categories with few rows are shrunken towards the mean by rows/(rows + PRIOR_ROWS)."""
+
+
+def check_leakage(signature: Signature, declared: FeatureSet, split: TrainingSplit, largest_auc: float) -> GateResult:
+    """Whether each feature belongs to the declared feature service, and none alone ranks the holdout rows too well.
+
+    `observed` is the largest AUC (or 1 - AUC) of a single feature. A category ranks a row by the label
+    rate it has in the training rows.
+    """
+    undeclared = [
+        *(name for name in signature.numeric if name not in declared.numeric),
+        *(name for name in signature.categorical if name not in declared.categorical),
+    ]
+    ranking = single_feature_auc(signature, split)
+    best = max(ranking, key=lambda name: (ranking[name], name))
+    reasons = []
+    if signature.feature_service != declared.service:
+        reasons.append(f"its features are of the service {signature.feature_service}, not of {declared.service}")
+    if undeclared:
+        reasons.append(
+            f"it reads {undeclared[:5]}, which the feature service {declared.service} does not have: what is not "
+            "computed as of the cutoff may have seen the outcome"
+        )
+    if ranking[best] > largest_auc:
+        alone = [f"{name} ({auc:.3f})" for name, auc in ranking.items() if auc > largest_auc]
+        reasons.append(
+            f"alone, {', '.join(alone[:5])} ranks the holdout rows with an AUC above {largest_auc:g}, as only what "
+            "has seen the outcome does: take it out, or correct the SQL that computes it"
+        )
+    return GateResult(
+        gate=GATE,
+        verdict="fail" if reasons else "pass",
+        observed=ranking[best],
+        bound=largest_auc,
+        reason="; ".join(reasons) or f"of single features, {best} ranks best",
+    )
+
+
+def single_feature_auc(signature: Signature, split: TrainingSplit) -> dict[str, float]:
+    """For each feature the AUC with which it alone ranks the holdout rows, at least 0.5: the direction is free, and
+    missing values may come first or last."""
+    labels = split.holdout_labels
+    found = {}
+    numbers = numeric_matrix(split.holdout, signature.numeric)
+    for position, name in enumerate(signature.numeric):
+        found[name] = max(_either_way(auc) for auc in _auc_with_missing(labels, numbers[:, position]))
+    for name in signature.categorical:
+        rates = _training_rates(split.train, split.train_labels, split.holdout, name)
+        found[name] = _either_way(area_under_curve(labels, rates))
+    return found
+
+
+def _either_way(auc: float) -> float:
+    return max(auc, 1 - auc)
+
+
+def _auc_with_missing(labels: Labels, values: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """AUC with missing values below, and above, all others; counted over pairs of a positive and a negative row."""
+    absent = np.isnan(values)
+    known_labels, absent_labels = labels[~absent], labels[absent]
+    positives, negatives = int(known_labels.sum()), int((known_labels == 0).sum())
+    absent_positives, absent_negatives = int(absent_labels.sum()), int((absent_labels == 0).sum())
+    known = positives * negatives
+    won = known * area_under_curve(known_labels, values[~absent].astype(np.float64)) if known else 0.0
+    tied = absent_positives * absent_negatives / 2
+    pairs = (positives + absent_positives) * (negatives + absent_negatives)
+    below, above = positives * absent_negatives, absent_positives * negatives
+    return (won + tied + below) / pairs, (won + tied + above) / pairs
+
+
+def _training_rates(train: pa.Table, labels: Labels, holdout: pa.Table, name: str) -> Floats:
+    """For each holdout row the label rate of its category in the training rows."""
+    categories, codes = np.unique(categorical_matrix(train, (name,))[:, 0].astype(str), return_inverse=True)
+    rows = np.bincount(codes, minlength=len(categories))
+    mean = labels.mean()
+    late = np.bincount(codes, weights=labels, minlength=len(categories))
+    rates = dict(zip(categories.tolist(), (late + PRIOR_ROWS * mean) / (rows + PRIOR_ROWS), strict=True))
+    return np.array([rates.get(value, mean) for value in categorical_matrix(holdout, (name,))[:, 0]])

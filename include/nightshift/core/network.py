@@ -1,0 +1,71 @@
+"""A network of dense layers as plain weights: what linear models and perceptrons have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import MLPRegressor
+
+Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`activation(values @ weights + bias)`: weights float32 [in, out], bias float32 [out]."""
+
+    weights: Float32s
+    bias: Float32s
+    activation: Literal["relu", "identity"] = "identity"
+
+    def __call__(self, values: Float32s) -> Float32s:
+        """The layer's answer to values [n, in]: [n, out]."""
+        answer = values @ self.weights + self.bias
+        return np.maximum(answer, np.float32(0)) if self.activation == "relu" else answer
+
+
+class Network(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Dense layers as the last step of a pipeline. Nothing to fit: they come from a network that was changed."""
+
+    def __init__(self, layers: Sequence[tuple[Float32s, Float32s, str]] = ()) -> None:
+        self.layers = layers
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return len(self.layers) > 0
+
+    def fit(self, values: Any, target: Any = None) -> Network:  # noqa: ARG002
+        """Nothing to learn; scikit-learn takes only what has a `fit` for an estimator."""
+        return self
+
+    def predict(self, values: Any) -> Float32s:
+        """Float32 [n], as MLPRegressor gives it."""
+        answer = np.asarray(values, dtype=np.float32)
+        for layer in layers_of(self) or ():
+            answer = layer(answer)
+        return answer[:, 0]
+
+
+def network_of(layers: Sequence[Layer]) -> Network:
+    """Layers as something that predicts."""
+    return Network([(layer.weights, layer.bias, layer.activation) for layer in layers])
+
+
+def layers_of(model: Any) -> list[Layer] | None:
+    """The layers, up to log odds, of a fitted linear model, perceptron or Network; None for any other model."""
+    if isinstance(model, Network):
+        return [Layer(weights, bias, activation) for weights, bias, activation in model.layers]  # type: ignore[arg-type]
+    if isinstance(model, LogisticRegression | Ridge):
+        weights = np.asarray(model.coef_, dtype=np.float32).reshape(1, -1).T
+        return [Layer(weights, np.atleast_1d(np.asarray(model.intercept_, dtype=np.float32)))]
+    if isinstance(model, MLPRegressor) and model.activation == "relu":
+        last = len(model.coefs_) - 1
+        return [
+            Layer(weights.astype(np.float32), bias.astype(np.float32), "identity" if i == last else "relu")
+            for i, (weights, bias) in enumerate(zip(model.coefs_, model.intercepts_, strict=True))
+        ]
+    return None

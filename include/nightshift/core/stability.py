@@ -1,0 +1,103 @@
+"""How far a score moves when one feature moves by one step, as it does from one measurement to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nightshift.core.onnx_model import NUMERIC_INPUT, Signature
+from nightshift.deployment import GateResult
+from nightshift.policies import VerificationPolicy
+
+Floats = npt.NDArray[np.float64]
+Float32s = npt.NDArray[np.float32]
+Feed = dict[str, Any]
+Ask = Callable[[Feed], Floats]
+"""Answers to a graph's inputs by name."""
+
+GATE = "stability"
+ROWS = 1000
+FEW_VALUES = 20
+STEPS = 10
+
+
+def evenly(rows: int, most: int) -> npt.NDArray[np.int64]:
+    """Positions of at most `most` of `rows` rows, evenly spread."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64))
+
+
+def stepped(values: Float32s, training: Float32s) -> tuple[Float32s, Float32s]:
+    """The values one step lower and one step higher; missing stays missing.
+
+    A feature with at most FEW_VALUES different training values goes to the next of them (and stays where there is
+    none). Any other moves by a tenth of the training values' interquartile range, or where that is 0, of the range
+    from the 5th to the 95th percentile, or where that is 0, too, of the standard deviation.
+    """
+    known = training[~np.isnan(training)]
+    if len(known) == 0:
+        return values, values
+    different = np.unique(known)
+    if len(different) <= FEW_VALUES:
+        last = len(different) - 1
+        lower = different[np.clip(np.searchsorted(different, values, side="left") - 1, 0, last)]
+        higher = different[np.clip(np.searchsorted(different, values, side="right"), 0, last)]
+        absent = np.isnan(values)
+        # Beyond the training values there is no next one.
+        lower, higher = np.minimum(lower, values), np.maximum(higher, values)
+        return np.where(absent, values, lower), np.where(absent, values, higher)
+    p5, p25, p75, p95 = np.percentile(known.astype(np.float64), [5, 25, 75, 95])
+    step = np.float32((p75 - p25 or p95 - p5 or known.std()) / STEPS)
+    return values - step, values + step
+
+
+def step_moves(
+    ask: Ask, feed: Feed, training: Float32s, signature: Signature, threshold: float
+) -> dict[str, dict[str, float]]:
+    """For each numeric feature: `p99`, the 99th percentile over rows and both directions of how far the score moves
+    for one step, and `flips`, the share of rows whose decision at `threshold` either step changes.
+
+    `feed` holds the rows' inputs by name, `training` the training rows' numeric matrix.
+    """
+    scores = ask(feed)
+    both = {name: np.concatenate([values, values]) for name, values in feed.items()}
+    found = {}
+    for position, name in enumerate(signature.numeric):
+        numeric = both[NUMERIC_INPUT].copy()
+        lower, higher = stepped(feed[NUMERIC_INPUT][:, position], training[:, position])
+        numeric[:, position] = np.concatenate([lower, higher])
+        moved = ask({**both, NUMERIC_INPUT: numeric}).reshape(2, -1)
+        flips = ((moved >= threshold) != (scores >= threshold)).any(axis=0)
+        found[name] = {"p99": float(np.percentile(np.abs(moved - scores), 99)), "flips": float(flips.mean())}
+    return found
+
+
+def check_stability(moves: dict[str, dict[str, float]], policy: VerificationPolicy) -> GateResult:
+    """Whether no feature's step moves scores, or flips decisions, beyond the policy. `observed`: the largest p99."""
+    furthest = max(moves, key=lambda name: (moves[name]["p99"], name))
+    most_flips = max(moves, key=lambda name: (moves[name]["flips"], name))
+    reasons = []
+    if moves[furthest]["p99"] > policy.largest_step_move:
+        far = _named(moves, "p99", policy.largest_step_move, "{:.3f}")
+        reasons.append(f"one step moves the score of one row in a hundred by more than the bound: {far}")
+    if moves[most_flips]["flips"] > policy.largest_flip_share:
+        often = _named(moves, "flips", policy.largest_flip_share, "{:.1%}")
+        reasons.append(f"one step changes more than {policy.largest_flip_share:.1%} of all decisions: {often}")
+    passed = (
+        f"the furthest a step moves the score (99th percentile) is with {furthest}; "
+        f"at most {moves[most_flips]['flips']:.1%} of decisions change, with {most_flips}"
+    )
+    return GateResult(
+        gate=GATE,
+        verdict="fail" if reasons else "pass",
+        observed=moves[furthest]["p99"],
+        bound=policy.largest_step_move,
+        reason="; ".join(reasons) or passed,
+    )
+
+
+def _named(moves: dict[str, dict[str, float]], what: str, bound: float, shown: str) -> str:
+    beyond = sorted((-found[what], name) for name, found in moves.items() if found[what] > bound)
+    return ", ".join(f"{name} {shown.format(-value)}" for value, name in beyond[:5])

@@ -1,0 +1,72 @@
+"""Everything known about one model, gathered into one file that can be kept when all else is cleaned up.
+
+    model/<path>                          the files of the model's artifact
+    manifests/<step>/<content id>.json    its manifest, and those of the training it came from
+    deployments.json                      every decision about it, in the order they were recorded
+    gate_results.json                     every gate's verdict about it
+
+A manifest names its inputs by hash, so the archive also says which curated data and features were read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.core.archive import zip_bytes
+from nightshift.deployment import Deployment
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse import Warehouse
+from nightshift.usecase import UseCase
+
+TRAINING = "train"
+VERDICT = ("partition", "model_version", "candidate", "gate", "verdict", "observed", "bound", "reason")
+
+
+def archive_key(use_case: UseCase, model_version: str) -> str:
+    """Key in the bucket of a model's archive."""
+    return f"archive/{use_case.name}/{model_version}.zip"
+
+
+def archive_model(
+    store: ArtifactStore, warehouse: Warehouse, model: ArtifactRef, decisions: Sequence[Deployment]
+) -> bytes:
+    """The archive's bytes; `decisions` are all about the model. Equal records, equal bytes.
+
+    Raises ArtifactCorrupt if a file or manifest is missing or not what its hash says.
+    """
+    manifest = store.manifest(model)
+    files = {f"model/{entry.path}": store.read(model, entry.path) for entry in manifest.files}
+    for ref in _training_of(store, manifest.use_case, model):
+        found = store.manifest(ref)
+        files[f"manifests/{found.step}/{ref.sha256[:16]}.json"] = found.model_dump_json(indent=1).encode()
+    files["deployments.json"] = canonical_json([decision.model_dump(mode="json") for decision in decisions])
+    files["gate_results.json"] = canonical_json(_gate_results(warehouse, decisions[0].model_version))
+    return zip_bytes(files)
+
+
+def _training_of(store: ArtifactStore, use_case: str, model: ArtifactRef) -> list[ArtifactRef]:
+    """The model and, by way of inputs, every artifact of training steps that it was made from."""
+    folder = store.uri(f"{use_case}/{TRAINING}/")
+    found: dict[str, ArtifactRef] = {}
+    waiting = [model]
+    while waiting:
+        ref = waiting.pop()
+        if ref.sha256 in found or not ref.uri.startswith(folder):
+            continue
+        found[ref.sha256] = ref
+        waiting += [earlier for refs in store.manifest(ref).inputs.values() for earlier in refs]
+    return list(found.values())
+
+
+def _gate_results(warehouse: Warehouse, model_version: str) -> list[dict[str, Any]]:
+    query = sql.SQL("SELECT {} FROM {} WHERE model_version = %s ORDER BY partition, candidate, gate").format(
+        sql.SQL(", ").join(map(sql.Identifier, VERDICT)), warehouse.table("gate_results")
+    )
+    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(query, [model_version]).fetchall()
+    return [row | {"partition": row["partition"].isoformat()} for row in rows]

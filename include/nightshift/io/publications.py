@@ -1,0 +1,221 @@
+"""Nights of predictions in the warehouse: written whole or not at all, and found again.
+
+Every function works in the transaction of the connection it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Any
+
+import pyarrow as pa
+from psycopg import errors, sql
+from psycopg.rows import dict_row
+from pydantic import BaseModel, ConfigDict
+
+from nightshift.artifact import ArtifactRef, canonical_json, sha256_hex
+from nightshift.deployment import Role
+from nightshift.errors import AuditFailed, ConfigurationError
+from nightshift.io import warehouse_schema
+from nightshift.io.warehouse_schema import SQL_TYPES, Connection, copy_rows, table_name
+from nightshift.usecase import UseCase
+
+MODEL_VERSION = "model_version"
+
+
+class Publication(BaseModel):
+    """One night of predictions: what it is, and the artifacts it came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: date
+    prediction_date: date
+    model_version: str
+    role: Role
+    model: ArtifactRef
+    scores: ArtifactRef
+    rows: int
+    dag_id: str = ""
+    run_id: str = ""
+
+    @property
+    def publish_id(self) -> str:
+        """Same partition, model and scores, same publication."""
+        return sha256_hex(canonical_json([self.partition.isoformat(), self.model.sha256, self.scores.sha256]))
+
+
+def publish(connection: Connection, use_case: UseCase, publication: Publication, predictions: pa.Table) -> bool:
+    """See Warehouse.publish_predictions."""
+    warehouse_schema.lock(connection, use_case.name, "publish", publication.partition.isoformat())
+    current = current_publication(connection, use_case, publication.partition)
+    if current is not None and current["publish_id"] == publication.publish_id:
+        return False
+    day = table_name(use_case, f"predictions_{publication.prediction_date:%Y%m%d}")
+    is_new = not warehouse_schema.exists(connection, day)
+    staged = day if is_new else sql.Identifier("pg_temp", "staged")
+    try:
+        _stage(connection, use_case, publication, predictions, staged, temporary=not is_new)
+        _record(connection, use_case, publication)
+        if current is not None and current["prediction_date"] != publication.prediction_date:
+            _clear(connection, use_case, current["prediction_date"])
+        if is_new:
+            _attach(connection, use_case, publication, day)
+        else:
+            _clear(connection, use_case, publication.prediction_date)
+            query = sql.SQL("INSERT INTO {} SELECT * FROM {}").format(table_name(use_case, "predictions"), staged)
+            connection.execute(query)
+    except errors.IntegrityError as error:
+        raise _refused(use_case, publication, error) from error
+    return True
+
+
+def _stage(
+    connection: Connection,
+    use_case: UseCase,
+    publication: Publication,
+    predictions: pa.Table,
+    staged: sql.Identifier,
+    *,
+    temporary: bool,
+) -> None:
+    """Copy the rows into a table like `predictions`, with all its checks and without its index, and count them."""
+    columns = [*(c.name for c in (*use_case.prediction_key, *use_case.prediction_extra)), use_case.score, "decision"]
+    if missing := [name for name in columns if name not in predictions.column_names]:
+        raise AuditFailed(f"Predictions of partition {publication.partition} lack the columns {missing}.")
+    if MODEL_VERSION in predictions.column_names:
+        columns.append(MODEL_VERSION)
+    if temporary:
+        # Within a rehearsal the transaction goes on after a publication.
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staged))
+    create = (
+        "CREATE TEMP TABLE {} (LIKE {} INCLUDING CONSTRAINTS) ON COMMIT DROP"
+        if temporary
+        else "CREATE TABLE {} (LIKE {} INCLUDING CONSTRAINTS INCLUDING COMMENTS)"
+    )
+    connection.execute(sql.SQL(create).format(staged, table_name(use_case, "predictions")))
+    # The same for every row: cheaper as defaults than as columns of the copy.
+    constants = {
+        MODEL_VERSION: sql.Literal(publication.model_version),
+        "publish_id": sql.Literal(publication.publish_id),
+        "predicted_at": sql.SQL("now()"),
+    }
+    defaults = [
+        sql.SQL("ALTER {} SET DEFAULT {}").format(sql.Identifier(name), value) for name, value in constants.items()
+    ]
+    connection.execute(sql.SQL("ALTER TABLE {} {}").format(staged, sql.SQL(", ").join(defaults)))
+    copy_rows(connection, staged, predictions.select(columns))
+    query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {} = %s) FROM {}").format(
+        sql.Identifier(use_case.prediction_date), staged
+    )
+    found = connection.execute(query, [publication.prediction_date]).fetchone()
+    if found != (publication.rows, publication.rows):
+        raise AuditFailed(
+            f"{use_case.name}: {publication.rows} predictions for {publication.prediction_date} were to be "
+            f"published, but the warehouse counts {found and found[0]} rows, {found and found[1]} of them for that "
+            f"day. Nothing was published; look at {publication.scores.uri}."
+        )
+
+
+def _attach(connection: Connection, use_case: UseCase, publication: Publication, day: sql.Identifier) -> None:
+    """Make the staged table the day's partition: unlike CREATE TABLE ... PARTITION OF, this blocks no reader."""
+    next_day = publication.prediction_date + timedelta(days=1)
+    key = sql.SQL(", ").join(sql.Identifier(column.name) for column in use_case.prediction_key)
+    for statement in (
+        "ALTER TABLE {day} ADD PRIMARY KEY ({key})",
+        "ALTER TABLE {day} ALTER model_version DROP DEFAULT, ALTER publish_id DROP DEFAULT, "
+        "ALTER predicted_at DROP DEFAULT",
+        "ALTER TABLE {predictions} ATTACH PARTITION {day} FOR VALUES FROM ({first}) TO ({next})",
+    ):
+        connection.execute(
+            sql.SQL(statement).format(
+                day=day,
+                key=key,
+                predictions=table_name(use_case, "predictions"),
+                first=sql.Literal(publication.prediction_date),
+                next=sql.Literal(next_day),
+            )
+        )
+
+
+def _clear(connection: Connection, use_case: UseCase, day: date) -> None:
+    query = sql.SQL("DELETE FROM {} WHERE {} = %s")
+    column = sql.Identifier(use_case.prediction_date)
+    connection.execute(query.format(table_name(use_case, "predictions"), column), [day])
+
+
+def _record(connection: Connection, use_case: UseCase, publication: Publication) -> None:
+    """Make this the partition's current publication."""
+    table = table_name(use_case, "publications")
+    row = publication.model_dump(mode="python", exclude={"model", "scores"}) | {
+        "publish_id": publication.publish_id,
+        "model_uri": publication.model.uri,
+        "model_sha256": publication.model.sha256,
+        "scores_uri": publication.scores.uri,
+        "scores_sha256": publication.scores.sha256,
+    }
+    supersede = sql.SQL("UPDATE {} SET superseded_at = now() WHERE partition = %s AND superseded_at IS NULL")
+    connection.execute(supersede.format(table), [publication.partition])
+    insert = sql.SQL(
+        "INSERT INTO {} ({}, published_at) VALUES ({}, now()) ON CONFLICT (publish_id) DO UPDATE SET "
+        "superseded_at = NULL, published_at = now(), dag_id = excluded.dag_id, run_id = excluded.run_id"
+    ).format(
+        table,
+        sql.SQL(", ").join(map(sql.Identifier, row)),
+        sql.SQL(", ").join([sql.Placeholder()] * len(row)),
+    )
+    connection.execute(insert, list(row.values()))
+
+
+def _refused(use_case: UseCase, publication: Publication, error: errors.IntegrityError) -> Exception:
+    name, day = use_case.name, publication.prediction_date
+    if error.diag.constraint_name == "publications_one_per_day":
+        return ConfigurationError(
+            f"{name}: another partition already publishes predictions for {day}; partition "
+            f"{publication.partition} must predict a day of its own. Check the scoring spine's SQL."
+        )
+    return AuditFailed(
+        f"{name}: the warehouse refused the predictions of partition {publication.partition} for {day}: "
+        f"{error.diag.message_primary}. {error.diag.message_detail or ''} Nothing was published; "
+        f"look at {publication.scores.uri}."
+    )
+
+
+def current_publication(connection: Connection, use_case: UseCase, partition: date) -> dict[str, Any] | None:
+    """The publications row that is current for a partition, or None."""
+    query = sql.SQL("SELECT * FROM {} WHERE partition = %s AND superseded_at IS NULL")
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.format(table_name(use_case, "publications")), [partition]).fetchone()
+
+
+def latest_publication(connection: Connection, use_case: UseCase) -> dict[str, Any] | None:
+    """The current publications row of the newest partition, or None."""
+    query = sql.SQL("SELECT * FROM {} WHERE superseded_at IS NULL ORDER BY partition DESC LIMIT 1")
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.format(table_name(use_case, "publications"))).fetchone()
+
+
+def publication_of_day(connection: Connection, use_case: UseCase, prediction_date: date) -> dict[str, Any] | None:
+    """The publications row whose predictions are for a day, or None."""
+    query = sql.SQL("SELECT * FROM {} WHERE prediction_date = %s AND superseded_at IS NULL")
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.format(table_name(use_case, "publications")), [prediction_date]).fetchone()
+
+
+def find_prediction(
+    connection: Connection, use_case: UseCase, key: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The predictions row with that key and its publications row, or None."""
+    condition = sql.SQL(" AND ").join(
+        sql.SQL("{} = {}::{}").format(sql.Identifier(column.name), sql.Placeholder(), sql.SQL(SQL_TYPES[column.type]))
+        for column in use_case.prediction_key
+    )
+    values = [str(key[column.name]) for column in use_case.prediction_key]
+    with connection.cursor(row_factory=dict_row) as cursor:
+        query = sql.SQL("SELECT * FROM {} WHERE {}").format(table_name(use_case, "predictions"), condition)
+        row = cursor.execute(query, values).fetchone()
+        if row is None:
+            return None
+        query = sql.SQL("SELECT * FROM {} WHERE publish_id = %s").format(table_name(use_case, "publications"))
+        publication = cursor.execute(query, [row["publish_id"]]).fetchone()
+    return None if publication is None else (row, publication)

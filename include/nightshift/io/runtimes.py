@@ -1,0 +1,153 @@
+"""Clean environments with one onnxruntime and numpy each, and asking a model in a process of one of them.
+
+They are built by `make runtimes` from config/runtimes/onnxruntime-<version>.txt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nightshift.errors import ConfigurationError
+from nightshift.runtime_probe import ask
+from nightshift.usecase import PROJECT_ROOT
+
+RUNTIMES_VARIABLE = "NIGHTSHIFT_RUNTIMES_DIR"
+LEAST_SPARE_MB = 512.0
+"""A process gets twice the declared memory, at least this much more, before the system refuses it any: up to there
+it is measured, and told how much it took."""
+OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
+START_SECONDS = 60.0
+BUILD = "Build it with `make runtimes`"
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RuntimeAnswer:
+    """What a clean process said. `answers` (float64 [n]) is None and `error` says why if it did not answer.
+
+    `costs`: load_ms, rows_per_second, single_row_p50_ms, single_row_p99_ms, peak_memory_mb (MiB).
+    """
+
+    version: str
+    answers: Floats | None
+    costs: Mapping[str, float]
+    error: str = ""
+    out_of_memory: bool = False
+
+
+def runtimes_folder() -> Path:
+    """Where the environments are: NIGHTSHIFT_RUNTIMES_DIR, or `.runtimes` in the project."""
+    return Path(os.environ.get(RUNTIMES_VARIABLE) or PROJECT_ROOT / ".runtimes")
+
+
+def missing_runtimes(versions: Sequence[str]) -> list[str]:
+    """Those of the versions that have no environment."""
+    return [version for version in versions if not _python(version).exists()]
+
+
+def require_runtimes(versions: Sequence[str]) -> None:
+    """Raises ConfigurationError if there are no versions, or one of them has no environment."""
+    if not versions:
+        raise ConfigurationError(
+            "No onnxruntime_versions are declared, so no model can be verified; name at least one in the use case's "
+            "verification policy."
+        )
+    if missing := missing_runtimes(versions):
+        raise ConfigurationError(
+            f"There is no clean environment with onnxruntime {', '.join(missing)} in {runtimes_folder()}. {BUILD} "
+            f"(from config/runtimes/onnxruntime-<version>.txt), or set {RUNTIMES_VARIABLE}."
+        )
+
+
+@contextmanager
+def probe_inputs(feed: Mapping[str, npt.NDArray[Any]]) -> Iterator[Path]:
+    """A temporary folder with the matrices (inputs by name) as the probe reads them; strings as fixed-width unicode."""
+    with tempfile.TemporaryDirectory(prefix="nightshift-probe-") as folder:
+        for name, values in feed.items():
+            plain = values.astype(np.str_) if values.dtype == object else np.ascontiguousarray(values)
+            np.save(Path(folder) / f"{name}.npy", plain, allow_pickle=False)
+        yield Path(folder)
+
+
+def ask_runtime(
+    version: str,
+    model: bytes,
+    inputs: Path,
+    *,
+    batch_rows: int,
+    memory_mb: float,
+    seconds: float,
+    single_rows: int = 200,
+    batch_repeats: int = 3,
+) -> RuntimeAnswer:
+    """Ask a model for all rows of `probe_inputs` in a new process that has one onnxruntime and nothing of ours.
+
+    It may take `seconds` beyond what a process needs to start, and no more than about twice `memory_mb` (MiB).
+    What the model does wrong is in the answer. Raises ConfigurationError if the environment is missing, is not
+    clean, or has another onnxruntime.
+    """
+    require_runtimes([version])
+    with tempfile.TemporaryDirectory(prefix="nightshift-probe-") as folder:
+        path, answers = Path(folder) / "model.onnx", Path(folder) / "answers.npy"
+        path.write_bytes(model)
+        options = {
+            "--batch-rows": batch_rows,
+            "--single-rows": single_rows,
+            "--batch-repeats": batch_repeats,
+            "--memory-mb": memory_mb + max(memory_mb, LEAST_SPARE_MB),
+        }
+        command = [str(_python(version)), "-I", ask.__file__, str(path), str(inputs), str(answers)]
+        command += [str(part) for option in options.items() for part in option]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=START_SECONDS + seconds, env={}, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return RuntimeAnswer(version, None, {}, f"it did not answer within {START_SECONDS + seconds:.0f} s")
+        report = _report(version, done)
+        costs = {name: float(value) for name, value in report.items() if isinstance(value, float | int)}
+        if report.get("error"):
+            refused = report["error_type"] == "MemoryError" or any(said in report["error"] for said in OUT_OF_MEMORY)
+            return RuntimeAnswer(
+                version, None, costs, f"{report['error_type']}: {_one_line(report['error'])}", out_of_memory=refused
+            )
+        return RuntimeAnswer(version, np.load(answers, allow_pickle=False), costs)
+
+
+def _report(version: str, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The probe's report; for a process that left none, how it ended. Raises as `ask_runtime` does."""
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+        return {"error_type": f"the process ended with {how}", "error": done.stderr[-500:] or "it left no message"}
+    report: dict[str, Any] = json.loads(lines[-1])
+    where = runtimes_folder() / f"onnxruntime-{version}"
+    if report["importable"]:
+        raise ConfigurationError(
+            f"{where} is to have onnxruntime and numpy only, but {', '.join(report['importable'])} can be imported "
+            f"there. Remove the folder. {BUILD}."
+        )
+    if report.get("error_type") == "ModuleNotFoundError" or report.get("onnxruntime", version) != version:
+        found = report.get("onnxruntime", report.get("error"))
+        raise ConfigurationError(f"{where} does not have onnxruntime {version}: {found}. Remove it. {BUILD}.")
+    return report
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]
+
+
+def _python(version: str) -> Path:
+    return runtimes_folder() / f"onnxruntime-{version}" / "bin" / "python"

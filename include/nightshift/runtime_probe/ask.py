@@ -1,0 +1,169 @@
+"""Load a model and ask it, with the standard library, numpy and onnxruntime and nothing else.
+
+    python -I ask.py MODEL INPUTS ANSWERS [--batch-rows N] [--single-rows N] [--batch-repeats N] [--memory-mb N]
+
+INPUTS is a folder of `<input name>.npy`, each with the same number of rows, without pickled objects: strings
+as numpy's fixed-width unicode. ANSWERS is written as float64 .npy [rows]; what was found goes to standard
+output as one line of JSON. What goes wrong with the model is in there, too, as `error` and `error_type`;
+a process that is killed leaves no line.
+
+It is run by the Python of an environment that has no more than that, as a service would be that only
+serves models. `nightshift.core.measurement` measures with the same functions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+OUTPUT = "probability"
+FOREIGN = ("nightshift", "flight_delay", "pandas", "pyarrow", "sklearn", "xgboost", "onnx", "skl2onnx", "scipy")
+"""What an environment that only serves models does not have."""
+
+MIB = 1024 * 1024
+SINGLE_ROUNDS = 3
+Feed = dict[str, Any]
+
+
+def main() -> None:
+    """Do what the module says, and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("inputs", type=Path)
+    parser.add_argument("answers", type=Path)
+    parser.add_argument("--batch-rows", type=int, default=20_000)
+    parser.add_argument("--single-rows", type=int, default=200)
+    parser.add_argument("--batch-repeats", type=int, default=3)
+    parser.add_argument("--memory-mb", type=float, help="refuse the process more private memory than that")
+    arguments = parser.parse_args()
+    if arguments.memory_mb:
+        bytes_allowed = int(arguments.memory_mb * MIB)
+        resource.setrlimit(resource.RLIMIT_DATA, (bytes_allowed, bytes_allowed))
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "importable": [name for name in FOREIGN if importlib.util.find_spec(name) is not None],
+    }
+    try:
+        examine(arguments, found)
+    except (Exception, MemoryError) as error:  # noqa: BLE001 - this is the boundary: the report names it
+        found |= {"error": str(error)[:2000], "error_type": type(error).__name__}
+    found["peak_memory_mb"] = peak_memory_mb()
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+def examine(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Answer all rows, then measure, and write into `found` what is known so far; see `costs` for the numbers."""
+    import numpy as np
+    import onnxruntime as ort
+
+    found |= {"onnxruntime": ort.__version__, "numpy": np.__version__}
+    started = time.perf_counter()
+    session = load(arguments.model.read_bytes())
+    found["load_ms"] = (time.perf_counter() - started) * 1000
+    answers = []
+    rows: Feed | None = None
+    for feed in batches(arguments.inputs, arguments.batch_rows):
+        (answer,) = session.run([OUTPUT], feed)
+        answers.append(np.asarray(answer, dtype=np.float64).reshape(-1))
+        rows = rows or feed
+    np.save(arguments.answers, np.concatenate(answers), allow_pickle=False)
+    if rows is not None and arguments.single_rows:
+        found |= costs(
+            lambda feed: session.run([OUTPUT], feed),
+            rows,
+            batch_rows=arguments.batch_rows,
+            single_rows=arguments.single_rows,
+            batch_repeats=arguments.batch_repeats,
+        )
+
+
+def load(model: bytes) -> Any:
+    """A session on one thread of the CPU."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def batches(folder: Path, rows: int) -> Iterator[Feed]:
+    """The inputs of the folder, at most `rows` rows at a time; strings as Python objects."""
+    import numpy as np
+    from numpy.lib import format as npy
+
+    with_files = [(path.stem, path.open("rb")) for path in sorted(folder.glob("*.npy"))]
+    try:
+        shapes = {}
+        for name, file in with_files:
+            npy.read_magic(file)
+            shape, _, kind = npy.read_array_header_1_0(file)
+            shapes[name] = (shape[0], shape[1], kind)
+        total = min(shape[0] for shape in shapes.values())
+        for start in range(0, total, rows):
+            count = min(rows, total - start)
+            feed = {}
+            for name, file in with_files:
+                _, width, kind = shapes[name]
+                values = np.fromfile(file, dtype=kind, count=count * width).reshape(count, width)
+                feed[name] = values.astype(object) if kind.kind == "U" else values
+            yield feed
+    finally:
+        for _, file in with_files:
+            file.close()
+
+
+def costs(
+    ask: Callable[[Feed], object], rows: Feed, *, batch_rows: int, single_rows: int, batch_repeats: int
+) -> dict[str, float]:
+    """What asking costs, the matrices `rows` (inputs by name) being ready.
+
+    `rows_per_second` is rows per second of processor time (best of a few batches of `batch_rows`): tasks
+    that share the cores make wall-clock numbers of the same model differ by a factor of ten, but hardly
+    these. `single_row_p50_ms` and `single_row_p99_ms` are wall-clock milliseconds for one row, of the calmest
+    of SINGLE_ROUNDS rounds over `single_rows` rows: what a neighbour on the same cores adds is not the model's.
+    """
+    import numpy as np
+
+    known = len(next(iter(rows.values())))
+    batch = {name: values[np.arange(batch_rows) % known] for name, values in rows.items()}
+    seconds = [_seconds(time.process_time, partial(ask, batch)) for _ in range(batch_repeats)]
+    singles = [{name: values[i % known : i % known + 1] for name, values in rows.items()} for i in range(single_rows)]
+    rounds = [[_seconds(time.perf_counter, partial(ask, row)) * 1000 for row in singles] for _ in range(SINGLE_ROUNDS)]
+    return {
+        "rows_per_second": batch_rows / min(seconds),
+        "single_row_p50_ms": min(float(np.percentile(single_ms, 50)) for single_ms in rounds),
+        "single_row_p99_ms": min(float(np.percentile(single_ms, 99)) for single_ms in rounds),
+    }
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held at once, in MiB (resident set)."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: on Linux that is at least what the process held that started this one.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts in bytes, others in KiB.
+    return peak / MIB if sys.platform == "darwin" else peak / 1024
+
+
+def _seconds(clock: Callable[[], float], action: Callable[[], object]) -> float:
+    start = clock()
+    action()
+    return max(clock() - start, 1e-9)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Approve, reject and silence: what Airflow's operator makes of each, and what is recorded of it."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+ADVANCED = {"uri": "s3://bucket/late/promote/advance_model/2020-03-15/0/", "sha256": "0" * 64, "kind": "advance"}
+ANNA = {"id": "7", "name": "anna"}
+
+
+@pytest.fixture(scope="module")
+def runtime(dag_bag):
+    from dagkit import runtime
+
+    return runtime
+
+
+@pytest.fixture(scope="module")
+def promote(dag_bag):
+    return dag_bag.dags["flight_delay.promote"]
+
+
+@pytest.fixture
+def approve(promote):
+    return promote.get_task("approve")
+
+
+def resumed(approve, chosen, user, *, timedout=False):
+    """The operator's result when Airflow resumes it with this answer, as it comes back from XCom."""
+    from airflow.models.hitl import HITLDetail
+    from airflow.sdk.serde import deserialize, serialize
+
+    detail = HITLDetail(
+        ti_id=uuid.uuid4(),
+        options=list(approve.options),
+        defaults=list(approve.defaults),
+        chosen_options=chosen,
+        params_input={},
+        responded_by=user,
+        responded_at=datetime(2020, 3, 16, 9, tzinfo=UTC),
+    )
+    event = detail.as_resume_event_payload(timedout=timedout)
+    return deserialize(serialize(approve.execute_complete({}, deserialize(serialize(event)))))
+
+
+def test_approval(runtime, approve):
+    response = resumed(approve, ["Approve"], ANNA)
+    assert runtime.answered({"advanced": ADVANCED, "response": response}) == {
+        "advanced": ADVANCED,
+        "answer": "approved",
+        "decided_by": "hand:anna",
+    }
+
+
+def test_rejection_ends_green_and_skips_nothing(runtime, approve, monkeypatch):
+    from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+    # ApprovalOperator would skip record_approval, and nobody would know of the rejection.
+    assert not isinstance(approve, ApprovalOperator)
+    assert not hasattr(approve, "skip")
+    response = resumed(approve, ["Reject"], ANNA)
+    assert runtime.answered({"advanced": ADVANCED, "response": response})["answer"] == "declined"
+    assert runtime.answered({"advanced": ADVANCED, "response": response})["decided_by"] == "hand:anna"
+
+
+def test_silence_counts_as_no_and_names_nobody(runtime, approve):
+    # What the scheduler does when the time is up: it takes the default, and nobody responded.
+    assert approve.defaults == ["Reject"]
+    response = resumed(approve, approve.defaults, None, timedout=True)
+    assert runtime.answered({"advanced": ADVANCED, "response": response}) == {
+        "advanced": ADVANCED,
+        "answer": "timed_out",
+        "decided_by": "",
+    }
+
+
+def test_somebody_without_a_name_is_recorded_by_id(runtime, approve):
+    response = resumed(approve, ["Approve"], {"id": "7", "name": ""})
+    assert runtime.answered({"response": response})["decided_by"] == "hand:7"
+
+
+def test_the_operator_waits_without_a_worker_until_the_declared_time_is_up(approve, monkeypatch):
+    from airflow.sdk.exceptions import TaskAwaitingInput
+
+    asked = {}
+    monkeypatch.setattr(
+        "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **what: asked.update(what)
+    )
+    with pytest.raises(TaskAwaitingInput) as waiting:
+        approve.execute({"task_instance": SimpleNamespace(id=uuid.uuid4())})
+    assert waiting.value.timeout == approve.response_timeout == timedelta(hours=24)
+    assert asked["options"] == ["Approve", "Reject"]
+    assert asked["defaults"] == ["Reject"]
+    assert not asked["assigned_users"], "flight_delay names no approvers: whoever may edit the DAG's runs"
+
+
+def test_the_run_outlives_the_time_to_answer(promote, approve):
+    assert promote.dagrun_timeout > approve.response_timeout
+
+
+def test_the_person_reads_the_evidence(approve):
+    from airflow.sdk.definitions._internal.templater import NativeEnvironment
+
+    assert {"subject", "body"} <= set(approve.template_fields)
+    pulled = []
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: pulled.append(task_ids) or "**evidence**")
+    assert NativeEnvironment().from_string(approve.body).render(ti=ti) == "**evidence**"
+    assert pulled == ["approval_needed"]
+    subject = (
+        NativeEnvironment().from_string(approve.subject).render(dag_run=SimpleNamespace(partition_key="2013-06-01"))
+    )
+    assert subject.endswith("champion after 2013-06-01?")
+
+
+@pytest.mark.parametrize(("needed", "evidence"), [("true", "better by 0.01"), ("false", "")])
+def test_nobody_is_asked_unless_approval_is_needed(runtime, monkeypatch, needed, evidence):
+    body = f'{{"action": "promoted", "approval_needed": {needed}, "summary": "better by 0.01"}}'
+    monkeypatch.setattr(runtime, "_store", lambda: SimpleNamespace(read=lambda ref, path: {"advance.json": body}[path]))
+    assert runtime.evidence_for_approval("flight_delay", ADVANCED) == evidence
+
+
+def test_the_rest_is_skipped_if_nobody_is_asked(promote):
+    from airflow.sdk import TriggerRule
+
+    gate = promote.get_task("approval_needed")
+    assert gate.ignore_downstream_trigger_rules
+    assert {task.task_id for task in gate.get_flat_relatives(upstream=False)} == {"approve", "record_approval"}
+    # Runs after each of the three answers, which are all green, and not if asking broke.
+    assert promote.get_task("record_approval").trigger_rule == TriggerRule.ALL_SUCCESS

@@ -1,0 +1,141 @@
+"""What people fill in, and who they are, as it reaches the steps."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from nightshift.errors import ConfigurationError
+from nightshift.usecase import load_use_case
+
+
+@pytest.fixture(scope="module")
+def runtime(dag_bag):
+    from dagkit import runtime
+
+    return runtime
+
+
+@pytest.fixture
+def run(runtime, monkeypatch):
+    """Makes the current task's context one of a run with these properties."""
+
+    def make(params=None, *, partition_key=None, user=None, run_type="manual", newest=None):
+        dag_run = SimpleNamespace(
+            partition_key=partition_key, triggering_user_name=user, run_type=run_type, run_id="manual__1"
+        )
+        monkeypatch.setattr(runtime, "get_current_context", lambda: {"params": params or {}, "dag_run": dag_run})
+        published = None if newest is None else {"partition": newest}
+        monkeypatch.setattr(
+            "nightshift.io.warehouse.Warehouse.latest_publication", lambda self: published, raising=True
+        )
+
+    monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENT", "test")
+    monkeypatch.setenv("NIGHTSHIFT_BUCKET", "bucket")
+    monkeypatch.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    from nightshift.settings import load_settings
+
+    load_settings.cache_clear()
+    yield make
+    load_settings.cache_clear()
+
+
+def partition(runtime):
+    return runtime.partition_of_run(load_use_case("flight_delay")).isoformat()
+
+
+def test_the_partition_is_the_runs_then_the_one_filled_in_then_the_newest_published(runtime, run):
+    from datetime import date
+
+    newest = date(2013, 6, 3)
+    run({"partition": "2013-06-01"}, partition_key="2013-05-31", newest=newest)
+    assert partition(runtime) == "2013-05-31"
+    run({"partition": "2013-06-01"}, newest=newest)
+    assert partition(runtime) == "2013-06-01"
+    run({"partition": None}, newest=newest)
+    assert partition(runtime) == "2013-06-03"
+    run({"last": "2013-03-02"}, newest=newest)
+    assert partition(runtime) == "2013-03-02"
+
+
+def test_a_nightly_run_without_a_partition_does_not_take_the_newest(runtime, run):
+    from datetime import date
+
+    run({}, newest=date(2013, 6, 3))
+    with pytest.raises(ConfigurationError, match="Partition key"):
+        partition(runtime)
+
+
+def test_before_anything_is_published_people_are_told_what_to_fill_in_and_schedules_are_skipped(runtime, run):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    run({"partition": None})
+    with pytest.raises(ConfigurationError, match="fill in 'partition'"):
+        partition(runtime)
+    run({"partition": None}, run_type="scheduled")
+    with pytest.raises(AirflowSkipException, match="published no predictions yet"):
+        partition(runtime)
+
+
+def test_a_step_gets_what_was_filled_in_and_its_own_defaults_for_the_rest(runtime, run):
+    run({"reason": "broken", "to_version": None, "switch_published": False, "partition": None}, user="anna")
+    arguments = runtime.filled_in("reason", "to_version", "switch_published", signed=True)
+    assert arguments({}) == {"reason": "broken", "switch_published": False, "decided_by": "hand:anna"}
+    assert runtime.filled_in("reason")({}) == {"reason": "broken"}
+
+
+@pytest.mark.parametrize(
+    ("user", "run_type", "who"),
+    [
+        ("anna", "manual", "hand:anna"),
+        ("anna", "scheduled", "hand:anna"),
+        (None, "scheduled", "hand:scheduler"),
+        (None, "asset_triggered", "hand:scheduler"),
+    ],
+)
+def test_who_decides_is_who_triggered_the_run(runtime, run, user, run_type, who):
+    run(user=user, run_type=run_type)
+    assert runtime.who_decides() == who
+
+
+def test_a_person_whom_nobody_names_is_not_silently_nobody(runtime, run, caplog):
+    run()
+    with caplog.at_level("WARNING"):
+        assert runtime.who_decides() == "hand:unknown"
+    assert "manual__1" in caplog.text
+
+
+def test_the_real_run_context_names_the_user_and_the_kind_of_run():
+    """The names above are Airflow's."""
+    from airflow.sdk.api.datamodels._generated import DagRun, DagRunType
+
+    assert {"triggering_user_name", "run_type", "partition_key"} <= set(DagRun.model_fields)
+    assert {"manual", "scheduled", "asset_triggered"} <= set(DagRunType)
+    assert DagRunType.MANUAL == "manual"
+
+
+@pytest.mark.parametrize("response", ["none", "alert", "retrain"])
+def test_a_search_is_asked_for_only_if_drift_asks_for_retraining(runtime, monkeypatch, response):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    record = {"uri": "s3://bucket/a/", "sha256": "0" * 64, "kind": "drift_record"}
+    files = {"response.json": f'{{"response": "{response}"}}'}
+    monkeypatch.setattr(runtime, "_store", lambda: SimpleNamespace(read=lambda ref, path: files[path]))
+    if response == "retrain":
+        runtime.skip_unless_retraining_is_asked_for(record)
+    else:
+        with pytest.raises(AirflowSkipException, match=response):
+            runtime.skip_unless_retraining_is_asked_for(record)
+
+
+def test_the_drill_runs_on_mondays_in_the_use_cases_zone_and_not_for_every_week_since_the_first_partition(dag_bag):
+    import pendulum
+    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.timetables.base import TimeRestriction
+
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(dag_bag.dags["flight_delay.drill_kill_switch"]))
+    restriction = TimeRestriction(earliest=dag.start_date, latest=dag.end_date, catchup=dag.catchup)
+    info = dag.timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=restriction)
+    assert info.run_after > pendulum.now("UTC").subtract(days=8)
+    local = info.run_after.in_timezone("America/New_York")
+    assert (local.day_of_week, local.hour) == (pendulum.MONDAY, 10)
+    assert info.partition_key is None

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nightshift.core.behaviour import calibration_bins, check_behaviour, check_calibration, observe_behaviour
+from nightshift.core.evaluation import calibration_error
+from nightshift.core.onnx_model import Signature
+from nightshift.deployment import GateResult
+from nightshift.errors import ConfigurationError
+from nightshift.policies import BehaviourExpectation
+
+SIGNATURE = Signature(numeric=("hour", "noise"), categorical=("colour",), feature_service="s", score="p")
+RNG = np.random.default_rng(0)
+ROWS = {
+    "numeric": RNG.uniform(0, 1, (400, 2)).astype(np.float32),
+    "categorical": RNG.choice(["red", "blue"], (400, 1)).astype(object),
+}
+
+
+def score(feed: dict[str, Any]) -> np.ndarray:
+    """Up with the hour, but down with it where the noise is high; red adds 0.2."""
+    hour, noise = feed["numeric"][:, 0], feed["numeric"][:, 1]
+    red = feed["categorical"][:, 0] == "red"
+    return np.asarray(0.4 + 0.3 * hour * np.where(noise > 0.9, -1, 1) + 0.2 * red, np.float64)
+
+
+def verdict(*expectations: BehaviourExpectation) -> GateResult:
+    return check_behaviour(observe_behaviour(score, ROWS, ROWS, SIGNATURE, expectations), expectations)
+
+
+def expect(feature: str, direction: Any, share: float = 0.05) -> BehaviourExpectation:
+    return BehaviourExpectation(feature, direction, "that is how it is", largest_share=share)
+
+
+def test_an_expectation_holds_on_enough_rows() -> None:
+    result = verdict(expect("hour", "increasing", share=0.2))
+    assert result.verdict == "pass"
+    assert result.observed == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_violated_expectation_is_named_with_its_reason_and_the_rows() -> None:
+    for result in (
+        verdict(expect("hour", "increasing")),
+        verdict(expect("noise", "invariant"), expect("hour", "decreasing")),
+    ):
+        assert result.verdict == "fail"
+        assert "hour should be" in result.reason
+        assert "that is how it is" in result.reason
+        assert "% of rows go against it" in result.reason
+
+
+def test_a_category_may_be_declared_irrelevant() -> None:
+    result = verdict(expect("colour", "invariant"))
+    assert result.verdict == "fail"
+    assert result.observed == 1.0
+    with pytest.raises(ConfigurationError, match="colour"):
+        verdict(expect("colour", "increasing"))
+
+
+def test_a_feature_that_the_model_does_not_read_moves_nothing() -> None:
+    assert verdict(expect("moon_phase", "invariant")).verdict == "pass"
+
+
+def test_without_expectations_the_gate_is_not_applicable() -> None:
+    result = verdict()
+    assert result.verdict == "not applicable"
+    assert "declares no expectations" in result.reason
+
+
+def test_bins_are_those_of_the_calibration_error() -> None:
+    scores = RNG.uniform(0, 1, 1000)
+    labels = (RNG.random(1000) < scores**2).astype(np.int64)
+    bins = calibration_bins(labels, scores)
+    error = sum(abs(b["mean_score"] - b["observed_rate"]) * b["rows"] for b in bins) / 1000
+    assert error == pytest.approx(calibration_error(labels, scores))
+    assert check_calibration(error, 0.1).verdict == "fail"
+    assert "bins" in check_calibration(error, 0.1).reason
+    assert check_calibration(0.05, 0.1).verdict == "pass"

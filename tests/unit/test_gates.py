@@ -1,0 +1,61 @@
+"""What the declared risks demand, and that silence of a mandatory gate is a refusal."""
+
+import pytest
+
+from nightshift.core.gates import ALWAYS, CANDIDATE_GATES, REGISTRATION_GATES, refusals
+from nightshift.core.risk import demands
+from nightshift.deployment import GateResult
+from nightshift.policies import Risk, RiskPolicy
+
+
+def said(gate, verdict):
+    return GateResult(gate=gate, verdict=verdict, reason="because")
+
+
+def risk(likelihood, impact):
+    return Risk("delays are missed", likelihood, impact, "everybody waits")
+
+
+def test_a_failed_mandatory_gate_refuses():
+    assert refusals([said("latency", "fail"), said("leakage", "pass")], ("latency", "leakage")) == [
+        said("latency", "fail")
+    ]
+
+
+def test_a_gate_that_is_not_mandatory_does_not():
+    assert refusals([said("latency", "fail"), said("leakage", "pass")], ("leakage",)) == []
+
+
+def test_what_does_not_apply_is_no_refusal():
+    assert refusals([said("behaviour", "not applicable")], ("behaviour",)) == []
+
+
+def test_a_missing_verdict_is_a_refusal():
+    (refused,) = refusals([said("leakage", "pass")], ("leakage", "latency"))
+    assert (refused.gate, refused.verdict) == ("latency", "fail")
+    assert "no verdict" in refused.reason
+
+
+def test_without_risks_the_unconditional_gates_are_mandatory():
+    found = demands(RiskPolicy())
+    assert (found.score, found.approval) == (0, False)
+    assert set(found.mandatory) == set(ALWAYS)
+
+
+def test_the_highest_risk_decides():
+    policy = RiskPolicy(risks=(risk(1, 1), risk(4, 2)), every_gate_from=8, approval_from=15)
+    found = demands(policy)
+    assert (found.score, found.approval) == (8, False)
+    assert found.mandatory == (*CANDIDATE_GATES, *REGISTRATION_GATES)
+    assert demands(RiskPolicy(risks=(risk(5, 3),))).approval
+
+
+@pytest.mark.parametrize(("likelihood", "impact"), [(0, 3), (6, 3), (3, 0), (3, 6)])
+def test_a_score_beyond_the_matrix_is_refused(likelihood, impact):
+    with pytest.raises(ValueError, match="1 to 5"):
+        risk(likelihood, impact)
+
+
+def test_gates_have_one_name_each():
+    assert len({*CANDIDATE_GATES, *REGISTRATION_GATES}) == len(CANDIDATE_GATES) + len(REGISTRATION_GATES)
+    assert set(ALWAYS) <= {*CANDIDATE_GATES, *REGISTRATION_GATES}

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from nightshift.core.evaluation import Floats, area_under_curve, log_loss
+from nightshift.core.slices import slice_metrics, slices_gate, worst_slice
+from nightshift.errors import ConfigurationError
+from nightshift.policies import SlicePolicy
+
+POLICY = SlicePolicy(columns=("carrier",), least_rows=100, margin_log_loss=0.03, resamples=400)
+DAYS, ROWS_A_DAY = 14, 300
+CARRIERS = ("AA", "BB", "ZZ", "rare", None)
+
+
+def _rows(seed: int = 0, day_effect: float = 0.0) -> tuple[pa.Table, np.ndarray, Floats, np.ndarray]:
+    """Table, labels, the true probabilities and days; `day_effect` moves all log odds of a day together."""
+    rng = np.random.default_rng(seed)
+    rows = DAYS * ROWS_A_DAY
+    day = np.repeat(np.arange(DAYS), ROWS_A_DAY)
+    carrier = rng.choice(np.array(CARRIERS, dtype=object), rows, p=[0.4, 0.3, 0.19, 0.01, 0.1])
+    odds = rng.normal(-0.5, 1.0, rows)
+    labels = (rng.random(rows) < 1 / (1 + np.exp(-odds - day_effect * rng.normal(size=DAYS)[day]))).astype(np.int64)
+    days = np.array([date(2020, 1, 1) + timedelta(days=int(d)) for d in day], "datetime64[D]")
+    return pa.table({"carrier": pa.array(carrier, pa.string())}), labels, 1 / (1 + np.exp(-odds)), days
+
+
+TABLE, LABELS, SCORES, BY_DAY = _rows()
+
+
+def _in(value: str | None) -> np.ndarray:
+    return np.array([carrier == value for carrier in TABLE["carrier"].to_pylist()])
+
+
+def test_each_value_is_a_slice_with_its_own_metrics() -> None:
+    slices = slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY, seed=1)
+    assert [one["value"] for one in slices] == ["(missing)", "AA", "BB", "ZZ", "rare"]
+    assert sum(one["rows"] for one in slices) == TABLE.num_rows
+    zz = next(one for one in slices if one["value"] == "ZZ")
+    members = _in("ZZ")
+    assert zz["log_loss"] == pytest.approx(log_loss(LABELS[members], SCORES[members]))
+    assert zz["auc"] == area_under_curve(LABELS[members], SCORES[members])
+    assert zz["log_loss_low"] < zz["log_loss"] < zz["log_loss_high"]
+    assert zz["column"] == "carrier"
+    assert zz["verdict"] == "judged"
+    json.dumps(slices, allow_nan=False)
+    assert slices == slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY, seed=1)
+
+
+def test_small_slices_are_not_judged() -> None:
+    slices = {one["value"]: one for one in slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY, seed=1)}
+    assert slices["rare"]["verdict"] == "too small"
+    assert {one["verdict"] for value, one in slices.items() if value != "rare"} == {"judged"}
+    # Many rows of few days are no better: four days have 35 different resamples.
+    few = np.datetime64("2020-01-05") > BY_DAY
+    few_days = slice_metrics(TABLE.filter(pa.array(few)), LABELS[few], SCORES[few], POLICY, BY_DAY[few], seed=1)
+    assert {one["verdict"] for one in few_days} == {"too small"}
+
+
+def test_a_slice_of_one_class_on_one_day_has_no_auc_and_no_gaps() -> None:
+    table = pa.table({"carrier": ["AA"] * 99 + ["ZZ"]})
+    labels = np.array([0, 1] * 49 + [0, 0])
+    days = np.arange(100) // 10
+    found = slice_metrics(table, labels, np.full(100, 0.3), POLICY, days, seed=1)
+    assert found[1]["value"] == "ZZ"
+    assert found[1]["auc"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_intervals_are_by_days_not_by_rows() -> None:
+    """Where all rows of a day go wrong together, there is less to know than there are rows."""
+
+    def width(days: np.ndarray) -> float:
+        one = slice_metrics(table, labels, scores, SlicePolicy(("all",)), days, seed=1)[0]
+        return one["log_loss_high"] - one["log_loss_low"]
+
+    _, labels, scores, days = _rows(day_effect=2.0)
+    table = pa.table({"all": ["yes"] * len(labels)})
+    assert width(days) > 3 * width(np.arange(len(labels)) % 1000)
+
+
+def test_the_worst_slice_is_one_that_was_judged() -> None:
+    scores = np.where(_in("rare"), 1 - LABELS.astype(float), np.where(_in("BB"), 0.99, SCORES))
+    slices = slice_metrics(TABLE, LABELS, scores, POLICY, BY_DAY, seed=1)
+    found = worst_slice(slices)
+    assert found is not None
+    assert (found["column"], found["value"]) == ("carrier", "BB")
+    assert worst_slice([one for one in slices if one["verdict"] == "too small"]) is None
+
+
+def _gate(candidate: Floats, rival: Floats | None = SCORES, policy: SlicePolicy = POLICY):  # type: ignore[no-untyped-def]
+    return slices_gate(candidate, rival, LABELS, TABLE, BY_DAY, policy, seed=1, rival="2020-01-01-abc")
+
+
+def test_a_model_worse_in_one_slice_is_stopped_and_the_slice_named() -> None:
+    worse = np.where(_in("ZZ"), 0.9, SCORES)
+    found = _gate(worse)
+    assert found.gate == "slices_no_worse_than_champion"
+    assert found.verdict == "fail"
+    assert "carrier ZZ" in found.reason
+    assert "carrier AA" not in found.reason
+    assert "2020-01-01-abc" in found.reason
+    assert found.observed is not None
+    assert found.observed > 0.03
+    assert found.bound == 0.03
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        lambda: SCORES,
+        lambda: np.clip(SCORES + np.random.default_rng(3).normal(0, 0.02, len(SCORES)), 0.01, 0.99),
+        # Better everywhere but a little worse in one slice, within the margin.
+        lambda: np.where(_in("ZZ"), 0.9 * SCORES + 0.05, 0.5 * SCORES + 0.5 * LABELS),
+        # Much worse where nothing can be shown.
+        lambda: np.where(_in("rare"), 1.0 - LABELS, SCORES),
+    ],
+)
+def test_models_as_good_in_each_slice_pass(candidate: Callable[[], Floats]) -> None:
+    found = _gate(candidate())
+    assert found.verdict == "pass"
+    assert "1 too small" in found.reason
+
+
+def test_one_bad_day_is_not_shown_to_be_the_models_fault() -> None:
+    """The mean difference of the slice exceeds the margin by far, but all of it is of one day of fourteen."""
+    bad = _in("ZZ") & (BY_DAY[0] == BY_DAY)
+    candidate = np.where(bad, 0.001 + 0.998 * (1 - LABELS), SCORES)
+    members = _in("ZZ")
+    assert log_loss(LABELS[members], candidate[members]) - log_loss(LABELS[members], SCORES[members]) > 0.2
+    assert _gate(candidate).verdict == "pass"
+
+
+def test_what_cannot_be_judged_is_no_pass() -> None:
+    assert _gate(SCORES, rival=None).verdict == "not applicable"
+    assert "no champion" in _gate(SCORES, rival=None).reason
+    assert _gate(SCORES, policy=SlicePolicy()).reason == "the use case declares no slices"
+    small = _gate(SCORES, policy=SlicePolicy(("carrier",), least_rows=10**6))
+    assert small.verdict == "not applicable"
+    assert "all 5 slices are too small" in small.reason
+
+
+def test_a_column_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="moon_phase"):
+        slice_metrics(TABLE, LABELS, SCORES, SlicePolicy(("moon_phase",)), BY_DAY, seed=1)

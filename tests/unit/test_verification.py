@@ -1,0 +1,260 @@
+"""Whole verdicts on candidates: each that is bad in one way is stopped by the gate made for it, and nothing raises."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pytest
+from onnx import helper
+
+from nightshift.core.compression.int8_dynamic import int8_dynamic
+from nightshift.core.compression.problem import Problem
+from nightshift.core.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
+from nightshift.core.execution import DEFAULT_EXECUTION, Execution
+from nightshift.core.gates import CANDIDATE_GATES
+from nightshift.core.onnx_export import export_onnx
+from nightshift.core.onnx_model import Signature
+from nightshift.core.training_split import TrainingSplit, split_training_set
+from nightshift.core.verification import Subject
+from nightshift.policies import BehaviourExpectation, SlicePolicy, VerificationPolicy
+from nightshift.steps.verify import Judged, Tuned, judge
+from nightshift.usecase import UseCase
+from synthetic_training_set import SIGNATURE, training_split, training_table, use_case
+
+SPLIT = training_split(rows_per_day=60)
+LENIENT = VerificationPolicy(
+    least_rows_per_second=1.0,
+    largest_single_row_p99_ms=1e6,
+    largest_calibration_error=0.3,
+    # Half of these rows are late: many are near the threshold.
+    largest_flip_share=0.25,
+)
+
+
+def policed(**policy: Any) -> UseCase:
+    verification = dataclasses.replace(LENIENT, **policy)
+    return dataclasses.replace(
+        use_case(), verification=verification, slices=SlicePolicy(columns=("carrier",), least_rows=30)
+    )
+
+
+def fit(split: TrainingSplit, signature: Signature, name: str = "xgboost", **given: Any) -> FittedModel:
+    parameters = hyperparameters(name, DEFAULTS, use_case().training.parameters, split.train.num_rows) | given
+    return fit_estimator(name, split.train, split.train_labels, signature, parameters, seed=7, threads=2)
+
+
+@cache
+def fitted() -> FittedModel:
+    return fit(SPLIT, SIGNATURE)
+
+
+def judged(case: UseCase | None = None, execution: Execution = DEFAULT_EXECUTION, **given: Any) -> Judged:
+    arguments: dict[str, Any] = {"fitted": fitted(), "signature": SIGNATURE, "split": SPLIT} | given
+    arguments.setdefault("model", export_onnx(arguments["fitted"]))
+    subject = Subject(case or policed(), "xgboost", **arguments)
+    return judge(
+        subject, lambda: Tuned(execution, {}), lambda: arguments["fitted"].probability(arguments["split"].holdout)
+    )
+
+
+def failed(found: Judged) -> dict[str, str]:
+    assert [result.gate for result in found.gates] == list(CANDIDATE_GATES)
+    return {result.gate: result.reason for result in found.gates if result.verdict == "fail"}
+
+
+def damaged(damage: Callable[[onnx.GraphProto], None]) -> bytes:
+    model = onnx.ModelProto.FromString(export_onnx(fitted()))
+    damage(model.graph)
+    return model.SerializeToString()
+
+
+def attribute(graph: onnx.GraphProto, name: str) -> Any:
+    return next(a for node in graph.node for a in node.attribute if a.name == name)
+
+
+def test_a_good_candidate_passes_every_gate_and_everything_is_on_record() -> None:
+    found = judged()
+    assert failed(found) == {}
+    by_gate = {result.gate: result for result in found.gates}
+    assert by_gate["behaviour"].verdict == "not applicable"
+    assert by_gate["parity_tuned"].observed == 0.0
+    assert "every split" in by_gate["parity_fitted"].reason
+    kept = json.loads(json.dumps(found.verification))
+    assert {one["gate"] for one in kept["gates"]} == set(CANDIDATE_GATES) - {"memory", "latency", "throughput"}
+    assert kept["disagreement"] == {"mean": 0.0, "p99": 0.0, "largest": 0.0, "decisions": 0.0} or (
+        kept["disagreement"]["largest"] < 1e-5
+    )
+    assert {one["value"] for one in kept["slices"]} == {"AA", "BB", "ZZ"}
+    assert kept["worst_slice"]["column"] == "carrier"
+    assert len(kept["calibration"]) == 15
+    assert set(kept["parity"]["runtimes"]) == set(LENIENT.onnxruntime_versions)
+    numbers = {"auc", "log_loss", "brier", "calibration_error", "bytes", "rows_per_second", "single_row_p50_ms"}
+    assert set(found.metrics) >= numbers | {"single_row_p99_ms", "peak_memory_mb", "execution"}
+
+
+def test_the_same_candidate_gives_the_same_verification() -> None:
+    assert judged().verification == judged().verification
+
+
+def _shift_thresholds(graph: onnx.GraphProto) -> None:
+    values, modes = attribute(graph, "nodes_values").floats, attribute(graph, "nodes_modes").strings
+    for i, mode in enumerate(modes):
+        if mode != b"LEAF":
+            values[i] = np.nextafter(np.float32(values[i]), np.float32(np.inf))
+
+
+def _flip_missing(graph: onnx.GraphProto) -> None:
+    routes = attribute(graph, "nodes_missing_value_tracks_true").ints
+    routes[:] = [1 - route for route in routes]
+
+
+def _reorder_categories(graph: onnx.GraphProto) -> None:
+    carriers = attribute(graph, "cats_strings").strings
+    carriers[:] = list(carriers)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [(_shift_thresholds, "a split"), (_flip_missing, "missing"), (_reorder_categories, "as delivered")],
+)
+def test_a_broken_export_is_stopped_by_parity(damage: Any, named: str) -> None:
+    reasons = failed(judged(model=damaged(damage)))
+    assert "parity_fitted" in reasons
+    assert set(reasons) <= {"parity_fitted", "calibration", "stability"}
+    assert named in reasons["parity_fitted"]
+    assert "flight=" in reasons["parity_fitted"]
+    assert "became" in reasons["parity_fitted"]
+
+
+def test_a_leaky_model_is_stopped_by_leakage() -> None:
+    table = training_table(60)
+    late = table["is_late"].to_numpy()
+    delay = 40 * late + np.random.default_rng(0).normal(0, 12, len(late))
+    split = split_training_set(table.append_column("dep_delay", pa.array(delay)), "is_late")
+    signature = SIGNATURE.model_copy(update={"numeric": (*SIGNATURE.numeric, "dep_delay")})
+    reasons = failed(judged(fitted=fit(split, signature), signature=signature, split=split))
+    assert "['dep_delay'], which the feature service" in reasons["leakage"]
+    assert "dep_delay (0.9" in reasons["leakage"]
+
+
+def test_an_unstable_model_is_stopped_by_stability() -> None:
+    nervous = fit(SPLIT, SIGNATURE, n_estimators=150, max_depth=8, learning_rate=0.5, min_child_weight=0)
+    reasons = failed(judged(policed(largest_calibration_error=1.0), fitted=nervous))
+    assert set(reasons) == {"stability"}
+    assert "one step" in reasons["stability"]
+
+
+def test_a_violated_expectation_is_stopped_by_behaviour() -> None:
+    wrong = BehaviourExpectation("rate", "decreasing", "a test says so")
+    reasons = failed(judged(policed(expectations=(wrong,))))
+    assert set(reasons) == {"behaviour"}
+    assert "rate should be decreasing (a test says so)" in reasons["behaviour"]
+    right = BehaviourExpectation("rate", "increasing", "that is the law")
+    assert failed(judged(policed(expectations=(right,)))) == {}
+
+
+def test_scores_that_are_no_rates_are_stopped_by_calibration() -> None:
+    assert set(failed(judged(policed(largest_calibration_error=0.001)))) == {"calibration"}
+
+
+def test_costs_beyond_their_limits_are_stopped_by_their_gates() -> None:
+    tight = policed(largest_memory_mb=20.0, least_rows_per_second=1e12, largest_single_row_p99_ms=1e-6)
+    assert set(failed(judged(tight))) == {"memory", "throughput", "latency"}
+
+
+def _depend_on_the_batch(graph: onnx.GraphProto) -> None:
+    """Each answer a millionth of the batch's largest one lower: much as int8 scales of activations do."""
+    graph.node[-1].output[0] = "before"
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["before"], ["largest"], keepdims=0),
+            helper.make_node("Constant", [], ["millionth"], value_float=1e-6),
+            helper.make_node("Mul", ["largest", "millionth"], ["shift"]),
+            helper.make_node("Sub", ["before", "shift"], ["probability"]),
+        ]
+    )
+
+
+def test_an_execution_that_changes_a_bit_is_stopped_by_parity_tuned() -> None:
+    model = damaged(_depend_on_the_batch)
+    assert failed(judged(model=model)) == {}
+    reasons = failed(judged(execution=dataclasses.replace(DEFAULT_EXECUTION, batch_rows=16), model=model))
+    assert set(reasons) == {"parity_tuned"}
+    assert "against itself, tuned" in reasons["parity_tuned"]
+    assert "differ by more than 0" in reasons["parity_tuned"]
+
+
+def test_answers_that_depend_on_the_batch_are_stopped_by_parity_batch() -> None:
+    def depend_a_lot(graph: onnx.GraphProto) -> None:
+        _depend_on_the_batch(graph)
+        next(node for node in graph.node if node.output[0] == "millionth").attribute[0].f = 1e-2
+
+    reasons = failed(judged(policed(largest_calibration_error=1.0), model=damaged(depend_a_lot)))
+    assert set(reasons) == {"parity_fitted", "parity_batch"}
+    assert "one row at a time" in reasons["parity_batch"]
+
+
+@cache
+def _network() -> FittedModel:
+    from nightshift.core.compression.distilled_mlp import distilled_mlp
+
+    return distilled_mlp(fitted(), _problem())
+
+
+def _problem() -> Problem:
+    teacher = fitted().probability(SPLIT.train)
+    # Large enough for int8 to save something.
+    parameters = {"distilled_mlp": {"hidden_layer_sizes": (96, 64), "max_iter": 10, "batch_size": 128}}
+    return Problem(SPLIT.train, SPLIT.train_labels, teacher, seed=7, threads=1, parameters=parameters)
+
+
+def _quantized_network() -> dict[str, Any]:
+    graph = int8_dynamic(_network(), _problem()).graph
+    return {"fitted": _network(), "model": graph, "full_precision": export_onnx(_network())}
+
+
+def test_a_quantized_candidate_is_held_to_its_own_bound_and_its_source_to_the_fitted_model() -> None:
+    found = judged(policed(largest_calibration_error=1.0), **_quantized_network())
+    assert failed(found) == {}
+    parity = found.verification["parity"]
+    assert parity["fitted, in full precision"]["bound"] == use_case().training.parity_tolerance
+    assert 1e-6 < parity["full precision"]["largest_difference"] < parity["full precision"]["bound"] == 0.05
+    source = onnx.ModelProto.FromString(export_onnx(_network()))
+    source.graph.node[-1].op_type = "Sigmoid" if source.graph.node[-1].op_type != "Sigmoid" else "Identity"
+    other = _quantized_network() | {"full_precision": source.SerializeToString()}
+    assert "parity_fitted" in failed(judged(policed(largest_calibration_error=1.0), **other))
+
+
+@pytest.mark.parametrize("model", [b"nonsense", b""])
+def test_what_is_no_graph_is_refused_with_a_verdict_of_each_gate(model: bytes) -> None:
+    found = judged(model=model)
+    reasons = failed(found)
+    assert set(reasons) == set(CANDIDATE_GATES) - {"memory"}
+    assert "no answers in a clean process" in reasons["runtime"]
+    assert "not asked" in reasons["parity_fitted"]
+    assert "cannot be asked" in found.verification["not_applicable"]
+
+
+def test_a_graph_that_answers_nan_is_refused_with_a_verdict_of_each_gate() -> None:
+    def spoil(graph: onnx.GraphProto) -> None:
+        # log(-1) of each answer.
+        answer = graph.node[-1]
+        answer.output[0] = "before"
+        minus_one = helper.make_node("Constant", [], ["minus_one"], value_float=-1.0)
+        for node in (
+            minus_one,
+            helper.make_node("Min", ["before", "minus_one"], ["negative"]),
+            helper.make_node("Log", ["negative"], ["probability"]),
+        ):
+            graph.node.append(node)
+
+    reasons = failed(judged(model=damaged(spoil)))
+    assert "became nan" in reasons["parity_fitted"]
+    assert "no probability" in reasons["leakage"]
