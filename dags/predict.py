@@ -12,13 +12,13 @@ If the audit fails nothing is published and the table keeps what it had; the aud
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, predictions
-from dagkit.defaults import RETRIES_WAITING, dag_arguments
+from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, dag_arguments
 from dagkit.runtime import step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
-        **dag_arguments(use_case, "predict", doc=__doc__),
+        **dag_arguments(use_case, "predict", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case)),
     ) as dag:
         chosen = step(use_case, "resolve_model", on_last_try={"allow_undecided": True}, **RETRIES_WAITING)()

@@ -19,7 +19,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
 from dagkit.assets import features
-from dagkit.defaults import RETRIES_WAITING, dag_arguments
+from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, dag_arguments
 from dagkit.runtime import APPROVE, REJECT, answered, evidence_for_approval, step
 from nightshift.usecase import all_use_cases
 
@@ -28,7 +28,9 @@ for use_case in all_use_cases():
     answer_within = timedelta(hours=policy.approval_hours)
     arguments = dag_arguments(use_case, "promote", doc=__doc__)
     with DAG(
-        **arguments | {"dagrun_timeout": arguments["dagrun_timeout"] + answer_within},
+        **arguments
+        # One more than its neighbours: a run may be waiting for a person.
+        | {"dagrun_timeout": arguments["dagrun_timeout"] + answer_within, "max_active_runs": NIGHTS_AT_ONCE + 1},
         schedule=PartitionedAssetTimetable(assets=features(use_case)),
     ) as dag:
 

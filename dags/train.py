@@ -14,14 +14,14 @@ prediction waits for it; predictions go on with the champion they have.
 from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule, task
 
 from dagkit.assets import features, history
-from dagkit.defaults import RETRIES_WAITING, dag_arguments
+from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, dag_arguments
 from dagkit.runtime import fail_after_recording, step
 from nightshift.core.candidates import candidates, compressed, estimators, students
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
-        **dag_arguments(use_case, "train", doc=__doc__),
+        **dag_arguments(use_case, "train", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case) | history(use_case)),
     ) as dag:
 

@@ -8,9 +8,13 @@ from zoneinfo import ZoneInfo
 
 from nightshift.usecase import UseCase
 
-RUNS_WAITING_FOR_EARLIER_ONES = 64
+RUNS_AT_ONCE = 64
 """Runs of one DAG that may be active at once. High, because a run that waits for an earlier
 partition holds its place: with a low limit, waiting runs could keep out the one they wait for."""
+
+NIGHTS_AT_ONCE = 3
+"""The same for DAGs whose nights take turns and take minutes: of a long backfill, only these wait, so that
+waiting costs little and ends long before patience does. The others stand in Airflow's own queue."""
 
 RETRIES = {
     "retries": 4,
@@ -28,12 +32,12 @@ RETRIES_DELIVERY = {
 """For a delivery that is late: about an hour and a quarter in all. Then the partition is refused."""
 
 RETRIES_WAITING = {
-    "retries": 36,
+    "retries": 60,
     "retry_delay": timedelta(seconds=5),
     "retry_exponential_backoff": 1.5,
     "max_retry_delay": timedelta(seconds=15),
 }
-"""For a step that may have to wait for an earlier partition: about nine minutes in all."""
+"""For a step that may have to wait for an earlier partition: about fifteen minutes in all."""
 
 
 def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:
@@ -49,7 +53,7 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
         "end_date": last and last + timedelta(days=1),
         "catchup": False,
         "tags": sorted({"nightshift", use_case.name, stage, *use_case.tags}),
-        "max_active_runs": RUNS_WAITING_FOR_EARLIER_ONES,
+        "max_active_runs": RUNS_AT_ONCE,
         "dagrun_timeout": timedelta(hours=6),
         "default_args": {"owner": use_case.owner, "execution_timeout": timedelta(minutes=30), **RETRIES},
     }

@@ -257,7 +257,7 @@ def test_a_model_is_tried_approved_switched_off_and_rebuilt(stack):
 
     for what, partition in (("training", "2020-03-14"), ("prediction", "2020-03-20")):
         stack.by_hand("replay", {"partition": partition, "what": what})
-        page = stack.page(f"nightshift/files/late_returns/replay/{partition}/replay.html").decode()
+        page = stack.page(f"nightshift/files/late_returns/replay-{what}/{partition}/replay.html").decode()
         assert "dentical" in page
     stack.by_hand("drill_kill_switch", {})
 

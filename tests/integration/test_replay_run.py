@@ -86,6 +86,11 @@ def test_an_untouched_training_is_identical_whatever_came_later(nights):
     assert found["environment"] == []
     assert (objects(nights), warehouse_rows(nights)) == (before, rows)
 
+    # How many threads a machine gives a task is no part of a model.
+    one_thread = nights.settings.model_copy(update={"threads": 1})
+    ref = replay.run(nights.use_case, one_thread, nights.store, LAST, what="training")
+    assert json.loads(nights.store.read(ref, "replay.json")) == found
+
     # What was delivered for its days since then changes what counts, and not the replay.
     nights.deliver(HISTORY, swapped)
     for partition in HISTORY:

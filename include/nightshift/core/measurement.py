@@ -14,7 +14,7 @@ from nightshift.core.preprocessing import feature_frame
 from nightshift.runtime_probe.ask import costs
 
 BATCH_ROWS = 20_000
-BATCH_REPEATS = 3
+BATCH_REPEATS = 7
 SINGLE_ROWS = 200
 
 

@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import html
 import mimetypes
+from dataclasses import dataclass
 
 from nightshift.errors import UnknownUseCase
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.usecase import UseCase, parse_partition
 
-REPORTS = (
-    ("validate", "Data Docs", "data_docs/index.html"),
-    ("register", "Candidates", "pareto.html"),
-    ("register", "Model card", "card.html"),
-    ("judge_trial", "Trial", "trial.html"),
-    ("report_drift", "Drift report", "report.html"),
-)
-"""Step, what a person calls its report, and the report's first page below the artifact."""
 
-NIGHTS_SHOWN = 60
+@dataclass(frozen=True)
+class Report:
+    """What a person calls a report, the step that commits it, and its first page below the artifact."""
+
+    title: str
+    step: str
+    page: str
+    variant: str = ""
+
+    @property
+    def address(self) -> str:
+        """How a link names it."""
+        return f"{self.step}-{self.variant}" if self.variant else self.step
+
+
+NIGHTLY = (
+    Report("Data Docs", "validate", "data_docs/index.html"),
+    Report("Candidates", "register", "pareto.html"),
+    Report("Model card", "register", "card.html"),
+    Report("Trial", "judge_trial", "trial.html"),
+    Report("Drift report", "report_drift", "report.html"),
+)
+NOW_AND_THEN = (
+    Report("Kill switch drill", "drill_kill_switch", "drill.html"),
+    Report("Replay of training", "replay", "replay.html", "training"),
+    Report("Replay of prediction", "replay", "replay.html", "prediction"),
+    Report("Hyperparameter search", "search_hyperparameters", "search.html"),
+)
+
+PARTITIONS_SHOWN = 60
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Nightshift reports</title><style>
 body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c2733;background:#fff}}
@@ -29,36 +51,48 @@ p{{color:#5a6b7d}}</style></head><body>{body}</body></html>"""
 
 
 def index_page(store: ArtifactStore, use_cases: list[UseCase]) -> str:
-    """HTML: for each use case its newest nights, newest first, with links to their reports.
+    """HTML: for each use case its newest nights, newest first, with links to their reports, then
+    what is done now and then.
 
-    Links are relative: `files/<use case>/<step>/<partition>/<first page>`.
+    Links are relative: `files/<use case>/<report's address>/<partition>/<first page>`.
     """
     parts = []
     for use_case in use_cases:
-        nights = {step: set(store.folders(store.step_prefix(use_case.name, step))) for step, _, _ in REPORTS}
-        newest = sorted(set().union(*nights.values()), reverse=True)[:NIGHTS_SHOWN]
-        heads = "".join(f"<th>{html.escape(title)}</th>" for _, title, _ in REPORTS)
-        rows = "".join(
-            f"<tr><td>{html.escape(night)}</td>"
-            + "".join(
-                f'<td><a href="files/{use_case.name}/{step}/{night}/{page}">open</a></td>'
-                if night in nights[step]
-                else "<td>-</td>"
-                for step, _, page in REPORTS
-            )
-            + "</tr>"
-            for night in newest
-        )
+        nights = _table(store, use_case, NIGHTLY)
+        others = _table(store, use_case, NOW_AND_THEN)
         parts.append(
             f"<h1>{html.escape(use_case.title)}</h1>"
-            + (
-                f"<p>The newest {len(newest)} nights.</p>"
-                f"<table><thead><tr><th>Partition</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-                if newest
-                else "<p>No nights yet: trigger backfill_history, or backfill ingest.</p>"
-            )
+            + (nights or "<p>No nights yet: trigger backfill_history, or backfill ingest.</p>")
+            + (f"<h2>Now and then</h2>{others}" if others else "")
         )
     return _PAGE.format(body="".join(parts))
+
+
+def _table(store: ArtifactStore, use_case: UseCase, reports: tuple[Report, ...]) -> str:
+    """The newest partitions with any of the reports, a column each; "" if there are none."""
+    steps = {report.step for report in reports}
+    known = {step: set(store.folders(store.step_prefix(use_case.name, step))) for step in steps}
+    newest = sorted(set().union(*known.values()), reverse=True)[:PARTITIONS_SHOWN]
+    if not newest:
+        return ""
+    heads = "".join(f"<th>{html.escape(report.title)}</th>" for report in reports)
+    rows = "".join(
+        f"<tr><td>{html.escape(partition)}</td>"
+        + "".join(f"<td>{_link(store, use_case, report, partition, known[report.step])}</td>" for report in reports)
+        + "</tr>"
+        for partition in newest
+    )
+    return f"<table><thead><tr><th>Partition</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _link(store: ArtifactStore, use_case: UseCase, report: Report, partition: str, known: set[str]) -> str:
+    there = partition in known
+    if there and report.variant:
+        there = (
+            store.decision(use_case.name, report.step, parse_partition(partition), variant=report.variant) is not None
+        )
+    address = f"files/{use_case.name}/{report.address}/{partition}/{report.page}"
+    return f'<a href="{address}">open</a>' if there else "-"
 
 
 def report_file(
@@ -71,9 +105,10 @@ def report_file(
     """
     if use_case not in {u.name for u in use_cases}:
         raise UnknownUseCase(f"No use case is called {use_case!r}.")
-    if step not in {reported for reported, _, _ in REPORTS}:
+    report = next((one for one in (*NIGHTLY, *NOW_AND_THEN) if one.address == step), None)
+    if report is None:
         return None
-    decision = store.decision(use_case, step, parse_partition(partition))
+    decision = store.decision(use_case, report.step, parse_partition(partition), variant=report.variant)
     if decision is None or decision.ref is None:
         return None
     if path not in {entry.path for entry in store.manifest(decision.ref).files}:
