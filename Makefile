@@ -99,7 +99,7 @@ venv: $(STAMP) ## Build .venv from the lock (PYTHON=python3.12 chooses an interp
 
 .PHONY: runtimes
 runtimes: $(STAMP) ## Build the clean onnxruntime environments that models are verified in (.runtimes/)
-	@scripts/build_runtimes.sh "$(BIN)/uv" "$(BIN)/python" .runtimes
+	@scripts/build_runtimes.sh "$(BIN)/uv" "$(BIN)/python" "$${NIGHTSHIFT_RUNTIMES_DIR:-.runtimes}"
 
 $(STAMP): $(LOCK) pyproject.toml $(wildcard config/runtimes/*.txt)
 	@scripts/bootstrap.sh "$(PYTHON)" "$(VENV)" "$(UV_VERSION)" "$(LOCK)" >&2

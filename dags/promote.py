@@ -2,7 +2,8 @@
 
 **judge_trial** compares the challenger with the model that serves, night by night, on outcomes that have
 matured. **advance_model** records what follows: from shadow to canary, from canary to champion, withdrawn, or,
-for a fresh champion that does worse than its predecessor, rolled back.
+for a fresh champion that does worse than its predecessor, rolled back. **mirror_models** lets MLflow's aliases
+follow; nothing waits for that.
 
 Where the use case's risks demand it, a person must agree before a model becomes champion. **approval_needed**
 skips the rest if nobody is to be asked. **approve** waits for an answer (Airflow shows it under "Required
@@ -18,8 +19,8 @@ from datetime import timedelta
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
-from dagkit.assets import features
-from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, dag_arguments
+from dagkit.assets import features, history
+from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_IN_LINE, dag_arguments
 from dagkit.runtime import APPROVE, REJECT, answered, evidence_for_approval, step
 from nightshift.usecase import all_use_cases
 
@@ -28,10 +29,8 @@ for use_case in all_use_cases():
     answer_within = timedelta(hours=policy.approval_hours)
     arguments = dag_arguments(use_case, "promote", doc=__doc__)
     with DAG(
-        **arguments
-        # One more than its neighbours: a run may be waiting for a person.
-        | {"dagrun_timeout": arguments["dagrun_timeout"] + answer_within, "max_active_runs": NIGHTS_AT_ONCE + 1},
-        schedule=PartitionedAssetTimetable(assets=features(use_case)),
+        **arguments | {"dagrun_timeout": arguments["dagrun_timeout"] + answer_within},
+        schedule=PartitionedAssetTimetable(assets=features(use_case) | history(use_case)),
     ) as dag:
 
         @task.short_circuit(task_id="approval_needed")
@@ -39,8 +38,16 @@ for use_case in all_use_cases():
             """Return the evidence for the person who is to be asked; empty, and the rest is skipped, if nobody is."""
             return evidence_for_approval(use_case_name, advanced)
 
-        judged = step(use_case, "judge_trial", on_last_try={"allow_undecided": True}, **RETRIES_WAITING)()
+        judged = step(
+            use_case,
+            "judge_trial",
+            on_last_try={"allow_undecided": True},
+            # Not the runs: one that waits for a person stays active for as long as it takes.
+            max_active_tis_per_dag=NIGHTS_AT_ONCE,
+            **RETRIES_IN_LINE,
+        )()
         advanced = step(use_case, "advance_model")(judged=judged)
+        step(use_case, "mirror_models")(advanced=advanced)
         needed = approval_needed(use_case.name, advanced)
         approve = HITLOperator(
             task_id="approve",

@@ -37,5 +37,5 @@ if [ -t 2 ]; then packages=cat; else packages="grep -vE ^.[-+~]."; fi
     fail "the locked packages could not be installed: see the lines above, then try again."
 "$venv/bin/uv" pip install --quiet --no-deps --no-build-isolation -e . ||
     fail "the project itself could not be installed: see the lines above."
-scripts/build_runtimes.sh "$venv/bin/uv" "$venv/bin/python" .runtimes ||
+scripts/build_runtimes.sh "$venv/bin/uv" "$venv/bin/python" "${NIGHTSHIFT_RUNTIMES_DIR:-.runtimes}" ||
     fail "the runtimes that models are verified in could not be built: see the lines above."

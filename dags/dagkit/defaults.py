@@ -14,7 +14,8 @@ partition holds its place: with a low limit, waiting runs could keep out the one
 
 NIGHTS_AT_ONCE = 3
 """The same for DAGs whose nights take turns and take minutes: of a long backfill, only these wait, so that
-waiting costs little and ends long before patience does. The others stand in Airflow's own queue."""
+waiting costs little and ends long before patience does. The others stand in Airflow's own queue, which is
+the only place where it keeps their order. Where a run may wait for a person, tries at once are bounded instead."""
 
 RETRIES = {
     "retries": 4,
@@ -38,6 +39,14 @@ RETRIES_WAITING = {
     "max_retry_delay": timedelta(seconds=15),
 }
 """For a step that may have to wait for an earlier partition: about fifteen minutes in all."""
+
+RETRIES_IN_LINE = {
+    "retries": 120,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": 1.5,
+    "max_retry_delay": timedelta(minutes=1),
+}
+"""The same where all nights of a backfill may stand in line, and nothing tonight depends on it: two hours in all."""
 
 
 def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:

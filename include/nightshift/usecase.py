@@ -198,6 +198,15 @@ class UseCase:
     tags: tuple[str, ...] = ()
     last_partition: date | None = None  # None: deliveries go on; a replay of the past ends
 
+    def __post_init__(self) -> None:
+        """Raises ConfigurationError for a declaration about a feature there is not: it would hold whatever happens."""
+        known = {*self.features.numeric, *self.features.categorical}
+        expected = {expectation.feature for expectation in self.verification.expectations}
+        if unknown := sorted((expected | set(self.slices.columns)) - known):
+            raise ConfigurationError(
+                f"{self.name} declares expectations or slices of {unknown}, which are none of its features."
+            )
+
     @property
     def feature_repo(self) -> Path:
         """The file with the use case's Feast definitions."""

@@ -48,7 +48,8 @@ GRAPHS = {
     },
     "promote": {
         "judge_trial": ["advance_model"],
-        "advance_model": ["approval_needed", "record_approval"],
+        "advance_model": ["approval_needed", "mirror_models", "record_approval"],
+        "mirror_models": [],
         "approval_needed": ["approve"],
         "approve": ["record_approval"],
         "record_approval": [],
@@ -108,6 +109,15 @@ def test_every_task_can_be_operated(dag_bag, stage):
         assert task.doc_md, task.task_id
         if task.is_mapped:
             assert task.map_index_template, task.task_id
+
+
+def test_a_run_that_waits_for_a_person_keeps_no_night_out_and_tries_at_once_are_bounded(dag_bag):
+    promote, train, predict = (dag_bag.dags[f"flight_delay.{stage}"] for stage in ("promote", "train", "predict"))
+    judge = promote.get_task("judge_trial")
+    assert promote.max_active_runs > 16 > judge.max_active_tis_per_dag
+    assert judge.retries * judge.max_retry_delay < promote.dagrun_timeout
+    # Their runs wait for nights alone, and a run in Airflow's queue keeps its place.
+    assert train.max_active_runs == predict.max_active_runs == judge.max_active_tis_per_dag
 
 
 def test_only_the_root_and_the_drill_are_scheduled_by_time_and_the_rest_follows_assets(dag_bag):

@@ -278,6 +278,15 @@ def test_a_rollback_takes_effect_on_the_next_prediction_and_says_who_and_why(gro
     assert (stated["model_version"], stated["replaces"]) == (grown.second, grown.third)
 
 
+@pytest.mark.parametrize("way", ["roll_back", "switch"])
+def test_a_night_whose_models_were_chosen_before_is_named(grown: Grown, way: str) -> None:
+    decide = {"roll_back": grown.roll_back, "switch": lambda: grown.switch("on")}[way]
+    name = {"roll_back": "rollback.json", "switch": "kill_switch.json"}[way]
+    grown.serving(day(1))
+    message = grown.read(decide(), name)["message"]
+    assert f"The models of {day(1)} were chosen before: clear {grown.use_case.name}.predict" in message
+
+
 def test_one_can_go_further_back_and_forth_by_naming_the_version(grown: Grown) -> None:
     grown.roll_back(to_version=grown.first)
     assert grown.serving(day(1)) == grown.first

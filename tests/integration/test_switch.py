@@ -76,6 +76,22 @@ def test_a_published_night_is_switched_and_switched_back_without_scoring(
     assert desk.count("publications") == 2
 
 
+def test_a_switched_night_stays_switched_when_its_prediction_runs_again(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = begin_canary(desk)
+    (scores,) = live(desk, 1, 1)
+    old, new = models.champion.model_version, models.challenger.model_version
+    for version in (old, new):
+        assert switch(desk, 1, version)
+        before, shadow = desk.rows("publications", "publish_id"), desk.rows("shadow_predictions")
+        assert desk.predict(days_after(1)) == scores
+        assert published(desk, 1)[0] == {version}
+        assert f"switched this night to {version}" in caplog.text
+        assert desk.rows("publications", "publish_id") == before
+        assert desk.rows("shadow_predictions") == shadow
+
+
 def test_a_canary_night_is_switched_to_either_of_its_models(desk: Desk) -> None:
     models = begin_canary(desk)
     live(desk, 1, 1)

@@ -455,7 +455,42 @@ def test_a_model_judged_against_no_champion_is_refused_once_there_is_one(
     decision = store.decision(case.name, "register", PARTITION)
     assert decision is not None
     assert decision.status == "rejected"
-    assert "judge it again" in decision.reason
+    assert "nothing need be done" in decision.reason
+
+
+@pytest.mark.usefixtures("_no_mlflow")
+def test_a_training_that_comes_after_a_later_trial_is_shelved(settings: Settings, store: ArtifactStore) -> None:
+    case = quick()
+    training_set = committed(store, training_table(60), PARTITION, case)
+    selected = train(case, settings, store, training_set).selected
+    later = Deployment(
+        partition=PARTITION + ONE_DAY,
+        action="shadow",
+        role="challenger",
+        model_version="2020-01-01-00000000",
+        model=selected,
+        decided_by="register",
+    )
+    arguments: Any = {"training_set": training_set, "selected": selected}
+    Warehouse(settings, case).record_deployment(later)
+    ref = register.run(case, settings, store, PARTITION, **arguments)
+    assert recorded(store, ref)["action"] == "shelved"
+    assert f"2020-01-01-00000000 is shadow since {later.partition}" in recorded(store, ref)["why"]
+    assert Warehouse(settings, case).life_as_of(PARTITION + 2 * ONE_DAY).trial is not None
+    # What was recorded in time stands, whatever came later.
+    first = PARTITION - ONE_DAY
+    Warehouse(settings, case).record_deployment(
+        Deployment(
+            partition=first,
+            action="promoted",
+            role="champion",
+            model_version=model_version(first, selected),
+            model=selected,
+            decided_by="register",
+        )
+    )
+    again = register.run(case, settings, store, first, **arguments)
+    assert recorded(store, again)["action"] == "promoted"
 
 
 @pytest.mark.usefixtures("_no_mlflow")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from integration.desk import (
     BOOKINGS,
@@ -32,13 +33,23 @@ from integration.desk import (
 from integration.nights import Nights
 from nightshift.core.canary import canary_bucket
 from nightshift.errors import (
+    AuditFailed,
     ChampionChanged,
     PartitionNotReady,
     StoreUnavailable,
+    TrackingUnavailable,
 )
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.settings import Settings
-from nightshift.steps import advance_model, judge_trial, resolve_model, score
+from nightshift.steps import (
+    advance_model,
+    audit,
+    judge_trial,
+    mirror_models,
+    publish_predictions,
+    resolve_model,
+    score,
+)
 from nightshift.usecase import partition_range
 
 
@@ -265,6 +276,24 @@ def test_a_judgement_waits_for_the_scores_of_its_nights(desk: Desk) -> None:
     assert [night["partition"] for night in judged["nights"]] == [str(days_after(1))]
 
 
+def test_an_old_night_without_scores_counts_as_missing_and_is_not_waited_for(desk: Desk) -> None:
+    begin(desk)
+    live(desk, 1, 1)
+    desk.curated(days_after(2))
+    for number in (2, 3):
+        desk.deploy(days_after(number), "rejected", None)
+    desk.promote(days_after(2))
+    desk.curated(days_after(3))
+    judged = desk.run(judge_trial, days_after(3), allow_undecided=True)
+    desk.run(advance_model, days_after(3), judged=judged)
+    desk.curated(days_after(4))
+    with pytest.raises(PartitionNotReady, match=f"score of {days_after(3)}"):
+        desk.run(judge_trial, days_after(4))
+    desk.predict(days_after(3))
+    trial = desk.read(desk.run(judge_trial, days_after(4)), "trial.json")
+    assert [night["partition"] for night in trial["missing"]] == [str(days_after(2))]
+
+
 # Two at once, and decisions by hand
 
 
@@ -302,6 +331,70 @@ def test_the_kill_switch_takes_effect_on_the_next_prediction_and_back(desk: Desk
     trial = desk.read(desk.store.current(desk.use_case.name, "judge_trial", days_after(4)), "trial.json")
     assert [night["partition"] for night in trial["nights"]] == [str(days_after(1)), str(days_after(3))]
     assert "(fallback), not" in trial["missing"][0]["reason"]
+
+
+def test_a_fresh_champion_is_not_confirmed_by_nights_on_which_it_was_switched_off(desk: Desk) -> None:
+    models = begin(desk)
+    fresh = desk.model(D, graph=SIMILAR)
+    desk.deploy(D, "promoted", fresh, by="hand:ann")
+    desk.deploy(D, "killed", fresh)
+    live(desk, 1, POLICY.longest_nights + 2)
+    assert "confirmed" not in [action for _, action, _ in desk.actions()]
+    trial = desk.warehouse.life_as_of(days_after(POLICY.longest_nights + 3)).trial
+    assert trial is not None
+    assert (trial.stage, trial.deployment.model_version) == ("standby", models.champion.model_version)
+
+
+def test_a_night_whose_models_were_chosen_before_the_kill_switch_is_not_published(desk: Desk) -> None:
+    models = begin(desk)
+    live(desk, 1, 1)
+    desk.curated(days_after(2))
+    desk.store.commit(
+        use_case=desk.use_case.name, step="publish_features", partition=days_after(2), kind="features", files={}
+    )
+    choice = desk.run(resolve_model, days_after(2))
+    scores = desk.run(score, days_after(2), model_choice=choice)
+    audited = desk.run(audit, days_after(2), scores=scores)
+    desk.deploy(days_after(1), "killed", models.champion.model)
+    with pytest.raises(AuditFailed, match=rf"predict of {days_after(2)} from resolve_model"):
+        desk.run(publish_predictions, days_after(2), scores=scores, audited=audited)
+    assert desk.warehouse.publication(days_after(2)) is None
+    # Nights before it are as they were, and this one is had from the fallback.
+    desk.predict(days_after(1))
+    desk.predict(days_after(2))
+    assert {row["model_version"] for row in desk.rows("predictions")} == {
+        models.champion.model_version,
+        models.fallback.model_version,
+    }
+
+
+def test_people_are_told_of_what_ends_a_trial_badly_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(advance_model, "send_alert", lambda _, text: told.append(text))
+    desk.settings = desk.settings.model_copy(update={"alert_webhook_url": SecretStr("http://127.0.0.1:1/secret")})
+    models = begin(desk, TERRIBLE)
+    live(desk, 1, 3)
+    desk.promote(days_after(3))
+    assert len(told) == 1
+    assert f"{models.challenger.model_version} is withdrawn after partition {days_after(3)}" in told[0]
+
+
+def test_mlflow_that_is_down_keeps_nobody_from_being_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: Any) -> None:
+        raise TrackingUnavailable("MLflow did not answer.")
+
+    models = begin(desk)
+    monkeypatch.setattr(mirror_models, "mirror_aliases", down)
+    live(desk, 1, 3)
+    advanced = desk.store.current(desk.use_case.name, "advance_model", days_after(3))
+    with pytest.raises(TrackingUnavailable, match="This stands; only MLflow's aliases lag"):
+        desk.run(mirror_models, days_after(3), advanced=advanced)
+    monkeypatch.setattr(mirror_models, "mirror_aliases", lambda *_: None)
+    mirrored = desk.store.manifest(desk.run(mirror_models, days_after(3), advanced=advanced)).metrics
+    assert (mirrored["champion"], mirrored["challenger"]) == (
+        models.champion.model_version,
+        models.challenger.model_version,
+    )
 
 
 def test_a_rollback_takes_effect_on_the_next_prediction(desk: Desk) -> None:

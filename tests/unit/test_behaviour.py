@@ -60,8 +60,8 @@ def test_a_category_may_be_declared_irrelevant() -> None:
         verdict(expect("colour", "increasing"))
 
 
-def test_a_feature_that_the_model_does_not_read_moves_nothing() -> None:
-    assert verdict(expect("moon_phase", "invariant")).verdict == "pass"
+def test_nothing_can_be_said_about_a_feature_that_the_model_does_not_read() -> None:
+    assert verdict(expect("moon_phase", "invariant")).verdict == "not applicable"
 
 
 def test_without_expectations_the_gate_is_not_applicable() -> None:
@@ -79,3 +79,19 @@ def test_bins_are_those_of_the_calibration_error() -> None:
     assert check_calibration(error, 0.1).verdict == "fail"
     assert "bins" in check_calibration(error, 0.1).reason
     assert check_calibration(0.05, 0.1).verdict == "pass"
+
+
+def test_a_model_that_reads_none_of_the_features_is_not_said_to_behave():
+    expected = (BehaviourExpectation("wind", "increasing", "more wind, more delay"),)
+    observed = [{"feature": "wind", "direction": "increasing", "share": 0.0, "worst": 0.0, "read": False}]
+    found = check_behaviour(observed, expected)
+    assert found.verdict == "not applicable"
+
+
+def test_no_answer_is_no_good_behaviour():
+    expected = BehaviourExpectation("rate", "increasing", "more of it, more delay")
+    feed = {"numeric": np.zeros((4, 1), np.float32)}
+    signature = Signature(numeric=("rate",), feature_service="s", score="p")
+    training = {"numeric": np.arange(8, dtype=np.float32).reshape(-1, 1)}
+    observed = observe_behaviour(lambda given: np.full(4, np.nan), feed, training, signature, (expected,))
+    assert check_behaviour(observed, (expected,)).verdict == "fail"

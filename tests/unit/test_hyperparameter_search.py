@@ -1,3 +1,5 @@
+from datetime import date
+
 import optuna
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -6,12 +8,20 @@ from optuna.trial import TrialState
 
 from nightshift.core import hyperparameter_search
 from nightshift.core.estimators import DEFAULTS, hyperparameters
-from nightshift.core.hyperparameter_search import LOG_LOSS, importances, search, space_of, walk_forward_folds
+from nightshift.core.hyperparameter_search import (
+    LOG_LOSS,
+    importances,
+    search,
+    space_of,
+    study_as_of,
+    walk_forward_folds,
+)
 from nightshift.core.search_report import render
 from nightshift.errors import ConfigurationError, DataContractError
 from synthetic_training_set import SIGNATURE, training_split
 
 TRAIN = training_split().train
+PARTITION = date(2020, 1, 20)
 OVERFITTED = {"n_estimators": 200, "max_depth": 6, "learning_rate": 0.2, "min_child_weight": 10.0}
 
 
@@ -23,7 +33,7 @@ def in_use(**settings):
     return {**hyperparameters("xgboost", DEFAULTS, {}, TRAIN.num_rows), **settings}
 
 
-def searched(storage, *, settings=None, trials=6, seconds=60.0, folds_id="a", made=None):
+def searched(storage, *, settings=None, trials=6, seconds=60.0, folds_id="a", made=None, partition=PARTITION):
     return search(
         "xgboost",
         made or folds(),
@@ -31,6 +41,7 @@ def searched(storage, *, settings=None, trials=6, seconds=60.0, folds_id="a", ma
         settings or in_use(**OVERFITTED),
         storage=storage,
         study_name="toy.xgboost",
+        partition=partition,
         folds_id=folds_id,
         trials=trials,
         seconds=seconds,
@@ -127,6 +138,15 @@ def test_other_folds_begin_with_what_was_best_elsewhere():
     assert searched(storage, trials=2, folds_id="c", made=folds(1, 2)).trials[1].params == before.best
     # What was judged on other folds is never the best of these.
     assert {t.number for t in found.trials}.isdisjoint(t.number for t in before.trials)
+
+
+def test_a_search_for_an_earlier_partition_does_not_know_what_later_ones_tried():
+    storage = optuna.storages.InMemoryStorage()
+    assert study_as_of(storage, "toy.xgboost", PARTITION) == "toy.xgboost"
+    searched(storage, trials=2)
+    assert study_as_of(storage, "toy.xgboost", PARTITION) == "toy.xgboost"
+    assert study_as_of(storage, "toy.xgboost", date(2020, 2, 1)) == "toy.xgboost"
+    assert study_as_of(storage, "toy.xgboost", date(2020, 1, 19)) == "toy.xgboost.2020-01-19"
 
 
 def test_hopeless_trials_are_ended_early(monkeypatch):

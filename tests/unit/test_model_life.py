@@ -14,6 +14,7 @@ from nightshift.core.model_life import (
     approval_asked_for,
     champion_judged_against,
     life_as_of,
+    overtaken_by,
     repeated,
 )
 from nightshift.deployment import Deployment
@@ -216,6 +217,23 @@ def test_the_same_model_promoted_again_has_no_predecessor() -> None:
     assert seen([*START, said(3, "promoted", "a")], 4) == seen(START, 4)
 
 
+def test_a_champion_promoted_again_by_a_late_run_keeps_its_predecessor_standing_by() -> None:
+    decisions = [*START, said(3, "shadow", "b"), said(6, "promoted", "b"), said(5, "promoted", "b")]
+    assert [seen(decisions, n)["trial"] for n in (6, 7, 8)] == [("a", "standby", 0.0)] * 3
+    assert seen([*decisions, said(8, "confirmed", "b")], 9)["trial"] is None
+
+
+def test_a_late_training_is_overtaken_by_a_later_trial_that_stands() -> None:
+    """As it would be: put on trial as of day 3, c would throw b out of its canary."""
+    decisions = [*START, said(4, "shadow", "b"), said(6, "canary", "b", reason={"share": 0.1})]
+    assert seen([*decisions, said(3, "shadow", "c")], 7)["trial"] == ("c", "shadow", 0.0)
+    later = overtaken_by(decisions, day(3))
+    assert later is not None
+    assert (later.model_version, later.partition) == ("b", day(4))
+    assert overtaken_by(decisions, day(4)) is None
+    assert overtaken_by([*decisions, said(4, "rejected", "b2")], day(3)) is None
+
+
 def test_kill_and_restore() -> None:
     decisions = [*START, said(3, "killed", "a"), said(6, "restored", "a")]
     assert serving(decisions, 3, 7) == ["a", "f", "f", "f", "a"]
@@ -307,9 +325,19 @@ def test_a_question_is_open_until_it_is_answered(answer: str) -> None:
     asked = [*START, said(3, "shadow", "b"), said(5, "awaiting_approval", "b")]
 
     def open_on(decisions: list[Deployment], partition: int, version: str = "b") -> date | None:
-        return approval_asked_for(decisions, day(partition), version, within_days=2)
+        return approval_asked_for(decisions, day(partition), version)
 
-    assert [open_on(asked, n) for n in (5, 6, 7, 8)] == [None, day(5), day(5), None]
+    assert [open_on(asked, n) for n in (5, 6, 7, 90)] == [None, day(5), day(5), day(5)]
     assert open_on(asked, 6, "c") is None
     answered = [*asked, said(6, answer, "b")]
     assert [open_on(answered, n) for n in (6, 7)] == [day(5), None]
+
+
+def test_an_answer_counts_though_another_one_was_recorded_for_the_same_partition() -> None:
+    decisions = [
+        *START,
+        said(5, "awaiting_approval", "b"),
+        said(7, "approval_timed_out", "b", reason={"asked_on": str(day(5))}),
+        said(7, "declined", "c", reason={"asked_on": str(day(6))}),
+    ]
+    assert approval_asked_for(decisions, day(8), "b") is None

@@ -144,7 +144,7 @@ def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes, "START_SECONDS", 0.0)
     answered = asked(forest(20), seconds=0.01)
     assert answered.answers is None
-    assert "did not answer within" in answered.error
+    assert answered.too_slow
 
 
 def test_a_slow_model_is_stopped_by_throughput_and_latency() -> None:

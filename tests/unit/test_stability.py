@@ -63,3 +63,12 @@ def test_decisions_that_flip_too_often_are_reason_enough() -> None:
     result = check_stability(moves(0.3), VerificationPolicy(largest_step_move=0.5))
     assert result.verdict == "fail"
     assert "changes more than 5.0% of all decisions: steep" in result.reason
+
+
+def test_no_number_is_no_small_move():
+    moves = {"b": {"p99": 0.01, "flips": 0.0}, "a": {"p99": float("nan"), "flips": 0.0}}
+    assert check_stability(moves, VerificationPolicy()).verdict == "fail"
+
+
+def test_a_model_that_reads_no_number_cannot_be_moved():
+    assert check_stability({}, VerificationPolicy()).verdict == "not applicable"

@@ -1,5 +1,6 @@
 """Partitions, cutoffs and the registration of use cases."""
 
+import dataclasses
 import subprocess
 import sys
 from datetime import UTC, date, datetime
@@ -92,3 +93,12 @@ def test_a_declaration_is_consistent(monkeypatch, name):
     assert len(set(features)) == len(features) > 0
     assert set(use_case.training.fallback_features) <= set(use_case.features.numeric)
     assert use_case.training.fallback_features
+
+
+def test_an_expectation_about_no_feature_is_refused():
+    flights = load_use_case("flight_delay")
+    (expectation, *_) = flights.verification.expectations
+    misspelt = dataclasses.replace(expectation, feature=expectation.feature + "d")
+    verification = dataclasses.replace(flights.verification, expectations=(misspelt,))
+    with pytest.raises(ConfigurationError, match="none of its features"):
+        dataclasses.replace(flights, verification=verification)

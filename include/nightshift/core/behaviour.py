@@ -43,8 +43,8 @@ def _observe(
     return {
         "feature": expected.feature,
         "direction": expected.direction,
-        "share": float((against > expected.tolerance).mean()),
-        "worst": float(max(against.max(), 0.0)),
+        "share": float((~(against <= expected.tolerance)).mean()),
+        "worst": float(max(np.nan_to_num(against, nan=1.0).max(), 0.0)),
         "read": expected.feature in (*signature.numeric, *signature.categorical),
     }
 
@@ -82,7 +82,11 @@ def check_behaviour(observed: list[dict[str, Any]], expectations: tuple[Behaviou
     """Whether every declared expectation holds. `observed` of the result is the share that is worst for its bound."""
     if not expectations:
         return GateResult(gate=GATE, verdict="not applicable", reason="the use case declares no expectations")
-    pairs = list(zip(observed, expectations, strict=True))
+    pairs = [(found, one) for found, one in zip(observed, expectations, strict=True) if found["read"]]
+    if not pairs:
+        reason = f"the model reads none of the features that {len(expectations)} expectations are about"
+        return GateResult(gate=GATE, verdict="not applicable", reason=reason)
+    unread = [one.feature for found, one in zip(observed, expectations, strict=True) if not found["read"]]
     worst, its = max(pairs, key=lambda pair: pair[0]["share"] - pair[1].largest_share)
     broken = [
         f"{expected.feature} should be {expected.direction} ({expected.reason}), but {found['share']:.1%} of rows go "
@@ -95,7 +99,9 @@ def check_behaviour(observed: list[dict[str, Any]], expectations: tuple[Behaviou
         verdict="fail" if broken else "pass",
         observed=worst["share"],
         bound=its.largest_share,
-        reason="; ".join(broken) or f"{len(pairs)} expectations hold; {its.feature} is nearest to its bound",
+        reason="; ".join(broken)
+        or f"{len(pairs)} expectations hold; {its.feature} is nearest to its bound"
+        + (f"; it does not read {', '.join(unread)}" if unread else ""),
     )
 
 

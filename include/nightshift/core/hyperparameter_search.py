@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,7 @@ def search(
     *,
     storage: optuna.storages.BaseStorage,
     study_name: str,
+    partition: date,
     folds_id: str,
     trials: int,
     seconds: float,
@@ -183,7 +185,7 @@ def search(
 ) -> Found:
     """Search for settings with a lower mean log loss over the folds than `in_use` (full hyperparameters) has.
 
-    Goes on with the study of that name where it stopped: at most `trials` trials are judged on the
+    Goes on with the study of that name (see `study_as_of`) where it stopped: at most `trials` trials are judged on the
     folds called `folds_id`, in at most about `seconds` more seconds (a trial that has begun is ended, and
     the settings in use are always judged). Trials on other folds guide the sampler: their value is
     log loss relative to that of the label rate, so it means the same on easy and on hard days; the best
@@ -205,6 +207,7 @@ def search(
 
     def judge(trial: optuna.Trial) -> float:
         trial.set_user_attr(FOLDS, folds_id)
+        trial.set_user_attr(PARTITION, partition.isoformat())
         chosen = {name: _suggested(trial, name, declared) for name, declared in space.items()}
         losses: list[float] = []
         base = 0.0
@@ -242,6 +245,17 @@ def search(
         best_log_loss=best.user_attrs[LOG_LOSS],
         trials=_on_folds(study, folds_id),
     )
+
+
+def study_as_of(storage: optuna.storages.BaseStorage, name: str, partition: date) -> str:
+    """The study that a search for a partition goes on with: the one called `name`, or one of the partition's own
+    if that one has tried anything on a later partition, which this one could not know of."""
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return name
+    newest = max((t.user_attrs.get(PARTITION, "") for t in study.get_trials(deepcopy=False)), default="")
+    return name if newest <= partition.isoformat() else f"{name}.{partition}"
 
 
 def importances(found: Found) -> dict[str, float]:

@@ -77,21 +77,34 @@ def life_as_of(decisions: Iterable[Deployment], partition: date) -> Life:
     return life
 
 
-def approval_asked_for(
-    decisions: Iterable[Deployment], partition: date, version: str, *, within_days: int
-) -> date | None:
+def approval_asked_for(decisions: Sequence[Deployment], partition: date, version: str) -> date | None:
     """The partition that asked a person about a model and has no answer yet as of a partition; None if there is none.
 
-    A question older than `within_days` partitions is taken for lost.
+    However many partitions ago: in a backfill they are minutes apart. Silence is an answer, too, and is recorded.
     """
+
+    def concerns(one: Deployment) -> bool:
+        return one.partition < partition and one.model_version == version
+
     asked = None
-    for decision in _standing(decisions):
-        if decision.partition < partition and decision.model_version == version:
-            if decision.action == "awaiting_approval":
-                asked = decision.partition
-            elif decision.action in ANSWERED:
-                asked = None
-    return asked if asked is not None and partition - asked <= timedelta(days=within_days) else None
+    for decision in filter(concerns, _standing(decisions)):
+        if decision.action == "awaiting_approval":
+            asked = decision.partition
+        elif decision.action in ANSWERED:
+            asked = None
+    # An answer stays one though the same partition's place was taken by the answer to another question.
+    answers = [one for one in decisions if concerns(one) and one.decided_by == "record_approval"]
+    answered = {one.reason.get("asked_on") for one in answers}
+    return asked if asked is None or asked.isoformat() not in answered else None
+
+
+def overtaken_by(decisions: Iterable[Deployment], partition: date) -> Deployment | None:
+    """The first decision of a later partition that put a model on trial or in charge, or None.
+
+    A model that began its trial on this partition by now would take the place of that one.
+    """
+    later = (one for one in _standing(decisions) if one.partition > partition)
+    return next((one for one in later if one.action in ("shadow", "promoted")), None)
 
 
 def champion_judged_against(decisions: Iterable[Deployment], made: Deployment) -> Deployment | None:
@@ -173,7 +186,9 @@ def _promoted(life: Life, decision: Deployment) -> Life:
     before = life.champion
     former = tuple(f for f in life.former if f.model_version != decision.model_version)
     if before is None or before.model_version == decision.model_version:
-        return replace(life, champion=decision, trial=None, former=former)
+        # Promoted twice, by a run that was late: its predecessor goes on standing by.
+        standing_by = life.trial if before is not None and life.trial and life.trial.stage == "standby" else None
+        return replace(life, champion=decision, trial=standing_by, former=former)
     standby = Trial(before, "standby", decision.partition)
     return replace(life, champion=decision, trial=standby, former=(*former, before))
 

@@ -58,7 +58,9 @@ def probe_rows(real: pa.Table, signature: Signature) -> Probes:
 
     Ways: each feature missing; all missing; each number at each of EXTREMES, just above and below the
     value it had as float32, and off it by less than float32 can hold; each category one that nobody
-    has seen. Numeric features are float64, whatever they were.
+    has seen. Numeric features are float64, whatever they were. What float32 cannot hold, infinities
+    among it, is made missing by `onnx_model` before any model sees it; that both answer alike then is
+    what those rows show.
     """
     real = as_float64(real, signature)
     chosen = np.unique(np.linspace(0, real.num_rows - 1, PROBE_ROWS).astype(np.int64))

@@ -11,6 +11,10 @@ from nightshift.deployment import Action, GateResult, Role
 from nightshift.usecase import PromotionPolicy
 
 
+SAYS = {"shadow": "is in shadow", "canary": "is a canary", "standby": "stands by"}
+"""What a model on trial does, in words."""
+
+
 @dataclass(frozen=True)
 class Rival:
     """A model in service, asked about the candidate's holdout rows: its log loss, or why there is none.
@@ -70,7 +74,7 @@ def outcome(life: Life, refused: Sequence[GateResult], *, approval: bool) -> Out
         return Outcome(
             "shelved",
             "challenger",
-            f"it passed every mandatory gate, but {trial.deployment.model_version} is in {trial.stage} since "
+            f"it passed every mandatory gate, but {trial.deployment.model_version} {SAYS[trial.stage]} since "
             f"{trial.since}, and one model is on trial at a time",
         )
     if life.champion is None and not approval:

@@ -76,6 +76,12 @@ def step_moves(
 
 def check_stability(moves: dict[str, dict[str, float]], policy: VerificationPolicy) -> GateResult:
     """Whether no feature's step moves scores, or flips decisions, beyond the policy. `observed`: the largest p99."""
+    if not moves:
+        return GateResult(gate=GATE, verdict="not applicable", reason="the model reads no number")
+    # No number is no small move: it counts as the largest.
+    moves = {
+        name: {what: float(np.nan_to_num(v, nan=np.inf)) for what, v in one.items()} for name, one in moves.items()
+    }
     furthest = max(moves, key=lambda name: (moves[name]["p99"], name))
     most_flips = max(moves, key=lambda name: (moves[name]["flips"], name))
     reasons = []

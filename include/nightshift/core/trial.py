@@ -78,10 +78,10 @@ def judge_trial(stage: Stage, nights: Sequence[TrialNight], elapsed: int, policy
     """Decide on the model that is judged: the challenger, or in `standby` the fresh champion.
 
     `nights` are those of the stage that count, oldest first; `elapsed` is how many nights the stage
-    has lasted, with those that do not count. Decisions: `hold`; `canary` or `promote` once it is
-    shown to be no worse than the margin; `withdraw` or `roll_back` if it is shown to be worse, if a
-    single night of a canary or a fresh champion is beyond the emergency margin, or if nothing was
-    shown for `longest_nights`; `confirm` for a fresh champion that did no worse.
+    has lasted, with those that do not count, without those under the kill switch. Decisions: `hold`;
+    `canary` or `promote` once it is shown to be no worse than the margin; `withdraw` or `roll_back` if it
+    is shown to be worse, if a single night of a canary or a fresh champion is beyond the emergency margin,
+    or if nothing was shown for `longest_nights`; `confirm` for a fresh champion that did no worse.
     """
     needed = {"shadow": policy.shadow_nights, "canary": policy.canary_nights, "standby": policy.standby_nights}[stage]
     onward, back = ONWARD[stage], BACK[stage]

@@ -53,6 +53,7 @@ STAGE_OF_STEP = {
     "publish_predictions": "predict",
     "judge_trial": "promote",
     "advance_model": "promote",
+    "mirror_models": "promote",
     "record_approval": "promote",
     "rollback_model": "rollback_model",
     "kill_switch": "kill_switch",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 from nightshift.core.model_life import Life
 from nightshift.deployment import Action, Deployment
 from nightshift.io.alerts import send_alert
+from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
-from nightshift.io.tracking import mirror_aliases
+from nightshift.io.tracking import mirror_aliases, standing
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -62,9 +63,25 @@ def make_known(settings: Settings, use_case: UseCase, warehouse: Warehouse, mess
     """Mirror the models' stages as MLflow aliases; if something `changed`, post the message to the alert webhook.
 
     Both follow what was recorded and do not undo it. Raises TrackingUnavailable if MLflow does not
-    answer; a second try then completes it.
+    answer and ConfigurationError if it refuses, both saying that the decision stands; a second try then
+    completes it.
     """
     log.warning(message) if changed else log.info(message)
     if changed and settings.alert_webhook_url is not None:
         send_alert(settings.alert_webhook_url, message)
-    mirror_aliases(settings, use_case, warehouse.life_as_of(date.max))
+    with standing(f"{message}."):
+        mirror_aliases(settings, use_case, warehouse.life_as_of(date.max))
+
+
+def chosen_already(use_case: UseCase, store: ArtifactStore, partition: date) -> str:
+    """What to do about the night after a partition if its models were chosen before the decision; "" if they were not.
+
+    To be appended to a message.
+    """
+    night = partition + timedelta(days=1)
+    if store.decision(use_case.name, "resolve_model", night) is None:
+        return ""
+    return (
+        f". The models of {night} were chosen before: clear {use_case.name}.predict for it from resolve_model, "
+        "and they are chosen anew"
+    )

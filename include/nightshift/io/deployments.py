@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from nightshift.core.model_life import champion_judged_against, repeated
+from nightshift.core.model_life import by_hand, champion_judged_against, repeated
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged
 from nightshift.io import warehouse_schema
@@ -61,9 +61,15 @@ def _compare(use_case: UseCase, known: Sequence[Deployment], made: Deployment, e
     champion = champion_judged_against(known, made)
     found = champion.model_version if champion else None
     if found != expected:
+        next_step = (
+            "look at the champion there is, and decide again"
+            if by_hand(made)
+            else "and nothing need be done: the next partition judges against the champion there is. Mark the run as "
+            "success"
+        )
         raise ChampionChanged(
             f"{use_case.name}: {made.model_version} was to be {made.action} on partition {made.partition} against the "
             f"champion {expected or 'none'}, but the champion is {found or 'none'} by now"
             f"{f' ({champion.action} by {champion.decided_by} on {champion.partition})' if champion else ''}. "
-            "Nothing was recorded; judge it again against the champion there is."
+            f"Nothing was recorded; {next_step}."
         )

@@ -28,6 +28,10 @@ LEAST_SPARE_MB = 512.0
 it is measured, and told how much it took."""
 OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 START_SECONDS = 60.0
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""All that a clean process is told of its surroundings. Linear algebra would start a thread for each core, each with
+memory of its own, and on a large machine that alone is more than a model may take."""
+TOO_SLOW = "it did not answer in the time that the declared rows per second allow"
 BUILD = "Build it with `make runtimes`"
 
 Floats = npt.NDArray[np.float64]
@@ -35,7 +39,8 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RuntimeAnswer:
-    """What a clean process said. `answers` (float64 [n]) is None and `error` says why if it did not answer.
+    """What a clean process said. `answers` (float64 [n]) is None and `error` says why if it did not answer; the
+    error of one that was too slow names no seconds, so that it reads the same on every machine.
 
     `costs`: load_ms, rows_per_second, single_row_p50_ms, single_row_p99_ms, peak_memory_mb (MiB).
     """
@@ -45,6 +50,11 @@ class RuntimeAnswer:
     costs: Mapping[str, float]
     error: str = ""
     out_of_memory: bool = False
+
+    @property
+    def too_slow(self) -> bool:
+        """Whether it was ended for want of time."""
+        return self.error == TOO_SLOW
 
 
 def runtimes_folder() -> Path:
@@ -90,9 +100,12 @@ def ask_runtime(
     memory_mb: float,
     seconds: float,
     single_rows: int = 200,
-    batch_repeats: int = 3,
+    batch_repeats: int = 7,
+    cost_rows: int | None = None,
 ) -> RuntimeAnswer:
     """Ask a model for all rows of `probe_inputs` in a new process that has one onnxruntime and nothing of ours.
+
+    What it costs is measured on the first `cost_rows` of them (all, if None).
 
     It may take `seconds` beyond what a process needs to start, and no more than about twice `memory_mb` (MiB).
     What the model does wrong is in the answer. Raises ConfigurationError if the environment is missing, is not
@@ -107,15 +120,16 @@ def ask_runtime(
             "--single-rows": single_rows,
             "--batch-repeats": batch_repeats,
             "--memory-mb": memory_mb + max(memory_mb, LEAST_SPARE_MB),
+            **({} if cost_rows is None else {"--cost-rows": cost_rows}),
         }
         command = [str(_python(version)), "-I", ask.__file__, str(path), str(inputs), str(answers)]
         command += [str(part) for option in options.items() for part in option]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=START_SECONDS + seconds, env={}, check=False
+                command, capture_output=True, text=True, timeout=START_SECONDS + seconds, env=ONE_THREAD, check=False
             )
         except subprocess.TimeoutExpired:
-            return RuntimeAnswer(version, None, {}, f"it did not answer within {START_SECONDS + seconds:.0f} s")
+            return RuntimeAnswer(version, None, {}, TOO_SLOW)
         report = _report(version, done)
         costs = {name: float(value) for name, value in report.items() if isinstance(value, float | int)}
         if report.get("error"):

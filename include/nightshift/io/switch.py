@@ -44,10 +44,10 @@ def switch_published(
 ) -> bool:
     """Publish every row of a partition from the answers of one of the two models it was scored by.
 
-    Switching back is the same call with the other version. A canary's mixture of both is not brought
-    back by it, but by running the partition's `predict` again. Returns False, having written nothing,
-    if these answers are published already. Raises PartitionNotReady if the partition was never
-    published, UnknownModel if `to_version` was not asked about that night, and AuditFailed if its
+    The night stays switched when its `predict` runs again and comes to the same scores. The way back is
+    the same call with the other version; a canary's mixture of both does not come back. Returns False,
+    having written nothing, if these answers are published already. Raises PartitionNotReady if the
+    partition was never published, UnknownModel if `to_version` was not asked about that night, and AuditFailed if its
     answers do not pass the audit; then the night stays as it is.
     """
     published = store.current(use_case.name, "publish_predictions", partition)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -119,14 +120,24 @@ def mirror_aliases(settings: Settings, use_case: UseCase, life: Life) -> None:
         if not versions:
             log.info("MLflow knows no model %s: no alias is set there.", use_case.name)
             return
-        _set_aliases(client, use_case.name, versions, _wanted_aliases(life))
+        _set_aliases(client, use_case.name, versions, wanted_aliases(life))
         for known in versions:
             version = f"{known.tags.get(PARTITION_TAG)}-{known.tags.get(HASH_TAG, '')[:8]}"
             if version in life.retired and known.tags.get(STAGE_TAG) != RETIRED:
                 client.set_model_version_tag(use_case.name, known.version, STAGE_TAG, RETIRED)
 
 
-def _wanted_aliases(life: Life) -> dict[str, Deployment | None]:
+@contextmanager
+def standing(said: str) -> Iterator[None]:
+    """Let an error of MLflow say that what was recorded before stands; `said` is that, in a sentence."""
+    try:
+        yield
+    except (TrackingUnavailable, ConfigurationError) as error:
+        raise type(error)(f"{said} This stands; only MLflow's aliases lag. {error}") from None
+
+
+def wanted_aliases(life: Life) -> dict[str, Deployment | None]:
+    """The model of each alias, or None."""
     wanted: dict[str, Deployment | None] = dict.fromkeys(ALIASES)
     wanted[CHAMPION_ALIAS], wanted["fallback"] = life.champion, life.fallback
     if life.trial is not None:
@@ -251,11 +262,13 @@ def _explained(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        # It may quote the URI with its password; for the same reason the cause is left out.
+        said = re.sub(r"//[^/\s]+@", "//", str(error.message))
         if error.get_http_status_code() < 500:  # type: ignore[no-untyped-call]
             raise ConfigurationError(
-                f"MLflow at {where} refused ({error.error_code}): {error.message}. Check MLFLOW_TRACKING_URI, its "
+                f"MLflow at {where} refused ({error.error_code}): {said}. Check MLFLOW_TRACKING_URI, its "
                 "version and its credentials."
-            ) from error
+            ) from None
         raise TrackingUnavailable(
-            f"MLflow at {where} did not answer ({error.error_code}): {error.message}. Is it up and reachable?"
-        ) from error
+            f"MLflow at {where} did not answer ({error.error_code}): {said}. Is it up and reachable?"
+        ) from None

@@ -1,6 +1,7 @@
 """Load a model and ask it, with the standard library, numpy and onnxruntime and nothing else.
 
-    python -I ask.py MODEL INPUTS ANSWERS [--batch-rows N] [--single-rows N] [--batch-repeats N] [--memory-mb N]
+    python -I ask.py MODEL INPUTS ANSWERS [--batch-rows N] [--single-rows N] [--batch-repeats N] [--cost-rows N]
+                     [--memory-mb N]
 
 INPUTS is a folder of `<input name>.npy`, each with the same number of rows, without pickled objects: strings
 as numpy's fixed-width unicode. ANSWERS is written as float64 .npy [rows]; what was found goes to standard
@@ -42,7 +43,8 @@ def main() -> None:
     parser.add_argument("answers", type=Path)
     parser.add_argument("--batch-rows", type=int, default=20_000)
     parser.add_argument("--single-rows", type=int, default=200)
-    parser.add_argument("--batch-repeats", type=int, default=3)
+    parser.add_argument("--batch-repeats", type=int, default=7)
+    parser.add_argument("--cost-rows", type=int, help="measure on the first so many rows only")
     parser.add_argument("--memory-mb", type=float, help="refuse the process more private memory than that")
     arguments = parser.parse_args()
     if arguments.memory_mb:
@@ -79,7 +81,7 @@ def examine(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
     if rows is not None and arguments.single_rows:
         found |= costs(
             lambda feed: session.run([OUTPUT], feed),
-            rows,
+            {name: values[: arguments.cost_rows] for name, values in rows.items()},
             batch_rows=arguments.batch_rows,
             single_rows=arguments.single_rows,
             batch_repeats=arguments.batch_repeats,

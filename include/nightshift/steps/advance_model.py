@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
@@ -22,24 +21,26 @@ from nightshift.core.risk import demands
 from nightshift.core.trial_outcome import DECIDED_BY, approval_summary, deployment_of, night_rows
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged
+from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.tracking import mirror_aliases
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 
-HOURS_A_NIGHT = 24
+TOLD = ("promoted", "withdrawn", "rolled_back")
+"""Actions that people are told of: another model answers, or one that answered a share no longer does."""
 
 
 def run(
     use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, judged: ArtifactRef
 ) -> ArtifactRef:
-    """Record the decision of `judged` in deployments, trial_nights and MLflow's aliases; commit `advance.json`.
+    """Record the decision of `judged` in deployments and trial_nights; commit `advance.json`.
 
     advance.json: action (as recorded, or "none"), approval_needed, summary (Markdown, for the person),
-    reason, model_version, model and champion (the one judged against, or null). Raises ChampionChanged,
+    reason, model_version, model and champion (the one judged against, or null). The people behind the
+    alert webhook are told of another champion and of a trial that failed. Raises ChampionChanged,
     with nothing but the refusal recorded, if there is another champion by now.
     """
     trial = json.loads(store.read(judged, "trial.json"))
@@ -49,8 +50,7 @@ def run(
     made = deployment_of(trial, use_case.trial.canary_share, approval=demands(policy).approval)
     asked_on = None
     if made is not None and made.action == "awaiting_approval":
-        days = math.ceil(policy.approval_hours / HOURS_A_NIGHT)
-        asked_on = approval_asked_for(decisions, partition, made.model_version, within_days=days)
+        asked_on = approval_asked_for(decisions, partition, made.model_version)
     recorded = made if asked_on is None else None
     advance: dict[str, Any] = {
         "action": recorded.action if recorded else "none",
@@ -74,13 +74,23 @@ def run(
             use_case.name, "advance_model", partition, Decision(status="rejected", ref=refused, reason=str(error))
         )
         raise
+    if changed and recorded is not None and recorded.action in TOLD:
+        _tell(use_case, settings, recorded)
     warehouse.record_trial_nights(partition, night_rows(trial))
     ref = _commit(use_case, store, partition, judged, advance)
     log.info("%s %s: %s (%s)", use_case.name, partition, advance["action"], advance["reason"])
-    if recorded or changed:
-        # Whatever partition this is: the aliases show how things stand now.
-        mirror_aliases(settings, use_case, warehouse.life_as_of(date.max))
     return ref
+
+
+def _tell(use_case: UseCase, settings: Settings, made: Deployment) -> None:
+    place = f" in place of {made.replaces}" if made.replaces else ""
+    message = (
+        f"{use_case.name}: {made.model_version} is {made.action}{place} after partition {made.partition}, "
+        f"by {made.decided_by}: {made.reason['why']}"
+    )
+    log.warning(message)
+    if settings.alert_webhook_url is not None:
+        send_alert(settings.alert_webhook_url, message)
 
 
 def _record(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.model_life import Life, Trial
+from nightshift.core.model_life import Life, Trial, life_as_of
 from nightshift.core.trial import Judgement, TrialNight, compare_night, judge_trial
 from nightshift.core.trial_report import render
 from nightshift.deployment import Deployment
@@ -52,12 +52,14 @@ def run(
     trial.json: partition, stage, since, share, challenger (version that is judged; in standby the fresh
     champion), incumbent (its rival), champion (as of the partition, or null), models, nights, missing,
     mean_difference, bound, p_value, decision and reason; see core.trial. Raises PartitionNotReady while
-    the partition before is still to decide about models, or while a night of the stage has no scores or
-    no outcomes; with `allow_undecided` it goes on with what there is.
+    the partition before is still to decide about models, or while the newest night has no scores or no
+    outcomes; with `allow_undecided` it goes on with what there is. An older night that has none never
+    will, and does not count. Nor does a night under the kill switch, not even as time that went by.
     """
     warehouse = Warehouse(settings, use_case)
     undecided = take_turn(use_case, store, warehouse, partition, allow_undecided=allow_undecided)
-    life = warehouse.life_as_of(partition)
+    decisions = warehouse.decisions()
+    life = life_as_of(decisions, partition)
     evidence = Evidence()
     trial: dict[str, Any] = {
         "partition": partition.isoformat(),
@@ -73,9 +75,12 @@ def run(
     judged, rival = _opponents(life)
     if life.trial is not None and judged is not None and rival is not None:
         stage = life.trial.stage
-        for night in partition_range(life.trial.since + timedelta(days=1), partition - timedelta(days=1)):
-            _compare(use_case, store, life.trial, night, judged, rival, evidence, allow_undecided=allow_undecided)
-        elapsed = len(evidence.nights) + len(evidence.missing)
+        newest = partition - timedelta(days=1)
+        nights = partition_range(life.trial.since + timedelta(days=1), newest)
+        for night in nights:
+            may_come = night == newest and not allow_undecided
+            _compare(use_case, store, life.trial, night, judged, rival, evidence, may_come=may_come)
+        elapsed = sum(life_as_of(decisions, night).killed is None for night in nights)
         judgement = judge_trial(stage, evidence.nights, elapsed, use_case.trial)
         trial |= {"stage": stage, "since": life.trial.since.isoformat(), "share": life.trial.share}
         trial |= {"challenger": judged.model_version, "incumbent": rival.model_version}
@@ -128,9 +133,12 @@ def _compare(
     rival: Deployment,
     evidence: Evidence,
     *,
-    allow_undecided: bool,
+    may_come: bool,
 ) -> None:
-    """Add one night to the evidence, with its comparison or with why there is none."""
+    """Add one night to the evidence, with its comparison or with why there is none.
+
+    Raises PartitionNotReady for what is not there if it `may_come`.
+    """
     standby = trial.stage == "standby"
     serving, beside = (judged, rival) if standby else (rival, judged)
     try:
@@ -140,7 +148,7 @@ def _compare(
             return
         outcomes = delivered_outcomes(use_case, store, night + timedelta(days=1))
     except PartitionNotReady as error:
-        if not allow_undecided:
+        if may_come:
             raise
         evidence.missing[night] = str(error)
         return

@@ -9,7 +9,7 @@ from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.deployment import Action
 from nightshift.errors import ConfigurationError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.by_hand import make_known, stated, switch_decision
+from nightshift.io.by_hand import chosen_already, make_known, stated, switch_decision
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -59,7 +59,7 @@ def run(
     answers = serving.model_version if serving else "nobody"
     message = (
         f"{use_case.name}: the kill switch is {state}; after partition {partition} {answers} answers. "
-        f"Decided by {decided_by}: {reason}"
+        f"Decided by {decided_by}: {reason}{chosen_already(use_case, store, partition)}"
     )
     make_known(settings, use_case, warehouse, message, changed=changed)
     result = {"state": state, "answers": answers, "reason": reason, "decided_by": decided_by, "message": message}

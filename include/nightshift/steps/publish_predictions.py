@@ -33,8 +33,10 @@ def run(
 ) -> ArtifactRef:
     """Make `scores` the partition's rows of `predictions`; commit `publication.json`.
 
-    Publishing the same scores of the same model again writes nothing. Raises AuditFailed if
-    `audited` is not the audit of these scores or did not pass, or if the warehouse counts other rows.
+    Publishing the same scores of the same model again writes nothing, and a night that a person switched
+    from these very scores to one model's answers stays switched; see io.switch. Raises AuditFailed if
+    `audited` is not the audit of these scores or did not pass, if the warehouse counts other rows, or if
+    the kill switch was turned on after the models were chosen.
     """
     if store.current(use_case.name, "score", partition) != scores:
         raise AuditFailed(
@@ -66,9 +68,25 @@ def run(
         run_id=attempt.run_id if attempt else "",
     )
     warehouse = Warehouse(settings, use_case)
-    written = warehouse.publish_predictions(publication, table)
-    warehouse.record_shadow(partition, shadow_rows(store, scores, choice))
-    log.info("%s %s: %d rows %s", use_case.name, partition, table.num_rows, "published" if written else "already there")
+    killed = warehouse.life_as_of(partition).killed
+    if killed is not None and choice["role"] != "fallback":
+        raise AuditFailed(
+            f"{use_case.name}: the models of {partition} were chosen before {killed.decided_by} turned on the kill "
+            f"switch as of {killed.partition}; {choice['model_version']} publishes nothing. Clear "
+            f"{use_case.name}.predict of {partition} from resolve_model."
+        )
+    switched_to = _switched_by_hand(store, warehouse, partition, scores)
+    written = False
+    if switched_to:
+        log.warning(
+            "%s %s: a person switched this night to %s, and so it stays; rollback_model switches it to another",
+            use_case.name, partition, switched_to,
+        )  # fmt: skip
+    else:
+        written = warehouse.publish_predictions(publication, table)
+        warehouse.record_shadow(partition, shadow_rows(store, scores, choice))
+        said = "published" if written else "already there"
+        log.info("%s %s: %d rows %s", use_case.name, partition, table.num_rows, said)
     stated = publication.model_dump(mode="json", exclude={"dag_id", "run_id"}) | {"publish_id": publication.publish_id}
     return store.commit(
         use_case=use_case.name,
@@ -77,6 +95,16 @@ def run(
         kind="publication",
         files={"publication.json": canonical_json(stated)},
         inputs={"scores": [scores], "audit": [audited]},
-        metrics={"written": written},
+        metrics={"written": written, "switched_by_hand_to": switched_to},
         rows=table.num_rows,
     )
+
+
+def _switched_by_hand(store: ArtifactStore, warehouse: Warehouse, partition: date, scores: ArtifactRef) -> str | None:
+    """The model that a person switched the published night to, from these very scores; None if nobody did."""
+    shown = warehouse.publication(partition)
+    if shown is None or shown["scores_sha256"] == scores.sha256:
+        return None
+    ref = ArtifactRef(uri=shown["scores_uri"], sha256=shown["scores_sha256"], kind=scores.kind)
+    came_from = store.manifest(ref).inputs.get("scores", [])
+    return str(shown["model_version"]) if [one.sha256 for one in came_from] == [scores.sha256] else None

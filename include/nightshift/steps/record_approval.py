@@ -18,7 +18,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.deployment import Action, Deployment
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.tracking import mirror_aliases
+from nightshift.io.tracking import mirror_aliases, standing
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -80,7 +80,8 @@ def run(
         files={"approval.json": json.dumps(approval, indent=1).encode()},
         inputs={"advanced": [advanced]},
     )
-    mirror_aliases(settings, use_case, warehouse.life_as_of(date.max))
+    with standing(f"{use_case.name} {partition}: {', '.join(approval['recorded'])} is recorded."):
+        mirror_aliases(settings, use_case, warehouse.life_as_of(date.max))
     return ref
 
 

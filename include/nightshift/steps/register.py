@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -21,7 +21,7 @@ from nightshift.core.estimators import FITTED_MODEL, FittedModel
 from nightshift.core.evaluation import evaluate
 from nightshift.core.explanations import Explanation, explain
 from nightshift.core.gates import refusals
-from nightshift.core.model_life import Life
+from nightshift.core.model_life import Life, overtaken_by
 from nightshift.core.model_package import CARD, MODEL, NO_MODEL, SIGNATURE
 from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.core.promotion import Outcome, Rival, judge, outcome
@@ -34,7 +34,7 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.tracking import TrainingRecord, log_training, mirror_aliases
 from nightshift.io.training_turn import take_turn
 from nightshift.io.verified_candidates import VerifiedCandidate, read_verified
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse import TRAINING, Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -69,6 +69,9 @@ def run(
 ) -> ArtifactRef:
     """Commit the registration of what `select_model` chose and record it in gate_results, deployments and MLflow.
 
+    A model whose training comes after later partitions put another one on trial or in charge is shelved:
+    on trial as of its own partition, it would throw that one out.
+
     Raises PartitionNotReady while the partition before may still change which models there are, unless
     `allow_undecided`; and ChampionChanged, with the gates but no decision recorded, if a model was to
     become the first champion and there is one by now.
@@ -85,6 +88,7 @@ def run(
 
     chosen = candidates[store.manifest(selected).parameters["winner"]]
     judged = _judge(use_case, store, partition, training_set, selected, chosen, life)
+    judged = replace(judged, outcome=_unless_overtaken(warehouse.decisions(), partition, judged))
     warehouse.record_gates(partition, judged.version, judged.gates, candidate=chosen.name)
     reason = _reason(store, selected, judged, undecided)
     files = _files(use_case, store, training_set, selected, candidates, judged, reason)
@@ -153,6 +157,25 @@ def _judge(
         refused=refused,
         outcome=outcome(life, refused, approval=demanded.approval),
         explanation=_explain(use_case, store, chosen.exported, split),
+    )
+
+
+def _unless_overtaken(decisions: Sequence[Deployment], partition: date, judged: _Judged) -> Outcome:
+    """The outcome, or `shelved` if it came too late. What was recorded in time stands when it is run again."""
+    made = judged.outcome
+    if made.action not in ("shadow", "promoted"):
+        return made
+    said = [one for one in decisions if one.partition == partition and one.decided_by in TRAINING]
+    if said and (said[-1].action, said[-1].model_version) == (made.action, judged.version):
+        return made
+    later = overtaken_by(decisions, partition)
+    if later is None:
+        return made
+    return Outcome(
+        "shelved",
+        "challenger",
+        f"it passed every mandatory gate, but came too late: {later.model_version} is {later.action} since "
+        f"{later.partition}, and one model is on trial at a time",
     )
 
 

@@ -10,7 +10,7 @@ from nightshift.core.model_life import Life, life_as_of
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.by_hand import make_known, recorded_by_this_run, stated
+from nightshift.io.by_hand import chosen_already, make_known, recorded_by_this_run, stated
 from nightshift.io.switch import switch_published as switch_night
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
@@ -53,6 +53,7 @@ def run(
     )
     if warehouse.life_as_of(partition + timedelta(days=1)).killed is not None:
         message += ". The kill switch is on: the fallback goes on answering"
+    message += chosen_already(use_case, store, partition)
     make_known(settings, use_case, warehouse, message, changed=changed)
     switched = False
     if switch_published:

@@ -20,7 +20,15 @@ from typing import Any
 
 from nightshift.artifact import ArtifactRef, Decision, canonical_json, sha256_hex
 from nightshift.core.estimators import DEFAULTS, hyperparameters
-from nightshift.core.hyperparameter_search import LOG_LOSS, SPACES, Found, importances, search, walk_forward_folds
+from nightshift.core.hyperparameter_search import (
+    LOG_LOSS,
+    SPACES,
+    Found,
+    importances,
+    search,
+    study_as_of,
+    walk_forward_folds,
+)
 from nightshift.core.search_report import render
 from nightshift.core.training_split import TRAINING_SET, signature_of, split_training_set
 from nightshift.errors import ConfigurationError
@@ -69,6 +77,7 @@ def run(
             searches.append(known[1])
         study = f"{use_case.name}.{name}"
         with study_storage(settings, study) as storage:
+            study = study_as_of(storage, study, partition)
             found[name] = search(
                 name,
                 folds,
@@ -76,6 +85,7 @@ def run(
                 in_use,
                 storage=storage,
                 study_name=study,
+                partition=partition,
                 folds_id=folds_id,
                 trials=policy.trials if trials is None else trials,
                 seconds=max(0.0, ends - time.monotonic()) / (len(names) - position),

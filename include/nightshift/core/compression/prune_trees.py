@@ -61,6 +61,8 @@ def prune_trees(model: FittedModel, problem: Problem) -> FittedModel:
     def affordable(price: float) -> bool:
         return bool(_loss(ensemble, _pruned(ensemble, measured, price), found, labels) <= allowed)
 
+    if not affordable(PRICES[0]):
+        raise NotApplicable(f"even the cheapest pruning costs more than {tolerance:g} of log loss")
     low, high = (float(np.log(price)) for price in PRICES)
     for _ in range(HALVINGS):
         middle = (low + high) / 2

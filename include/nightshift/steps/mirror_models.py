@@ -1,0 +1,37 @@
+"""Let MLflow's aliases say which models serve, stand on trial and stand by, as the decisions have it.
+
+Nothing waits for it: what was recorded stands, and a later night makes up for one that MLflow missed.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from nightshift.artifact import ArtifactRef
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.tracking import mirror_aliases, standing, wanted_aliases
+from nightshift.io.warehouse import Warehouse
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+
+def run(
+    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, advanced: ArtifactRef
+) -> ArtifactRef:
+    """Set the aliases by all decisions there are; commit which version each names, as metrics.
+
+    `advanced` is what `advance_model` committed. Whatever partition this is, the aliases show how things
+    stand now. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
+    """
+    life = Warehouse(settings, use_case).life_as_of(date.max)
+    with standing(f"{use_case.name} {partition}: what advance_model decided is recorded."):
+        mirror_aliases(settings, use_case, life)
+    return store.commit(
+        use_case=use_case.name,
+        step="mirror_models",
+        partition=partition,
+        kind="aliases",
+        files={},
+        inputs={"advanced": [advanced]},
+        metrics={alias: made.model_version if made else None for alias, made in wanted_aliases(life).items()},
+    )
