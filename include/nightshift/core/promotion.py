@@ -10,7 +10,6 @@ from nightshift.core.model_life import Life
 from nightshift.deployment import Action, GateResult, Role
 from nightshift.usecase import PromotionPolicy
 
-
 SAYS = {"shadow": "is in shadow", "canary": "is a canary", "standby": "stands by"}
 """What a model on trial does, in words."""
 
