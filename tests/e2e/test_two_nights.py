@@ -222,6 +222,7 @@ def test_a_model_is_tried_approved_switched_off_and_rebuilt(stack):
     trial = ("2020-03-17", "2020-03-18", "2020-03-19", "2020-03-20")
     stack.airflow(*_backfill(trial[0], "2020-03-21"))
     stack.wait(STAGES, trial[:-1], 600)
+    stack.wait(("predict",), trial[-1:], 600)
     assert stack.rows(
         "SELECT partition::text, action FROM late_returns.deployments WHERE decided_by = 'advance_model'"
     ) == [("2020-03-17", "canary")]
