@@ -21,7 +21,7 @@ WEEKLY = "0 10 * * 1"
 
 for use_case in all_use_cases():
     with DAG(
-        **by_hand_arguments(use_case, "drill_kill_switch", doc=__doc__),
+        **by_hand_arguments(use_case, "drill_kill_switch", doc=__doc__) | {"is_paused_upon_creation": True},
         schedule=CronTriggerTimetable(WEEKLY, timezone=use_case.timezone),
         params={"partition": partition("It is the night that the fallback scores.")},
     ) as dag:

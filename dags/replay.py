@@ -15,7 +15,7 @@ from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
-        **dag_arguments(use_case, "replay", doc=__doc__) | {"end_date": None},
+        **dag_arguments(use_case, "replay", doc=__doc__) | {"end_date": None, "is_paused_upon_creation": False},
         schedule=None,
         params={
             "partition": partition("It is the one that is rebuilt."),

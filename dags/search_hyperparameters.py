@@ -22,7 +22,7 @@ LONGEST = timedelta(hours=5)
 for use_case in all_use_cases():
     bounds = use_case.search
     with DAG(
-        **by_hand_arguments(use_case, "search_hyperparameters", doc=__doc__),
+        **by_hand_arguments(use_case, "search_hyperparameters", doc=__doc__) | {"is_paused_upon_creation": True},
         schedule=PartitionedAssetTimetable(assets=search_request(use_case)),
         params={
             "trials": Param(

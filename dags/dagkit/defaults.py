@@ -69,5 +69,9 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
 
 
 def by_hand_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:
-    """The same for what is done by hand: at any time, also after the last partition; one run at a time."""
-    return dag_arguments(use_case, stage, doc=doc) | {"end_date": None, "max_active_runs": 1}
+    """The same for what is done by hand: at any time, also after the last partition; one run at a time.
+
+    Never paused at first: it does nothing by itself, and who needs it at night should not find it switched off.
+    """
+    by_hand = {"end_date": None, "max_active_runs": 1, "is_paused_upon_creation": False}
+    return dag_arguments(use_case, stage, doc=doc) | by_hand
