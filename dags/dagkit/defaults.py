@@ -48,6 +48,12 @@ RETRIES_IN_LINE = {
 }
 """The same where all nights of a backfill may stand in line, and nothing tonight depends on it: two hours in all."""
 
+PRIORITIES = {"predict": 40, "ingest": 30, "materialize": 30, "promote": 20, "check_drift": 10, "train": 1}
+"""Which stage's tasks go first where slots are scarce: a training has dozens, and predictions never stand behind
+them. What is done by hand goes before everything."""
+
+BY_HAND_PRIORITY = 100
+
 
 def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:
     """Keyword arguments of `DAG` for a stage of a use case; `doc` is the DAG file's docstring."""
@@ -64,7 +70,13 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
         "tags": sorted({"nightshift", use_case.name, stage, *use_case.tags}),
         "max_active_runs": RUNS_AT_ONCE,
         "dagrun_timeout": timedelta(hours=6),
-        "default_args": {"owner": use_case.owner, "execution_timeout": timedelta(minutes=30), **RETRIES},
+        "default_args": {
+            "owner": use_case.owner,
+            "execution_timeout": timedelta(minutes=30),
+            "priority_weight": PRIORITIES.get(stage, BY_HAND_PRIORITY),
+            "weight_rule": "absolute",
+            **RETRIES,
+        },
     }
 
 

@@ -200,3 +200,11 @@ def test_parsing_stays_within_its_budget(parsed_afresh):
     # The one time in a test: the budget is part of the promise, and several times what is measured.
     for name, result in parsed_afresh.items():
         assert result["seconds"] < PARSE_SECONDS, name
+
+
+def test_predictions_never_stand_behind_trainings_nor_people_behind_either(dag_bag):
+    order = ["kill_switch", "predict", "ingest", "promote", "check_drift", "train"]
+    found = [{task.priority_weight for task in dag_bag.dags[f"flight_delay.{stage}"].tasks} for stage in order]
+    assert all(len(weights) == 1 for weights in found)
+    weights = [weight for (weight,) in found]
+    assert weights == sorted(set(weights), reverse=True)
