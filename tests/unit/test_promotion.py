@@ -11,7 +11,7 @@ import pytest
 from nightshift.artifact import ArtifactRef
 from nightshift.core.gates import ALWAYS, CANDIDATE_GATES
 from nightshift.core.model_life import Life, Trial
-from nightshift.core.promotion import outcome
+from nightshift.core.promotion import SAYS, outcome
 from nightshift.deployment import Deployment, GateResult
 from nightshift.io.verified_candidates import VerifiedCandidate
 from nightshift.policies import Risk, RiskPolicy
@@ -55,7 +55,7 @@ def test_a_challenger_begins_in_shadow_beside_what_serves() -> None:
 def test_one_model_is_on_trial_at_a_time(stage: Any) -> None:
     found = outcome(replace(CHAMPION, trial=Trial(_deployed("t"), stage, DAY)), [], approval=False)
     assert (found.action, found.role) == ("shelved", "challenger")
-    assert f"t is in {stage} since 2020-01-20" in found.why
+    assert f"t {SAYS[stage]} since 2020-01-20" in found.why
 
 
 def _candidate(verdicts: dict[str, str], **verification: Any) -> VerifiedCandidate:
