@@ -70,6 +70,7 @@ def test_nights(use_case, settings, store):
         nights.ingest(partition)
         nights.materialize(partition, online=True)
         nights.train(partition)
+        nights.promote(partition)
         scores[partition] = nights.predict(partition)
         nights.check_drift(partition)
 
@@ -112,6 +113,7 @@ def test_nothing_after_the_cutoff_touches_a_night(use_case, settings, store):
         nights.ingest(partition)
         nights.materialize(partition)
     nights.train(night)
+    nights.promote(night)
     nights.train(later[0])
     assert nights.materialize(night) == features
     again = nights.predict(night)
