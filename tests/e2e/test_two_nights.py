@@ -117,7 +117,10 @@ class LocalStack:
         """Answer the question that a run asks a person, as soon as it does."""
         question = f"{run}/taskInstances/approve/-1/hitlDetails"
         deadline = time.monotonic() + 300
-        while not any(task["state"] == "deferred" for task in self.api(f"{run}/taskInstances")["task_instances"]):
+        while not any(
+            task["state"] in ("deferred", "awaiting_input")
+            for task in self.api(f"{run}/taskInstances")["task_instances"]
+        ):
             assert time.monotonic() < deadline, f"nobody was asked: {self.api(f'{run}/taskInstances')}"
             time.sleep(2)
         self.page(f"api/v2/{question}", {"chosen_options": [option], "params_input": {}}, method="PATCH")
