@@ -32,7 +32,7 @@ from nightshift.core.slices import slices_gate
 from nightshift.core.training_split import PARTITION, TrainingSplit, split_training_set
 from nightshift.core.verification import Subject
 from nightshift.deployment import GateResult
-from nightshift.steps.verify import Tuned, judge
+from nightshift.steps.train.verify import Tuned, judge
 from nightshift.usecase import UseCase, load_use_case
 
 LEAK = "dep_delay"

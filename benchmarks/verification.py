@@ -23,7 +23,7 @@ from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import Signature
 from nightshift.core.training_split import TrainingSplit, split_training_set
 from nightshift.core.verification import Subject
-from nightshift.steps.verify import Judged, Tuned, judge
+from nightshift.steps.train.verify import Judged, Tuned, judge
 from nightshift.usecase import UseCase, load_use_case
 
 

@@ -6,8 +6,10 @@ import ast
 import sys
 from pathlib import Path
 
+from nightshift.pipeline import step_module
+
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = ROOT / "include" / "nightshift" / "steps"
+INCLUDE = ROOT / "include"
 PAGES = ROOT / "docs" / "dags"
 
 
@@ -39,8 +41,9 @@ def page(path: Path) -> str:
     if steps := _steps_of(path):
         lines += ["", "| step | what it does |", "|---|---|"]
         for name in steps:
-            summary = " ".join(_docstring(STEPS / f"{name}.py").split("\n\n")[0].split())
-            lines.append(f"| [`{name}`](../../include/nightshift/steps/{name}.py) | {summary} |")
+            module = f"{step_module(name).replace('.', '/')}.py"
+            summary = " ".join(_docstring(INCLUDE / module).split("\n\n")[0].split())
+            lines.append(f"| [`{name}`](../../include/{module}) | {summary} |")
     return "\n".join(lines) + "\n"
 
 

@@ -25,6 +25,7 @@ from nightshift.errors import (
     TerminalError,
     TransientError,
 )
+from nightshift.pipeline import step_module
 from nightshift.usecase import UseCase, load_use_case, parse_partition, partition_range
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def step(
     `map_name` is the argument shown as the mapped task's name. `on_last_try` are arguments
     added when no retry is left. `arguments` turns what it is called with into what the step gets.
     """
-    module = f"nightshift.steps.{name}"
+    module = step_module(name)
 
     @task(
         task_id=name,
@@ -287,7 +288,7 @@ def _run(use_case: UseCase, name: str, partition: date, arguments: Mapping[str, 
             started_at=datetime.now(UTC).isoformat(),
         )
     )
-    module = importlib.import_module(f"nightshift.steps.{name}")
+    module = importlib.import_module(step_module(name))
     ref = module.run(use_case, load_settings(), store, partition, **arguments)
     return dict(ref.model_dump())
 

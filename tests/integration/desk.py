@@ -29,7 +29,8 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
 from nightshift.policies import RiskPolicy, TrialPolicy
 from nightshift.settings import Settings
-from nightshift.steps import advance_model, audit, judge_trial, publish_predictions, resolve_model, score
+from nightshift.steps.predict import audit, publish_predictions, resolve_model, score
+from nightshift.steps.promote import advance_model, judge_trial
 from nightshift.usecase import UseCase, load_use_case
 
 ROOT = Path(__file__).resolve().parents[1] / "second_use_case"

@@ -10,6 +10,7 @@ from typing import Any
 from nightshift.artifact import ArtifactRef
 from nightshift.core.candidates import candidates, compressed, estimators, students
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.pipeline import step_module
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -21,7 +22,7 @@ class Nights:
         self.use_case, self.settings, self.store = use_case, settings, store
 
     def step(self, name: str, partition: date, **refs: Any) -> ArtifactRef:
-        module = importlib.import_module(f"nightshift.steps.{name}")
+        module = importlib.import_module(step_module(name))
         return module.run(self.use_case, self.settings, self.store, partition, **refs)
 
     def deliver(self, partitions: Sequence[date], change: Callable[[str, bytes], bytes] = lambda feed, body: body):

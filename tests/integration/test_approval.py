@@ -29,7 +29,7 @@ from nightshift.errors import (
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.policies import Risk, RiskPolicy
 from nightshift.settings import Settings
-from nightshift.steps import record_approval
+from nightshift.steps.promote import record_approval
 
 RISKY = RiskPolicy(risks=(Risk("harm", 5, 5, "somebody is hurt"),), approval_hours=24.0)
 

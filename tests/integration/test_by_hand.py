@@ -38,7 +38,8 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.warehouse import Publication, Warehouse
 from nightshift.settings import Settings
-from nightshift.steps import drill_kill_switch, kill_switch, resolve_model, retire_model, rollback_model
+from nightshift.steps.operator import drill_kill_switch, kill_switch, retire_model, rollback_model
+from nightshift.steps.predict import resolve_model
 from nightshift.usecase import UseCase, load_use_case
 
 ROOT = Path(__file__).resolve().parents[1] / "second_use_case"

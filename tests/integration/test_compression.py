@@ -16,7 +16,7 @@ from nightshift.core.training_split import split_training_set
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.settings import Settings
-from nightshift.steps import compress, distil, export, fit
+from nightshift.steps.train import compress, distil, export, fit
 from synthetic_training_set import committed, training_table, use_case
 
 PARTITION = date(2020, 1, 20)

@@ -17,7 +17,8 @@ from nightshift.errors import FeatureContractError, PartitionNotReady, Partition
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feature_store import historical_features, open_feature_store
 from nightshift.settings import Settings
-from nightshift.steps import build_features, build_training_set, load_online, publish_features
+from nightshift.steps.materialize import build_features, load_online, publish_features
+from nightshift.steps.train import build_training_set
 from nightshift.usecase import TrainingPolicy, UseCase, load_use_case
 
 FLIGHT_DELAY = load_use_case("flight_delay")

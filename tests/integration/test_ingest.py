@@ -19,7 +19,7 @@ from nightshift.errors import DataContractError, MalformedFile, PartitionNotRead
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import load_feed, load_feeds
 from nightshift.settings import Settings
-from nightshift.steps import land, profile, publish, validate
+from nightshift.steps.ingest import land, profile, publish, validate
 
 NIGHT = date(2013, 2, 12)
 """Wind at 1,048 mph in Newark."""

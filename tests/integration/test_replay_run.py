@@ -12,7 +12,7 @@ from integration.nights import Nights
 from nightshift.artifact import canonical_json
 from nightshift.core import estimators, preprocessing
 from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady
-from nightshift.steps import replay
+from nightshift.steps.operator import replay
 from nightshift.usecase import load_use_case, partition_range
 
 SECOND = Path(__file__).resolve().parents[1] / "second_use_case"

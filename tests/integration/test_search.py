@@ -10,7 +10,8 @@ import pytest
 from nightshift.errors import PartitionNotReady, WarehouseUnavailable
 from nightshift.io.hyperparameters import best_known, study_storage
 from nightshift.policies import SearchPolicy
-from nightshift.steps import fit, search_hyperparameters
+from nightshift.steps.search import search_hyperparameters
+from nightshift.steps.train import fit
 from synthetic_training_set import DAYS, FIRST, committed, training_table, use_case
 
 PARTITION = FIRST + timedelta(days=DAYS - 1)

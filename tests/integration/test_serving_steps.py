@@ -20,14 +20,8 @@ from nightshift.errors import ArtifactCorrupt, AuditFailed, ConfigurationError, 
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.lineage import trace
 from nightshift.settings import Settings
-from nightshift.steps import (
-    audit,
-    compare_drift,
-    publish_predictions,
-    record_drift,
-    report_drift,
-    resolve_model,
-)
+from nightshift.steps.check_drift import compare_drift, record_drift, report_drift
+from nightshift.steps.predict import audit, publish_predictions, resolve_model
 from nightshift.usecase import UseCase
 
 

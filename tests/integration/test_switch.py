@@ -26,7 +26,7 @@ from nightshift.errors import (
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.switch import switch_published
 from nightshift.settings import Settings
-from nightshift.steps import score
+from nightshift.steps.predict import score
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from nightshift.io.report_pages import index_page, report_file
 from nightshift.io.warehouse import Warehouse
 from nightshift.policies import Risk, RiskPolicy, SlicePolicy, VerificationPolicy
 from nightshift.settings import Settings
-from nightshift.steps import compress, distil, export, fit, register, register_fallback, select_model, verify
+from nightshift.steps.train import compress, distil, export, fit, register, register_fallback, select_model, verify
 from nightshift.usecase import UseCase
 from synthetic_training_set import (
     DAYS,

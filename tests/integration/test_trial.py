@@ -41,15 +41,8 @@ from nightshift.errors import (
 )
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.settings import Settings
-from nightshift.steps import (
-    advance_model,
-    audit,
-    judge_trial,
-    mirror_models,
-    publish_predictions,
-    resolve_model,
-    score,
-)
+from nightshift.steps.predict import audit, publish_predictions, resolve_model, score
+from nightshift.steps.promote import advance_model, judge_trial, mirror_models
 from nightshift.usecase import partition_range
 
 

@@ -18,7 +18,7 @@ from nightshift.io import preflight, runtimes
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.execution_cache import known_execution, machine_id
 from nightshift.settings import Settings
-from nightshift.steps import export, fit, verify
+from nightshift.steps.train import export, fit, verify
 from synthetic_training_set import DAYS, FIRST, committed, training_table, use_case
 
 PARTITION = FIRST + timedelta(days=DAYS - 1)

@@ -9,7 +9,7 @@ import pytest
 from nightshift.artifact import ArtifactRef, Manifest
 from nightshift.errors import ConfigurationError
 from nightshift.io.recorded_chain import RecordedChain
-from nightshift.steps.replay import step_arguments
+from nightshift.steps.operator.replay import step_arguments
 
 
 def manifest(step, variant="", partition="2020-01-01", inputs=None, parameters=None):

@@ -24,7 +24,7 @@ from nightshift.core.onnx_model import Signature
 from nightshift.core.training_split import TrainingSplit, split_training_set
 from nightshift.core.verification import Subject
 from nightshift.policies import BehaviourExpectation, SlicePolicy, VerificationPolicy
-from nightshift.steps.verify import Judged, Tuned, judge
+from nightshift.steps.train.verify import Judged, Tuned, judge
 from nightshift.usecase import UseCase
 from synthetic_training_set import SIGNATURE, training_split, training_table, use_case
 

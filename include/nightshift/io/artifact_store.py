@@ -27,45 +27,8 @@ import pyarrow.parquet as pq
 from nightshift.artifact import ArtifactRef, Decision, FileEntry, Manifest, identity_sha256, sha256_hex
 from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady, StoreUnavailable
 from nightshift.io.provenance import code_version, finished_attempt, library_versions, lock_sha256
+from nightshift.pipeline import STAGE_OF_STEP
 from nightshift.settings import Settings
-
-STAGE_OF_STEP = {
-    "land": "ingest",
-    "profile": "ingest",
-    "validate": "ingest",
-    "publish": "ingest",
-    "build_features": "materialize",
-    "publish_features": "materialize",
-    "load_online": "materialize",
-    "build_training_set": "train",
-    "fit": "train",
-    "distil": "train",
-    "compress": "train",
-    "export": "train",
-    "verify": "train",
-    "select_model": "train",
-    "register": "train",
-    "register_fallback": "train",
-    "record_failed_training": "train",
-    "resolve_model": "predict",
-    "score": "predict",
-    "audit": "predict",
-    "publish_predictions": "predict",
-    "judge_trial": "promote",
-    "advance_model": "promote",
-    "mirror_models": "promote",
-    "record_approval": "promote",
-    "rollback_model": "rollback_model",
-    "kill_switch": "kill_switch",
-    "retire_model": "retire_model",
-    "drill_kill_switch": "drill_kill_switch",
-    "replay": "replay",
-    "search_hyperparameters": "search_hyperparameters",
-    "compare_drift": "check_drift",
-    "report_drift": "check_drift",
-    "record_drift": "check_drift",
-}
-"""Each step belongs to one DAG. One name everywhere: module, task, S3 prefix."""
 
 READERS = 8
 KEPT_MANIFESTS = 4096

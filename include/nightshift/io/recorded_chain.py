@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from nightshift.artifact import ArtifactRef, Manifest
-from nightshift.io.artifact_store import STAGE_OF_STEP, ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.replay_store import Pins, verified_manifests
+from nightshift.pipeline import STAGE_OF_STEP
 
 _ORDER = {step: position for position, step in enumerate(STAGE_OF_STEP)}
 

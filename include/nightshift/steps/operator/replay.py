@@ -30,11 +30,12 @@ from nightshift.artifact import ArtifactRef, Manifest, canonical_json
 from nightshift.core.replay_comparison import ABSENT, describe_difference, differing_keys
 from nightshift.core.replay_report import Replayed, environment_differences, render, summarise
 from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady, TerminalError
-from nightshift.io.artifact_store import STAGE_OF_STEP, ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import code_version, library_versions, lock_sha256
 from nightshift.io.recorded_chain import RecordedChain, recorded_chain
 from nightshift.io.replay_store import ReplayStore
 from nightshift.io.warehouse import Warehouse
+from nightshift.pipeline import STAGE_OF_STEP, step_module
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase, parse_partition
 
@@ -171,7 +172,7 @@ def _rebuild(
     use_case: UseCase, settings: Settings, store: ArtifactStore, chain: RecordedChain, manifest: Manifest
 ) -> tuple[Manifest, dict[str, bytes]] | str:
     """What the step commits now, manifest and files, or the error it raises now."""
-    module = importlib.import_module(f"nightshift.steps.{manifest.step}")
+    module = importlib.import_module(step_module(manifest.step))
     pinned = ReplayStore(store, chain.pins(manifest))
     arguments = step_arguments(inspect.signature(module.run), manifest, chain)
     try:

@@ -1,0 +1,60 @@
+"""The stages of the pipeline and their steps. One name everywhere: step module, task, S3 prefix.
+
+Put here: which stage a step belongs to and where its module is. Keep out: what a step does.
+"""
+
+from __future__ import annotations
+
+STAGE_OF_STEP = {
+    "land": "ingest",
+    "profile": "ingest",
+    "validate": "ingest",
+    "publish": "ingest",
+    "build_features": "materialize",
+    "publish_features": "materialize",
+    "load_online": "materialize",
+    "build_training_set": "train",
+    "fit": "train",
+    "distil": "train",
+    "compress": "train",
+    "export": "train",
+    "verify": "train",
+    "select_model": "train",
+    "register": "train",
+    "register_fallback": "train",
+    "record_failed_training": "train",
+    "resolve_model": "predict",
+    "score": "predict",
+    "audit": "predict",
+    "publish_predictions": "predict",
+    "judge_trial": "promote",
+    "advance_model": "promote",
+    "mirror_models": "promote",
+    "record_approval": "promote",
+    "rollback_model": "rollback_model",
+    "kill_switch": "kill_switch",
+    "retire_model": "retire_model",
+    "drill_kill_switch": "drill_kill_switch",
+    "replay": "replay",
+    "search_hyperparameters": "search_hyperparameters",
+    "compare_drift": "check_drift",
+    "report_drift": "check_drift",
+    "record_drift": "check_drift",
+}
+"""Each step belongs to one DAG. One name everywhere: module, task, S3 prefix."""
+
+ROOMS = {
+    "rollback_model": "operator",
+    "kill_switch": "operator",
+    "retire_model": "operator",
+    "drill_kill_switch": "operator",
+    "replay": "operator",
+    "search_hyperparameters": "search",
+}
+"""Folder below `nightshift/steps` of stages that do not have one of their own name."""
+
+
+def step_module(step: str) -> str:
+    """Dotted name of the module that runs a step."""
+    stage = STAGE_OF_STEP[step]
+    return f"nightshift.steps.{ROOMS.get(stage, stage)}.{step}"
