@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flight_delay.features import FALLBACK_FEATURES, FEATURES, SCORING_SPINE, TRAINING_SPINE
 from flight_delay.feeds import FEEDS
+from nightshift.declare.models import ModelSpec
 from nightshift.policies import (
     BehaviourExpectation,
     DataSource,
@@ -22,6 +23,19 @@ from nightshift.policies import (
     VerificationPolicy,
 )
 from nightshift.usecase import Column, CompressionBudget, TrainingPolicy, UseCase
+
+# Found by `search_hyperparameters` on the first 150 days, over five folds of days, and rounded.
+PARAMETERS = {
+    "xgboost": {
+        "n_estimators": 140,
+        "max_depth": 5,
+        "learning_rate": 0.077,
+        "subsample": 0.6,
+        "colsample_bytree": 0.25,
+        "min_child_weight": 360,
+        "reg_lambda": 160,
+    }
+}
 
 USE_CASE = UseCase(
     name="flight_delay",
@@ -51,8 +65,16 @@ USE_CASE = UseCase(
         Column("dest", "string", nullable=False, description="FAA code of the destination"),
         Column("scheduled_departure_at", "timestamp", nullable=False),
     ),
+    champion=ModelSpec(
+        name="additive",
+        estimators=("logistic_regression", "xgboost"),
+        compression=("distilled_additive",),
+        parameters=PARAMETERS,
+    ),
+    fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=FALLBACK_FEATURES),
+    challengers=(ModelSpec(name="linear", estimators=("logistic_regression",)),),
+    labels_from=("flights",),
     training=TrainingPolicy(
-        fallback_features=FALLBACK_FEATURES,
         techniques=(
             "distilled_additive",
             "distilled_additive_small",
@@ -73,18 +95,7 @@ USE_CASE = UseCase(
             "xgboost_int8",
             "logistic_regression_int8",
         ),
-        # Found by `search_hyperparameters` on the first 150 days, over five folds of days, and rounded.
-        parameters={
-            "xgboost": {
-                "n_estimators": 140,
-                "max_depth": 5,
-                "learning_rate": 0.077,
-                "subsample": 0.6,
-                "colsample_bytree": 0.25,
-                "min_child_weight": 360,
-                "reg_lambda": 160,
-            }
-        },
+        parameters=PARAMETERS,
     ),
     search=SearchPolicy(trials=45, seconds=600, folds=5),
     compression=CompressionBudget(

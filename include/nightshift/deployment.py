@@ -1,4 +1,4 @@
-"""What was decided about models, and why. Plain values; the warehouse keeps them (append-only)."""
+"""What was decided about specs and versions, and why. Plain values; the warehouse keeps them (append-only)."""
 
 from __future__ import annotations
 
@@ -9,45 +9,51 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nightshift.artifact import ArtifactRef
+from nightshift.declare.models import ModelSpec
 
-Action = Literal[
-    "bootstrap",
-    "failed",
-    "rejected",
-    "shelved",
-    "held",
+VersionAction = Literal["registered", "rejected", "failed"]
+SpecAction = Literal[
+    "backtest_failed",
+    "shadow",
+    "canary",
     "awaiting_approval",
     "approved",
     "declined",
     "approval_timed_out",
-    "shadow",
-    "canary",
     "promoted",
     "confirmed",
     "withdrawn",
     "rolled_back",
+    "held",
     "killed",
     "restored",
     "retired",
 ]
-Role = Literal["champion", "challenger", "fallback"]
+Action = Literal[VersionAction, SpecAction]
+Role = Literal["champion", "challenger", "former", "fallback"]
 Verdict = Literal["pass", "fail", "not applicable"]
+
+VERSION_ACTIONS = ("registered", "rejected", "failed")
+"""Actions about one version; the others are about a spec, or about all of them."""
 
 
 class Deployment(BaseModel):
-    """One decision about one model. Never changed once recorded; a later decision is another row.
+    """One decision. Never changed once recorded; a later decision is another row.
 
-    It takes effect for partitions after `partition`; `nightshift.core.model_life` says what follows
-    from all of them. `model` is None where there is no model to name (`failed`). `replaces` is the
-    version that a `promoted` or `rolled_back` model takes over from. `reason` holds the numbers that
-    decided; it must be JSON-safe. `decided_by` is a step, or `hand:<user>`.
+    It takes effect for partitions after `partition`; `nightshift.core.lifecycle.state` says what follows from
+    all of them. `reason` holds the numbers that decided; it must be JSON-safe. `decided_by` is a step, or
+    `hand:<user>`.
 
-    bootstrap: the fallback is in place. failed: the training made no model. rejected: gates refused
-    it. shelved: it passed, but another model is on trial. held: its trial goes on as it is, whatever
-    the same step said for the partition before. shadow, canary: it is on trial from the
-    next partition on. promoted: it is champion. confirmed: its predecessor no longer stands by.
-    withdrawn: its trial ended without promotion. rolled_back: it is champion again, in place of
-    `replaces`. killed, restored: the fallback answers, or no longer. retired: it never serves again.
+    About a version: registered (it passed the version gates and may serve; `model` is its artifact, `role` what
+    its spec was), rejected (a version gate failed), failed (the training made none; spec_id is empty).
+
+    About a spec: backtest_failed, shadow (scored beside the primary), canary (`reason["share"]` of the rows is
+    published from it), awaiting_approval, approved, declined, approval_timed_out, promoted (champion, in place of
+    `replaces`), confirmed (the former champion is no longer scored), withdrawn, rolled_back (champion again,
+    in place of `replaces`), held (the same step decided otherwise for this partition before: it takes that back),
+    retired (a spec, or the one version named by `model_version`, never serves again).
+
+    About everything: killed, restored (the fallback is primary, or no longer).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +61,9 @@ class Deployment(BaseModel):
     partition: date
     action: Action
     role: Role
-    model_version: str
+    spec_id: str = ""
+    spec: ModelSpec | None = None
+    model_version: str = ""
     model: ArtifactRef | None = None
     replaces: str | None = None
     reason: Mapping[str, Any] = Field(default_factory=dict)
@@ -63,7 +71,7 @@ class Deployment(BaseModel):
 
 
 class GateResult(BaseModel):
-    """What one gate said about one model: the number it observed and the bound it had to keep."""
+    """The result of one gate for one model: the number observed and the bound it had to keep."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,5 +83,5 @@ class GateResult(BaseModel):
 
 
 def model_version(partition: date, model: ArtifactRef) -> str:
-    """The name of a model in tables and reports: `<training partition>-<first 8 hex digits of its hash>`."""
+    """The name of a version in tables and reports: `<training partition>-<first 8 hex digits of its hash>`."""
     return f"{partition}-{model.sha256[:8]}"

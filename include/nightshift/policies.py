@@ -33,13 +33,14 @@ class RiskPolicy:
     """What the highest risk score demands.
 
     From `every_gate_from` on, every gate is mandatory; below it those of `nightshift.core.gates.ALWAYS`.
-    From `approval_from` on, a person must approve each model before it becomes champion, within
-    `approval_hours`; `approvers` are user ids as the auth manager knows them (empty: whoever may edit
-    the DAG's runs).
+    From `canary_from` on, a challenger answers a share of the rows before it becomes champion. From
+    `approval_from` on, a person must approve each spec before it becomes champion, within `approval_hours`;
+    `approvers` are user ids as the auth manager knows them (empty: whoever may edit the DAG's runs).
     """
 
     risks: tuple[Risk, ...] = ()
     every_gate_from: int = 8
+    canary_from: int = 8
     approval_from: int = 15
     approval_hours: float = 24.0
     approvers: tuple[str, ...] = ()
@@ -97,24 +98,46 @@ class VerificationPolicy:
 
 
 @dataclass(frozen=True)
-class TrialPolicy:
-    """How a challenger becomes champion, and how long a fresh champion is watched.
+class ChangePolicy:
+    """Bounds between a version and the one of the same spec that it replaces.
 
-    Nights count once their labels have matured. `confidence` and the margins are of a one-sided
-    paired t-test on the nights' mean differences of log loss (blocks of days). A challenger that
-    was not shown to be no worse than the margin within `longest_nights` of a stage is withdrawn.
-    `emergency_margin` ends a canary or takes back a fresh champion after a single night.
+    `largest_shift`: of the mean log odds of the reference rows. `largest_spread`: root mean square difference of
+    their log odds, the shift taken off. `least_day_auc`: the earlier version has to rank the newest day's labels
+    at least this well, if both classes occur `least_day_rows` times there; labels that were flipped rank backwards.
     """
 
-    shadow_nights: int = 3
-    canary_nights: int = 3
+    largest_shift: float = 0.25
+    largest_spread: float = 0.35
+    least_day_auc: float = 0.45
+    least_day_rows: int = 30
+
+
+@dataclass(frozen=True)
+class PromotionPolicy:
+    """How a spec becomes champion, and how long a fresh champion is watched. Partitions count once labels matured.
+
+    A spec passes its backtest over the newest `backtest_partitions` (refitted every `refit_every`) if the upper
+    bound of the interval of its mean log loss minus the champion's (moving blocks of `block_days`, two-sided
+    `confidence`) is at most `margin_log_loss`. In shadow its mean log loss may differ from the backtest's on the
+    same partitions by at most `live_band`. A champion is rolled back when an e-process on its loss against the
+    former champion's reaches 1 / `rollback_error`, or its loss of one partition is worse by `emergency_margin`.
+    A challenger that has not become champion within `longest_partitions` is withdrawn.
+    """
+
+    backtest_partitions: int = 60
+    refit_every: int = 7
+    margin_log_loss: float = 0.0
+    confidence: float = 0.9
+    block_days: int = 7
+    shadow_partitions: int = 3
+    live_band: float = 0.01
+    canary_partitions: int = 3
     canary_share: float = 0.1
-    standby_nights: int = 3
-    longest_nights: int = 10
-    margin_log_loss: float = 0.01
-    emergency_margin: float = 0.1
-    confidence: float = 0.95
-    least_rows: int = 200
+    watch_partitions: int = 14
+    rollback_error: float = 0.05
+    emergency_margin: float = 0.15
+    least_rows: int = 20
+    longest_partitions: int = 14
 
 
 @dataclass(frozen=True)

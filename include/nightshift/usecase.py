@@ -18,8 +18,17 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from nightshift.declare.models import ModelSpec
 from nightshift.errors import ConfigurationError, UnknownUseCase
-from nightshift.policies import DataSource, RiskPolicy, SearchPolicy, SlicePolicy, TrialPolicy, VerificationPolicy
+from nightshift.policies import (
+    ChangePolicy,
+    DataSource,
+    PromotionPolicy,
+    RiskPolicy,
+    SearchPolicy,
+    SlicePolicy,
+    VerificationPolicy,
+)
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Severity = Literal["critical", "quarantine", "warning"]
@@ -112,16 +121,18 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class TrainingPolicy:
-    """How models of the use case are fitted and judged. Days are partitions."""
+    """How `train` and `search` use training rows. Days are partitions.
+
+    A version is fitted on all rows; `holdout_days` are held out only to measure a spec (a second fit). With fewer
+    than `minimum_days` of rows nothing is trained. `estimators` and `techniques` are what `search` compares.
+    """
 
     holdout_days: int = 14
     minimum_days: int = 28
-    window_days: int | None = None  # None: expanding
     seed: int = 20130101
     estimators: tuple[str, ...] = ("logistic_regression", "xgboost")
     techniques: tuple[str, ...] = ("distilled_xgboost", "distilled_mlp", "distilled_mlp_int8")
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    fallback_features: tuple[str, ...] = ()
     parity_tolerance: float = 1e-5
 
 
@@ -133,15 +144,6 @@ class CompressionBudget:
     largest_auc_loss: float
     largest_log_loss_increase: float
     objective: Literal["rows_per_second", "bytes"] = "rows_per_second"
-
-
-@dataclass(frozen=True)
-class PromotionPolicy:
-    """A candidate is promoted if its holdout log loss is at most that of champion and fallback
-    plus the margin, all on the same rows."""
-
-    margin_log_loss: float = 0.002
-    least_auc: float = 0.55
 
 
 @dataclass(frozen=True)
@@ -184,14 +186,18 @@ class UseCase:
     prediction_key: tuple[Column, ...]
     prediction_extra: tuple[Column, ...]
     prediction_date: str
+    champion: ModelSpec
+    fallback: ModelSpec
     compression: CompressionBudget
+    challengers: tuple[ModelSpec, ...] = ()
+    labels_from: tuple[str, ...] = ()  # the feeds that training_spine reads; empty: all
     training: TrainingPolicy = field(default_factory=TrainingPolicy)
+    change: ChangePolicy = field(default_factory=ChangePolicy)
     promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
     audit: AuditPolicy = field(default_factory=AuditPolicy)
     drift: DriftPolicy = field(default_factory=DriftPolicy)
     verification: VerificationPolicy = field(default_factory=VerificationPolicy)
     slices: SlicePolicy = field(default_factory=SlicePolicy)
-    trial: TrialPolicy = field(default_factory=TrialPolicy)
     risk: RiskPolicy = field(default_factory=RiskPolicy)
     search: SearchPolicy = field(default_factory=SearchPolicy)
     sources: tuple[DataSource, ...] = ()
@@ -216,6 +222,21 @@ class UseCase:
     def cron(self) -> str:
         """The schedule of the root DAG, in the use case's time zone."""
         return f"{self.cutoff_time.minute} {self.cutoff_time.hour} * * *"
+
+    @property
+    def specs(self) -> dict[str, ModelSpec]:
+        """Every declared spec by its id: first champion, fallback, challengers."""
+        return {spec.spec_id: spec for spec in (self.champion, self.fallback, *self.challengers)}
+
+    @property
+    def label_feeds(self) -> tuple[str, ...]:
+        """Names of the feeds that labels are read from."""
+        return self.labels_from or tuple(feed.name for feed in self.feeds)
+
+    @property
+    def key_columns(self) -> list[str]:
+        """Names of the columns that identify a prediction."""
+        return [column.name for column in self.prediction_key]
 
     def feed(self, name: str) -> Feed:
         """The feed of that name. Raises ConfigurationError."""

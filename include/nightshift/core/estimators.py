@@ -112,8 +112,12 @@ def fit_estimator(
     *,
     seed: int,
     threads: int,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> FittedModel:
-    """Fit an estimator of DEFAULTS on rows and their labels (0 or 1), with its full hyperparameters."""
+    """Fit an estimator of DEFAULTS on rows and their labels (0 or 1), with its full hyperparameters.
+
+    `weights`: of the rows, [n]; None: all weigh the same.
+    """
     frame = feature_frame(train, signature)
     if name == "logistic_regression":
         features, model = bounded_features(frame, signature), LogisticRegression(random_state=seed, **parameters)
@@ -122,7 +126,7 @@ def fit_estimator(
     pipeline = Pipeline([("features", features), ("model", model)])
     # One BLAS thread: sums keep their order, whatever the machine, and nothing waits for a busy core.
     with threadpool_limits(limits=1, user_api="blas"):
-        pipeline.fit(frame, labels)
+        pipeline.fit(frame, labels, **({} if weights is None else {"model__sample_weight": weights}))
     if isinstance(model, XGBClassifier):
         # How many threads there were is no part of the model.
         model.set_params(n_jobs=None)

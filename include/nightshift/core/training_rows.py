@@ -12,6 +12,23 @@ from nightshift.core.feature_computation import PARTITION
 from nightshift.errors import TerminalError
 
 SPLIT = "split"
+KNOWN_ON = "known_on"
+"""Column of training rows: the partition (date32) whose deliveries made the label known."""
+
+
+def newest_rows(rows: pa.Table, key: Sequence[str], as_of: date) -> pa.Table:
+    """Of the rows known by partition `as_of`, the one known last for each prediction key; by partition, then key."""
+    known = rows.filter(pc.less_equal(rows[KNOWN_ON], pa.scalar(as_of, pa.date32())))
+    order = [(PARTITION, "ascending"), *((name, "ascending") for name in key), (KNOWN_ON, "descending")]
+    known = known.sort_by(order).combine_chunks()
+    if known.num_rows < 2:
+        return known
+    same = [pc.equal(known[name].slice(1), known[name].slice(0, known.num_rows - 1)) for name in key]
+    repeats = same[0]
+    for column in same[1:]:
+        repeats = pc.and_(repeats, column)
+    keep = pa.concat_arrays([pa.array([True]), pc.invert(repeats.combine_chunks())])
+    return known.filter(keep)
 
 
 def of_partitions(spine: pa.Table, partitions: Collection[date]) -> pa.Table:

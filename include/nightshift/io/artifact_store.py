@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import botocore.config
@@ -25,10 +25,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef, Decision, FileEntry, Manifest, identity_sha256, sha256_hex
+from nightshift.documents import Document
 from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady, StoreUnavailable
 from nightshift.io.provenance import code_version, finished_attempt, library_versions, lock_sha256
 from nightshift.pipeline import STAGE_OF_STEP
 from nightshift.settings import Settings
+
+D = TypeVar("D", bound=Document)
 
 READERS = 8
 KEPT_MANIFESTS = 4096
@@ -267,6 +270,10 @@ class ArtifactStore:
             state = "missing" if body is None else "not the bytes its manifest states"
             raise ArtifactCorrupt(f"{ref.uri}{path} is {state}; restore it or run its step again.")
         return body
+
+    def read_document(self, ref: ArtifactRef, document: type[D]) -> D:
+        """A JSON document of an artifact, its hash checked. Raises ArtifactCorrupt."""
+        return document.from_bytes(self.read(ref, document.FILE))
 
     def read_table(self, ref: ArtifactRef, path: str) -> pa.Table:
         """A Parquet file of an artifact as a table, its hash checked."""

@@ -12,14 +12,25 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from nightshift.core.model_life import by_hand, champion_judged_against, repeated
+from nightshift.core.lifecycle.state import repeated, state_after
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged
 from nightshift.io import warehouse_schema
 from nightshift.io.warehouse_schema import Connection, table_name
 from nightshift.usecase import UseCase
 
-COLUMNS = ("partition", "action", "role", "model_version", "model", "replaces", "reason", "decided_by")
+COLUMNS = (
+    "partition",
+    "action",
+    "role",
+    "spec_id",
+    "spec",
+    "model_version",
+    "model",
+    "replaces",
+    "reason",
+    "decided_by",
+)
 
 
 def decisions(connection: Connection, use_case: UseCase) -> list[Deployment]:
@@ -34,42 +45,38 @@ def decisions(connection: Connection, use_case: UseCase) -> list[Deployment]:
 def record(
     connection: Connection,
     use_case: UseCase,
-    made: Sequence[Deployment],
+    new: Sequence[Deployment],
     expected_champion: str | EllipsisType | None,
 ) -> bool:
     """See Warehouse.record_deployments."""
     warehouse_schema.lock(connection, use_case.name, "deployments")
-    known = decisions(connection, use_case)
-    if repeated(known, made):
+    recorded = decisions(connection, use_case)
+    if repeated(recorded, new):
         return False
     if not isinstance(expected_champion, EllipsisType):
-        _compare(use_case, known, made[-1], expected_champion)
+        _check_champion(use_case, recorded, new[-1], expected_champion)
     insert = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
         table_name(use_case, "deployments"),
         sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
         sql.SQL(", ").join([sql.Placeholder()] * len(COLUMNS)),
     )
-    for decision in made:
+    for decision in new:
         row = {name: getattr(decision, name) for name in COLUMNS}
+        row["spec"] = Jsonb(decision.spec.model_dump(mode="json")) if decision.spec else None
         row["model"] = Jsonb(decision.model.model_dump()) if decision.model else None
         row["reason"] = Jsonb(dict(decision.reason))
         connection.execute(insert, list(row.values()))
     return True
 
 
-def _compare(use_case: UseCase, known: Sequence[Deployment], made: Deployment, expected: str | None) -> None:
-    champion = champion_judged_against(known, made)
-    found = champion.model_version if champion else None
-    if found != expected:
-        next_step = (
-            "look at the champion there is, and decide again"
-            if by_hand(made)
-            else "and nothing need be done: the next partition judges against the champion there is. Mark the run as "
-            "success"
-        )
+def _check_champion(use_case: UseCase, recorded: Sequence[Deployment], new: Deployment, expected: str | None) -> None:
+    """Raise ChampionChanged unless `expected` is the champion that every other decision leads to."""
+    others = [one for one in recorded if (one.partition, one.decided_by) != (new.partition, new.decided_by)]
+    champion = state_after(others, new.partition).champion
+    if champion != expected:
         raise ChampionChanged(
-            f"{use_case.name}: {made.model_version} was to be {made.action} on partition {made.partition} against the "
-            f"champion {expected or 'none'}, but the champion is {found or 'none'} by now"
-            f"{f' ({champion.action} by {champion.decided_by} on {champion.partition})' if champion else ''}. "
-            f"Nothing was recorded; {next_step}."
+            f"{use_case.name}: {new.spec_id} was to be {new.action} on partition {new.partition} against the champion "
+            f"{expected or 'none'}, but the champion is {champion or 'none'} by now. Nothing was recorded. Look at the "
+            f"newest rows of deployments; a nightly step needs no action (the next partition decides again), a "
+            f"decision by hand has to be triggered again."
         )

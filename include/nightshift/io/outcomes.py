@@ -38,7 +38,7 @@ def delivered_outcomes(use_case: UseCase, store: ArtifactStore, partition: date)
 
     Raises PartitionNotReady if the partition has not been ingested.
     """
-    feeds = load_feeds(store, use_case, [feed.name for feed in use_case.feeds], partition, partition)
+    feeds = load_feeds(store, use_case, use_case.label_feeds, partition, partition)
     key = tuple(column.name for column in use_case.prediction_key)
     table = compute_spine(
         use_case.training_spine,

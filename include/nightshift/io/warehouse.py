@@ -16,7 +16,7 @@ import pyarrow as pa
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from nightshift.core.model_life import Life, life_as_of
+from nightshift.core.lifecycle.state import State, state_as_of
 from nightshift.deployment import Deployment, GateResult
 from nightshift.io import deployments, publications, warehouse_schema
 from nightshift.io.publications import Publication as Publication
@@ -24,7 +24,7 @@ from nightshift.io.warehouse_schema import Connection, copy_rows, table_name
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
-TRAINING = ("register", "train")
+TRAINING = ("register", "record_failure")
 
 
 class Warehouse:
@@ -117,25 +117,13 @@ class Warehouse:
         with self.connection() as connection:
             return deployments.decisions(connection, self._use_case)
 
-    def life_as_of(self, partition: date) -> Life:
-        """Which models serve, stand on trial and stand by for a partition. See core.model_life."""
-        return life_as_of(self.decisions(), partition)
-
-    def champion_as_of(self, partition: date) -> Deployment | None:
-        """The decision that made the champion of a partition, or None; it serves unless the kill switch is on."""
-        return self.life_as_of(partition).champion
-
-    def fallback_as_of(self, partition: date) -> Deployment | None:
-        """The decision that put the fallback of a partition in place, at or before it, or None."""
-        return self.life_as_of(partition).fallback
+    def state_as_of(self, partition: date) -> State:
+        """Which specs and versions serve a partition. See core.lifecycle.state."""
+        return state_as_of(self.decisions(), partition)
 
     def training_decided(self, partition: date) -> bool:
-        """Whether the training of a partition came to a decision, be it that it failed."""
+        """Whether the training of a partition was decided: registered, rejected or failed."""
         return any(made.partition == partition and made.decided_by in TRAINING for made in self.decisions())
-
-    def first_deployment(self) -> Deployment | None:
-        """The first decision of the earliest partition, or None before any."""
-        return min(self.decisions(), key=lambda made: made.partition, default=None)
 
     def record_deployment(self, deployment: Deployment, *, expected_champion: str | EllipsisType | None = ...) -> bool:
         """Append one decision; see `record_deployments`."""
@@ -144,13 +132,13 @@ class Warehouse:
     def record_deployments(
         self, made: Sequence[Deployment], *, expected_champion: str | EllipsisType | None = ...
     ) -> bool:
-        """Append decisions of one step for one partition, all or none, the one that counts last.
+        """Append decisions of one step for one partition, all or none.
 
         Returns False, having written nothing, if these are the last ones that the step recorded for
         the partition (by hand: the last ones of the partition at all). With `expected_champion`
-        (a version, or None for no champion), raises ChampionChanged, having written nothing, unless
-        that is the champion after the partition, but for what this step said itself. The comparison
-        and the append are one: of two that were judged against the same champion, one is refused.
+        (a spec id, or None for no champion), raises ChampionChanged, having written nothing, unless
+        that is the champion after the partition by all decisions but this step's own. The comparison
+        and the append are one transaction: of two decisions against the same champion, one fails.
         """
         with self.connection() as connection:
             return deployments.record(connection, self._use_case, made, expected_champion)

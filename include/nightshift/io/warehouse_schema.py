@@ -139,7 +139,13 @@ def migrate(settings: Settings, use_case: UseCase) -> list[str]:
         _check_history(applied, known, use_case)
         pending = [path for path in known if path.stem not in applied]
         for path in pending:
-            connection.execute(_render(path, use_case))
+            try:
+                connection.execute(_render(path, use_case))
+            except errors.FeatureNotSupported as error:
+                said = error.diag
+                raise ConfigurationError(
+                    f"Schema {use_case.name}: {path.stem} cannot be applied: {said.message_primary}. {said.message_hint}"
+                ) from error
             connection.execute(
                 sql.SQL("INSERT INTO {}.schema_migrations (name, sha256) VALUES (%s, %s)").format(schema),
                 [path.stem, _sha256(path)],

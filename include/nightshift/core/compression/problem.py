@@ -58,8 +58,7 @@ class Problem:
         An ensemble teaches better than its best member (Hinton et al. 2015), and choosing that member would
         need the holdout rows.
         """
-        answers = np.mean([_log_odds(teacher.probability(split.train)) for teacher in teachers], axis=0)
-        answers = 1 / (1 + np.exp(-answers))
+        answers = mean_log_odds([teacher.probability(split.train) for teacher in teachers])
         return cls(split.train, split.train_labels, answers, seed=seed, threads=threads, parameters=parameters)
 
     @cached_property
@@ -86,6 +85,12 @@ class Problem:
     def settings(self, technique: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
         """A technique's defaults with the use case's own values over them."""
         return {**defaults, **self.parameters.get(technique, {})}
+
+
+def mean_log_odds(probabilities: Sequence[Floats]) -> Floats:
+    """The probabilities [n] that have the mean of the given ones' log odds."""
+    answers = np.mean([_log_odds(probability) for probability in probabilities], axis=0)
+    return np.asarray(1 / (1 + np.exp(-answers)))
 
 
 def _log_odds(probability: Floats) -> Floats:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import date, time
 from pathlib import Path
 
-from nightshift.policies import DataSource, Risk, RiskPolicy, SlicePolicy, TrialPolicy, VerificationPolicy
+from nightshift.declare.models import ModelSpec
+from nightshift.policies import DataSource, PromotionPolicy, Risk, RiskPolicy, SlicePolicy, VerificationPolicy
 from nightshift.usecase import (
     Column,
     CompressionBudget,
@@ -18,7 +19,6 @@ from nightshift.usecase import (
     FeatureSet,
     FeatureTable,
     Feed,
-    PromotionPolicy,
     TrainingPolicy,
     UseCase,
 )
@@ -37,6 +37,12 @@ BOOKING = (
 )
 RETURNED_LATE = Column("returned_late", "int64", nullable=False)
 FIRST_PARTITION = date(2020, 3, 1)
+
+PARAMETERS = {
+    "xgboost": {"n_estimators": 20, "max_depth": 3},
+    "distilled_xgboost": {"n_estimators": 10, "max_depth": 2},
+    "distilled_mlp": {"max_iter": 20},
+}
 
 USE_CASE = UseCase(
     name="late_returns",
@@ -99,19 +105,34 @@ USE_CASE = UseCase(
     prediction_extra=(Column("branch", "string", nullable=False),),
     prediction_date="booking_date",
     compression=CompressionBudget(largest_auc_loss=0.05, largest_log_loss_increase=0.05, objective="bytes"),
+    champion=ModelSpec(
+        name="small_trees",
+        estimators=("logistic_regression", "xgboost"),
+        compression=("distilled_xgboost",),
+        parameters=PARAMETERS,
+    ),
+    fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=("branch_late_rate",)),
+    challengers=(ModelSpec(name="linear", estimators=("logistic_regression",)),),
+    labels_from=("returns",),
     training=TrainingPolicy(
         holdout_days=4,
         minimum_days=10,
-        parameters={
-            "xgboost": {"n_estimators": 20, "max_depth": 3},
-            "distilled_xgboost": {"n_estimators": 10, "max_depth": 2},
-            "distilled_mlp": {"max_iter": 20},
-        },
-        fallback_features=("branch_late_rate",),
+        parameters=PARAMETERS,
         # At most this far may a score move between the fitted and the exported model.
         parity_tolerance=1e-4,
     ),
-    promotion=PromotionPolicy(margin_log_loss=0.05, least_auc=0.5),
+    promotion=PromotionPolicy(
+        backtest_partitions=6,
+        refit_every=2,
+        block_days=2,
+        margin_log_loss=0.5,
+        shadow_partitions=2,
+        live_band=0.5,
+        canary_partitions=2,
+        canary_share=0.25,
+        watch_partitions=2,
+        emergency_margin=2.0,
+    ),
     # Four holdout days of forty rows: bounds as wide as so little data asks for.
     verification=VerificationPolicy(
         largest_calibration_error=0.3,
@@ -122,15 +143,6 @@ USE_CASE = UseCase(
         largest_single_row_p99_ms=250.0,
     ),
     slices=SlicePolicy(columns=("customer",), least_rows=30, margin_log_loss=0.2, resamples=200),
-    trial=TrialPolicy(
-        shadow_nights=2,
-        canary_nights=2,
-        standby_nights=2,
-        canary_share=0.25,
-        margin_log_loss=0.5,
-        emergency_margin=2.0,
-        least_rows=20,
-    ),
     # The score of 15 demands that a person approves each model.
     risk=RiskPolicy(
         risks=(Risk("tools are missing", likelihood=5, impact=3, worst_case="a building site stands still"),),

@@ -1,0 +1,132 @@
+"""A spec fitted on training rows, and its ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.core.compression.problem import Floats, Problem, mean_log_odds
+from nightshift.core.compression.students import DEFAULTS as STUDENTS
+from nightshift.core.compression.techniques import TECHNIQUES, apply
+from nightshift.core.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
+from nightshift.core.feature_computation import PARTITION
+from nightshift.core.onnx_export import export_onnx
+from nightshift.core.onnx_model import Signature
+from nightshift.declare.models import ModelSpec
+from nightshift.errors import ConfigurationError, DataContractError
+from nightshift.usecase import UseCase
+
+
+@dataclass(frozen=True)
+class ExportedVersion:
+    """A fitted spec and the graph that is shipped. `full_precision`: where that one is quantized, the graph before."""
+
+    fitted: FittedModel
+    graph: bytes
+    full_precision: bytes | None = None
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and output of the graph."""
+        return self.fitted.signature
+
+
+def signature_of_spec(use_case: UseCase, spec: ModelSpec) -> Signature:
+    """Inputs and output of a spec's versions. Raises ConfigurationError if it names a feature there is not."""
+    features = use_case.features
+    unknown = sorted({*spec.numeric, *spec.categorical} - {*features.numeric, *features.categorical})
+    if unknown:
+        raise ConfigurationError(
+            f"Spec {spec.name} of {use_case.name} names features that are not declared: {unknown}."
+        )
+    everything = not (spec.numeric or spec.categorical)
+    return Signature(
+        numeric=features.numeric if everything else spec.numeric,
+        categorical=features.categorical if everything else spec.categorical,
+        feature_service=spec.feature_service or features.service,
+        score=use_case.score,
+    )
+
+
+def fit_spec(
+    spec: ModelSpec, rows: pa.Table, label: str, signature: Signature, *, as_of: date, threads: int
+) -> FittedModel:
+    """Fit a spec on all rows of its window.
+
+    `rows`: the signature's columns, `label` (0 or 1) and `partition` (date32, at most `as_of`), sorted by
+    partition. Row weights are 0.5 ** (age in days / half_life_days), age counted from `as_of`. The same rows give
+    the same model. Raises DataContractError if the rows hold one class only, ConfigurationError for an unknown
+    estimator or technique, NotApplicable if a technique does not apply to the estimators.
+    """
+    _check_names(spec)
+    rows = _within(rows, spec, as_of)
+    labels = np.asarray(rows[label].to_numpy(), dtype=np.int64)
+    classes = np.unique(labels).tolist()
+    if classes != [0, 1]:
+        raise DataContractError(
+            f"Spec {spec.spec_id}: its {rows.num_rows} training rows up to {as_of} have the labels {classes} in "
+            f"{label!r}; both 0 and 1 are needed. Load more history, or widen the spec's window_days."
+        )
+    weights = row_weights(rows, spec.half_life_days, as_of)
+    models = {
+        name: fit_estimator(
+            name,
+            rows,
+            labels,
+            signature,
+            hyperparameters(name, DEFAULTS, spec.parameters, rows.num_rows),
+            seed=spec.seed,
+            threads=threads,
+            weights=weights,
+        )
+        for name in spec.estimators
+    }
+    model = next(iter(models.values()))
+    if not spec.compression:
+        return model
+    teacher = mean_log_odds([one.probability(rows) for one in models.values()])
+    problem = Problem(rows, labels, teacher, seed=spec.seed, threads=threads, parameters=spec.parameters)
+    return apply(spec.compression, model, problem)
+
+
+def export_version(fitted: FittedModel) -> ExportedVersion:
+    """The fitted model with the ONNX graph that is shipped."""
+    graph = export_onnx(fitted)
+    return ExportedVersion(fitted, fitted.graph or graph, graph if fitted.graph is not None else None)
+
+
+def row_weights(rows: pa.Table, half_life_days: float | None, as_of: date) -> Floats | None:
+    """Exponentially decaying weights [n] by the age of each row's partition, mean 1; None for equal weights."""
+    if half_life_days is None:
+        return None
+    days = pc.cast(rows[PARTITION], pa.date32()).to_numpy()
+    age = (np.datetime64(as_of) - days).astype(np.float64)
+    weights = 0.5 ** (age / half_life_days)
+    return np.asarray(weights / weights.mean())
+
+
+def _within(rows: pa.Table, spec: ModelSpec, as_of: date) -> pa.Table:
+    if spec.window_days is None:
+        return rows
+    first = np.datetime64(as_of) - np.timedelta64(spec.window_days - 1, "D")
+    return rows.filter(pc.greater_equal(rows[PARTITION], pa.scalar(first.astype(object), pa.date32())))
+
+
+def _check_names(spec: ModelSpec) -> None:
+    problems: Mapping[str, tuple[list[str], list[str]]] = {
+        "estimators": ([n for n in spec.estimators if n not in DEFAULTS], sorted(DEFAULTS)),
+        "compression": ([n for n in spec.compression if n not in TECHNIQUES], sorted(TECHNIQUES)),
+    }
+    for what, (unknown, known) in problems.items():
+        if unknown:
+            raise ConfigurationError(f"Spec {spec.name} names the {what} {unknown}; known are {known}.")
+    if len(spec.estimators) > 1 and (not spec.compression or spec.compression[0] not in STUDENTS):
+        raise ConfigurationError(
+            f"Spec {spec.name} has {len(spec.estimators)} estimators; its compression must begin with a student that "
+            f"learns from all of them: one of {sorted(STUDENTS)}."
+        )

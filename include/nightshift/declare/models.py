@@ -1,0 +1,55 @@
+"""Model specs: what is trained, as data. A spec fitted by the training of one partition is a version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nightshift.artifact import canonical_json, sha256_hex
+
+
+class CalibrationSpec(BaseModel):
+    """How scores are recalibrated from matured labels: an intercept (and a slope) on the log odds.
+
+    A partition's labels count half as much for each `half_life_days` they are older. `prior_days` partitions
+    of perfectly calibrated labels are assumed beside the observed ones: they shrink the intercept towards 0
+    and the slope towards 1. `half_life_days` 0 means no calibration.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    half_life_days: float = Field(default=5.0, ge=0)
+    prior_days: float = Field(default=1.0, ge=0)
+    slope: bool = False
+
+
+class ModelSpec(BaseModel):
+    """What is trained: features, estimators, parameters, weights, window, compression, calibration, seed.
+
+    `numeric` and `categorical` empty: all features of the use case. Several `estimators` are blended: the
+    model answers with the mean of their log odds. `parameters` are hyperparameters by estimator or technique,
+    over the defaults. `compression` is a chain: a student (distilled from the estimators), then techniques
+    applied in turn. Training rows lose half their weight for each `half_life_days` of age (None: all weigh
+    the same); rows older than `window_days` partitions are left out (None: none are).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)
+    estimators: tuple[str, ...] = Field(min_length=1)
+    feature_service: str = ""
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    parameters: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    compression: tuple[str, ...] = ()
+    half_life_days: float | None = Field(default=None, gt=0)
+    window_days: int | None = Field(default=None, ge=1)
+    calibration: CalibrationSpec = CalibrationSpec()
+    seed: int = 20130101
+
+    @property
+    def spec_id(self) -> str:
+        """`<name>-<first 8 hex digits of the hash of everything declared>`."""
+        return f"{self.name}-{sha256_hex(canonical_json(self.model_dump(mode='json')))[:8]}"
