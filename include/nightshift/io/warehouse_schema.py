@@ -144,7 +144,8 @@ def migrate(settings: Settings, use_case: UseCase) -> list[str]:
             except errors.FeatureNotSupported as error:
                 said = error.diag
                 raise ConfigurationError(
-                    f"Schema {use_case.name}: {path.stem} cannot be applied: {said.message_primary}. {said.message_hint}"
+                    f"Schema {use_case.name}: {path.stem} cannot be applied: {said.message_primary}. "
+                    f"{said.message_hint}"
                 ) from error
             connection.execute(
                 sql.SQL("INSERT INTO {}.schema_migrations (name, sha256) VALUES (%s, %s)").format(schema),
