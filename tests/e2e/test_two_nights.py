@@ -35,8 +35,9 @@ class LocalStack:
 
     def __init__(self, folder: Path) -> None:
         ports = {f"NIGHTSHIFT_{name}_PORT": "0" for name in ("UI", "MLFLOW", "S3")}
+        foreign = ("AIRFLOW", "AWS_", "MLFLOW_", "NIGHTSHIFT_", "PYTEST")
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "AWS_", "NIGHTSHIFT_", "PYTEST"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(foreign)},
             **ports,
             "NIGHTSHIFT_LOCAL_DIR": str(folder),
             "NIGHTSHIFT_USE_CASE_ROOTS": str(SECOND),
