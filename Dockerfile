@@ -35,6 +35,7 @@ ENV AIRFLOW_HOME=/home/nightshift/airflow \
     PYTHONUNBUFFERED=1
 
 USER nightshift
-RUN mkdir -p "${AIRFLOW_HOME}"
+# The logs too: a volume is mounted there, and without the folder it would be root's.
+RUN mkdir -p "${AIRFLOW_HOME}/logs"
 
 CMD ["airflow", "version"]

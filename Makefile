@@ -76,7 +76,9 @@ test-e2e: $(STAMP) ## Run nights through a real scheduler
 
 .PHONY: bench
 bench: $(STAMP) ## Measure; ratios within one run
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@status=0; for file in benchmarks/*.py; do \
+		echo "== $$file"; $(BIN)/python "$$file" || { echo "$$file failed" >&2; status=1; }; \
+	done; exit $$status
 
 .PHONY: docs
 docs: $(STAMP) ## Generate the page of each DAG from the DAG files

@@ -9,6 +9,7 @@ Feast's store cannot read S3 by path). Needs ibis-framework[duckdb], which Feast
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -20,6 +21,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from nightshift.local.processes import forget_ambient_stack
 
 START = datetime(2013, 1, 2, 8, tzinfo=UTC)
 FEATURES = 8
@@ -101,6 +104,7 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--least-ratio", type=float, default=5.0)
     given = parser.parse_args()
+    forget_ambient_stack(os.environ)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         entities = entity_rows(given.rows, given.days)

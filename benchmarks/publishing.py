@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import secrets
 import shutil
 import tempfile
@@ -29,6 +30,7 @@ from sqlalchemy import create_engine
 from nightshift.artifact import ArtifactRef
 from nightshift.io import warehouse_schema
 from nightshift.io.warehouse import Publication, Warehouse
+from nightshift.local import processes
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase, load_use_case
 
@@ -84,7 +86,6 @@ def postgres(url: str | None) -> Iterator[str]:
     if url:
         yield url
         return
-    from nightshift.local import processes
     from nightshift.local.services import postgres_place, start_postgres
 
     folder = Path(tempfile.mkdtemp(prefix="nightshift-bench-"))
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--url", help="PostgreSQL to use; a schema is made and dropped")
     parser.add_argument("--rows", type=int, default=ROWS)
     chosen = parser.parse_args()
+    processes.forget_ambient_stack(os.environ)
     schema = f"benchmark_{secrets.token_hex(4)}"
     use_case = dataclasses.replace(load_use_case("flight_delay"), name=schema)
     table = predictions(use_case, chosen.rows)

@@ -1,13 +1,23 @@
-"""Marks every test by the folder it is in."""
+"""Hides every stack that the tests did not start, and marks every test by the folder it is in."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from nightshift.local.layout import FOLDER_VARIABLE
+from nightshift.local.processes import forget_ambient_stack
+
 TESTS = Path(__file__).parent
 KINDS = ("unit", "dags", "integration", "e2e")
+
+
+def pytest_configure() -> None:
+    forget_ambient_stack(os.environ)
+    # Without the variable, the project's own stack would be found. Nothing can be made below this one.
+    os.environ[FOLDER_VARIABLE] = f"{os.devnull}/no-stack"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

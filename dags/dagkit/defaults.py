@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from nightshift.errors import ConfigurationError
 from nightshift.usecase import UseCase
 
 RUNS_AT_ONCE = 64
@@ -48,15 +49,32 @@ RETRIES_IN_LINE = {
 }
 """The same where all nights of a backfill may stand in line, and nothing tonight depends on it: two hours in all."""
 
-PRIORITIES = {"predict": 40, "ingest": 30, "materialize": 30, "promote": 20, "check_drift": 10, "train": 1}
+PRIORITIES = {
+    "rollback_model": 100,
+    "kill_switch": 100,
+    "retire_model": 100,
+    "replay": 100,
+    "backfill_history": 100,
+    "search_hyperparameters": 100,
+    "drill_kill_switch": 100,
+    "predict": 40,
+    "ingest": 30,
+    "materialize": 30,
+    "promote": 20,
+    "check_drift": 10,
+    "train": 1,
+}
 """Which stage's tasks go first where slots are scarce: a training has dozens, and predictions never stand behind
-them. What is done by hand goes before everything."""
-
-BY_HAND_PRIORITY = 100
+them. What is done by hand goes before everything. Every stage is listed."""
 
 
 def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:
-    """Keyword arguments of `DAG` for a stage of a use case; `doc` is the DAG file's docstring."""
+    """Keyword arguments of `DAG` for a stage of a use case; `doc` is the DAG file's docstring.
+
+    Raises ConfigurationError for a stage that is not listed in PRIORITIES.
+    """
+    if stage not in PRIORITIES:
+        raise ConfigurationError(f"The stage {stage!r} has no priority: list it in PRIORITIES of dagkit/defaults.py.")
     zone = ZoneInfo(use_case.timezone)
     first = datetime.combine(use_case.first_partition, use_case.cutoff_time, zone)
     last = datetime.combine(use_case.last_partition, use_case.cutoff_time, zone) if use_case.last_partition else None
@@ -73,7 +91,7 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
         "default_args": {
             "owner": use_case.owner,
             "execution_timeout": timedelta(minutes=30),
-            "priority_weight": PRIORITIES.get(stage, BY_HAND_PRIORITY),
+            "priority_weight": PRIORITIES[stage],
             "weight_rule": "absolute",
             **RETRIES,
         },

@@ -1,7 +1,7 @@
 """Where things are and how much of the machine to use. One frozen model, one YAML per environment.
 
-Values come from `config/<environment>.yaml`, then environment variables `NIGHTSHIFT_<NAME>`,
-the later winning. The object store is found by the variables every S3 client knows:
+Values come from `config/<environment>.yaml`, then environment variables `NIGHTSHIFT_<NAME>`, then
+arguments of `Settings`, the later winning. The object store is found by the variables every S3 client knows:
 AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY. Secrets come from the environment
 or from Airflow connections, never from a file in git.
 """
@@ -15,7 +15,7 @@ from typing import Literal
 
 import yaml
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from nightshift.errors import ConfigurationError
 from nightshift.usecase import PROJECT_ROOT
@@ -24,7 +24,7 @@ Environment = Literal["dev", "test", "staging", "prod"]
 
 
 class Settings(BaseSettings):
-    """All settings. Unknown names are refused."""
+    """All settings. Arguments win over environment variables; unknown names are refused."""
 
     model_config = SettingsConfigDict(env_prefix="NIGHTSHIFT_", frozen=True, extra="forbid")
 
@@ -48,18 +48,6 @@ class Settings(BaseSettings):
             raise ValueError("feast_online_store is redis, so redis_url (NIGHTSHIFT_REDIS_URL) is needed")
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment variables win over values read from the environment's YAML file."""
-        return env_settings, init_settings
-
 
 @cache
 def load_settings() -> Settings:
@@ -74,7 +62,8 @@ def load_settings() -> Settings:
         raise ConfigurationError(f"There is no {path}; NIGHTSHIFT_ENVIRONMENT is {environment!r}.")
     values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     try:
-        return Settings(**values)
+        # All as arguments, which win: the file's values alone would win over the environment.
+        return Settings(**(values | EnvSettingsSource(Settings)()))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise ConfigurationError(

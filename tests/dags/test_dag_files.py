@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dagkit import defaults
+
 ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
 NIGHTLY = {"ingest", "materialize", "train", "promote", "predict", "check_drift"}
@@ -208,3 +210,20 @@ def test_predictions_never_stand_behind_trainings_nor_people_behind_either(dag_b
     assert all(len(weights) == 1 for weights in found)
     weights = [weight for (weight,) in found]
     assert weights == sorted(set(weights), reverse=True)
+
+
+def test_every_stage_has_a_priority_and_its_tasks_have_it(dag_bag):
+    assert set(defaults.PRIORITIES) == STAGES
+    for stage in STAGES:
+        weights = {task.priority_weight for task in dag_bag.dags[f"flight_delay.{stage}"].tasks}
+        assert weights == {defaults.PRIORITIES[stage]}, stage
+
+
+def test_a_stage_without_a_priority_is_an_import_error(dag_bag, tmp_path):
+    text = (ROOT / "dags" / "kill_switch.py").read_text(encoding="utf-8")
+    added = tmp_path / "tidy_up.py"
+    added.write_text(text.replace('(use_case, "kill_switch", doc', '(use_case, "tidy_up", doc'), encoding="utf-8")
+    parsed = type(dag_bag)(str(tmp_path))
+    assert parsed.dags == {}
+    (error,) = parsed.import_errors.values()
+    assert "The stage 'tidy_up' has no priority: list it in PRIORITIES" in error

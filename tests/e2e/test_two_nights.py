@@ -15,6 +15,8 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
+from replay_verdict import assert_identical
+
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = ROOT / "tests" / "second_use_case"
 BIN = Path(sys.executable).parent
@@ -33,8 +35,9 @@ class LocalStack:
 
     def __init__(self, folder: Path) -> None:
         ports = {f"NIGHTSHIFT_{name}_PORT": "0" for name in ("UI", "MLFLOW", "S3")}
+        foreign = ("AIRFLOW", "AWS_", "MLFLOW_", "NIGHTSHIFT_", "PYTEST")
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "AWS_", "NIGHTSHIFT_", "PYTEST"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(foreign)},
             **ports,
             "NIGHTSHIFT_LOCAL_DIR": str(folder),
             "NIGHTSHIFT_USE_CASE_ROOTS": str(SECOND),
@@ -262,8 +265,9 @@ def test_a_model_is_tried_approved_switched_off_and_rebuilt(stack):
 
     for what, partition in (("training", "2020-03-14"), ("prediction", "2020-03-20")):
         stack.by_hand("replay", {"partition": partition, "what": what})
-        page = stack.page(f"nightshift/files/late_returns/replay-{what}/{partition}/replay.html").decode()
-        assert "dentical" in page
+        address = f"nightshift/files/late_returns/replay-{what}/{partition}"
+        assert_identical(stack.page(f"{address}/replay.json"), what, partition)
+        assert b"<html" in stack.page(f"{address}/replay.html")
     stack.by_hand("drill_kill_switch", {})
 
 

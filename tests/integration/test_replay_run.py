@@ -12,8 +12,10 @@ from integration.nights import Nights
 from nightshift.artifact import canonical_json
 from nightshift.core import estimators, preprocessing
 from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady
+from nightshift.io.report_pages import report_file
 from nightshift.steps.operator import replay
 from nightshift.usecase import load_use_case, partition_range
+from replay_verdict import assert_identical
 
 SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
 FIRST, LAST = date(2020, 3, 1), date(2020, 3, 12)
@@ -50,7 +52,11 @@ def replayed(nights, partition, what, **changes):
     case = dataclasses.replace(nights.use_case, **changes)
     ref = replay.run(case, nights.settings, nights.store, partition, what=what)
     assert "<svg" not in nights.store.read(ref, "replay.html").decode()
-    return json.loads(nights.store.read(ref, "replay.json"))
+    document = nights.store.read(ref, "replay.json")
+    # A person, and the end-to-end test, get it from the reports' pages.
+    served = report_file(nights.store, [case], case.name, f"replay-{what}", partition.isoformat(), "replay.json")
+    assert served == (document, "application/json")
+    return json.loads(document)
 
 
 def select(nights, partition):
@@ -127,7 +133,11 @@ def test_a_search_that_was_replaced_still_counts_for_the_training_that_took_it(n
 def test_a_changed_step_is_named_with_its_file(nights, monkeypatch):
     select(nights, LAST)
     monkeypatch.setattr(preprocessing, "TAIL_PERCENT", 10.0)
-    first = replayed(nights, LAST, "training")["first_difference"]
+    found = replayed(nights, LAST, "training")
+    with pytest.raises(AssertionError, match="logistic_regression"):
+        assert_identical(canonical_json(found), "training", LAST.isoformat())
+    assert found["verdict"] == "differs"
+    first = found["first_difference"]
     assert (first["step"], first["variant"]) == ("fit", "logistic_regression")
     assert set(first["files"]) == {"metrics.json", "model.pickle"}
     assert first["files"]["model.pickle"]["recorded"] != first["files"]["model.pickle"]["rebuilt"]

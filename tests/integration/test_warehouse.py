@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import threading
 import uuid
@@ -14,10 +16,12 @@ import pyarrow as pa
 import pytest
 from psycopg import errors, sql
 
+from nightshift import cli
 from nightshift.artifact import ArtifactRef
 from nightshift.deployment import Deployment, GateResult
 from nightshift.errors import AuditFailed, ConfigurationError, WarehouseUnavailable
 from nightshift.io import warehouse_schema
+from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.publications import Publication
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
@@ -473,3 +477,32 @@ def test_the_connection_is_in_utc(settings: Settings) -> None:
     with warehouse_schema.connect(settings) as connection:
         assert connection.execute("SHOW timezone").fetchone() == ("UTC",)
         assert isinstance(connection, psycopg.Connection)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "shown"),
+    [(None, None, [0, 1, 2]), (1, None, [1, 2]), (None, 1, [0, 1]), (1, 1, [1])],
+    ids=["all", "from", "to", "from and to"],
+)
+def test_the_summary_shows_all_nights_or_those_of_a_range(
+    store: ArtifactStore,
+    use_case: UseCase,
+    warehouse: Warehouse,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    first: int | None,
+    last: int | None,
+    shown: list[int],
+) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_LOCAL_DIR", str(tmp_path))  # no Airflow there to ask for seconds
+    monkeypatch.setattr(cli, "load_use_case", lambda _: use_case)
+    warehouse.migrate()
+    days = [DAY + timedelta(days=n) for n in range(3)]
+    for day in days:
+        warehouse.publish_predictions(*night(day=day + timedelta(days=1)))
+    words = [f"--{name}={days[n]}" for name, n in (("from", first), ("to", last)) if n is not None]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert cli.main(["summary", *words]) == 0
+    nights = [line.split()[:3] for line in said.getvalue().splitlines() if line.startswith("2013")]
+    assert nights == [[str(days[n]), str(days[n] + timedelta(days=1)), "40"] for n in shown]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,22 @@ def test_the_image_installs_the_same_hashed_lock():
     for copied in re.findall(r"^COPY (\S+) ", dockerfile, re.MULTILINE):
         assert f"!{copied}" in allowed, copied
         assert (ROOT / copied).exists(), copied
+
+
+def test_a_volume_of_the_image_is_mounted_on_a_folder_that_its_user_owns(services):
+    # A new volume takes its owner from the folder of the image; one that the image lacks becomes root's.
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    variables = dict(re.findall(r"(?:^ENV |^ {4})(\w+)=(\S+)", dockerfile, re.MULTILINE))
+    as_its_user = dockerfile.partition("\nUSER nightshift\n")[2]
+    made = re.findall(r"^RUN mkdir -p (.+)$", as_its_user, re.MULTILINE)
+    folders = {
+        VARIABLE.sub(lambda match: variables[match["name"]], folder) for line in made for folder in shlex.split(line)
+    }
+    mounted = {
+        volume.split(":")[1]
+        for service in services.values()
+        if service["image"] == "nightshift:local"
+        for volume in service.get("volumes", [])
+    }
+    assert mounted == {"/home/nightshift/airflow/logs"}
+    assert mounted <= folders

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper
 
-from nightshift.artifact import ArtifactRef, Manifest
+from nightshift.artifact import ArtifactRef, Manifest, canonical_json
 from nightshift.core.replay_comparison import describe_difference, differing_keys
 from nightshift.core.replay_report import Replayed, environment_differences, render, summarise
+from replay_verdict import assert_identical
 
 TABLE = pa.table(
     {
@@ -148,11 +149,15 @@ def test_the_verdict_names_the_first_step_that_differs(broken):
     page = render(summary, title="Toys")
     assert "seed: 1 (recorded: 2)" in page
     assert "3 of publish" in page
+    document = canonical_json(summary)
     if not broken:
+        assert_identical(document, "training", "2020-01-01")
         assert (summary["verdict"], summary["first_difference"]) == ("identical", None)
         assert "byte for byte" in page
         return
     assert summary["verdict"] == "differs"
+    with pytest.raises(AssertionError, match="verify"):
+        assert_identical(document, "training", "2020-01-01")
     assert (summary["first_difference"]["step"], summary["first_difference"]["variant"]) == ("verify", "xgboost")
     assert summary["first_difference"]["files"] == {"v.json": {"recorded": "a", "rebuilt": "b"}}
     assert "<b>verify xgboost</b>" in page

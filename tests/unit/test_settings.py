@@ -1,9 +1,10 @@
 """Settings: where values come from, and what is refused."""
 
 import pytest
+from pydantic import SecretStr
 
 from nightshift.errors import ConfigurationError
-from nightshift.settings import load_settings
+from nightshift.settings import Settings, load_settings
 
 
 @pytest.fixture
@@ -23,6 +24,21 @@ def test_the_environment_wins_over_the_file(environment):
     environment.setenv("NIGHTSHIFT_BUCKET", "from-environment")
     settings = load_settings()
     assert (settings.bucket, settings.threads) == ("from-environment", 3)
+    assert settings == Settings(threads=3)
+
+
+def test_the_file_gives_what_the_environment_does_not(environment):
+    environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://host/db")
+    assert load_settings().bucket == "from-file"
+
+
+def test_arguments_win_over_the_environment(environment):
+    environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://somebody@elses/warehouse")
+    environment.setenv("NIGHTSHIFT_BUCKET", "from-environment")
+    environment.setenv("NIGHTSHIFT_THREADS", "5")
+    settings = Settings(bucket="stated", warehouse_url=SecretStr("postgresql://own/warehouse"))
+    assert settings.warehouse_url.get_secret_value() == "postgresql://own/warehouse"
+    assert (settings.bucket, settings.threads, settings.environment) == ("stated", 5, "test")
 
 
 def test_a_missing_value_is_named_with_how_to_set_it(environment):

@@ -12,7 +12,7 @@ import random
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -25,6 +25,10 @@ POLL_SECONDS = 0.05
 LOG_TAIL_LINES = 15
 LONGEST_SOCKET_PATH = 103
 """Bytes a unix socket's path may have on every system (Linux allows 107, macOS 103)."""
+
+STACK_VARIABLES = ("NIGHTSHIFT_", "AWS_", "MLFLOW_", "AIRFLOW")
+NO_STACK_VARIABLES = frozenset({"NIGHTSHIFT_RUNTIMES_DIR", "NIGHTSHIFT_CODE_VERSION", "MLFLOW_DISABLE_TELEMETRY"})
+"""Variables whose names begin as those of a stack do, and that say nothing of one."""
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Processes started by this very process, kept so that they can be reaped."""
@@ -203,3 +207,10 @@ def base_environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     bypass = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1,localhost"]))
     return kept | {"NO_PROXY": bypass, "no_proxy": bypass}
+
+
+def forget_ambient_stack(environment: MutableMapping[str, str]) -> None:
+    """Remove the variables by which clients find a stack, as `make env` prints them: for tests and benchmarks,
+    which must not touch one that they did not start."""
+    for name in [name for name in environment if name.startswith(STACK_VARIABLES) and name not in NO_STACK_VARIABLES]:
+        del environment[name]

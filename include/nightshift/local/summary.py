@@ -84,7 +84,9 @@ def _rows(
 ) -> list[dict[str, Any]]:
     order = sql.SQL(", deployment_id") if name == "deployments" else sql.SQL("")
     query = sql.SQL(
-        "SELECT * FROM {} WHERE {} AND partition BETWEEN coalesce(%s, '-infinity') AND coalesce(%s, 'infinity') "
+        # Without the casts, PostgreSQL takes a missing date and the text beside it for text.
+        "SELECT * FROM {} WHERE {} "
+        "AND partition BETWEEN coalesce(%s::date, '-infinity') AND coalesce(%s::date, 'infinity') "
         "ORDER BY partition{}"
     ).format(sql.Identifier(use_case.name, name), sql.SQL(condition), order)  # type: ignore[arg-type]
     with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
