@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import date, time
 from pathlib import Path
 
-from flight_delay.features import FALLBACK_FEATURES, FEATURES, SCORING_SPINE, TRAINING_SPINE
+from flight_delay.features import CALENDAR, FALLBACK_FEATURES, FEATURES, LEVEL, SCORING_SPINE, TILT, TRAINING_SPINE
 from flight_delay.feeds import FEEDS
 from nightshift.policies import (
     BehaviourExpectation,
@@ -52,6 +52,7 @@ USE_CASE = UseCase(
         Column("scheduled_departure_at", "timestamp", nullable=False),
     ),
     training=TrainingPolicy(
+        estimators=("logistic_regression", "xgboost", "level_additive", "level_blend"),
         fallback_features=FALLBACK_FEATURES,
         techniques=(
             "distilled_additive",
@@ -83,7 +84,9 @@ USE_CASE = UseCase(
                 "colsample_bytree": 0.25,
                 "min_child_weight": 360,
                 "reg_lambda": 160,
-            }
+            },
+            "level_additive": {"level": LEVEL, "calendar": CALENDAR, "tilt": TILT},
+            "level_blend": {"level": LEVEL, "calendar": CALENDAR, "tilt": TILT},
         },
     ),
     search=SearchPolicy(trials=45, seconds=600, folds=5),
