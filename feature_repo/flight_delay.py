@@ -150,6 +150,100 @@ origin_delays = _view(
     ],
 )
 
+origin_level = _view(
+    "origin_level",
+    origin,
+    "level of delay of the last days, everywhere and at an origin",
+    [
+        "level_late_1d",
+        "level_late_3d",
+        "level_late_7d",
+        "level_late_28d",
+        "level_cancelled_1d",
+        "level_cancelled_3d",
+        "level_late_morning",
+        "level_late_evening",
+        "level_departure_delay_minutes",
+        "level_departure_delay_evening_minutes",
+        "level_gained_1d_minutes",
+        "level_gained_7d_minutes",
+        "level_overdue",
+        "level_flights",
+        "origin_level_late_1d",
+        "origin_level_late_3d",
+        "origin_level_late_7d",
+        "origin_level_late_28d",
+        "origin_level_cancelled_1d",
+        "origin_level_cancelled_3d",
+        "origin_level_late_evening",
+        "origin_level_departure_delay_evening_minutes",
+        "origin_level_overdue",
+    ],
+)
+
+weather_level = _view(
+    "weather_level",
+    origin,
+    "weather of the night, for the level of delay",
+    [
+        "night_temperature_f",
+        "night_temperature_anomaly_f",
+        "night_temperature_change_24h_f",
+        "night_dew_point_f",
+        "night_dew_point_change_24h_f",
+        "night_humidity_percent",
+        "night_pressure_millibars",
+        "night_pressure_change_3h_millibars",
+        "night_wind_mph",
+        "night_wind_from_east_mph",
+        "night_wind_from_north_mph",
+        "night_visibility_miles",
+        "night_precipitation_6h",
+        "night_precipitation_24h",
+        "origin_night_wind_mph",
+        "origin_night_visibility_miles",
+    ],
+)
+
+flight_form = _view(
+    "flight_form",
+    flight,
+    "how a flight number did lately, in minutes",
+    [
+        "flight_minutes_behind_60d",
+        "flight_minutes_lost_60d",
+        "flight_minutes_behind_7d",
+        "route_minutes_lost_7d",
+        "hour_minutes_behind_60d",
+        "origin_carrier_minutes_behind_60d",
+        "origin_carrier_minutes_behind_7d",
+        "carrier_destination_minutes_behind_60d",
+    ],
+)
+
+carrier_form = _view(
+    "carrier_form",
+    carrier,
+    "last days of an airline against all",
+    [
+        "carrier_relative_late_rate_1d",
+        "carrier_relative_late_rate_3d",
+        "carrier_relative_cancellation_rate_1d",
+        "carrier_relative_departure_delay_evening_minutes",
+    ],
+)
+
+destination_form = _view(
+    "destination_form",
+    dest,
+    "last days of a destination against all",
+    [
+        "destination_relative_late_rate_1d",
+        "destination_relative_late_rate_3d",
+        "destination_relative_cancellation_rate_1d",
+    ],
+)
+
 flight_delay_v1 = FeatureService(
     name="flight_delay_v1",
     features=[
@@ -161,6 +255,11 @@ flight_delay_v1 = FeatureService(
         route_delays,
         destination_delays,
         origin_delays,
+        origin_level,
+        weather_level,
+        flight_form,
+        carrier_form,
+        destination_form,
     ],
     description="what the models of flight_delay are fitted on and scored with",
 )

@@ -70,10 +70,90 @@ NUMERIC = (
     "origin_relative_late_rate_28d",
     "origin_relative_late_rate_60d",
     "origin_relative_cancellation_rate_28d",
+    # origin_level
+    "level_late_1d",
+    "level_late_3d",
+    "level_late_7d",
+    "level_late_28d",
+    "level_cancelled_1d",
+    "level_cancelled_3d",
+    "level_late_morning",
+    "level_late_evening",
+    "level_departure_delay_minutes",
+    "level_departure_delay_evening_minutes",
+    "level_gained_1d_minutes",
+    "level_gained_7d_minutes",
+    "level_overdue",
+    "level_flights",
+    "origin_level_late_1d",
+    "origin_level_late_3d",
+    "origin_level_late_7d",
+    "origin_level_late_28d",
+    "origin_level_cancelled_1d",
+    "origin_level_cancelled_3d",
+    "origin_level_late_evening",
+    "origin_level_departure_delay_evening_minutes",
+    "origin_level_overdue",
+    # weather_level
+    "night_temperature_f",
+    "night_temperature_anomaly_f",
+    "night_temperature_change_24h_f",
+    "night_dew_point_f",
+    "night_dew_point_change_24h_f",
+    "night_humidity_percent",
+    "night_pressure_millibars",
+    "night_pressure_change_3h_millibars",
+    "night_wind_mph",
+    "night_wind_from_east_mph",
+    "night_wind_from_north_mph",
+    "night_visibility_miles",
+    "night_precipitation_6h",
+    "night_precipitation_24h",
+    "origin_night_wind_mph",
+    "origin_night_visibility_miles",
+    # flight_form
+    "flight_minutes_behind_60d",
+    "flight_minutes_lost_60d",
+    "flight_minutes_behind_7d",
+    "route_minutes_lost_7d",
+    "hour_minutes_behind_60d",
+    "origin_carrier_minutes_behind_60d",
+    "origin_carrier_minutes_behind_7d",
+    "carrier_destination_minutes_behind_60d",
+    # carrier_form
+    "carrier_relative_late_rate_1d",
+    "carrier_relative_late_rate_3d",
+    "carrier_relative_cancellation_rate_1d",
+    "carrier_relative_departure_delay_evening_minutes",
+    # destination_form
+    "destination_relative_late_rate_1d",
+    "destination_relative_late_rate_3d",
+    "destination_relative_cancellation_rate_1d",
 )
 
 # Join keys that are features themselves: they need no feature view.
 CATEGORICAL = ("carrier", "origin", "dest")
+
+LEVEL = (
+    # Equal for all flights of a day and origin.
+    "origin_flights",
+    *(name for name in NUMERIC if name.startswith(("origin_relative_", "level_", "origin_level_", "night_"))),
+    "origin_night_wind_mph",
+    "origin_night_visibility_miles",
+    "dew_point_spread_f",
+    "wind_speed_mph",
+    "wind_gust_mph",
+    "wind_from_east_mph",
+    "wind_from_north_mph",
+    "visibility_miles",
+    "wind_speed_24h_max_mph",
+    "visibility_24h_min_miles",
+    "precipitation_6h_inches",
+    "precipitation_24h_inches",
+    "pressure_change_24h_millibars",
+)
+CALENDAR = ("day_of_week", "days_after_holiday")
+TILT = "departure_minute"
 
 FALLBACK_FEATURES = ("carrier_late_rate_28d", "route_late_rate_28d")
 
@@ -93,6 +173,11 @@ FEATURES = FeatureSet(
         _table("route_delays", "route"),
         _table("destination_delays", "dest"),
         _table("origin_delays", "origin"),
+        _table("origin_level", "origin"),
+        _table("weather_level", "origin"),
+        _table("flight_form", "flight_id"),
+        _table("carrier_form", "carrier"),
+        _table("destination_form", "dest"),
     ),
     lookback_days=60,
     service="flight_delay_v1",

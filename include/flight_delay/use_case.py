@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import date, time
 from pathlib import Path
 
-from flight_delay.features import FALLBACK_FEATURES, FEATURES, SCORING_SPINE, TRAINING_SPINE
+from flight_delay.features import CALENDAR, FALLBACK_FEATURES, FEATURES, LEVEL, SCORING_SPINE, TILT, TRAINING_SPINE
 from flight_delay.feeds import FEEDS
 from nightshift.declare.models import ModelSpec
 from nightshift.policies import (
@@ -36,6 +36,8 @@ PARAMETERS = {
         "reg_lambda": 160,
     }
 }
+
+LEVELS = {"level": LEVEL, "calendar": CALENDAR, "tilt": TILT}
 
 USE_CASE = UseCase(
     name="flight_delay",
@@ -66,15 +68,30 @@ USE_CASE = UseCase(
         Column("scheduled_departure_at", "timestamp", nullable=False),
     ),
     champion=ModelSpec(
-        name="additive",
-        estimators=("logistic_regression", "xgboost"),
-        compression=("distilled_additive",),
-        parameters=PARAMETERS,
+        name="level_blend",
+        estimators=("level_blend",),
+        parameters={"level_blend": LEVELS},
+        half_life_days=90,
     ),
     fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=FALLBACK_FEATURES),
-    challengers=(ModelSpec(name="linear", estimators=("logistic_regression",)),),
+    challengers=(
+        ModelSpec(
+            name="level_additive",
+            estimators=("level_additive",),
+            parameters={"level_additive": LEVELS},
+            half_life_days=90,
+        ),
+        ModelSpec(
+            name="distilled_additive",
+            estimators=("logistic_regression", "xgboost"),
+            compression=("distilled_additive",),
+            parameters=PARAMETERS,
+        ),
+        ModelSpec(name="linear", estimators=("logistic_regression",)),
+    ),
     labels_from=("flights",),
     training=TrainingPolicy(
+        estimators=("logistic_regression", "xgboost"),
         techniques=(
             "distilled_additive",
             "distilled_additive_small",

@@ -37,20 +37,28 @@ select
     $partition - flight_date as age_days,
     (status = 'arrived')::int as arrived,
     (status = 'cancelled')::int as cancelled,
-    (status = 'arrived' and arrival_delay_minutes >= 15)::int as late
+    (status = 'arrived' and arrival_delay_minutes >= 15)::int as late,
+    scheduled_departure_minute,
+    -- Bounded: one flight that is a day late must not be the mean of its route.
+    greatest(least(departure_delay_minutes, 180), -15) as departure_delay_minutes,
+    greatest(least(arrival_delay_minutes, 180), -30) as arrival_delay_minutes
 from flights
 where delivered_on <= $partition and flight_date <= $partition
 qualify row_number() over (
     partition by flight_date, carrier, flight, origin order by delivered_on desc, landed_uri desc, landed_row desc
 ) = 1;
 
--- Counts over the last 7, 28 and 60 days, overall and for each carrier, route, destination, origin, flight
+-- Counts over the last 1, 3, 7, 28 and 60 days, overall and for each carrier, route, destination, origin, flight
 -- number and hour of departure. In each row all keys but one are null.
 create table record as
 select
     carrier, route, dest, origin, service, origin_hour,
     count(*) filter (age_days < 28) as flights_28d,
     sum(cancelled) filter (age_days < 28) as cancelled_28d,
+    sum(arrived) filter (age_days < 1) as arrived_1d,
+    sum(late) filter (age_days < 1) as late_1d,
+    sum(arrived) filter (age_days < 3) as arrived_3d,
+    sum(late) filter (age_days < 3) as late_3d,
     sum(arrived) filter (age_days < 7) as arrived_7d,
     sum(late) filter (age_days < 7) as late_7d,
     sum(arrived) filter (age_days < 28) as arrived_28d,
@@ -64,6 +72,8 @@ group by grouping sets ((carrier), (route), (dest), (origin), (service), (origin
 -- Null where a window holds no flight: then nothing is known, and nothing is claimed.
 create table overall as
 select
+    late_1d / nullif(arrived_1d, 0) as late_rate_1d,
+    late_3d / nullif(arrived_3d, 0) as late_rate_3d,
     late_7d / nullif(arrived_7d, 0) as late_rate_7d,
     late_28d / nullif(arrived_28d, 0) as late_rate_28d,
     late_60d / nullif(arrived_60d, 0) as late_rate_60d,
@@ -77,3 +87,26 @@ select tailnum, seats, year_built
 from planes
 where delivered_on <= $partition and seats >= 20
 qualify row_number() over (partition by tailnum order by delivered_on desc, landed_uri desc, landed_row desc) = 1
+;
+
+-- Flights of the last day of which nothing is known at the cutoff although they were due an hour before it: known to
+-- be late (or diverted). When a flight is due: after 46 minutes and 0.127 a mile, least squares over past flights.
+create table overdue as
+select planned.origin, planned.carrier, planned.dest, planned.scheduled_departure_minute
+from schedule as planned
+anti join (select * from flights where delivered_on <= $partition) as known
+    on known.flight_date = planned.flight_date and known.carrier = planned.carrier
+    and known.flight = planned.flight and known.origin = planned.origin
+where planned.flight_date = $partition and planned.delivered_on < $partition
+    and planned.scheduled_departure_at + to_minutes((106 + 0.127 * planned.distance_miles)::bigint) < $cutoff;
+
+-- The last flights, one row each, overdue ones as late: what the level of delay of tomorrow is told from.
+create table recent as
+select
+    origin, carrier, dest, age_days, scheduled_departure_minute // 60 as hour,
+    arrived as known, late, cancelled, departure_delay_minutes, arrival_delay_minutes
+from outcomes
+where age_days < 28
+union all
+select origin, carrier, dest, 0, scheduled_departure_minute // 60, 1, 1, 0, null, null
+from overdue

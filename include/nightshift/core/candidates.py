@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nightshift.errors import ConfigurationError
 from nightshift.usecase import UseCase
 
-ESTIMATORS = ("logistic_regression", "xgboost")
+ESTIMATORS = ("logistic_regression", "xgboost", "level_additive", "level_blend")
 """Fitted on the labels; the one with the lowest holdout log loss is the teacher."""
 
 STUDENTS = ("distilled_xgboost", "distilled_mlp", "distilled_additive")

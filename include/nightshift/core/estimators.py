@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
@@ -21,6 +22,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from xgboost import XGBClassifier
 
 from nightshift.core import reproducible_pickle
+from nightshift.core.models.blend import LogOddsBlend
+from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.onnx_model import Signature
 from nightshift.core.preprocessing import bounded_features, feature_frame, tree_features
 from nightshift.errors import ConfigurationError
@@ -39,6 +42,34 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "min_child_weight": 100,
         "max_bin": 128,
     },
+    "level_additive": {
+        "level": (),
+        "calendar": (),
+        "tilt": None,
+        "knots": 3,
+        "level_knots": 2,
+        "row_penalty": 300.0,
+        "level_penalty": 10000.0,
+    },
+    "level_blend": {
+        "level": (),
+        "calendar": (),
+        "tilt": None,
+        "knots": 3,
+        "level_knots": 2,
+        "row_penalty": 300.0,
+        "level_penalty": 10000.0,
+        "share": 0.5,
+        "scale": 1.0,
+        "n_estimators": 100,
+        "max_depth": 5,
+        "learning_rate": 0.08,
+        "subsample": 0.5,
+        "colsample_bytree": 0.25,
+        "min_child_weight": 150,
+        "reg_lambda": 50,
+        "max_bin": 32,
+    },
 }
 """Hyperparameters; a use case's `training.parameters[<estimator>]` win over them.
 
@@ -47,7 +78,13 @@ learn from than there are rows.
 """
 
 
-LARGEST_SHARE_OF_ROWS = {"min_child_weight": 1 / 500, "batch_size": 1 / 20}
+LARGEST_SHARE_OF_ROWS = {
+    "min_child_weight": 1 / 500,
+    "batch_size": 1 / 20,
+    "row_penalty": 1 / 500,
+    "level_penalty": 1 / 50,
+    "reg_lambda": 1 / 500,
+}
 """Defaults in numbers of rows are cut to this share of the training rows, so that little data can be fitted, too."""
 
 
@@ -119,6 +156,8 @@ def fit_estimator(
     `weights`: of the rows, [n]; None: all weigh the same.
     """
     frame = feature_frame(train, signature)
+    if name in ("level_additive", "level_blend"):
+        return _fit_with_levels(name, frame, labels, weights, signature, parameters, seed=seed, threads=threads)
     if name == "logistic_regression":
         features, model = bounded_features(frame, signature), LogisticRegression(random_state=seed, **parameters)
     else:
@@ -132,6 +171,39 @@ def fit_estimator(
         model.set_params(n_jobs=None)
         model.get_booster().set_param({"nthread": 0})
     return FittedModel(pipeline, signature)
+
+
+def _fit_with_levels(
+    name: str,
+    frame: pd.DataFrame,
+    labels: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64] | None,
+    signature: Signature,
+    parameters: Mapping[str, Any],
+    *,
+    seed: int,
+    threads: int,
+) -> FittedModel:
+    """A LevelAdditive, or its blend with trees."""
+    given = dict(parameters)
+    taken = ("level", "calendar", "tilt", "knots", "level_knots", "row_penalty", "level_penalty")
+    arguments: dict[str, Any] = {key: given.pop(key) for key in taken}
+    additive = LevelAdditive(numeric=signature.numeric, categorical=signature.categorical, **arguments)
+    # From a manifest, tuples come back as lists.
+    additive.set_params(level=tuple(arguments["level"]), calendar=tuple(arguments["calendar"]))
+    model: LevelAdditive | LogOddsBlend = additive
+    trees = None
+    if name == "level_blend":
+        share, scale = given.pop("share"), given.pop("scale")
+        trees = XGBClassifier(**tree_parameters(given, seed, threads))
+        pipeline = Pipeline([("features", tree_features(frame, signature)), ("model", trees)])
+        model = LogOddsBlend(additive, pipeline, share=share, scale=scale)
+    with threadpool_limits(limits=1, user_api="blas"):
+        model.fit(frame, labels, weights)
+    if trees is not None:
+        trees.set_params(n_jobs=None)
+        trees.get_booster().set_param({"nthread": 0})
+    return FittedModel(Pipeline([("model", model)]), signature)
 
 
 def tree_parameters(parameters: Mapping[str, Any], seed: int, threads: int) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from xgboost import XGBClassifier
 
 from nightshift.core.dense_export import dense_graph
 from nightshift.core.estimators import FittedModel
+from nightshift.core.level_export import blend_graph, level_additive_graph
+from nightshift.core.models.blend import LogOddsBlend
+from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.network import layers_of
 from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT
 from nightshift.core.preprocessing import BoundedScaler
@@ -31,8 +34,13 @@ def export_onnx(fitted: FittedModel, *, folded: bool = True) -> bytes:
     that of their converter. What an export can get wrong without a word (missing values, unseen
     categories, base scores) is for `parity` to find.
     """
-    layers = layers_of(fitted.pipeline[-1])
-    if layers is None:
+    last = fitted.pipeline[-1]
+    layers = layers_of(last)
+    if isinstance(last, LevelAdditive):
+        model = level_additive_graph(last, fitted.signature, OPSETS)
+    elif isinstance(last, LogOddsBlend):
+        model = blend_graph(last, _converted(FittedModel(last.trees, fitted.signature)), fitted.signature, OPSETS)
+    elif layers is None:
         model = _converted(fitted)
     else:
         model = dense_graph(fitted.pipeline[0], layers, fitted.signature, OPSETS, folded=folded)

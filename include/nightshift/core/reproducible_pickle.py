@@ -45,6 +45,11 @@ class _ValuePickler(_STANDARD):
             obj = self._strings.setdefault(obj, obj)
         super().save(obj, save_persistent_id)
 
+    def save_bytearray(self, obj: bytes | bytearray) -> None:
+        # The standard pickler gives the bytes of an array and takes them for new; those of all empty arrays, and of
+        # all arrays of the same one byte, are one object.
+        super().save_bytearray(bytearray(obj) if len(obj) <= 1 else obj)
+
 
 def dumps(value: Any) -> bytes:
     """The value as a pickle: equal values built the same way give equal bytes, in every process."""

@@ -101,13 +101,12 @@ def export_version(fitted: FittedModel) -> ExportedVersion:
 
 
 def row_weights(rows: pa.Table, half_life_days: float | None, as_of: date) -> Floats | None:
-    """Exponentially decaying weights [n] by the age of each row's partition, mean 1; None for equal weights."""
+    """Exponentially decaying weights [n] by the age of each row's partition, 1 at `as_of`; None for equal weights."""
     if half_life_days is None:
         return None
     days = pc.cast(rows[PARTITION], pa.date32()).to_numpy()
     age = (np.datetime64(as_of) - days).astype(np.float64)
-    weights = 0.5 ** (age / half_life_days)
-    return np.asarray(weights / weights.mean())
+    return np.asarray(0.5 ** (age / half_life_days))
 
 
 def _within(rows: pa.Table, spec: ModelSpec, as_of: date) -> pa.Table:

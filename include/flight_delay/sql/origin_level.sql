@@ -1,0 +1,64 @@
+-- How late and how cancelled the last days were, everywhere and at each origin flown from tonight: the level of
+-- delay, the same for all flights of an origin. Log odds of shares, drawn towards 1/4 late and 1/40 cancelled by four
+-- and forty made-up flights; null where a window holds no flight. Kept apart from what tells flights of a day apart:
+-- a model that sees both in one row memorises days.
+with log_odds as (
+    select
+        origin,
+        ln((sum(late) filter (age_days < 1) + 1) / (sum(known - late) filter (age_days < 1) + 3)) as late_1d,
+        ln((sum(late) filter (age_days < 3) + 1) / (sum(known - late) filter (age_days < 3) + 3)) as late_3d,
+        ln((sum(late) filter (age_days < 7) + 1) / (sum(known - late) filter (age_days < 7) + 3)) as late_7d,
+        ln((sum(late) + 1) / (sum(known - late) + 3)) as late_28d,
+        ln((sum(cancelled) filter (age_days < 1) + 1) / (count(*) filter (age_days < 1) + 39)) as cancelled_1d,
+        ln((sum(cancelled) filter (age_days < 3) + 1) / (count(*) filter (age_days < 3) + 39)) as cancelled_3d,
+        ln((sum(late) filter (age_days < 1 and hour < 12) + 1)
+            / (sum(known - late) filter (age_days < 1 and hour < 12) + 3)) as late_morning,
+        ln((sum(late) filter (age_days < 1 and hour >= 18) + 1)
+            / (sum(known - late) filter (age_days < 1 and hour >= 18) + 3)) as late_evening,
+        avg(departure_delay_minutes) filter (age_days < 1) as departure_delay,
+        avg(departure_delay_minutes) filter (age_days < 1 and hour >= 20) as departure_delay_evening,
+        avg(arrival_delay_minutes - departure_delay_minutes) filter (age_days < 1) as gained_1d,
+        avg(arrival_delay_minutes - departure_delay_minutes) filter (age_days < 7) as gained_7d
+    from recent
+    group by grouping sets ((origin), ())
+),
+
+still_out as (
+    select origin, count(*) as flights from overdue group by grouping sets ((origin), ())
+),
+
+planned as (
+    select origin, count(*) as flights from tonight group by grouping sets ((origin), ())
+)
+
+select
+    entity.origin,
+    everywhere.late_1d as level_late_1d,
+    everywhere.late_3d as level_late_3d,
+    everywhere.late_7d as level_late_7d,
+    everywhere.late_28d as level_late_28d,
+    everywhere.cancelled_1d as level_cancelled_1d,
+    everywhere.cancelled_3d as level_cancelled_3d,
+    everywhere.late_morning as level_late_morning,
+    everywhere.late_evening as level_late_evening,
+    everywhere.departure_delay as level_departure_delay_minutes,
+    everywhere.departure_delay_evening as level_departure_delay_evening_minutes,
+    everywhere.gained_1d as level_gained_1d_minutes,
+    everywhere.gained_7d as level_gained_7d_minutes,
+    ln(1 + coalesce(all_out.flights, 0)) as level_overdue,
+    all_planned.flights::double as level_flights,
+    here.late_1d as origin_level_late_1d,
+    here.late_3d as origin_level_late_3d,
+    here.late_7d as origin_level_late_7d,
+    here.late_28d as origin_level_late_28d,
+    here.cancelled_1d as origin_level_cancelled_1d,
+    here.cancelled_3d as origin_level_cancelled_3d,
+    here.late_evening as origin_level_late_evening,
+    here.departure_delay_evening as origin_level_departure_delay_evening_minutes,
+    ln(1 + coalesce(here_out.flights, 0)) as origin_level_overdue
+from (select distinct origin from tonight) as entity
+left join log_odds as here on here.origin = entity.origin
+left join log_odds as everywhere on everywhere.origin is null
+left join still_out as here_out on here_out.origin = entity.origin
+left join still_out as all_out on all_out.origin is null
+left join planned as all_planned on all_planned.origin is null

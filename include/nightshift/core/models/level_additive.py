@@ -1,0 +1,216 @@
+"""A logistic additive model whose day-level columns are shrunken apart from its row-level ones.
+
+All rows of a day and place share their level columns, so these have hundreds of observations where row-level
+columns have hundreds of thousands: one penalty cannot suit both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import ColumnTransformer
+
+from nightshift.core.onnx_model import Signature
+from nightshift.core.preprocessing import PiecewiseLinearScaler, piecewise_linear_features
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+
+ITERATIONS = 8
+"""Newton steps at most; four to five are enough."""
+
+CONVERGED = 1e-4
+"""Largest step of a coefficient at which Newton's method stops."""
+
+
+class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """log odds = rows(x) + level(g) + tilt(g) * t, all of them sums of piecewise linear functions of one column each.
+
+    x are the numeric columns that are not level columns and the categories (one-hot); g are the `level` columns
+    (numeric, piecewise linear) and the `calendar` columns (numeric with few values, one-hot); t is the column `tilt`,
+    bounded and standardised: what the day brings differs between its morning and its evening. Without `tilt`, the
+    last term is left out.
+
+    Fitted by penalised Newton steps (IRLS: Hastie, Tibshirani, Friedman 2009, section 4.4.1; the ridge penalty is a
+    Gaussian prior of precision `row_penalty` and `level_penalty` for each coefficient of standardised columns, none
+    for the intercept). Equal rows of g are gathered into groups, so that their part of the normal equations costs
+    as many rows as there are groups.
+
+    Frames have float32 columns `numeric` with NaN for missing, and string columns `categorical`.
+    """
+
+    def __init__(
+        self,
+        numeric: tuple[str, ...] = (),
+        categorical: tuple[str, ...] = (),
+        level: tuple[str, ...] = (),
+        calendar: tuple[str, ...] = (),
+        tilt: str | None = None,
+        knots: int = 3,
+        level_knots: int = 2,
+        row_penalty: float = 300.0,
+        level_penalty: float = 10000.0,
+    ) -> None:
+        self.numeric = numeric
+        self.categorical = categorical
+        self.level = level
+        self.calendar = calendar
+        self.tilt = tilt
+        self.knots = knots
+        self.level_knots = level_knots
+        self.row_penalty = row_penalty
+        self.level_penalty = level_penalty
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """Numeric columns that tell rows of a day apart."""
+        apart = {*self.level, *self.calendar}
+        return tuple(name for name in self.numeric if name not in apart)
+
+    def fit(self, frame: pd.DataFrame, labels: Any, sample_weight: Float64s | None = None) -> LevelAdditive:
+        """Learn from rows, their labels (0 or 1) and weights (1 by default)."""
+        target = np.asarray(labels, dtype=np.float64)
+        weight = np.ones(len(target)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        self.classes_ = np.array([0, 1])
+        row_signature = Signature(
+            numeric=self.row_columns, categorical=self.categorical, feature_service="", score="probability"
+        )
+        row_frame = frame[[*self.row_columns, *self.categorical]]
+        self.rows_: ColumnTransformer = piecewise_linear_features(row_frame, row_signature, self.knots).fit(row_frame)
+        self.level_scaler_ = PiecewiseLinearScaler(self.level_knots).fit(_matrix(frame, self.level))
+        self.calendar_values_ = [
+            np.unique(column[~np.isnan(column)]) for column in _matrix(frame, self.calendar).T.astype(np.float32)
+        ]
+        if self.tilt is not None:
+            self.tilt_scaler_ = PiecewiseLinearScaler(0).fit(_matrix(frame, (self.tilt,)))
+
+        order, starts = _groups(_matrix(frame, (*self.level, *self.calendar)))
+        rows = np.asarray(self.rows_.transform(row_frame), dtype=np.float32)[order]
+        rows = np.hstack([np.ones((len(rows), 1), dtype=np.float32), rows])
+        group_values = self._group_values(frame.iloc[order[starts]]).astype(np.float64)
+        tilt = self._tilt(frame)[order].astype(np.float64)
+        coefficients = _fit(
+            rows,
+            group_values,
+            starts,
+            tilt,
+            target[order],
+            weight[order],
+            self.row_penalty,
+            self.level_penalty,
+            tilted=self.tilt is not None,
+        )
+        width, levels = rows.shape[1], group_values.shape[1]
+        self.intercept_ = np.float32(coefficients[0])
+        self.row_weights_ = coefficients[1:width].astype(np.float32)
+        # [q, 2]: what a level column adds everywhere, and what it adds for each unit of the tilt.
+        both = coefficients[width:].reshape(1 if self.tilt is None else 2, levels).T
+        self.level_weights_ = np.zeros((levels, 2), dtype=np.float32)
+        self.level_weights_[:, : both.shape[1]] = both
+        return self
+
+    def log_odds(self, frame: pd.DataFrame) -> Float32s:
+        """Log odds of each row, float32 [n]."""
+        rows = np.asarray(self.rows_.transform(frame[[*self.row_columns, *self.categorical]]), dtype=np.float32)
+        parts = self._group_values(frame) @ self.level_weights_
+        answer = self.intercept_ + rows @ self.row_weights_ + parts[:, 0] + parts[:, 1] * self._tilt(frame)
+        return np.asarray(answer, dtype=np.float32)
+
+    def predict_proba(self, frame: pd.DataFrame) -> Float64s:
+        """P(0) and P(1), float64 [n, 2]."""
+        late = 1 / (1 + np.exp(-self.log_odds(frame).astype(np.float64)))
+        return np.column_stack([1 - late, late])
+
+    def _group_values(self, frame: pd.DataFrame) -> Float32s:
+        """Level columns, scaled, their hinges and absences, then the calendar one-hot: float32 [n, q]."""
+        scaled = self.level_scaler_.transform(_matrix(frame, self.level))
+        calendar = _matrix(frame, self.calendar)
+        known = [
+            (calendar[:, [i]] == values[None]).astype(np.float32) for i, values in enumerate(self.calendar_values_)
+        ]
+        return np.hstack([scaled, *known])
+
+    def _tilt(self, frame: pd.DataFrame) -> Float32s:
+        if self.tilt is None:
+            return np.zeros(len(frame), dtype=np.float32)
+        return self.tilt_scaler_.transform(_matrix(frame, (self.tilt,)))[:, 0]
+
+
+def _matrix(frame: pd.DataFrame, names: Sequence[str]) -> Float32s:
+    return np.asarray(frame[list(names)].to_numpy(dtype=np.float32))
+
+
+def _groups(values: Float32s) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """An order of the rows in which equal rows stand together, and where each group starts."""
+    if values.shape[1] == 0:
+        return np.arange(len(values)), np.zeros(1, dtype=np.int64)
+    # NaN is equal to NaN as bytes; adding 0 makes -0 the same bytes as 0.
+    rows = np.ascontiguousarray(values + np.float32(0)).view(np.dtype((np.void, 4 * values.shape[1]))).reshape(-1)
+    _, number = np.unique(rows, return_inverse=True)
+    order = np.argsort(number, kind="stable")
+    starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+    return order, starts
+
+
+def _fit(
+    rows: Float32s,
+    levels: Float64s,
+    starts: npt.NDArray[np.int64],
+    tilt: Float64s,
+    target: Float64s,
+    weight: Float64s,
+    row_penalty: float,
+    level_penalty: float,
+    *,
+    tilted: bool,
+) -> Float64s:
+    """Coefficients of rows [n, r], levels and, if `tilted`, levels times tilt: float64 [r + q] or [r + 2 q].
+
+    `rows` stand in groups that begin at `starts`, one row of `levels` for each; their first column is 1.
+    """
+    width, many = rows.shape[1], levels.shape[1]
+    powers = 2 if tilted else 1
+    ends = np.append(starts[1:], len(rows))
+    group = np.repeat(np.arange(len(starts)), ends - starts)
+    total = width + powers * many
+    penalty = np.concatenate([[1e-6], np.full(width - 1, row_penalty), np.full(powers * many, level_penalty)])
+    mean = np.average(target, weights=weight)
+    coefficients = np.zeros(total)
+    coefficients[0] = np.log(mean / (1 - mean))
+    for _ in range(ITERATIONS):
+        log_odds = (rows @ coefficients[:width].astype(np.float32)).astype(np.float64)
+        for power in range(powers):
+            at = width + power * many
+            log_odds += (levels @ coefficients[at : at + many])[group] * tilt**power
+        probability = 1 / (1 + np.exp(-log_odds))
+        curvature = weight * probability * (1 - probability)
+        residual = weight * (target - probability)
+        matrix, gradient = np.zeros((total, total)), np.zeros(total)
+        sums = np.zeros((powers, len(starts), width))
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            part = rows[start:end]
+            weighted = part * curvature[start:end, None].astype(np.float32)
+            matrix[:width, :width] += part.T @ weighted
+            for power in range(powers):
+                sums[power, number] = (tilt[start:end] ** power).astype(np.float32) @ weighted
+        gradient[:width] = rows.T @ residual.astype(np.float32)
+        for power in range(powers):
+            here = slice(width + power * many, width + (power + 1) * many)
+            gradient[here] = levels.T @ np.bincount(group, residual * tilt**power, len(starts))
+            matrix[here, :width] = levels.T @ sums[power]
+            matrix[:width, here] = matrix[here, :width].T
+            for other in range(powers):
+                there = slice(width + other * many, width + (other + 1) * many)
+                in_group = np.bincount(group, curvature * tilt ** (power + other), len(starts))
+                matrix[here, there] = levels.T @ (in_group[:, None] * levels)
+        matrix[np.diag_indices(total)] += penalty
+        step = np.linalg.solve(matrix, gradient - penalty * coefficients)
+        coefficients += step
+        if np.max(np.abs(step)) < CONVERGED:
+            break
+    return coefficients
