@@ -91,7 +91,8 @@ def known_labels(
     first = max(min(prediction_days, default=as_of), use_case.first_partition)
     statuses = store.decisions(use_case.name, "publish", partition_range(first, as_of) if prediction_days else [])
     days = pa.array(sorted(set(prediction_days)), pa.date32())
-    deliveries, refs = [], {}
+    deliveries: list[pa.Table] = []
+    refs: dict[str, ArtifactRef] = {}
     for partition, status in statuses.items():
         if status is None or status.status != "published":
             continue
