@@ -15,6 +15,7 @@ import pytest
 from psycopg import errors, sql
 
 from nightshift.artifact import ArtifactRef
+from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment, GateResult
 from nightshift.errors import AuditFailed, ConfigurationError, WarehouseUnavailable
 from nightshift.io import warehouse_schema
@@ -24,6 +25,7 @@ from nightshift.settings import Settings
 from nightshift.usecase import Column, CompressionBudget, FeatureSet, UseCase
 
 DAY = date(2013, 6, 1)
+SPEC = ModelSpec(name="trees", estimators=("xgboost",))
 
 
 def make_use_case(name: str) -> UseCase:
@@ -49,6 +51,8 @@ def make_use_case(name: str) -> UseCase:
         ),
         prediction_extra=(Column("weight_kg", "float64", unit="kg"), Column("due_at", "timestamp")),
         prediction_date="day",
+        champion=SPEC,
+        fallback=SPEC,
         compression=CompressionBudget(0.01, 0.01),
     )
 
@@ -86,14 +90,17 @@ def night(
             ),
             "p late": pa.array(scores, pa.float64()),
             "decision": [s >= 0.5 for s in scores],
+            "model_version": [f"model-{version}"] * rows,
         }
     )
     publication = Publication(
         partition=day - timedelta(days=1),
         prediction_date=day,
+        spec_id=SPEC.spec_id,
         model_version=f"model-{version}",
         role="champion",
         model=artifact(f"model-{version}"),
+        calibration=artifact("calibration"),
         scores=artifact(f"scores-{version}-{rows}"),
         rows=rows,
     )
@@ -110,7 +117,8 @@ def published(warehouse: Warehouse) -> list[tuple[object, ...]]:
 
 
 def expected(publication: Publication, table: pa.Table) -> list[tuple[object, ...]]:
-    return [(*row.values(), publication.model_version) for row in table.to_pylist()]
+    assert set(table["model_version"].to_pylist()) == {publication.model_version}
+    return [tuple(row.values()) for row in table.to_pylist()]
 
 
 def test_migrations_run_once_whoever_comes(settings: Settings, use_case: UseCase) -> None:
@@ -322,80 +330,88 @@ def test_a_prediction_is_found_with_its_publication(warehouse: Warehouse) -> Non
     assert warehouse.publication_of(DAY) == found[1]
 
 
-def deployment(
-    partition: int, action: str = "promoted", role: str = "champion", model: str = "m", *, by: str = "", **more: Any
-) -> Deployment:
-    return Deployment.model_validate(
-        {
-            "partition": date(2013, 5, partition),
-            "action": action,
-            "role": role,
-            "model_version": model,
-            "model": None if action == "failed" else artifact(model),
-            "reason": {"log_loss": 0.5},
-            **more,
-            "decided_by": by or {"bootstrap": "register_fallback", "failed": "train"}.get(action, "register"),
-        }
-    )
+def test_the_latest_publication_is_of_the_newest_partition(warehouse: Warehouse) -> None:
+    for number, version in ((3, "a"), (1, "b"), (3, "c")):
+        warehouse.publish_predictions(*night(version=version, day=DAY + timedelta(days=number)))
+    latest = warehouse.latest_publication()
+    assert latest is not None
+    assert (latest["prediction_date"], latest["model_version"]) == (DAY + timedelta(days=3), "model-c")
 
 
-def test_champion_and_fallback_as_of_a_partition(warehouse: Warehouse) -> None:
-    assert warehouse.champion_as_of(date(2013, 5, 31)) is None
-    for one in (
-        deployment(1, "bootstrap", "fallback", "f"),
-        deployment(10, model="m10"),
-        deployment(20, model="m20"),
-        deployment(21, "rejected", model="m21"),
-        deployment(15, model="m15"),
-    ):
-        assert warehouse.record_deployment(one)
-    versions = {}
-    for day in (10, 11, 16, 21, 30):
-        champion = warehouse.champion_as_of(date(2013, 5, day))
-        versions[day] = champion and champion.model_version
-    assert versions == {10: None, 11: "m10", 16: "m15", 21: "m20", 30: "m20"}
-    assert warehouse.fallback_as_of(date(2013, 5, 1)) == deployment(1, "bootstrap", "fallback", "f")
-    assert warehouse.fallback_as_of(date(2013, 4, 30)) is None
-    assert warehouse.first_deployment() == deployment(1, "bootstrap", "fallback", "f")
-    assert [warehouse.training_decided(date(2013, 5, day)) for day in (1, 10, 12, 21)] == [False, True, False, True]
+def test_rows_name_the_version_that_scored_them(warehouse: Warehouse) -> None:
+    publication, table = night()
+    versions = pa.array(["model-canary", *["model-a"] * 39])
+    table = table.set_column(table.column_names.index("model_version"), "model_version", versions)
+    assert warehouse.publish_predictions(publication, table)
+    found = warehouse.prediction({"day": str(DAY), "parcel": table["parcel"][0].as_py()})
+    assert found is not None
+    assert (found[0]["model_version"], found[1]["model_version"]) == ("model-canary", "model-a")
 
 
-def test_a_partition_trained_anew_and_rejected_gives_no_champion(warehouse: Warehouse) -> None:
-    for one in (deployment(5, model="m5"), deployment(9, model="m9"), deployment(9, "rejected", model="m9b")):
-        warehouse.record_deployment(one)
-    champion = warehouse.champion_as_of(date(2013, 5, 20))
-    assert champion is not None
-    assert champion.model_version == "m5"
-    warehouse.record_deployment(deployment(9, model="m9c"))
-    champion = warehouse.champion_as_of(date(2013, 5, 20))
-    assert champion is not None
-    assert champion.model_version == "m9c"
+def test_a_row_without_its_version_is_not_published(warehouse: Warehouse) -> None:
+    publication, table = night()
+    with pytest.raises(AuditFailed, match="model_version"):
+        warehouse.publish_predictions(publication, table.drop_columns(["model_version"]))
 
 
-def test_a_decision_is_recorded_once_and_a_later_one_counts(warehouse: Warehouse) -> None:
-    first, second = deployment(5, model="m1"), deployment(5, model="m2")
-    assert [warehouse.record_deployment(d) for d in (first, first, second, second, first)] == [
-        True,
-        False,
-        True,
-        False,
-        True,
-    ]
-    assert warehouse.champion_as_of(date(2013, 5, 6)) == first
+@pytest.mark.parametrize("changed", ["model", "calibration", "scores"])
+def test_the_publish_id_pins_what_was_published(changed: str) -> None:
+    publication, _ = night()
+    other = publication.model_copy(update={changed: artifact("other")})
+    assert other.publish_id != publication.publish_id
+    assert publication.model_copy(update={"run_id": "other"}).publish_id == publication.publish_id
 
 
-def test_the_same_decision_from_many_at_once_is_one_row(warehouse: Warehouse) -> None:
+def killed(partition: date) -> Deployment:
+    return Deployment(partition=partition, action="killed", role="champion", decided_by="hand:ann")
+
+
+def test_a_killed_partition_publishes_only_the_fallback(warehouse: Warehouse) -> None:
+    publication, table = night()
+    warehouse.record_deployment(killed(publication.partition - timedelta(days=1)))
+    with pytest.raises(AuditFailed, match="kill switch"):
+        warehouse.publish_predictions(publication, table)
+    fallback = publication.model_copy(update={"role": "fallback"})
+    versions = pa.array(["model-a"] * 39 + ["model-canary"])
+    position = table.column_names.index("model_version")
+    with pytest.raises(AuditFailed, match="nothing of model-a, model-canary was published"):
+        warehouse.publish_predictions(fallback, table.set_column(position, "model_version", versions))
+    assert published(warehouse) == []
+    assert warehouse.publish_predictions(fallback, table)
+
+
+def test_a_switch_of_the_same_partition_or_later_does_not_count(warehouse: Warehouse) -> None:
+    publication, table = night()
+    warehouse.record_deployment(killed(publication.partition))
+    assert warehouse.publish_predictions(publication, table)
+
+
+def test_publishing_and_killing_at_once_come_one_after_the_other(settings: Settings, warehouse: Warehouse) -> None:
+    """While a decision is being recorded the publication waits, and then follows it."""
+    publication, table = night()
     warehouse.migrate()
-    with ThreadPoolExecutor(6) as pool:
-        assert sum(pool.map(lambda _: warehouse.record_deployment(deployment(5)), range(6))) == 1
+    with ThreadPoolExecutor(1) as pool:
+        with warehouse_schema.connect(settings) as killing:
+            warehouse_schema.lock(killing, warehouse._use_case.name, "deployments")
+            publishing = pool.submit(warehouse.publish_predictions, publication, table)
+            insert = (
+                "INSERT INTO {} (partition, action, role, model_version, reason, decided_by) VALUES (%s, 'killed', "
+            )
+            insert += "'champion', '', '{{}}', 'hand:ann')"
+            day = publication.partition - timedelta(days=1)
+            killing.execute(sql.SQL(insert).format(warehouse.table("deployments")), [day])
+            assert not publishing.done()
+        with pytest.raises(AuditFailed, match="kill switch"):
+            publishing.result()
+    assert published(warehouse) == []
 
 
 @pytest.mark.parametrize("change", ["UPDATE {} SET reason = '{{}}'", "DELETE FROM {}", "TRUNCATE {}"])
 def test_deployments_are_append_only(warehouse: Warehouse, change: str) -> None:
-    warehouse.record_deployment(deployment(5))
+    warehouse.record_deployment(killed(DAY))
     with pytest.raises(errors.RestrictViolation, match="append-only"), warehouse.connection() as connection:
         connection.execute(sql.SQL(change).format(warehouse.table("deployments")))
-    assert warehouse.champion_as_of(date(2013, 5, 6)) == deployment(5)
+    assert warehouse.decisions() == [killed(DAY)]
 
 
 def test_gates_and_monitoring_are_replaced_not_added(warehouse: Warehouse) -> None:
@@ -423,6 +439,55 @@ def test_gates_and_monitoring_are_replaced_not_added(warehouse: Warehouse) -> No
             assert found == (count,)
 
 
+def performance(known_on: date, *, log_loss: float = 0.5, role: str = "published") -> dict[str, Any]:
+    row = {"partition": DAY - timedelta(days=1), "role": role, "spec_id": "s", "model_version": "m", "auc": None}
+    return row | {
+        "known_on": known_on, "rows": 5, "predictions": 9, "log_loss": log_loss, "brier": 0.2, "mean_score": 0.4,
+        "label_rate": 0.3,
+    }  # fmt: skip
+
+
+def test_later_labels_replace_a_days_performance(warehouse: Warehouse) -> None:
+    later = DAY + timedelta(days=3)
+    first, corrected = performance(DAY), performance(later, log_loss=0.7)
+    steps = [[first, performance(DAY, role="champion")], [first], [first], [corrected], [first], [corrected]]
+    wrote = [warehouse.record_performance(DAY, rows) for rows in steps]
+    # The same rows again, and a run that knows less than what is there, write nothing.
+    assert wrote == [True, True, False, True, False, False]
+    with warehouse.connection() as connection:
+        query = sql.SQL("SELECT prediction_date, known_on, log_loss FROM {}").format(
+            warehouse.table("performance_daily")
+        )
+        assert connection.execute(query).fetchall() == [(DAY, later, 0.7)]
+
+
+def shadows(score: float, *, rows: int = 3) -> pa.Table:
+    return pa.table(
+        {
+            "day": pa.array([DAY] * rows, pa.date32()),
+            "parcel": [str(number) for number in range(rows)],
+            "role": ["challenger"] * rows,
+            "spec_id": ["s"] * rows,
+            "model_version": ["m"] * rows,
+            "raw_score": [score + number / 7 for number in range(rows)],
+            "score": [score] * rows,
+        }
+    )
+
+
+def test_a_partitions_shadows_are_replaced_as_a_whole(warehouse: Warehouse) -> None:
+    steps = [shadows(0.1), shadows(0.1), shadows(0.2, rows=2), shadows(0.2, rows=0), shadows(0.2, rows=0)]
+    wrote, counts = [], []
+    for rows in steps:
+        wrote.append(warehouse.record_shadow(DAY, rows))
+        with warehouse.connection() as connection:
+            query = sql.SQL("SELECT raw_score, score FROM {} ORDER BY parcel")
+            counts.append(connection.execute(query.format(warehouse.table("shadow_predictions"))).fetchall())
+    assert wrote == [True, False, True, True, False]
+    assert [len(one) for one in counts] == [3, 3, 2, 0, 0]
+    assert counts[2] == [(0.2, 0.2), (0.2 + 1 / 7, 0.2)]
+
+
 def test_outcomes_keep_the_latest_delivery_in_any_order(warehouse: Warehouse) -> None:
     def delivered(parcels: list[str], labels: list[int]) -> pa.Table:
         return pa.table({"day": pa.array([DAY] * len(parcels), pa.date32()), "parcel": parcels, "came late": labels})
@@ -446,7 +511,7 @@ def test_an_unreachable_warehouse_names_the_host_and_no_password(settings: Setti
         update={"warehouse_url": type(settings.warehouse_url)("postgresql://u:hunter2@127.0.0.1:1/db")}
     )
     with pytest.raises(WarehouseUnavailable, match=r"127\.0\.0\.1:1/db") as caught:
-        Warehouse(away, use_case).champion_as_of(DAY)
+        Warehouse(away, use_case).decisions()
     assert "hunter2" not in str(caught.value)
 
 
@@ -455,7 +520,7 @@ def test_a_missing_database_is_a_configuration_error(settings: Settings, warehou
         update={"warehouse_url": type(settings.warehouse_url)(warehouse_url.replace("/warehouse?", "/nowhere?"))}
     )
     with pytest.raises(ConfigurationError, match="nowhere"):
-        Warehouse(wrong, use_case).champion_as_of(DAY)
+        Warehouse(wrong, use_case).decisions()
 
 
 def test_a_lock_that_is_not_to_be_had_is_transient(settings: Settings, use_case: UseCase, warehouse: Warehouse) -> None:
