@@ -55,6 +55,7 @@ def predictions(use_case: UseCase, rows: int) -> pa.Table:
             ),
             use_case.score: scores,
             "decision": scores >= use_case.decision_threshold,
+            "model_version": np.full(rows, "benchmark"),
         }
     )
 
@@ -65,9 +66,11 @@ def publication(rows: int, digest: str) -> Publication:
     return Publication(
         partition=date.fromordinal(DAY.toordinal() - 1),
         prediction_date=DAY,
+        spec_id="benchmark",
         model_version="benchmark",
         role="champion",
         model=ref,
+        calibration=ref,
         scores=ref,
         rows=rows,
     )

@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,8 @@ GRAPHS = {
         "record_approval": [],
     },
     "predict": {
-        "resolve_model": ["score"],
+        "resolve_model": ["calibrate", "score"],
+        "calibrate": ["score"],
         "score": ["audit", "publish_predictions"],
         "audit": ["publish_predictions"],
         "publish_predictions": [],
@@ -111,6 +113,16 @@ def test_every_task_can_be_operated(dag_bag, stage):
         assert task.doc_md, task.task_id
         if task.is_mapped:
             assert task.map_index_template, task.task_id
+
+
+def test_predictions_wait_for_a_training_for_minutes_only(dag_bag):
+    resolve = dag_bag.dags["flight_delay.predict"].get_task("resolve_model")
+    delays = [resolve.retry_delay * resolve.retry_exponential_backoff**n for n in range(resolve.retries)]
+    assert (
+        timedelta(minutes=4)
+        < sum((min(d, resolve.max_retry_delay) for d in delays), timedelta())
+        < timedelta(minutes=6)
+    )
 
 
 def test_a_run_that_waits_for_a_person_keeps_no_night_out_and_tries_at_once_are_bounded(dag_bag):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, Manifest, identity_sha256, sha256_hex
+from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
 from nightshift.io.artifact_store import READERS, ArtifactStore
 from nightshift.io.warehouse import Warehouse
@@ -23,6 +24,9 @@ from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
 SHOWN_DIGITS = 12
+LEAVES = ("past_scores",)
+"""Inputs that are verified and shown, but not followed: scores rest on a calibration, which rests on earlier scores,
+and so on to the first partition."""
 
 
 def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapping[str, str]) -> str:
@@ -47,8 +51,9 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
         f"{use_case.name}  {'  '.join(str(row[column.name]) for column in use_case.prediction_key)}",
         f"  {use_case.score} = {row[use_case.score]:.4f} ({decision}), "
         f"predicted {row['predicted_at']:%Y-%m-%d %H:%M:%S} UTC",
-        f"  model {_answered_by(row, publication)}, publication {_short(row['publish_id'])} of "
+        f"  version {_scored_by(row, publication)}, publication {_short(row['publish_id'])} of "
         f"partition {publication['partition']}, {publication['rows']} rows",
+        f"  {_calibration(store, publication, row)}",
     ]
     walker = _Walker(store)
     lines += walker.tree({"scores": [scores]}, "")
@@ -104,7 +109,7 @@ class _Walker:
             labels = sorted(_label(manifest) for manifest in manifests)
             span = f"{labels[0]} .. {labels[-1]}"
             yield f"{mark}{name}: {len(refs)} partitions of {steps}  {span}{_rows(sum(r.rows for r in refs))}{again}"
-        if not seen:
+        if not seen and name not in LEAVES:
             yield from self.tree(_union(manifests), below)
 
     def _landed_files(self, name: str, refs: Sequence[ArtifactRef], mark: str, below: str) -> Iterator[str]:
@@ -158,12 +163,25 @@ def _check_identity(ref: ArtifactRef, manifest: Manifest) -> None:
         )
 
 
-def _answered_by(row: Mapping[str, Any], publication: Mapping[str, Any]) -> str:
-    """The model behind one row: a canary answers some rows of another model's night."""
-    serving = f"{publication['model_version']} ({publication['role']})"
+def _scored_by(row: Mapping[str, Any], publication: Mapping[str, Any]) -> str:
+    """The version behind one row: some rows may be a canary's."""
+    primary = f"{publication['model_version']} ({publication['role']} {publication['spec_id']})"
     if row["model_version"] == publication["model_version"]:
-        return serving
-    return f"{row['model_version']} (canary beside {serving})"
+        return primary
+    return f"{row['model_version']} (canary beside {primary})"
+
+
+def _calibration(store: ArtifactStore, publication: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """How the row's score was calibrated."""
+    uri, sha256 = publication["calibration_uri"], publication["calibration_sha256"]
+    calibration = ArtifactRef(uri=uri, sha256=sha256, kind="calibration")
+    (choice,) = store.manifest(calibration).inputs["model_choice"]
+    spec_of = {one.model_version: one.spec_id for one in store.read_document(choice, ModelChoice).scored}
+    applied = store.read_document(calibration, Calibration).specs[spec_of[row["model_version"]]]
+    return (
+        f"calibrated by intercept {applied.intercept:+.4f}, slope {applied.slope:.4f} "
+        f"({applied.rows} labels of {len(applied.partitions)} partitions)"
+    )
 
 
 def _union(manifests: Sequence[Manifest]) -> dict[str, list[ArtifactRef]]:

@@ -38,19 +38,25 @@ class RecordedChain:
 
 
 def recorded_chain(store: ArtifactStore, last: ArtifactRef, steps: Collection[str]) -> RecordedChain:
-    """The artifacts of `steps` that `last` came from, itself included if its step is one of them.
+    """The artifacts of `steps` for the partition of `last` that it came from, itself included if its step is one.
 
     Every byte of them and of what they read is checked: raises ArtifactCorrupt naming the object.
     """
     manifests: dict[ArtifactRef, Manifest] = {}
-    level = [last]
+    level, partition = [last], ""
     while level:
         found = verified_manifests(store, dict.fromkeys(level))
         manifests |= found
-        # What another step made is an input: where it came from is not asked.
-        followed = [manifest for manifest in found.values() if manifest.step in steps or manifest.ref == last]
+        partition = partition or found[last].partition
+        # What another step or partition made is an input, and is not followed: a calibration, for instance, rests
+        # on the scores of earlier partitions.
+        followed = [
+            manifest
+            for manifest in found.values()
+            if manifest.ref == last or (manifest.step in steps and manifest.partition == partition)
+        ]
         inputs = [ref for manifest in followed for refs in manifest.inputs.values() for ref in refs]
         level = [ref for ref in dict.fromkeys(inputs) if ref not in manifests]
-    made = [manifest for manifest in manifests.values() if manifest.step in steps]
+    made = [one for one in manifests.values() if one.step in steps and one.partition == partition]
     ordered = sorted(made, key=lambda m: (_ORDER[m.step], m.partition, m.attempt.map_index, m.variant))
     return RecordedChain(tuple(ordered), manifests)

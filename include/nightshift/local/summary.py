@@ -1,4 +1,4 @@
-"""What came of each night, for a person to read: one row a night, from the warehouse, the manifests and Airflow."""
+"""What came of each partition, for a person to read: one row each, from the warehouse, the manifests and Airflow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from nightshift.core.model_life import STEP_ORDER
+from nightshift.artifact import ArtifactRef
+from nightshift.core.lifecycle.state import STEP_ORDER
+from nightshift.deployment import VERSION_ACTIONS
+from nightshift.documents import Calibration
 from nightshift.errors import NightshiftError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import TRAINING, Warehouse
@@ -17,15 +20,17 @@ from nightshift.settings import load_settings
 from nightshift.usecase import UseCase
 
 HEADINGS = (
-    "night",
+    "partition",
     "predictions for",
     "published",
     "quarantined",
-    "model",
-    "training",
-    "holdout AUC",
+    "spec",
+    "version",
+    "days old",
+    "intercept",
     "log loss",
-    "models",
+    "training",
+    "decisions",
     "drift",
     "seconds",
 )
@@ -33,32 +38,37 @@ NOT_KNOWN = "-"
 
 
 def summarise(use_case: UseCase, first: date | None = None, last: date | None = None) -> str:
-    """A table of the nights that were published, from `first` to `last` if they are given."""
+    """A table of the partitions that were published, from `first` to `last` if they are given."""
     settings = load_settings()
     store, warehouse = ArtifactStore(settings), Warehouse(settings, use_case)
     published = _rows(warehouse, use_case, "publications", "superseded_at IS NULL", first, last)
     if not published:
-        return (
-            f"No night of {use_case.name} has been published yet: run `make demo`, or backfill {use_case.name}.ingest."
-        )
-    decisions = _rows(warehouse, use_case, "deployments", "action <> 'bootstrap'", first, last)
-    trained = {row["partition"]: row for row in decisions if row["decided_by"] in TRAINING}
+        return f"No partition of {use_case.name} has been published yet: run `make demo`, or {use_case.name}.ingest."
+    decisions = _rows(warehouse, use_case, "deployments", "true", first, last)
+    performance = _rows(warehouse, use_case, "performance_daily", "role = 'published'", first, last)
     drift = _rows(warehouse, use_case, "drift_daily", "true", first, last)
     seconds = _seconds(use_case)
-    lines = [
-        (
-            str(row["partition"]),
-            str(row["prediction_date"]),
-            f"{row['rows']:,}",
-            _quarantined(store, use_case, row["partition"]),
-            row["model_version"] + (" (fallback)" if row["role"] == "fallback" else ""),
-            *_training(store, use_case, trained.get(row["partition"])),
-            _decided([d for d in decisions if d["partition"] == row["partition"]]),
-            _verdict([d for d in drift if d["partition"] == row["partition"]]),
-            seconds.get(row["partition"].isoformat(), NOT_KNOWN),
+    lines = []
+    for row in published:
+        partition = row["partition"]
+        decided = [one for one in decisions if one["partition"] == partition]
+        lines.append(
+            (
+                str(partition),
+                str(row["prediction_date"]),
+                f"{row['rows']:,}",
+                _quarantined(store, use_case, partition),
+                row["spec_id"] + (" (fallback)" if row["role"] == "fallback" else ""),
+                row["model_version"],
+                str((partition - date.fromisoformat(row["model_version"][:10])).days),
+                _intercept(store, row),
+                _log_loss([one for one in performance if one["prediction_date"] == row["prediction_date"]]),
+                _trained([one for one in decided if one["decided_by"] in TRAINING]),
+                _decided([one for one in decided if one["action"] not in VERSION_ACTIONS]),
+                _verdict([one for one in drift if one["partition"] == partition]),
+                seconds.get(partition.isoformat(), NOT_KNOWN),
+            )
         )
-        for row in published
-    ]
     return f"{use_case.title}\n\n{table(HEADINGS, lines)}"
 
 
@@ -106,38 +116,36 @@ def _total(value: Any) -> int:
     return sum(map(_total, value.values())) if isinstance(value, Mapping) else int(value)
 
 
-def _training(store: ArtifactStore, use_case: UseCase, row: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    """Decision and the candidate it is about, holdout AUC and holdout log loss of the night's own training."""
-    if row is None:
-        return NOT_KNOWN, NOT_KNOWN, NOT_KNOWN
-    metrics: Mapping[str, Any] = {}
-    decision = store.decision(use_case.name, "register", row["partition"])
-    if decision is not None and decision.ref is not None:
-        metrics = store.manifest(decision.ref).metrics
-    winner = row["reason"].get("winner")
-    said = f"{row['action']} ({winner})" if winner else row["action"]
-    return said, _metric(metrics, row, "auc"), _metric(metrics, row, "log_loss")
+def _intercept(store: ArtifactStore, publication: Mapping[str, Any]) -> str:
+    """What the calibration added to the log odds of the primary's spec."""
+    uri, sha256 = publication["calibration_uri"], publication["calibration_sha256"]
+    calibration = store.read_document(ArtifactRef(uri=uri, sha256=sha256, kind="calibration"), Calibration)
+    return f"{calibration.specs[publication['spec_id']].intercept:.3f}"
+
+
+def _log_loss(published: Sequence[Mapping[str, Any]]) -> str:
+    """Of what was published for a day, over all versions that answered; not known until labels mature."""
+    rows = sum(row["rows"] for row in published)
+    return f"{sum(row['log_loss'] * row['rows'] for row in published) / rows:.4f}" if rows else NOT_KNOWN
+
+
+def _trained(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What became of each spec's version: with the last decision about it."""
+    last = {row["spec_id"]: row["action"] for row in rows if row["action"] in VERSION_ACTIONS}
+    return "; ".join(f"{action} {spec_id}".strip() for spec_id, action in last.items()) or NOT_KNOWN
 
 
 def _decided(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What else was decided about models: by their trial, with the last word of each step, and by hand."""
-    last = {
-        row["decided_by"] if row["decided_by"] in STEP_ORDER else row["deployment_id"]: row
-        for row in rows
-        if row["decided_by"] not in TRAINING
-    }
-    said = [
-        f"{row['action'].replace('_', ' ')} {row['model_version']}" for row in last.values() if row["action"] != "held"
-    ]
-    return "; ".join(said) or NOT_KNOWN
-
-
-def _metric(metrics: Mapping[str, Any], row: Mapping[str, Any], name: str) -> str:
-    for source in (metrics, metrics.get("holdout", {}), row["reason"], row["reason"].get("holdout", {})):
-        value = source.get(name) if isinstance(source, Mapping) else None
-        if isinstance(value, int | float):
-            return f"{value:.4f}"
-    return NOT_KNOWN
+    """What was decided about specs: the last decision of each step, and each decision by hand."""
+    last: dict[object, Mapping[str, Any]] = {}
+    for row in rows:
+        by, spec_id = row["decided_by"], row["spec_id"]
+        # One backtest may nominate several specs; a review has one outcome, whichever spec it names.
+        slot = (by, spec_id if by == "nominate" else "") if by in STEP_ORDER else row["deployment_id"]
+        last[slot] = row
+    decided = [row for row in last.values() if row["action"] != "held"]
+    texts = [f"{row['action'].replace('_', ' ')} {row['spec_id'] or row['model_version']}".strip() for row in decided]
+    return "; ".join(texts) or NOT_KNOWN
 
 
 def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,0 +1,206 @@
+"""Drift, outcomes and performance of published partitions, on hand-made versions: no training, no Feast."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+from psycopg import sql
+from pydantic import SecretStr
+
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.settings import Settings
+from support.desk import BOOKINGS, EVEN, TERRIBLE, D, Desk, begin, begin_canary, days_after, late_bookings, new_desk
+
+ALTERNATING = [i % 2 for i in range(BOOKINGS)]
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, store: ArtifactStore) -> Iterator[Desk]:
+    with new_desk(monkeypatch, settings, store) as made:
+        yield made
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[str]]]:
+    received: list[str] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/secret", received
+        server.shutdown()
+        thread.join()
+
+
+def response(desk: Desk, partition: date) -> str:
+    return str(desk.store.manifest(desk.check_drift(partition)).metrics["response"])
+
+
+def performance(desk: Desk) -> dict[tuple[int, str, str], dict[str, Any]]:
+    """Rows of performance_daily by (predicted day after D, role, version's spec)."""
+    rows = desk.rows("performance_daily")
+    return {((row["prediction_date"] - D).days, row["role"], row["spec_id"].split("-")[0]): row for row in rows}
+
+
+# Drift
+
+
+def test_an_ordinary_partition_asks_for_nothing(desk: Desk) -> None:
+    # Scores spread as evenly as the reference's.
+    begin(desk, graph=EVEN)
+    desk.night(D, labels=ALTERNATING)
+    assert response(desk, D) == "none"
+    assert desk.count("performance_daily") == 0  # nothing was predicted for D itself
+    assert desk.count("drift_daily") == 3
+    assert desk.count("outcomes") == BOOKINGS
+
+
+def test_outcomes_that_are_all_late_ask_for_retraining_once(desk: Desk, webhook: tuple[str, list[str]]) -> None:
+    url, received = webhook
+    desk.settings = desk.settings.model_copy(update={"alert_webhook_url": SecretStr(url)})
+    begin(desk, graph=EVEN)
+    desk.night(D, labels=[1] * BOOKINGS)
+    assert response(desk, D) == "retrain"
+    rows = sql.SQL("SELECT xmin, * FROM {} ORDER BY drift, column_name").format(desk.warehouse.table("drift_daily"))
+    with desk.warehouse.connection() as connection:
+        before = connection.execute(rows).fetchall()
+    desk.check_drift(D)
+    with desk.warehouse.connection() as connection:
+        assert connection.execute(rows).fetchall() == before
+    assert len(received) == 1
+    assert "label drifted" in received[0]
+    assert "report.html" in received[0]
+
+
+def test_an_alert_that_is_not_taken_does_not_fail_the_step(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    url = SecretStr("http://127.0.0.1:1/secret")
+    desk.settings = desk.settings.model_copy(update={"alert_webhook_url": url})
+    begin(desk, graph=EVEN)
+    desk.night(D, labels=[1] * BOOKINGS)
+    assert response(desk, D) == "retrain"
+    assert "did not take the message" in caplog.text
+    assert "/secret" not in caplog.text
+
+
+def test_what_a_canary_published_is_not_the_primarys_drift(desk: Desk) -> None:
+    drifts = []
+    for canary in (False, True):
+        if canary:
+            challenger = desk.use_case.challengers[0]
+            desk.register(challenger, D, TERRIBLE, role="challenger")
+            desk.decide(D, "shadow", challenger)
+            desk.decide(D, "canary", challenger, share=0.4)
+        else:
+            begin(desk, graph=EVEN)
+        desk.night(days_after(1))
+        drifts.append(desk.read(desk.step("compare_drift", days_after(1)), "drift.json"))
+    published = {row["model_version"] for row in desk.rows("predictions")}
+    assert len(published) == 2
+    assert drifts[0]["groups"]["prediction"] == drifts[1]["groups"]["prediction"]
+
+
+def test_calibration_is_not_drift_of_the_version(desk: Desk) -> None:
+    begin(desk, graph=EVEN)
+    drifts = []
+    for number in range(4):
+        desk.night(days_after(number), labels=[1] * BOOKINGS)
+        drifts.append(desk.read(desk.step("compare_drift", days_after(number)), "drift.json")["groups"]["prediction"])
+    assert all(one == drifts[0] for one in drifts)
+    assert min(row["p_late"] for row in desk.rows("predictions", "1 DESC")[:BOOKINGS]) > 0.2
+
+
+# Performance
+
+
+def test_performance_is_of_the_day_that_matured(desk: Desk) -> None:
+    begin(desk)
+    desk.live(0, 1)
+    desk.check_drift(days_after(1))
+    found = performance(desk)
+    champion, fallback = desk.use_case.champion.name, desk.use_case.fallback.name
+    assert set(found) == {(1, "published", champion), (1, "champion", champion), (1, "fallback", fallback)}
+    row = found[1, "published", champion]
+    scores = np.array([one["p_late"] for one in desk.rows("predictions") if one["booking_date"] == days_after(1)])
+    labels = np.array(late_bookings(days_after(1)))
+    assert (row["partition"], row["known_on"]) == (D, days_after(1))
+    assert (row["rows"], row["predictions"], row["auc"]) == (BOOKINGS, BOOKINGS, 1.0)
+    assert row["brier"] == pytest.approx(((scores - labels) ** 2).mean())
+    assert row["log_loss"] == pytest.approx(-np.mean(np.where(labels == 1, np.log(scores), np.log1p(-scores))))
+
+
+def test_a_late_label_corrects_the_performance_of_its_day(desk: Desk) -> None:
+    begin(desk)
+    one, two = days_after(1), days_after(2)
+    desk.night(D)
+    in_time = [label if booking >= 10 else None for booking, label in enumerate(late_bookings(one))]
+    desk.night(one, labels=in_time)
+    desk.check_drift(one)
+    champion = desk.use_case.champion.name
+    before = performance(desk)[1, "published", champion]
+    assert (before["rows"], before["predictions"], before["known_on"]) == (30, BOOKINGS, one)
+    # Ten labels come late, two of them against every expectation, and one that came is corrected.
+    desk.night(two, late={one: {booking: int(booking < 2) for booking in range(10)} | {39: 0}})
+    desk.check_drift(two)
+    after = performance(desk)[1, "published", champion]
+    assert (after["rows"], after["predictions"], after["known_on"]) == (BOOKINGS, BOOKINGS, two)
+    assert after["label_rate"] == pytest.approx((sum(late_bookings(one)) + 2 - 1) / BOOKINGS)
+    assert after["log_loss"] > before["log_loss"] + 0.2
+    assert performance(desk)[2, "published", champion]["known_on"] == two
+    # A run that comes late does not undo the correction, and the same run again changes nothing.
+    rows = desk.rows("performance_daily")
+    for again in (one, two):
+        desk.check_drift(again)
+        assert desk.rows("performance_daily") == rows
+
+
+def test_canary_rows_are_booked_to_their_version(desk: Desk) -> None:
+    begin_canary(desk, share=0.4)
+    desk.live(0, 2)
+    desk.check_drift(days_after(2))
+    found = performance(desk)
+    champion, challenger = desk.use_case.champion.name, desk.use_case.challengers[0].name
+    published = {spec: row for (_, role, spec), row in found.items() if role == "published"}
+    assert set(published) == {champion, challenger}
+    rows = [one for one in desk.rows("predictions") if one["booking_date"] == days_after(2)]
+    labels = late_bookings(days_after(2))
+    for row in published.values():
+        own = [one for one in rows if one["model_version"] == row["model_version"]]
+        assert row["predictions"] == row["rows"] == len(own)
+        brier = np.mean([(one["p_late"] - labels[one["booking"]]) ** 2 for one in own])
+        assert row["brier"] == pytest.approx(brier)
+    assert sum(row["rows"] for row in published.values()) == BOOKINGS
+    # In their roles, both on all rows.
+    for role, spec in (("champion", champion), ("challenger", challenger), ("fallback", desk.use_case.fallback.name)):
+        assert found[2, role, spec]["predictions"] == BOOKINGS
+
+
+def test_performance_rests_on_what_was_published(desk: Desk) -> None:
+    """Scores made later, of a partition that is published already, are not what readers saw."""
+    begin(desk)
+    desk.night(D)
+    desk.deliver(days_after(1))
+    published = desk.store.manifest(desk.store.current(desk.use_case.name, "score", D))
+    desk.register(desk.use_case.champion, days_after(-1), TERRIBLE)
+    desk.score(D, desk.choose(D))
+    desk.predict(days_after(1))
+    desk.check_drift(days_after(1))
+    row = performance(desk)[1, "published", desk.use_case.champion.name]
+    version = desk.store.read_table(published.ref, "scores.parquet")["model_version"]
+    assert pc.all(pc.equal(version, row["model_version"])).as_py()
