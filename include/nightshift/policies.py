@@ -108,7 +108,8 @@ class ChangePolicy:
     day's. A numeric feature stops the version if on more than `largest_outside_share` of the newest rows it is
     outside the range of the rows before, widened by `outside_margin` of that range on both sides; or if its standard
     deviation within the day is below the least of the days before by more than the factor
-    `largest_fall_of_spread`. With fewer than `least_reference_days` of earlier rows features are not judged.
+    `largest_fall_of_spread`. A feature with fewer than `least_distinct` values on a day is shared by many rows, and
+    judged by its range alone, with the `shared_margin`. With fewer than `least_reference_days` of earlier rows features are not judged.
     """
 
     largest_shift: float = 0.25
@@ -119,6 +120,8 @@ class ChangePolicy:
     reference_rows: int = 5_000
     least_reference_days: int = 14
     outside_margin: float = 0.5
+    shared_margin: float = 3.0
+    least_distinct: int = 10
     largest_outside_share: float = 0.2
     largest_fall_of_spread: float = 3.0
 

@@ -88,9 +88,11 @@ def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, poli
 def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], policy: ChangePolicy) -> GateResult:
     """Whether each numeric feature's values of the newest partition are like those of the partitions before.
 
-    A feature fails that is constant (or missing) all day and never was before; that lies outside the range of
-    the rows before on many rows; whose spread fell; or whose mean left the range of the daily means by more than
-    that range and more than half a standard deviation within a day. `observed` is the number of such features.
+    A feature fails that is 0 or missing in all rows and never was on a day before, or that lies outside the range of
+    the rows before on many rows. A feature that differs between rows also fails if it is constant all day and never
+    was; if its spread fell; or if its mean left the range of the daily means by more than that range and more than
+    half a standard deviation within a day. What many rows share (the weather at an airport) is one observation a day,
+    for which a constant or a calm day proves nothing. `observed` is the number of features that fail.
     """
     gate = "feature_values"
     newest = _newest_partition(reference.newest)
@@ -124,11 +126,14 @@ def log_odds(probability: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class _Days:
-    """Per day: mean and standard deviation of the known values (NaN without any), and whether all rows are alike."""
+    """Per day: mean and standard deviation of the known values (NaN without any), whether all rows are alike, and
+    whether they all are 0 or missing; and the median over days of how many different values there are."""
 
     mean: Floats
     deviation: Floats
     constant: npt.NDArray[np.bool_]
+    empty: npt.NDArray[np.bool_]
+    distinct: float
 
 
 def _by_day(values: Floats, days: npt.NDArray[Any]) -> _Days:
@@ -141,24 +146,31 @@ def _by_day(values: Floats, days: npt.NDArray[Any]) -> _Days:
         squares = np.where(known, (values - mean[codes]) ** 2, 0.0)
         deviation = np.sqrt(np.bincount(codes, weights=squares) / counted)
     constant = (counted == 0) | ((counted == rows) & (deviation <= 1e-9 * (np.abs(mean) + 1)))
-    return _Days(mean, deviation, constant)
+    empty = np.bincount(codes, weights=known & (values != 0)) == 0
+    pairs = np.unique(np.stack([codes[known], values[known]]), axis=1)[0].astype(np.int64)
+    distinct = float(np.median(np.bincount(pairs, minlength=len(rows))))
+    return _Days(mean, deviation, constant, empty, distinct)
 
 
 def _unlike(days: _Days, before: Floats, now: Floats, policy: ChangePolicy) -> str:
     """How the newest values differ from those of the days before; "" if they do not."""
     today = _by_day(now, np.zeros(len(now)))
-    if today.constant[0] and not days.constant.any():
-        value = "missing" if np.isnan(now).all() else f"{now[0]:g}"
-        return f"it is {value} in all {len(now)} rows, and differed between rows on every day before"
+    if today.empty[0] and not days.empty.any():
+        return f"it is 0 or missing in all {len(now)} rows, as on no day before"
+    shared = len(np.unique(now[~np.isnan(now)])) < policy.least_distinct and days.distinct < policy.least_distinct
+    if not shared and today.constant[0] and not days.constant.any():
+        return f"it is {now[0]:g} in all {len(now)} rows, and differed between rows on every day before"
     judged = ~np.isnan(days.mean)
     now = now[~np.isnan(now)]
     if not judged.any() or len(now) == 0:
         return ""
     low, high = float(np.nanmin(before)), float(np.nanmax(before))
-    margin = policy.outside_margin * (high - low)
+    margin = (policy.shared_margin if shared else policy.outside_margin) * (high - low)
     outside = float(((now < low - margin) | (now > high + margin)).mean())
     if high > low and outside > policy.largest_outside_share:
         return f"{outside:.0%} of its values lie far outside [{low:g}, {high:g}], the range of the rows before"
+    if shared:
+        return ""
     mean, deviation = float(today.mean[0]), float(today.deviation[0])
     least = float(days.deviation[judged].min())
     if deviation * policy.largest_fall_of_spread < least:
