@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nightshift.artifact import ArtifactRef
 from nightshift.core.onnx_model import Signature
+from nightshift.core.training_rows import KNOWN_ON
 from nightshift.core.training_split import TrainingSplit, split_training_set
-from nightshift.io.artifact_store import ArtifactStore
+from nightshift.declare.models import ModelSpec
 from nightshift.usecase import (
     Column,
     CompressionBudget,
     FeatureSet,
-    PromotionPolicy,
     TrainingPolicy,
     UseCase,
 )
@@ -41,7 +39,6 @@ def use_case(**training: Any) -> UseCase:
             "distilled_xgboost": {"n_estimators": 10, "max_depth": 3, "learning_rate": 0.3},
             "distilled_mlp": {"hidden_layer_sizes": (16, 8), "max_iter": 30, "batch_size": 128},
         },
-        "fallback_features": ("rate",),
     }
     return UseCase(
         name="toy",
@@ -65,7 +62,8 @@ def use_case(**training: Any) -> UseCase:
         prediction_date="flight_date",
         compression=CompressionBudget(largest_auc_loss=0.05, largest_log_loss_increase=0.05, objective="bytes"),
         training=TrainingPolicy(**(policy | training)),
-        promotion=PromotionPolicy(margin_log_loss=0.01, least_auc=0.55),
+        champion=ModelSpec(name="trees", estimators=("xgboost",), parameters=policy["parameters"], seed=7),
+        fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=("rate",)),
     )
 
 
@@ -87,6 +85,7 @@ def training_table(rows_per_day: int = 150, seed: int = 0) -> pa.Table:
             "flight_date": pa.array([d + timedelta(days=1) for d in dates], pa.date32()),
             "flight": pa.array(np.tile(np.arange(rows_per_day), DAYS), pa.int64()),
             "partition": pa.array(dates, pa.date32()),
+            KNOWN_ON: pa.array([d + timedelta(days=1) for d in dates], pa.date32()),
             "rate": pa.array(rate),
             "wind": pa.array(wind),
             "pressure": pa.array(rng.normal(1013, 8, rows), mask=pressure_missing),
@@ -103,26 +102,3 @@ def training_table(rows_per_day: int = 150, seed: int = 0) -> pa.Table:
 def training_split(**arguments: Any) -> TrainingSplit:
     """The table, split."""
     return split_training_set(training_table(**arguments), "is_late")
-
-
-def committed(store: ArtifactStore, table: pa.Table, partition: date, case: UseCase) -> ArtifactRef:
-    """The table as the artifact that `build_training_set` would have committed."""
-    return store.commit(
-        use_case=case.name,
-        step="build_training_set",
-        partition=partition,
-        kind="training_set",
-        files={"training_set.parquet": table},
-        parameters={
-            "feature_service": case.features.service,
-            "numeric": list(NUMERIC),
-            "categorical": list(CATEGORICAL),
-            "label": case.label,
-        },
-        rows=table.num_rows,
-    )
-
-
-def with_promotion(case: UseCase, **policy: Any) -> UseCase:
-    """The use case with other promotion rules."""
-    return dataclasses.replace(case, promotion=dataclasses.replace(case.promotion, **policy))

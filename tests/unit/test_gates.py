@@ -1,8 +1,8 @@
-"""What the declared risks demand, and that silence of a mandatory gate is a refusal."""
+"""What the declared risks demand, and that a mandatory gate without a result fails."""
 
 import pytest
 
-from nightshift.core.gates import ALWAYS, CANDIDATE_GATES, REGISTRATION_GATES, refusals
+from nightshift.core.gates import ALWAYS, VERSION_GATES, failures
 from nightshift.core.risk import demands
 from nightshift.deployment import GateResult
 from nightshift.policies import Risk, RiskPolicy
@@ -17,23 +17,23 @@ def risk(likelihood, impact):
 
 
 def test_a_failed_mandatory_gate_refuses():
-    assert refusals([said("latency", "fail"), said("leakage", "pass")], ("latency", "leakage")) == [
+    assert failures([said("latency", "fail"), said("leakage", "pass")], ("latency", "leakage")) == [
         said("latency", "fail")
     ]
 
 
 def test_a_gate_that_is_not_mandatory_does_not():
-    assert refusals([said("latency", "fail"), said("leakage", "pass")], ("leakage",)) == []
+    assert failures([said("latency", "fail"), said("leakage", "pass")], ("leakage",)) == []
 
 
 def test_what_does_not_apply_is_no_refusal():
-    assert refusals([said("behaviour", "not applicable")], ("behaviour",)) == []
+    assert failures([said("behaviour", "not applicable")], ("behaviour",)) == []
 
 
-def test_a_missing_verdict_is_a_refusal():
-    (refused,) = refusals([said("leakage", "pass")], ("leakage", "latency"))
+def test_a_missing_result_is_a_failure():
+    (refused,) = failures([said("leakage", "pass")], ("leakage", "latency"))
     assert (refused.gate, refused.verdict) == ("latency", "fail")
-    assert "no verdict" in refused.reason
+    assert "no result" in refused.reason
 
 
 def test_without_risks_the_unconditional_gates_are_mandatory():
@@ -46,7 +46,7 @@ def test_the_highest_risk_decides():
     policy = RiskPolicy(risks=(risk(1, 1), risk(4, 2)), every_gate_from=8, approval_from=15)
     found = demands(policy)
     assert (found.score, found.approval) == (8, False)
-    assert found.mandatory == (*CANDIDATE_GATES, *REGISTRATION_GATES)
+    assert found.mandatory == VERSION_GATES
     assert demands(RiskPolicy(risks=(risk(5, 3),))).approval
 
 
@@ -57,5 +57,5 @@ def test_a_score_beyond_the_matrix_is_refused(likelihood, impact):
 
 
 def test_gates_have_one_name_each():
-    assert len({*CANDIDATE_GATES, *REGISTRATION_GATES}) == len(CANDIDATE_GATES) + len(REGISTRATION_GATES)
-    assert set(ALWAYS) <= {*CANDIDATE_GATES, *REGISTRATION_GATES}
+    assert len(set(VERSION_GATES)) == len(VERSION_GATES)
+    assert set(ALWAYS) <= set(VERSION_GATES)

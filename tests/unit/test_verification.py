@@ -1,10 +1,11 @@
-"""Whole verdicts on candidates: each that is bad in one way is stopped by the gate made for it, and nothing raises."""
+"""Whole verdicts on versions: each that is bad in one way is stopped by the gate made for it, and nothing raises."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -17,22 +18,22 @@ from onnx import helper
 from nightshift.core.compression.int8_dynamic import int8_dynamic
 from nightshift.core.compression.problem import Problem
 from nightshift.core.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
-from nightshift.core.execution import DEFAULT_EXECUTION, Execution
-from nightshift.core.gates import CANDIDATE_GATES
+from nightshift.core.gates import TIMED_GATES, VERSION_GATES
+from nightshift.core.models.version import ExportedVersion
+from nightshift.core.models.version_parity import check_version_parity
 from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import Signature
 from nightshift.core.training_split import TrainingSplit, split_training_set
 from nightshift.core.verification import Subject
 from nightshift.policies import BehaviourExpectation, SlicePolicy, VerificationPolicy
-from nightshift.steps.train.verify import Judged, Tuned, judge
+from nightshift.steps.train.verify import Judged, _without_timing, judge
 from nightshift.usecase import UseCase
-from synthetic_training_set import SIGNATURE, training_split, training_table, use_case
+from synthetic_training_set import DAYS, FIRST, SIGNATURE, training_split, training_table, use_case
 
 SPLIT = training_split(rows_per_day=60)
 LENIENT = VerificationPolicy(
     least_rows_per_second=1.0,
     largest_single_row_p99_ms=1e6,
-    largest_calibration_error=0.3,
     # Half of these rows are late: many are near the threshold.
     largest_flip_share=0.25,
 )
@@ -55,17 +56,26 @@ def fitted() -> FittedModel:
     return fit(SPLIT, SIGNATURE)
 
 
-def judged(case: UseCase | None = None, execution: Execution = DEFAULT_EXECUTION, **given: Any) -> Judged:
+def judged(case: UseCase | None = None, **given: Any) -> Judged:
     arguments: dict[str, Any] = {"fitted": fitted(), "signature": SIGNATURE, "split": SPLIT} | given
-    arguments.setdefault("model", export_onnx(arguments["fitted"]))
-    subject = Subject(case or policed(), "xgboost", **arguments)
+    model: FittedModel = arguments["fitted"]
+    split: TrainingSplit = arguments["split"]
+    graph: bytes = arguments["model"] if "model" in arguments else export_onnx(model)
+    full_precision = arguments.get("full_precision")
+    case = case or policed()
+    loads = len(graph) > 100
+    version = ExportedVersion(model, graph, full_precision)
+    parity = check_version_parity(case, version, split.holdout) if loads else {"compared": []}
+    rows = pa.concat_tables([split.train, split.holdout])
+    scores = model.probability(split.holdout)
+    partition = FIRST + timedelta(days=DAYS)
     return judge(
-        subject, lambda: Tuned(execution, {}), lambda: arguments["fitted"].probability(arguments["split"].holdout)
+        Subject(case, partition, graph, arguments["signature"], rows, split, scores, parity, full_precision is not None)
     )
 
 
 def failed(found: Judged) -> dict[str, str]:
-    assert [result.gate for result in found.gates] == list(CANDIDATE_GATES)
+    assert [result.gate for result in found.gates] == list(VERSION_GATES)
     return {result.gate: result.reason for result in found.gates if result.verdict == "fail"}
 
 
@@ -79,28 +89,30 @@ def attribute(graph: onnx.GraphProto, name: str) -> Any:
     return next(a for node in graph.node for a in node.attribute if a.name == name)
 
 
-def test_a_good_candidate_passes_every_gate_and_everything_is_on_record() -> None:
+def test_a_good_version_passes_every_gate_and_everything_is_on_record() -> None:
     found = judged()
     assert failed(found) == {}
     by_gate = {result.gate: result for result in found.gates}
     assert by_gate["behaviour"].verdict == "not applicable"
-    assert by_gate["parity_tuned"].observed == 0.0
+    assert by_gate["calibration"].verdict == by_gate["change"].verdict == "not applicable"
+    assert by_gate["calibration"].observed == found.found["holdout"]["calibration_error"]
+    assert by_gate["feature_values"].verdict == "pass"
     assert "every split" in by_gate["parity_fitted"].reason
-    kept = json.loads(json.dumps(found.verification))
-    assert {one["gate"] for one in kept["gates"]} == set(CANDIDATE_GATES) - {"memory", "latency", "throughput"}
-    assert kept["disagreement"] == {"mean": 0.0, "p99": 0.0, "largest": 0.0, "decisions": 0.0} or (
-        kept["disagreement"]["largest"] < 1e-5
-    )
-    assert {one["value"] for one in kept["slices"]} == {"AA", "BB", "ZZ"}
-    assert kept["worst_slice"]["column"] == "carrier"
-    assert len(kept["calibration"]) == 15
-    assert set(kept["parity"]["runtimes"]) == set(LENIENT.onnxruntime_versions)
+    json.dumps(found.found)
+    assert {one["value"] for one in found.found["slices"]} == {"AA", "BB", "ZZ"}
+    assert found.found["worst_slice"]["column"] == "carrier"
+    assert len(found.found["calibration"]) == 15
+    assert set(found.found["runtimes"]) == set(LENIENT.onnxruntime_versions)
     numbers = {"auc", "log_loss", "brier", "calibration_error", "bytes", "rows_per_second", "single_row_p50_ms"}
-    assert set(found.metrics) >= numbers | {"single_row_p99_ms", "peak_memory_mb", "execution"}
+    assert set(found.metrics) >= numbers | {"single_row_p99_ms", "peak_memory_mb"}
 
 
-def test_the_same_candidate_gives_the_same_verification() -> None:
-    assert judged().verification == judged().verification
+def test_the_same_version_gives_the_same_file() -> None:
+    one, other = judged(), judged()
+    assert one.found == other.found
+    assert [_without_timing(result) for result in one.gates] == [_without_timing(result) for result in other.gates]
+    timed = {result.gate: result.observed for result in one.gates if result.gate in TIMED_GATES}
+    assert None not in timed.values()
 
 
 def _shift_thresholds(graph: onnx.GraphProto) -> None:
@@ -127,7 +139,7 @@ def _reorder_categories(graph: onnx.GraphProto) -> None:
 def test_a_broken_export_is_stopped_by_parity(damage: Any, named: str) -> None:
     reasons = failed(judged(model=damaged(damage)))
     assert "parity_fitted" in reasons
-    assert set(reasons) <= {"parity_fitted", "calibration", "stability"}
+    assert set(reasons) <= {"parity_fitted", "stability"}
     assert named in reasons["parity_fitted"]
     assert "flight=" in reasons["parity_fitted"]
     assert "became" in reasons["parity_fitted"]
@@ -146,8 +158,9 @@ def test_a_leaky_model_is_stopped_by_leakage() -> None:
 
 def test_an_unstable_model_is_stopped_by_stability() -> None:
     nervous = fit(SPLIT, SIGNATURE, n_estimators=150, max_depth=8, learning_rate=0.5, min_child_weight=0)
-    reasons = failed(judged(policed(largest_calibration_error=1.0), fitted=nervous))
-    assert set(reasons) == {"stability"}
+    reasons = failed(judged(fitted=nervous))
+    assert "stability" in reasons
+    assert set(reasons) <= {"stability", "constant_rate"}
     assert "one step" in reasons["stability"]
 
 
@@ -160,8 +173,12 @@ def test_a_violated_expectation_is_stopped_by_behaviour() -> None:
     assert failed(judged(policed(expectations=(right,)))) == {}
 
 
-def test_scores_that_are_no_rates_are_stopped_by_calibration() -> None:
-    assert set(failed(judged(policed(largest_calibration_error=0.001)))) == {"calibration"}
+def test_a_spec_worse_than_the_constant_rate_is_stopped() -> None:
+    table = training_table(60)
+    flipped = 1 - table["is_late"].to_numpy()
+    position = table.schema.get_field_index("is_late")
+    split = split_training_set(table.set_column(position, "is_late", pa.array(flipped)), "is_late")
+    assert set(failed(judged(split=split))) == {"constant_rate"}
 
 
 def test_costs_beyond_their_limits_are_stopped_by_their_gates() -> None:
@@ -182,21 +199,12 @@ def _depend_on_the_batch(graph: onnx.GraphProto) -> None:
     )
 
 
-def test_an_execution_that_changes_a_bit_is_stopped_by_parity_tuned() -> None:
-    model = damaged(_depend_on_the_batch)
-    assert failed(judged(model=model)) == {}
-    reasons = failed(judged(execution=dataclasses.replace(DEFAULT_EXECUTION, batch_rows=16), model=model))
-    assert set(reasons) == {"parity_tuned"}
-    assert "against itself, tuned" in reasons["parity_tuned"]
-    assert "differ by more than 0" in reasons["parity_tuned"]
-
-
 def test_answers_that_depend_on_the_batch_are_stopped_by_parity_batch() -> None:
     def depend_a_lot(graph: onnx.GraphProto) -> None:
         _depend_on_the_batch(graph)
         next(node for node in graph.node if node.output[0] == "millionth").attribute[0].f = 1e-2
 
-    reasons = failed(judged(policed(largest_calibration_error=1.0), model=damaged(depend_a_lot)))
+    reasons = failed(judged(model=damaged(depend_a_lot)))
     assert set(reasons) == {"parity_fitted", "parity_batch"}
     assert "one row at a time" in reasons["parity_batch"]
 
@@ -220,26 +228,26 @@ def _quantized_network() -> dict[str, Any]:
     return {"fitted": _network(), "model": graph, "full_precision": export_onnx(_network())}
 
 
-def test_a_quantized_candidate_is_held_to_its_own_bound_and_its_source_to_the_fitted_model() -> None:
-    found = judged(policed(largest_calibration_error=1.0), **_quantized_network())
+def test_a_quantized_version_is_held_to_its_own_bound_and_its_source_to_the_fitted_model() -> None:
+    found = judged(**_quantized_network())
     assert failed(found) == {}
-    parity = found.verification["parity"]
-    assert parity["fitted, in full precision"]["bound"] == use_case().training.parity_tolerance
-    assert 1e-6 < parity["full precision"]["largest_difference"] < parity["full precision"]["bound"] == 0.05
+    fitted_bound, quantized = found.found["parity"]["compared"]
+    assert fitted_bound["bound"] == use_case().training.parity_tolerance
+    assert 1e-6 < quantized["largest"] < quantized["bound"] == 0.05
     source = onnx.ModelProto.FromString(export_onnx(_network()))
     source.graph.node[-1].op_type = "Sigmoid" if source.graph.node[-1].op_type != "Sigmoid" else "Identity"
     other = _quantized_network() | {"full_precision": source.SerializeToString()}
-    assert "parity_fitted" in failed(judged(policed(largest_calibration_error=1.0), **other))
+    assert "parity_fitted" in failed(judged(**other))
 
 
 @pytest.mark.parametrize("model", [b"nonsense", b""])
 def test_what_is_no_graph_is_refused_with_a_verdict_of_each_gate(model: bytes) -> None:
     found = judged(model=model)
     reasons = failed(found)
-    assert set(reasons) == set(CANDIDATE_GATES) - {"memory"}
+    assert set(reasons) == set(VERSION_GATES) - {"memory"}
     assert "no answers in a clean process" in reasons["runtime"]
-    assert "not asked" in reasons["parity_fitted"]
-    assert "cannot be asked" in found.verification["not_applicable"]
+    assert "not judged" in reasons["parity_fitted"]
+    assert "cannot be scored with" in found.found["unusable"]
 
 
 def test_a_graph_that_answers_nan_is_refused_with_a_verdict_of_each_gate() -> None:
@@ -257,4 +265,4 @@ def test_a_graph_that_answers_nan_is_refused_with_a_verdict_of_each_gate() -> No
 
     reasons = failed(judged(model=damaged(spoil)))
     assert "became nan" in reasons["parity_fitted"]
-    assert "no probability" in reasons["leakage"]
+    assert "no probabilities" in reasons["leakage"]

@@ -1,0 +1,59 @@
+"""Which specs a partition's training fits, and what becomes of the first champion."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import date
+
+from nightshift.core.lifecycle.state import State, standing, state_as_of
+from nightshift.declare.models import ModelSpec
+from nightshift.deployment import Deployment
+from nightshift.documents import ScoringRole
+from nightshift.errors import ConfigurationError
+from nightshift.usecase import UseCase
+
+
+def specs_to_fit(state: State, use_case: UseCase) -> list[tuple[ModelSpec, ScoringRole]]:
+    """Each spec that a state has in service or scored, with its role; the declared champion while there is none.
+
+    The declared fallback always: a fallback declared earlier is no longer fitted. Raises ConfigurationError for a
+    spec in service that neither the decisions nor the use case declares.
+    """
+    declared = use_case.fallback.spec_id
+    wanted: dict[str, ScoringRole] = {
+        spec_id: role for spec_id, role in state.trained.items() if role != "fallback" or spec_id == declared
+    }
+    if state.champion is None:
+        wanted.setdefault(use_case.champion.spec_id, "champion")
+    wanted.setdefault(declared, "fallback")
+    known = {**use_case.specs, **state.specs}
+    if unknown := [spec_id for spec_id in wanted if spec_id not in known]:
+        raise ConfigurationError(
+            f"{use_case.name}: deployments puts {unknown} in service, but no row says what they declare; retire them."
+        )
+    return [(known[spec_id], role) for spec_id, role in wanted.items() if spec_id not in state.retired]
+
+
+def first_champion(
+    decisions: Sequence[Deployment], partition: date, use_case: UseCase, registered: Collection[str], *, approval: bool
+) -> Deployment | None:
+    """What becomes of the declared champion if it was registered and there is no champion as of the partition.
+
+    It is promoted, or with `approval` goes into shadow first. None if there is a champion, a challenge is under way,
+    or the spec was declined or withdrawn before: then it takes a backtest like any other.
+    """
+    state, spec = state_as_of(decisions, partition), use_case.champion
+    about = [one for one in standing(decisions) if one.spec_id == spec.spec_id and one.partition < partition]
+    turned_down = any(one.action in ("declined", "withdrawn") for one in about)
+    if state.champion is not None or state.challenge is not None or turned_down or spec.spec_id not in registered:
+        return None
+    why = "there is no champion, and its version passed every mandatory gate"
+    return Deployment(
+        partition=partition,
+        action="shadow" if approval else "promoted",
+        role="challenger" if approval else "champion",
+        spec_id=spec.spec_id,
+        spec=spec,
+        reason={"why": why + ("; the declared risks demand that a person approves it" if approval else "")},
+        decided_by="register",
+    )
