@@ -122,3 +122,73 @@ class Registration(Document):
     partition: date
     versions: tuple[Entry, ...]
     promoted: str = ""
+
+
+class ReviewedLoss(BaseModel):
+    """How one version's scores of a partition did on the labels known at the review; log losses in nats.
+
+    `rows`: predictions with a known label, of `predictions`. `raw_log_loss` and `backtest_log_loss`: of a challenger,
+    before calibration and on the same rows, its loss live and in a backtest; None where they were not compared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: date
+    role: ScoringRole
+    spec_id: str
+    model_version: str
+    rows: int
+    predictions: int
+    log_loss: float
+    raw_log_loss: float | None = None
+    backtest_log_loss: float | None = None
+
+
+ReviewOutcome = Literal[
+    "nothing", "hold", "canary", "ask_approval", "promote", "withdraw", "time_out", "confirm", "roll_back"
+]
+
+
+class Review(Document):
+    """What is to be done about specs after a partition, and the losses that say so.
+
+    `spec_id`: the spec that `outcome` is about (empty for nothing); `champion`: the one there was. `alert`: what a
+    person must be told whatever the outcome, or empty.
+    """
+
+    FILE: ClassVar[str] = "review.json"
+
+    partition: date
+    outcome: ReviewOutcome
+    spec_id: str = ""
+    champion: str | None = None
+    share: float = 0.0
+    why: str
+    alert: str = ""
+    losses: tuple[ReviewedLoss, ...] = ()
+
+
+class Advance(Document):
+    """What was recorded of a review. `summary`: Markdown for the person to approve; empty if nobody is to."""
+
+    FILE: ClassVar[str] = "advance.json"
+
+    partition: date
+    action: str
+    spec_id: str
+    champion: str | None
+    why: str
+    approval_needed: bool = False
+    summary: str = ""
+
+
+class Approval(Document):
+    """A person's answer, or that there was none in time, and what was recorded."""
+
+    FILE: ClassVar[str] = "approval.json"
+
+    partition: date
+    spec_id: str
+    answer: str
+    answered_by: str
+    recorded: tuple[str, ...]

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.model_life import Life
-from nightshift.deployment import Deployment
+from nightshift.core.lifecycle.state import State, Version
 from nightshift.errors import ConfigurationError, TrackingUnavailable
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -40,7 +39,7 @@ PARTITION_TAG = "nightshift.partition"
 DECISION_TAG = "nightshift.decision"
 STAGE_TAG = "nightshift.stage"
 RETIRED = "retired"
-ALIASES = (CHAMPION_ALIAS, "challenger", "standby", "fallback")
+ALIASES = (CHAMPION_ALIAS, "challenger", "former", "fallback")
 QUIET = {
     # No calls to anybody but the tracking server, and minutes, not a quarter of an hour, when that one is down.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -98,13 +97,13 @@ def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) 
     return run_id
 
 
-def mirror_aliases(settings: Settings, use_case: UseCase, life: Life) -> None:
-    """Make the registered model's aliases say what the decisions say, and tag retired versions.
+def mirror_aliases(settings: Settings, use_case: UseCase, state: State) -> None:
+    """Make the registered model's aliases name the newest version of each role, and tag retired versions.
 
-    Aliases: champion, challenger (a model in shadow or canary), standby (the former champion while the
-    fresh one is watched), fallback. One whose model is not registered in MLflow, or that has no model,
-    is removed. Nothing is done, with a log line, where no tracking is configured or nothing was ever
-    registered. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
+    Aliases: champion, challenger, former (the former champion while the champion is watched), fallback. One whose
+    version is not registered in MLflow, or that has none, is removed. Nothing is done, with a log line, where no
+    tracking is configured or nothing was ever registered. Raises TrackingUnavailable if MLflow does not answer and
+    ConfigurationError if it rejects the request.
     """
     uri = tracking_uri(settings)
     if uri is None:
@@ -120,10 +119,11 @@ def mirror_aliases(settings: Settings, use_case: UseCase, life: Life) -> None:
         if not versions:
             log.info("MLflow knows no model %s: no alias is set there.", use_case.name)
             return
-        _set_aliases(client, use_case.name, versions, wanted_aliases(life))
+        _set_aliases(client, use_case.name, versions, wanted_aliases(state))
+        retired = state.retired | {one.model_version for name in state.retired for one in state.versions.get(name, ())}
         for known in versions:
             version = f"{known.tags.get(PARTITION_TAG)}-{known.tags.get(HASH_TAG, '')[:8]}"
-            if version in life.retired and known.tags.get(STAGE_TAG) != RETIRED:
+            if version in retired and known.tags.get(STAGE_TAG) != RETIRED:
                 client.set_model_version_tag(use_case.name, known.version, STAGE_TAG, RETIRED)
 
 
@@ -136,23 +136,22 @@ def standing(said: str) -> Iterator[None]:
         raise type(error)(f"{said} This stands; only MLflow's aliases lag. {error}") from None
 
 
-def wanted_aliases(life: Life) -> dict[str, Deployment | None]:
-    """The model of each alias, or None."""
-    wanted: dict[str, Deployment | None] = dict.fromkeys(ALIASES)
-    wanted[CHAMPION_ALIAS], wanted["fallback"] = life.champion, life.fallback
-    if life.trial is not None:
-        wanted["standby" if life.trial.stage == "standby" else "challenger"] = life.trial.deployment
-    return wanted
+def wanted_aliases(state: State) -> dict[str, Version | None]:
+    """The version of each alias, or None."""
+    watched = state.former[-1] if state.former and state.watched_since else None
+    challenger = state.challenge.spec_id if state.challenge else None
+    specs = dict(zip(ALIASES, (state.champion, challenger, watched, state.fallback), strict=True))
+    return {alias: state.version(spec_id) for alias, spec_id in specs.items()}
 
 
 def _set_aliases(
-    client: MlflowClient, name: str, versions: Sequence[ModelVersion], wanted: Mapping[str, Deployment | None]
+    client: MlflowClient, name: str, versions: Sequence[ModelVersion], wanted: Mapping[str, Version | None]
 ) -> None:
     by_hash = {known.tags[HASH_TAG]: str(known.version) for known in versions if HASH_TAG in known.tags}
     # What a search returns may lack the aliases; the registered model has them all.
     there = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
-    for alias, deployment in wanted.items():
-        version = by_hash.get(deployment.model.sha256) if deployment and deployment.model else None
+    for alias, one in wanted.items():
+        version = by_hash.get(one.model.sha256) if one else None
         if version is not None and there.get(alias) != version:
             client.set_registered_model_alias(name, alias, version)
         elif version is None and alias in there:

@@ -38,7 +38,6 @@ class Warehouse:
         self._settings = settings
         self._use_case = use_case
         self._migrated = False
-        self._rehearsed: Connection | None = None
 
     def migrate(self) -> list[str]:
         """Apply pending migrations; returns their names. See `warehouse_schema.migrate`."""
@@ -49,27 +48,10 @@ class Warehouse:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection to the migrated schema: one transaction, committed at the end of the block."""
-        if self._rehearsed is not None:
-            with self._rehearsed.transaction():
-                yield self._rehearsed
-            return
         if not self._migrated:
             self.migrate()
         with warehouse_schema.connect(self._settings) as connection:
             yield connection
-
-    @contextmanager
-    def rehearsal(self) -> Iterator[Warehouse]:
-        """A warehouse whose writes only it sees, and which are undone at the end of the block.
-
-        Everything it does is one transaction. Others who want to write the same (the decisions, or
-        the same partition) wait for its end, so keep it short.
-        """
-        with self.connection() as connection:
-            stage = Warehouse(self._settings, self._use_case)
-            stage._rehearsed = connection
-            with connection.transaction(force_rollback=True):
-                yield stage
 
     def table(self, name: str) -> sql.Identifier:
         """The qualified name of a table of this use case."""
@@ -143,7 +125,7 @@ class Warehouse:
         with self.connection() as connection:
             return deployments.record(connection, self._use_case, made, expected_champion)
 
-    # Gates, trials and monitoring
+    # Gates and monitoring
 
     def record_gates(
         self, partition: date, model_version: str, results: Sequence[GateResult], candidate: str = ""
@@ -187,10 +169,6 @@ class Warehouse:
             connection.execute(sql.SQL("DELETE FROM {} WHERE partition = %s").format(table), [partition])
             connection.execute(sql.SQL("INSERT INTO {} {}").format(table, wanted))
         return True
-
-    def record_trial_nights(self, partition: date, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Replace the trial_nights rows that a partition judged by; as `record_drift`."""
-        return self._replace("trial_nights", partition, rows)
 
     def record_drift(self, partition: date, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Replace the drift_daily rows of a partition. Each row maps every column but `partition`.

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from nightshift.core.model_life import STEP_ORDER
+from nightshift.core.lifecycle.state import STEP_ORDER
 from nightshift.errors import NightshiftError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import TRAINING, Warehouse
