@@ -2,7 +2,8 @@
 
 **compare_drift** measures data, prediction and label drift against thresholds that come from resampled
 blocks of the reference's own days. **report_drift** writes the HTML report. **record_drift** fills
-`drift_daily`, `performance_daily` and `outcomes`, and raises the alert or asks for retraining.
+`drift_daily`, `performance_daily` (of every day that labels were delivered for, also late ones) and `outcomes`,
+and raises the alert or asks for retraining.
 **ask_for_search** has better hyperparameters searched for if it asks for retraining, and is skipped if not.
 
 Drift is a finding, not a failure: this DAG is red only when it could not look.

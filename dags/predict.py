@@ -1,10 +1,11 @@
-"""Score the next day with the deployed model and publish the predictions, exactly once.
+"""Score the next day with the champion's newest version and publish the predictions, exactly once.
 
-**resolve_model** takes the champion as of the partition, promoted on an earlier one, or the fallback, and the
-model that is on trial beside it: tonight's predictions never wait for tonight's training. **score** runs both in
-onnxruntime on the features their manifests name; a canary answers its share of the rows. **audit** compares the
-scores with the schedule and with what scores may look like. **publish_predictions** replaces the partition in
-the warehouse in one transaction.
+**resolve_model** takes the champion's version from an earlier partition, or the fallback's, and the versions that
+score beside it. It waits for the training of the partition before, about five minutes at most, and for nothing
+older. **calibrate** fits an intercept on the log odds of each spec from its scores of recent partitions and the labels
+known by now. **score** runs the versions in onnxruntime on the features their signatures name, and applies the
+calibration; a canary answers its share of the rows. **audit** compares the scores with the schedule and with what
+scores may look like. **publish_predictions** replaces the partition in the warehouse in one transaction.
 
 If the audit fails nothing is published and the table keeps what it had; the audit's artifact says why.
 """
@@ -12,7 +13,7 @@ If the audit fails nothing is published and the table keeps what it had; the aud
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, predictions
-from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, dag_arguments
+from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_BRIEFLY, dag_arguments
 from dagkit.runtime import step
 from nightshift.usecase import all_use_cases
 
@@ -21,8 +22,9 @@ for use_case in all_use_cases():
         **dag_arguments(use_case, "predict", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case)),
     ) as dag:
-        chosen = step(use_case, "resolve_model", on_last_try={"allow_undecided": True}, **RETRIES_WAITING)()
-        scores = step(use_case, "score")(model_choice=chosen)
+        chosen = step(use_case, "resolve_model", on_last_try={"allow_undecided": True}, **RETRIES_BRIEFLY)()
+        calibrated = step(use_case, "calibrate")(model_choice=chosen)
+        scores = step(use_case, "score")(model_choice=chosen, calibration=calibrated)
         audited = step(use_case, "audit")(scores=scores)
         step(use_case, "publish_predictions", outlets=[predictions(use_case)])(scores=scores, audited=audited)
     globals()[dag.dag_id] = dag

@@ -40,6 +40,14 @@ RETRIES_WAITING = {
 }
 """For a step that may have to wait for an earlier partition: about fifteen minutes in all."""
 
+RETRIES_BRIEFLY = {
+    "retries": 21,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": 1.5,
+    "max_retry_delay": timedelta(seconds=15),
+}
+"""For a step on the path to predictions that may wait for the partition before: about five minutes in all."""
+
 RETRIES_IN_LINE = {
     "retries": 120,
     "retry_delay": timedelta(seconds=5),

@@ -24,6 +24,7 @@ STAGE_OF_STEP = {
     "register_fallback": "train",
     "record_failed_training": "train",
     "resolve_model": "predict",
+    "calibrate": "predict",
     "score": "predict",
     "audit": "predict",
     "publish_predictions": "predict",

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from nightshift.usecase import AuditPolicy
 
 EXAMPLES = 5
+PROBABILITY_CHECKS = ("no score is missing", "scores are in [0, 1]")
+"""Names of the checks that also a shadow's scores have to pass: they are stored, but not published."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ def audit_scores(
         AuditCheck(
             "keys are unique", not repeated.num_rows, repeated.num_rows, "= 0 repeated", _examples(repeated, key)
         ),
-        AuditCheck("no score is missing", not missing.any(), int(missing.sum()), "= 0", _examples(keys, key, missing)),
-        AuditCheck("scores are in [0, 1]", not outside.any(), int(outside.sum()), "= 0", _examples(keys, key, outside)),
+        AuditCheck(PROBABILITY_CHECKS[0], not missing.any(), int(missing.sum()), "= 0", _examples(keys, key, missing)),
+        AuditCheck(PROBABILITY_CHECKS[1], not outside.any(), int(outside.sum()), "= 0", _examples(keys, key, outside)),
         AuditCheck("mean score is plausible", mean is not None and low <= mean <= high, mean, f"{low} to {high}"),
         AuditCheck("scores differ", share >= policy.least_distinct_share, share, f">= {policy.least_distinct_share}"),
     ]

@@ -1,4 +1,4 @@
-"""Nights of predictions in the warehouse: written whole or not at all, and found again.
+"""Partitions of predictions in the warehouse: written whole or not at all, and found again.
 
 Every function works in the transaction of the connection it is given.
 """
@@ -15,9 +15,10 @@ from psycopg.rows import dict_row
 from pydantic import BaseModel, ConfigDict
 
 from nightshift.artifact import ArtifactRef, canonical_json, sha256_hex
+from nightshift.core.lifecycle.state import state_as_of
 from nightshift.deployment import Role
 from nightshift.errors import AuditFailed, ConfigurationError
-from nightshift.io import warehouse_schema
+from nightshift.io import deployments, warehouse_schema
 from nightshift.io.warehouse_schema import SQL_TYPES, Connection, copy_rows, table_name
 from nightshift.usecase import UseCase
 
@@ -25,15 +26,17 @@ MODEL_VERSION = "model_version"
 
 
 class Publication(BaseModel):
-    """One night of predictions: what it is, and the artifacts it came from."""
+    """One partition of predictions: what it is, and the artifacts it came from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition: date
     prediction_date: date
+    spec_id: str
     model_version: str
     role: Role
     model: ArtifactRef
+    calibration: ArtifactRef
     scores: ArtifactRef
     rows: int
     dag_id: str = ""
@@ -41,8 +44,9 @@ class Publication(BaseModel):
 
     @property
     def publish_id(self) -> str:
-        """Same partition, model and scores, same publication."""
-        return sha256_hex(canonical_json([self.partition.isoformat(), self.model.sha256, self.scores.sha256]))
+        """Same partition, version, calibration and scores, same publication."""
+        pinned = [ref.sha256 for ref in (self.model, self.calibration, self.scores)]
+        return sha256_hex(canonical_json([self.partition.isoformat(), *pinned]))
 
 
 def publish(connection: Connection, use_case: UseCase, publication: Publication, predictions: pa.Table) -> bool:
@@ -56,6 +60,8 @@ def publish(connection: Connection, use_case: UseCase, publication: Publication,
     staged = day if is_new else sql.Identifier("pg_temp", "staged")
     try:
         _stage(connection, use_case, publication, predictions, staged, temporary=not is_new)
+        # After the copy: a person who turns the switch on waits no longer than the rest of the transaction takes.
+        _check_kill_switch(connection, use_case, publication, predictions)
         _record(connection, use_case, publication)
         if current is not None and current["prediction_date"] != publication.prediction_date:
             _clear(connection, use_case, current["prediction_date"])
@@ -66,8 +72,28 @@ def publish(connection: Connection, use_case: UseCase, publication: Publication,
             query = sql.SQL("INSERT INTO {} SELECT * FROM {}").format(table_name(use_case, "predictions"), staged)
             connection.execute(query)
     except errors.IntegrityError as error:
-        raise _refused(use_case, publication, error) from error
+        raise _rejected(use_case, publication, error) from error
     return True
+
+
+def _check_kill_switch(
+    connection: Connection, use_case: UseCase, publication: Publication, predictions: pa.Table
+) -> None:
+    """Raise AuditFailed if the kill switch is on and any row is not the fallback's.
+
+    Holds the lock of the decisions until the transaction ends: a decision recorded later finds the rows published.
+    """
+    warehouse_schema.lock(connection, use_case.name, "deployments")
+    killed = state_as_of(deployments.decisions(connection, use_case), publication.partition).killed
+    if killed is None:
+        return
+    versions = {publication.model_version, *predictions[MODEL_VERSION].unique().to_pylist()}
+    if publication.role != "fallback" or len(versions) > 1:
+        raise AuditFailed(
+            f"{use_case.name}: the versions of {publication.partition} were chosen before {killed.decided_by} turned "
+            f"on the kill switch as of {killed.partition}; nothing of {', '.join(sorted(versions))} was published. "
+            f"Clear {use_case.name}.predict of {publication.partition} from resolve_model: the fallback will score."
+        )
 
 
 def _stage(
@@ -80,14 +106,10 @@ def _stage(
     temporary: bool,
 ) -> None:
     """Copy the rows into a table like `predictions`, with all its checks and without its index, and count them."""
-    columns = [*(c.name for c in (*use_case.prediction_key, *use_case.prediction_extra)), use_case.score, "decision"]
+    extra = [column.name for column in use_case.prediction_extra]
+    columns = [*use_case.key_columns, *extra, use_case.score, "decision", MODEL_VERSION]
     if missing := [name for name in columns if name not in predictions.column_names]:
         raise AuditFailed(f"Predictions of partition {publication.partition} lack the columns {missing}.")
-    if MODEL_VERSION in predictions.column_names:
-        columns.append(MODEL_VERSION)
-    if temporary:
-        # Within a rehearsal the transaction goes on after a publication.
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staged))
     create = (
         "CREATE TEMP TABLE {} (LIKE {} INCLUDING CONSTRAINTS) ON COMMIT DROP"
         if temporary
@@ -96,7 +118,6 @@ def _stage(
     connection.execute(sql.SQL(create).format(staged, table_name(use_case, "predictions")))
     # The same for every row: cheaper as defaults than as columns of the copy.
     constants = {
-        MODEL_VERSION: sql.Literal(publication.model_version),
         "publish_id": sql.Literal(publication.publish_id),
         "predicted_at": sql.SQL("now()"),
     }
@@ -123,8 +144,7 @@ def _attach(connection: Connection, use_case: UseCase, publication: Publication,
     key = sql.SQL(", ").join(sql.Identifier(column.name) for column in use_case.prediction_key)
     for statement in (
         "ALTER TABLE {day} ADD PRIMARY KEY ({key})",
-        "ALTER TABLE {day} ALTER model_version DROP DEFAULT, ALTER publish_id DROP DEFAULT, "
-        "ALTER predicted_at DROP DEFAULT",
+        "ALTER TABLE {day} ALTER publish_id DROP DEFAULT, ALTER predicted_at DROP DEFAULT",
         "ALTER TABLE {predictions} ATTACH PARTITION {day} FOR VALUES FROM ({first}) TO ({next})",
     ):
         connection.execute(
@@ -147,10 +167,12 @@ def _clear(connection: Connection, use_case: UseCase, day: date) -> None:
 def _record(connection: Connection, use_case: UseCase, publication: Publication) -> None:
     """Make this the partition's current publication."""
     table = table_name(use_case, "publications")
-    row = publication.model_dump(mode="python", exclude={"model", "scores"}) | {
+    row = publication.model_dump(mode="python", exclude={"model", "calibration", "scores"}) | {
         "publish_id": publication.publish_id,
         "model_uri": publication.model.uri,
         "model_sha256": publication.model.sha256,
+        "calibration_uri": publication.calibration.uri,
+        "calibration_sha256": publication.calibration.sha256,
         "scores_uri": publication.scores.uri,
         "scores_sha256": publication.scores.sha256,
     }
@@ -167,7 +189,7 @@ def _record(connection: Connection, use_case: UseCase, publication: Publication)
     connection.execute(insert, list(row.values()))
 
 
-def _refused(use_case: UseCase, publication: Publication, error: errors.IntegrityError) -> Exception:
+def _rejected(use_case: UseCase, publication: Publication, error: errors.IntegrityError) -> Exception:
     name, day = use_case.name, publication.prediction_date
     if error.diag.constraint_name == "publications_one_per_day":
         return ConfigurationError(
@@ -175,7 +197,7 @@ def _refused(use_case: UseCase, publication: Publication, error: errors.Integrit
             f"{publication.partition} must predict a day of its own. Check the scoring spine's SQL."
         )
     return AuditFailed(
-        f"{name}: the warehouse refused the predictions of partition {publication.partition} for {day}: "
+        f"{name}: the warehouse rejected the predictions of partition {publication.partition} for {day}: "
         f"{error.diag.message_primary}. {error.diag.message_detail or ''} Nothing was published; "
         f"look at {publication.scores.uri}."
     )

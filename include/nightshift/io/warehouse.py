@@ -63,11 +63,11 @@ class Warehouse:
         """Make these the predictions of their partition, all or nothing.
 
         `predictions` has the use case's key and extra columns, its score (float64) and `decision`
-        (bool), all of one `prediction_date`; and `model_version` (string), unless the publication's
-        answered every row. Returns False, having written nothing, if this very publication is the
-        current one. Raises AuditFailed if the rows that arrived in the warehouse are not what was
-        sent or not probabilities, and ConfigurationError if another partition's predictions cover
-        the same day.
+        (bool), all of one `prediction_date`; and `model_version` (string): the publication's, or a canary's.
+        Returns False, having written nothing, if this very publication is the current one. Raises
+        AuditFailed if the rows that arrived in the warehouse are not what was sent or not probabilities,
+        or if the kill switch is on for the partition and any row is not the fallback's; and
+        ConfigurationError if another partition's predictions cover the same day.
         """
         with self.connection() as connection:
             return publications.publish(connection, self._use_case, publication, predictions)
@@ -125,7 +125,7 @@ class Warehouse:
         with self.connection() as connection:
             return deployments.record(connection, self._use_case, made, expected_champion)
 
-    # Gates and monitoring
+    # Gates, shadows and monitoring
 
     def record_gates(
         self, partition: date, model_version: str, results: Sequence[GateResult], candidate: str = ""
@@ -146,21 +146,18 @@ class Warehouse:
         with self.connection() as connection, connection.cursor() as cursor:
             cursor.executemany(query, rows)
 
-    def record_shadow(self, partition: date, rows: pa.Table | None) -> bool:
-        """Replace the shadow_predictions rows of a partition; None leaves it without any.
+    def record_shadow(self, partition: date, rows: pa.Table) -> bool:
+        """Replace the shadow_predictions rows of a partition.
 
-        `rows` has the key columns, `stage`, `serving_version`, `beside_version` (strings),
-        `serving_score`, `beside_score` (float64) and `published` (bool). Returns False, having
-        written nothing, if those are its rows already.
+        `rows` has the key columns, `role`, `spec_id`, `model_version` (strings), `raw_score` and `score` (float64).
+        Returns False, having written nothing, if those are its rows already.
         """
         table, staged = self.table("shadow_predictions"), sql.Identifier("pg_temp", "shadow_staged")
         with self.connection() as connection:
             warehouse_schema.lock(connection, self._use_case.name, "shadow_predictions", partition.isoformat())
-            for statement in ("DROP TABLE IF EXISTS {0}", "CREATE TEMP TABLE {0} (LIKE {1}) ON COMMIT DROP"):
-                connection.execute(sql.SQL(statement).format(staged, table))
-            if rows is not None:
-                days = pa.array([partition] * rows.num_rows, pa.date32())
-                copy_rows(connection, staged, rows.append_column("partition", days))
+            connection.execute(sql.SQL("CREATE TEMP TABLE {0} (LIKE {1}) ON COMMIT DROP").format(staged, table))
+            days = pa.array([partition] * rows.num_rows, pa.date32())
+            copy_rows(connection, staged, rows.append_column("partition", days))
             there = sql.SQL("SELECT * FROM {} WHERE partition = {}").format(table, sql.Literal(partition))
             wanted = sql.SQL("SELECT * FROM {}").format(staged)
             differs = sql.SQL("SELECT EXISTS (({0} EXCEPT {1}) UNION ALL ({1} EXCEPT {0}))").format(there, wanted)
@@ -175,23 +172,36 @@ class Warehouse:
 
         Returns False, having written nothing, if those are its rows already.
         """
-        return self._replace("drift_daily", partition, rows)
+        return self._replace("drift_daily", "partition", partition, rows)
 
-    def record_performance(self, partition: date, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Replace the performance_daily row of a partition (none or one); as `record_drift`."""
-        return self._replace("performance_daily", partition, rows)
+    def record_performance(self, prediction_date: date, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Replace the performance_daily rows of a day. Each row maps every column but `prediction_date`.
 
-    def _replace(self, name: str, partition: date, rows: Sequence[Mapping[str, Any]]) -> bool:
-        table = self.table(name)
-        wanted = [{"partition": partition, **row} for row in rows]
+        Returns False, having written nothing, if those are its rows already, or if a later partition's labels
+        (`known_on`) are in them: a run that comes late does not undo a correction.
+        """
+        known_on = max((row["known_on"] for row in rows), default=date.min)
+        return self._replace("performance_daily", "prediction_date", prediction_date, rows, known_on=known_on)
+
+    def _replace(
+        self,
+        name: str,
+        column: str,
+        day: date,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        known_on: date | None = None,
+    ) -> bool:
+        table, wanted = self.table(name), [{column: day, **row} for row in rows]
+        of_day = sql.SQL(" FROM {} WHERE {} = %s").format(table, sql.Identifier(column))
         with self.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            warehouse_schema.lock(connection, self._use_case.name, name, partition.isoformat())
-            there = cursor.execute(
-                sql.SQL("SELECT * FROM {} WHERE partition = %s").format(table), [partition]
-            ).fetchall()
+            warehouse_schema.lock(connection, self._use_case.name, name, day.isoformat())
+            there = cursor.execute(sql.SQL("SELECT *") + of_day, [day]).fetchall()
             if len(there) == len(wanted) and all(row in there for row in wanted):
                 return False
-            cursor.execute(sql.SQL("DELETE FROM {} WHERE partition = %s").format(table), [partition])
+            if known_on is not None and any(row["known_on"] > known_on for row in there):
+                return False
+            cursor.execute(sql.SQL("DELETE") + of_day, [day])
             for row in wanted:
                 columns = sql.SQL(", ").join(map(sql.Identifier, row))
                 values = sql.SQL(", ").join([sql.Placeholder()] * len(row))

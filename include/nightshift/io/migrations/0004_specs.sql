@@ -36,6 +36,9 @@ ALTER TABLE {schema}.publications
     ADD COLUMN spec_id text NOT NULL,
     ADD COLUMN calibration_uri text NOT NULL,
     ADD COLUMN calibration_sha256 text NOT NULL;
+COMMENT ON COLUMN {schema}.publications.publish_id IS 'SHA-256 over the partition and the hashes of version, calibration and scores.';
+COMMENT ON COLUMN {schema}.publications.role IS 'In which role the primary version scored: champion or fallback.';
+COMMENT ON COLUMN {schema}.publications.model_version IS 'Primary version; rows of a canary name their own in predictions.';
 COMMENT ON COLUMN {schema}.publications.spec_id IS 'Spec of the version in model_version.';
 COMMENT ON COLUMN {schema}.publications.calibration_uri IS 'Artifact of the calibration that was applied to the graph''s answers.';
 

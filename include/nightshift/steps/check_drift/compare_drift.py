@@ -1,7 +1,8 @@
-"""Compare one night with what its model was trained on: features, scores, and the outcomes that came in.
+"""Compare a partition with what its primary version was trained on: features, raw scores, and delivered outcomes.
 
-Artifact: `drift.json`. The `block_days` of the use case's policy says how many nights, up to this
-one, are compared together; usually one.
+Artifact: `drift.json`. The `block_days` of the use case's policy says how many partitions, up to this
+one, are compared together; usually one. Scores are the primary's answers for all rows, before calibration, as the
+reference's are: what a canary published is not the primary's drift.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference, compare, overall_verdict
+from nightshift.documents import ModelChoice, ScoredModel
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.outcomes import Outcomes, delivered_outcomes
+from nightshift.services.live_scores import ALL_SCORES
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase, partition_range
 
@@ -36,22 +40,21 @@ def run(
     """
     publication = store.current(use_case.name, "publish_predictions", partition)
     (scores,) = store.manifest(publication).inputs["scores"]
-    (choice_ref,) = store.manifest(scores).inputs["model_choice"]
-    choice = json.loads(store.read(choice_ref, "model_choice.json"))
-    model = ArtifactRef.model_validate(choice["model"])
+    primary = _primary(store, scores)
+    model = primary.model
     reference = Reference.from_files(
         {REFERENCE_TABLE: store.read_table(model, REFERENCE_TABLE), REFERENCE_BINS: store.read(model, REFERENCE_BINS)}
     )
     window = partition_range(partition - timedelta(days=use_case.drift.block_days - 1), partition)
-    nights = [*_published_scores(use_case, store, window[:-1]), scores]
+    compared_scores = [*_published_scores(use_case, store, window[:-1]), scores]
     outcomes = [delivered_outcomes(use_case, store, day) for day in window if day >= use_case.first_partition]
-    compared = _compared(use_case, store, reference, nights, outcomes)
+    compared = _compared(use_case, store, reference, compared_scores, outcomes)
     for name, group in compared["groups"].items():
         log.info("%s %s: %s drift: %s (%s)", use_case.name, partition, name, group["verdict"], group["reason"])
     drift = {
         "use_case": use_case.name,
         "partition": partition.isoformat(),
-        "model_version": choice["model_version"],
+        "model_version": primary.model_version,
         "quantile": use_case.drift.quantile,
         **compared,
     }
@@ -61,10 +64,27 @@ def run(
         partition=partition,
         kind="drift",
         files={"drift.json": json.dumps(drift, indent=1).encode()},
-        inputs={"scores": nights, "model": [model], "curated": [ref for found in outcomes for ref in found.refs]},
+        inputs={
+            "scores": compared_scores,
+            "model": [model],
+            "curated": [ref for found in outcomes for ref in found.refs],
+        },
         metrics={"verdict": drift["verdict"], **{name: g["verdict"] for name, g in compared["groups"].items()}},
         rows=scores.rows,
     )
+
+
+def _primary(store: ArtifactStore, scores: ArtifactRef) -> ScoredModel:
+    """The primary version of a partition's scores."""
+    (choice,) = store.manifest(scores).inputs["model_choice"]
+    return store.read_document(choice, ModelChoice).primary
+
+
+def _primary_scores(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef) -> pa.Table:
+    """The primary's raw scores for all rows, in a column of the score's name."""
+    rows = store.read_table(scores, ALL_SCORES)
+    own = rows.filter(pc.equal(rows["model_version"], _primary(store, scores).model_version))
+    return pa.table({use_case.score: own["raw_score"]})
 
 
 def _published_scores(use_case: UseCase, store: ArtifactStore, window: Sequence[date]) -> list[ArtifactRef]:
@@ -77,18 +97,15 @@ def _compared(
     use_case: UseCase,
     store: ArtifactStore,
     reference: Reference,
-    nights: Sequence[ArtifactRef],
+    refs: Sequence[ArtifactRef],
     outcomes: Sequence[Outcomes],
 ) -> dict[str, Any]:
-    """The verdicts, the night's counts per column and bin, and the rate of the matured labels."""
-    features = pa.concat_tables([store.read_table(ref, "features.parquet") for ref in nights])
-    scores = pa.concat_tables([store.read_table(ref, "scores.parquet") for ref in nights])
+    """The verdicts, the counts per column and bin, and the rate of the matured labels."""
+    tables = [store.read_table(ref, "features.parquet") for ref in refs]
+    features = pa.concat_tables(tables, promote_options="default")  # primaries may have different features
+    scores = pa.concat_tables([_primary_scores(use_case, store, ref) for ref in refs])
     labels = pa.concat_tables([found.matured(use_case) for found in outcomes])
-    counts = (
-        reference.count(features)
-        | reference.count(scores.select([use_case.score]))
-        | reference.count(labels.select([use_case.label]))
-    )
+    counts = reference.count(features) | reference.count(scores) | reference.count(labels.select([use_case.label]))
     names = [name for name in reference.bins if name not in (use_case.score, use_case.label)]
     groups = {
         kind: compare(reference, counts, columns, use_case.drift, use_case.training.seed)

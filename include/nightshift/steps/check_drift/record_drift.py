@@ -1,41 +1,29 @@
-"""Put the night's drift, outcomes and performance into the warehouse, and say who should act."""
+"""Put a partition's drift, outcomes and performance into the warehouse, and say what should be done."""
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.drift import Response, response
-from nightshift.core.evaluation import area_under_curve, log_loss
+from nightshift.core.training_rows import KNOWN_ON
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.outcomes import Outcomes, delivered_outcomes
+from nightshift.io.publications import MODEL_VERSION
 from nightshift.io.warehouse import Warehouse
+from nightshift.services.live_scores import ALL_SCORES, known_labels, losses
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Performance:
-    """One row of performance_daily, without its partition. `auc` is None if all outcomes are alike."""
-
-    prediction_date: date
-    model_version: str
-    rows: int
-    predictions: int
-    auc: float | None
-    log_loss: float
-    brier: float
-    mean_score: float
-    label_rate: float
 
 
 def run(
@@ -47,7 +35,10 @@ def run(
     drift: ArtifactRef,
     report: ArtifactRef,
 ) -> ArtifactRef:
-    """Replace the partition's rows of drift_daily and performance_daily, add its outcomes, commit `response.json`.
+    """Replace the partition's rows of drift_daily, add its outcomes, commit `response.json`.
+
+    The rows of performance_daily of every day that the partition delivered labels for are computed again, from all
+    labels known by then: of a day that matured now, and of earlier ones whose labels came late or were corrected.
 
     The response is `none`, `alert` or `retrain` (see core.drift.response). It is logged, and posted
     to `settings.alert_webhook_url`, if that is set, when the partition's drift is recorded for the
@@ -57,8 +48,9 @@ def run(
     found = json.loads(store.read(drift, "drift.json"))
     outcomes = delivered_outcomes(use_case, store, partition)
     warehouse.record_outcomes(partition, outcomes.table)
-    performance = _performance(use_case, store, warehouse, outcomes)
-    warehouse.record_performance(partition, [asdict(performance)] if performance else [])
+    performance = _performance(use_case, store, warehouse, outcomes, partition)
+    for day, rows in performance.items():
+        warehouse.record_performance(day, rows)
     changed = warehouse.record_drift(partition, _drift_rows(found, drift))
     wanted = response({name: group["verdict"] for name, group in found["groups"].items()})
     message = _message(use_case, partition, found, wanted, report)
@@ -73,7 +65,7 @@ def run(
         kind="drift_record",
         files={"response.json": canonical_json(result)},
         inputs={"drift": [drift], "report": [report], "curated": outcomes.refs},
-        metrics={"response": wanted, "performance": asdict(performance) if performance else None},
+        metrics={"response": wanted, "days": {day.isoformat(): len(rows) for day, rows in performance.items()}},
         rows=outcomes.table.num_rows,
     )
 
@@ -97,37 +89,40 @@ def _drift_rows(found: dict[str, Any], drift: ArtifactRef) -> list[dict[str, Any
 
 
 def _performance(
-    use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, outcomes: Outcomes
-) -> Performance | None:
-    """How the predictions for the matured day did on the outcomes delivered with this partition.
+    use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, outcomes: Outcomes, partition: date
+) -> dict[date, list[dict[str, Any]]]:
+    """Rows of performance_daily by day, for every published day that labels were delivered for.
 
-    None if there are no such outcomes or nothing was published for that day.
+    One row of role `published` for each version that answered a published row, on those rows; and one for each
+    version that scored, in its role, on all rows.
     """
-    day = outcomes.matured_day(use_case)
-    publication = warehouse.publication_of(day) if day else None
-    if day is None or publication is None:
-        return None
-    scores = ArtifactRef(uri=publication["scores_uri"], sha256=publication["scores_sha256"], kind="scores")
-    key = [column.name for column in use_case.prediction_key]
-    table = store.read_table(scores, "scores.parquet").select([*key, use_case.score])
-    joined = table.join(outcomes.matured(use_case), keys=key, join_type="inner").sort_by(
-        [(k, "ascending") for k in key]
+    publications = {}
+    for day in sorted(outcomes.table[use_case.prediction_date].unique().to_pylist()):
+        if (publication := warehouse.publication_of(day)) is not None:
+            publications[day] = publication
+    labels, _ = known_labels(store, use_case, list(publications), partition)
+    performance = {}
+    for day, publication in publications.items():
+        scores = ArtifactRef(uri=publication["scores_uri"], sha256=publication["scores_sha256"], kind="scores")
+        of_day = labels.filter(pc.equal(labels[use_case.prediction_date], pa.scalar(day, pa.date32())))
+        measured = losses(use_case, publication["partition"], _scored_rows(use_case, store, scores), of_day)
+        known_on = pc.max(of_day[KNOWN_ON]).as_py()
+        performance[day] = [asdict(one) | {"known_on": known_on} for one in measured]
+    return performance
+
+
+def _scored_rows(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef) -> pa.Table:
+    """key, role, spec_id, model_version, score: the published rows, then all rows of every version that scored."""
+    everything = store.read_table(scores, ALL_SCORES).drop_columns(["raw_score"])
+    published = store.read_table(scores, "scores.parquet").select(
+        [*use_case.key_columns, use_case.score, MODEL_VERSION]
     )
-    if not joined.num_rows:
-        return None
-    predicted = np.asarray(joined[use_case.score], dtype=np.float64)
-    labels = np.asarray(joined[use_case.label], dtype=np.int64)
-    return Performance(
-        prediction_date=day,
-        model_version=publication["model_version"],
-        rows=joined.num_rows,
-        predictions=table.num_rows,
-        auc=area_under_curve(labels, predicted) if 0 < labels.sum() < len(labels) else None,
-        log_loss=log_loss(labels, predicted),
-        brier=float(((predicted - labels) ** 2).mean()),
-        mean_score=float(predicted.mean()),
-        label_rate=float(labels.mean()),
-    )
+    spec_of = dict(zip(everything[MODEL_VERSION].to_pylist(), everything["spec_id"].to_pylist(), strict=True))
+    versions = published[MODEL_VERSION].to_pylist()
+    published = published.rename_columns([*use_case.key_columns, "score", MODEL_VERSION])
+    published = published.append_column("role", pa.array(["published"] * len(versions), pa.string()))
+    published = published.append_column("spec_id", pa.array([spec_of[one] for one in versions], pa.string()))
+    return pa.concat_tables([published.select(everything.column_names), everything])
 
 
 def _message(use_case: UseCase, partition: date, found: dict[str, Any], wanted: Response, report: ArtifactRef) -> str:

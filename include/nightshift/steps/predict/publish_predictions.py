@@ -1,21 +1,19 @@
-"""Publish one partition's audited scores to the warehouse, all or nothing, once.
-
-Both answers of a night on which a model was asked beside the one that serves go to shadow_predictions.
-"""
+"""Publish one partition's audited scores to the warehouse, all or nothing, once."""
 
 from __future__ import annotations
 
-import json
 import logging
 from datetime import date
 
+import pyarrow.compute as pc
+
 from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.documents import ModelChoice
 from nightshift.errors import AuditFailed
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
-from nightshift.io.publications import Publication
-from nightshift.io.shadow import shadow_rows
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse import Publication, Warehouse
+from nightshift.services.live_scores import ALL_SCORES
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -31,12 +29,11 @@ def run(
     scores: ArtifactRef,
     audited: ArtifactRef,
 ) -> ArtifactRef:
-    """Make `scores` the partition's rows of `predictions`; commit `publication.json`.
+    """Make `scores` the partition's rows of `predictions`, and the shadows' of `shadow_predictions`.
 
-    Publishing the same scores of the same model again writes nothing, and a night that a person switched
-    from these very scores to one model's answers stays switched; see io.switch. Raises AuditFailed if
-    `audited` is not the audit of these scores or did not pass, if the warehouse counts other rows, or if
-    the kill switch was turned on after the models were chosen.
+    Commits `publication.json`. Publishing the same scores of the same version and calibration again writes nothing.
+    Raises AuditFailed if the scores were superseded, if `audited` is not the audit of these scores or did not pass,
+    if the warehouse counts other rows, or if the kill switch was turned on after the versions were chosen.
     """
     if store.current(use_case.name, "score", partition) != scores:
         raise AuditFailed(
@@ -46,8 +43,8 @@ def run(
     audit = store.manifest(audited)
     if [ref.sha256 for ref in audit.inputs["scores"]] != [scores.sha256] or not audit.metrics["passed"]:
         raise AuditFailed(f"{audited.uri} is not a passed audit of {scores.uri}: run the audit of {partition} again.")
-    (choice_ref,) = store.manifest(scores).inputs["model_choice"]
-    choice = json.loads(store.read(choice_ref, "model_choice.json"))
+    inputs = store.manifest(scores).inputs
+    primary = store.read_document(inputs["model_choice"][0], ModelChoice).primary
     table = store.read_table(scores, "scores.parquet")
     days = table[use_case.prediction_date].unique().to_pylist()
     if len(days) != 1:
@@ -59,52 +56,32 @@ def run(
     publication = Publication(
         partition=partition,
         prediction_date=days[0],
-        model_version=choice["model_version"],
-        role=choice["role"],
-        model=ArtifactRef.model_validate(choice["model"]),
+        spec_id=primary.spec_id,
+        model_version=primary.model_version,
+        role=primary.role,
+        model=primary.model,
+        calibration=inputs["calibration"][0],
         scores=scores,
         rows=table.num_rows,
         dag_id=attempt.dag_id if attempt else "",
         run_id=attempt.run_id if attempt else "",
     )
     warehouse = Warehouse(settings, use_case)
-    killed = warehouse.life_as_of(partition).killed
-    if killed is not None and choice["role"] != "fallback":
-        raise AuditFailed(
-            f"{use_case.name}: the models of {partition} were chosen before {killed.decided_by} turned on the kill "
-            f"switch as of {killed.partition}; {choice['model_version']} publishes nothing. Clear "
-            f"{use_case.name}.predict of {partition} from resolve_model."
-        )
-    switched_to = _switched_by_hand(store, warehouse, partition, scores)
-    written = False
-    if switched_to:
-        log.warning(
-            "%s %s: a person switched this night to %s, and so it stays; rollback_model switches it to another",
-            use_case.name, partition, switched_to,
-        )  # fmt: skip
-    else:
-        written = warehouse.publish_predictions(publication, table)
-        warehouse.record_shadow(partition, shadow_rows(store, scores, choice))
-        said = "published" if written else "already there"
-        log.info("%s %s: %d rows %s", use_case.name, partition, table.num_rows, said)
-    stated = publication.model_dump(mode="json", exclude={"dag_id", "run_id"}) | {"publish_id": publication.publish_id}
+    written = warehouse.publish_predictions(publication, table)
+    everything = store.read_table(scores, ALL_SCORES)
+    warehouse.record_shadow(
+        partition, everything.filter(pc.not_equal(everything["model_version"], primary.model_version))
+    )
+    state = "published" if written else "already published"
+    log.info("%s %s: %d rows %s", use_case.name, partition, table.num_rows, state)
+    facts = publication.model_dump(mode="json", exclude={"dag_id", "run_id"}) | {"publish_id": publication.publish_id}
     return store.commit(
         use_case=use_case.name,
         step="publish_predictions",
         partition=partition,
         kind="publication",
-        files={"publication.json": canonical_json(stated)},
+        files={"publication.json": canonical_json(facts)},
         inputs={"scores": [scores], "audit": [audited]},
-        metrics={"written": written, "switched_by_hand_to": switched_to},
+        metrics={"written": written},
         rows=table.num_rows,
     )
-
-
-def _switched_by_hand(store: ArtifactStore, warehouse: Warehouse, partition: date, scores: ArtifactRef) -> str | None:
-    """The model that a person switched the published night to, from these very scores; None if nobody did."""
-    shown = warehouse.publication(partition)
-    if shown is None or shown["scores_sha256"] == scores.sha256:
-        return None
-    ref = ArtifactRef(uri=shown["scores_uri"], sha256=shown["scores_sha256"], kind=scores.kind)
-    came_from = store.manifest(ref).inputs.get("scores", [])
-    return str(shown["model_version"]) if [one.sha256 for one in came_from] == [scores.sha256] else None

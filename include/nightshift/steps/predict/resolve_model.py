@@ -1,96 +1,105 @@
-"""Choose the models of a partition: the one that answers, and the one that is scored beside it, if any.
+"""Choose the versions that score a partition: the primary, whose scores are published, and shadows.
 
-The champion promoted before the partition answers, or the fallback if there is none or the kill
-switch is on. Beside it is scored whatever is on trial: a challenger, or the former champion while
-the fresh one is watched. While the kill switch is on, nothing but the fallback is asked.
-
-Neither is ever one still in the making: what partition D decides can neither delay nor change the
-predictions of D. It does count for D + 1, so that one waits until D came to its decisions; on its
-last try it goes on with the models there are.
+The primary is the champion's newest version from an earlier partition, or the fallback's if there is no champion
+or the kill switch is on. Shadows are the challenger, the former champion while it is watched, and the fallback.
+What the training of the partition itself makes can neither delay nor change its predictions.
 """
 
 from __future__ import annotations
 
 import logging
-from datetime import date
-from typing import Any
+from datetime import date, timedelta
 
-from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.core.model_life import Life
-from nightshift.deployment import Deployment
-from nightshift.errors import UnknownModel
+from nightshift.artifact import ArtifactRef
+from nightshift.core.lifecycle.state import State, Version, state_as_of
+from nightshift.documents import ModelChoice, ScoredModel, ScoringRole
+from nightshift.errors import PartitionNotReady, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.training_turn import take_turn
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse import TRAINING, Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 
-MODEL_CHOICE = "model_choice.json"
-
 
 def run(
     use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, allow_undecided: bool = False
 ) -> ArtifactRef:
-    """Commit `model_choice.json`: model (ref), model_version, role, why; and beside, which is null or
-    has model, model_version, stage and share (of the rows that it answers). Its inputs are the models.
+    """Commit a ModelChoice; its inputs are the versions.
 
-    Raises PartitionNotReady if the partition before is still to decide about models and
-    `allow_undecided` is False, and UnknownModel if no model was ever put in place.
+    Raises PartitionNotReady if the training of the partition before is undecided and `allow_undecided` is False;
+    nothing older is waited for. Raises UnknownModel if neither a champion nor a fallback has a version.
     """
-    warehouse = Warehouse(settings, use_case)
-    undecided = take_turn(use_case, store, warehouse, partition, allow_undecided=allow_undecided)
+    decisions = Warehouse(settings, use_case).decisions()
+    before = partition - timedelta(days=1)
+    # Without any earlier decision about models, no training was started yet, and none is waited for.
+    undecided = any(one.partition < before for one in decisions) and not any(
+        one.partition == before and one.decided_by in TRAINING for one in decisions
+    )
     if undecided:
-        log.warning("%s: went on without the decisions of %s", use_case.name, undecided)
-    life = warehouse.life_as_of(partition)
-    deployment = life.serving
-    if deployment is None:
-        raise UnknownModel(
-            f"{use_case.name} has neither a champion nor a fallback model for partition {partition}. "
-            f"Run {use_case.name}.backfill_history up to a partition before it, then {use_case.name}.train."
+        ingested = store.decision(use_case.name, "publish", before)
+        undecided = ingested is None or ingested.status != "rejected"
+    if undecided and not allow_undecided:
+        raise PartitionNotReady(
+            f"{use_case.name}: the training of partition {before} is undecided; it may make a newer version for "
+            f"{partition}. Run or clear {use_case.name}.train for {before}; after the last retry the prediction goes "
+            f"on with the versions there are."
         )
-    model = _model(use_case, deployment)
-    choice: dict[str, Any] = {
-        "model": model.model_dump(),
-        "model_version": deployment.model_version,
-        "role": life.serving_role,
-        "why": _why(life, deployment),
-        "beside": None,
-    }
-    inputs = {"model": [model]}
-    trial = life.trial if life.killed is None else None
-    if trial is not None:
-        beside = _model(use_case, trial.deployment)
-        choice["beside"] = {
-            "model": beside.model_dump(),
-            "model_version": trial.deployment.model_version,
-            "stage": trial.stage,
-            "share": trial.share,
-        }
-        inputs["beside"] = [beside]
-    said = f"{choice['role']} {choice['model_version']} ({choice['why']})"
-    beside_said = f", beside it {trial.deployment.model_version} ({trial.stage})" if trial else ""
-    log.info("%s %s is answered by %s%s", use_case.name, partition, said, beside_said)
+    state = state_as_of(decisions, partition)
+    if state.primary is None:
+        raise UnknownModel(
+            f"{use_case.name} has no version for partition {partition} ({_why_fallback(state)}, and the fallback has "
+            f"no version). Run {use_case.name}.backfill_history up to a partition before it, and {use_case.name}.train."
+        )
+    share = state.challenge.share if state.challenge and state.challenge.stage == "canary" else 0.0
+    role, version = state.primary
+    # One version may have two roles, for instance challenger and fallback; it scores once, in the first.
+    shadows: dict[str, tuple[ScoringRole, Version]] = {}
+    for shadow in state.shadows:
+        shadows.setdefault(shadow[1].model_version, shadow)
+    choice = ModelChoice(
+        primary=_scored(role, version, 1.0),
+        shadows=tuple(_scored(r, v, share if r == "challenger" else 0.0) for r, v in shadows.values()),
+        why=_why(state, partition, role, version),
+    )
+    if undecided:
+        log.warning("%s %s: goes on without the training of %s", use_case.name, partition, before)
+    beside = ", ".join(f"{one.role} {one.model_version}" for one in choice.shadows) or "no shadow"
+    log.info("%s %s: %s; beside it %s", use_case.name, partition, choice.why, beside)
     return store.commit(
         use_case=use_case.name,
         step="resolve_model",
         partition=partition,
         kind="model_choice",
-        files={MODEL_CHOICE: canonical_json(choice)},
-        inputs=inputs,
-        parameters={"undecided": undecided.isoformat()} if undecided else {},
+        files=choice.to_files(),
+        inputs={"model": [version.model], "shadows": [one.model for one in choice.shadows]},
+        parameters={"undecided": before.isoformat()} if undecided else {},
+        metrics={"version_age_days": (partition - version.partition).days},
     )
 
 
-def _why(life: Life, deployment: Deployment) -> str:
-    why = f"{deployment.action} by {deployment.decided_by} on partition {deployment.partition}"
-    if life.killed is not None:
-        why += f"; the kill switch is on since partition {life.killed.partition}, by {life.killed.decided_by}"
-    return why
+def _scored(role: ScoringRole, version: Version, share: float) -> ScoredModel:
+    return ScoredModel(
+        role=role,
+        spec_id=version.spec_id,
+        model_version=version.model_version,
+        model=version.model,
+        trained_on=version.partition,
+        share=share,
+    )
 
 
-def _model(use_case: UseCase, deployment: Deployment) -> ArtifactRef:
-    if deployment.model is None:
-        raise UnknownModel(f"{use_case.name}: {deployment.model_version} was put in place without a model artifact.")
-    return deployment.model
+def _why(state: State, partition: date, role: ScoringRole, version: Version) -> str:
+    """Which version is primary, how old it is, and, of the fallback, why."""
+    days = (partition - version.partition).days
+    age = f"trained on partition {version.partition}, {days} day{'' if days == 1 else 's'} old"
+    serves = f"{role} {version.spec_id} serves with version {version.model_version}, {age}"
+    return serves if role == "champion" else f"{serves}, because {_why_fallback(state)}"
+
+
+def _why_fallback(state: State) -> str:
+    if state.killed is not None:
+        return f"the kill switch is on since partition {state.killed.partition}, by {state.killed.decided_by}"
+    if state.champion is None:
+        return "no spec is champion"
+    return f"champion {state.champion} has no version that is not retired"

@@ -1,22 +1,20 @@
-"""Score every row that the scheduled input names, with the chosen models on the features they name.
+"""Score every row that the scheduled input names, with each chosen version on the features its signature names.
 
-Artifact: `scores.parquet` (prediction key, extra columns, score, decision, and the version of the model
-that answered), `features.parquet` (prediction key and the serving model's features, for drift checks)
-and, where a model was asked beside the one that serves, `shadow.parquet` (prediction key, both scores,
-and whether the one beside is published). Rows are sorted by key in all of them.
+Artifact: `scores.parquet` (what is published: prediction key, extra columns, calibrated score, decision,
+model_version), `all_scores.parquet` (every version's answers: key, role, spec_id, model_version, raw_score, score)
+and `features.parquet` (key and the primary's features, for drift checks). Rows are sorted by key; in
+`all_scores.parquet` by batch and version first.
 
-The model beside answers the canary's share of the rows. If it cannot be asked about every row, or its
-answers would not pass the audit, the serving model answers all of them: the night is published, and
-there is no `shadow.parquet`; the manifest's metrics say why.
+A canary's share of the rows takes score and version of the challenger. A shadow that cannot score every row, or
+a canary whose scores would not pass the audit, is left out with the reason in the metrics: the primary is published.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,19 +23,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.artifact import ArtifactRef, sha256_hex
+from nightshift.artifact import ArtifactRef
 from nightshift.core.canary import canary_rows
-from nightshift.core.execution import DEFAULT_EXECUTION
 from nightshift.core.feature_computation import compute_spine
-from nightshift.core.onnx_model import Signature, load_session, score
-from nightshift.core.score_audit import audit_scores
+from nightshift.core.inference.calibration import calibrated
+from nightshift.core.onnx_model import Signature, load_session
+from nightshift.core.onnx_model import score as raw_scores
+from nightshift.core.score_audit import PROBABILITY_CHECKS, audit_scores
+from nightshift.documents import Calibration, ModelChoice, ScoredModel, SpecCalibration
 from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TransientError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import load_feeds
-from nightshift.io.execution_cache import known_execution
 from nightshift.io.feature_store import historical_features
+from nightshift.services.live_scores import ALL_SCORES
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -48,127 +49,137 @@ log = logging.getLogger(__name__)
 
 SCORES = "scores.parquet"
 FEATURES = "features.parquet"
-SHADOW = "shadow.parquet"
+BATCH_ROWS = 20_000
+"""Rows that a graph scores at once: bounds the memory of its intermediate results."""
 
-Known = Callable[[str], pa.Table]
+Features = Callable[[str], pa.Table]
 """The rows of one batch with the features of a service, by its name."""
+Scores = npt.NDArray[np.float64]
 
 
-class BesideFailed(Exception):
-    """The model beside could not be asked, or its answers cannot be used; the cause says why."""
+class ShadowFailed(Exception):
+    """A shadow could not score, or its scores cannot be used; the cause says why."""
+
+    def __init__(self, model_version: str) -> None:
+        super().__init__(model_version)
+        self.model_version = model_version
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A model ready to be asked. `share`: of the rows, published from it."""
+class LoadedVersion:
+    """A version ready to score, with its place in the choice and its spec's calibration."""
 
-    version: str
+    chosen: ScoredModel
     signature: Signature
     session: InferenceSession
-    batch_rows: int
-    share: float
+    calibration: SpecCalibration
 
-    def ask(self, rows: pa.Table) -> npt.NDArray[np.float64]:
-        """P(label = 1) for each row: float64 [n]."""
-        return score(self.session, self.signature, rows, batch_rows=self.batch_rows)
+    def scores(self, rows: pa.Table) -> tuple[Scores, Scores]:
+        """The graph's answers and the calibrated scores of the rows: each float64 [n]."""
+        raw = raw_scores(self.session, self.signature, rows, batch_rows=BATCH_ROWS)
+        return raw, calibrated(self.calibration, raw)
 
 
 def run(
-    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, model_choice: ArtifactRef
+    use_case: UseCase,
+    settings: Settings,
+    store: ArtifactStore,
+    partition: date,
+    *,
+    model_choice: ArtifactRef,
+    calibration: ArtifactRef,
 ) -> ArtifactRef:
-    """Commit the partition's scores; inputs are the choice, the models, the curated data and the features.
+    """Commit the partition's scores; inputs are the choice, the calibration, the versions, curated data and features.
 
-    Features are held for `settings.score_batch_rows` rows at a time. Raises PartitionRejected if the
-    partition's data was refused and PartitionNotReady if its features are still missing.
+    Features are held for `settings.score_batch_rows` rows at a time. Raises PartitionRejected if the partition's
+    data was rejected, PartitionNotReady if its features are missing, and whatever keeps the primary from scoring.
     """
-    choice = json.loads(store.read(model_choice, "model_choice.json"))
-    serving = _load(use_case, store, choice)
+    choice = store.read_document(model_choice, ModelChoice)
+    calibrations = store.read_document(calibration, Calibration).specs
+    primary = _load(store, choice.primary, calibrations)
     features_ref = store.current(use_case.name, "publish_features", partition)
     scheduled, curated = _scheduled(use_case, store, partition)
 
-    def features_of(batch: pa.Table) -> Known:
-        pinned = {partition: features_ref}
-        known: dict[str, pa.Table] = {}
+    def features_of(batch: pa.Table) -> Features:
+        by_service: dict[str, pa.Table] = {}
 
         def of_service(service: str) -> pa.Table:
-            if service not in known:
-                known[service] = historical_features(use_case, settings, store, service, batch, partitions=pinned)
-            return known[service]
+            if service not in by_service:
+                pinned = {partition: features_ref}
+                rows = historical_features(use_case, settings, store, service, batch, partitions=pinned)
+                by_service[service] = rows
+            return by_service[service]
 
         return of_service
 
-    def files(beside: LoadedModel | None) -> dict[str, bytes]:
+    shadows, failed = _load_shadows(store, choice.shadows, calibrations)
+    while True:
         batches = _batches(scheduled, settings.score_batch_rows)
-        return _written(_scored(use_case, features_of(batch), serving, beside) for batch in batches)
-
-    absent = ""
-    try:
-        scored = files(_load_beside(use_case, store, choice.get("beside")))
-        _check_beside(use_case, scored, scheduled.num_rows)
-    except BesideFailed as failed:
-        absent = f"{type(failed.__cause__).__name__}: {failed.__cause__}"
-        version = choice["beside"]["model_version"]
-        log.exception("%s %s: %s is left out, %s answers alone", use_case.name, partition, version, serving.version)
-        scored = files(None)
-    rows = scheduled.num_rows
-    log.info("%s %s: %d rows scored by %s", use_case.name, partition, rows, choice["model_version"])
-    asked = {"beside": [ArtifactRef.model_validate(choice["beside"]["model"])]} if SHADOW in scored else {}
+        try:
+            files = _written(_scored(use_case, features_of(batch), primary, shadows) for batch in batches)
+            _check_shadows(use_case, files, shadows, scheduled.num_rows)
+            break
+        except ShadowFailed as error:
+            failed[error.model_version] = _reason(error.__cause__)
+            shadows = [one for one in shadows if one.chosen.model_version != error.model_version]
+    for version, reason in failed.items():
+        log.error("%s %s: shadow %s is left out: %s", use_case.name, partition, version, reason)
+    log.info("%s %s: %d rows; %s", use_case.name, partition, scheduled.num_rows, choice.why)
     return store.commit(
         use_case=use_case.name,
         step="score",
         partition=partition,
         kind="scores",
-        files=scored,
+        files=files,
         inputs={
             "model_choice": [model_choice],
-            "model": [ArtifactRef.model_validate(choice["model"])],
-            **asked,
+            "calibration": [calibration],
+            "model": [choice.primary.model],
+            "shadows": [one.chosen.model for one in shadows],
             "curated": curated,
             "features": [features_ref],
         },
         parameters={
-            "feature_service": serving.signature.feature_service,
+            "feature_service": primary.signature.feature_service,
             "decision_threshold": use_case.decision_threshold,
         },
-        metrics={"beside_absent": absent} if absent else {},
-        rows=rows,
+        metrics={"failed_shadows": failed} if failed else {},
+        rows=scheduled.num_rows,
     )
 
 
-def _load(use_case: UseCase, store: ArtifactStore, chosen: Mapping[str, Any]) -> LoadedModel:
-    """The model, executed as was found to be fastest on this machine: its answers are the same either way."""
-    model = ArtifactRef.model_validate(chosen["model"])
-    signature = Signature.from_json(store.read(model, "signature.json"))
-    graph = store.read(model, "model.onnx")
-    execution = known_execution(store, use_case.name, sha256_hex(graph)) or DEFAULT_EXECUTION
-    session = load_session(graph, execution=execution)
-    return LoadedModel(
-        chosen["model_version"], signature, session, execution.batch_rows, float(chosen.get("share", 0.0))
-    )
+def _load(store: ArtifactStore, chosen: ScoredModel, calibrations: Mapping[str, SpecCalibration]) -> LoadedVersion:
+    signature = Signature.from_json(store.read(chosen.model, "signature.json"))
+    session = load_session(store.read(chosen.model, "model.onnx"))
+    return LoadedVersion(chosen, signature, session, calibrations.get(chosen.spec_id, SpecCalibration()))
 
 
-def _load_beside(use_case: UseCase, store: ArtifactStore, chosen: Mapping[str, Any] | None) -> LoadedModel | None:
-    with _excused():
-        return None if chosen is None else _load(use_case, store, chosen)
+def _load_shadows(
+    store: ArtifactStore, chosen: Sequence[ScoredModel], calibrations: Mapping[str, SpecCalibration]
+) -> tuple[list[LoadedVersion], dict[str, str]]:
+    """The shadows that can be loaded, and why the others cannot, by version."""
+    loaded: list[LoadedVersion] = []
+    failed: dict[str, str] = {}
+    for one in chosen:
+        try:
+            loaded.append(_load(store, one, calibrations))
+        except TransientError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a shadow, the primary is published
+            failed[one.model_version] = _reason(error)
+    return loaded, failed
 
 
-@contextmanager
-def _excused() -> Iterator[None]:
-    """What fails within fails the model beside, not the night. What may succeed later is tried again instead."""
-    try:
-        yield
-    except TransientError:
-        raise
-    except Exception as error:
-        raise BesideFailed from error
+def _reason(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _scheduled(use_case: UseCase, store: ArtifactStore, partition: date) -> tuple[pa.Table, list[ArtifactRef]]:
     """The scoring spine's rows with `event_timestamp`, sorted by key, and the artifacts read."""
     feeds = load_feeds(store, use_case, [feed.name for feed in use_case.feeds], partition, partition)
-    refused = next((feed.missing[partition] for feed in feeds.values() if partition in feed.missing), None)
-    if refused is not None:
-        raise PartitionRejected(f"{use_case.name}: the data of partition {partition} was refused: {refused}")
+    rejected = next((feed.missing[partition] for feed in feeds.values() if partition in feed.missing), None)
+    if rejected is not None:
+        raise PartitionRejected(f"{use_case.name}: the data of partition {partition} was rejected: {rejected}")
     rows = compute_spine(
         use_case.scoring_spine,
         {name: feed.table for name, feed in feeds.items()},
@@ -180,55 +191,74 @@ def _scheduled(use_case: UseCase, store: ArtifactStore, partition: date) -> tupl
     return rows, list(refs.values())
 
 
-def _scored(use_case: UseCase, known: Known, serving: LoadedModel, beside: LoadedModel | None) -> dict[str, pa.Table]:
-    """The rows of all files for one batch."""
-    key = [column.name for column in use_case.prediction_key]
-    extra = [column.name for column in use_case.prediction_extra]
-    rows = known(serving.signature.feature_service)
-    scores = serving.ask(rows)
-    versions = np.full(len(scores), serving.version, dtype=object)
-    shadow = {}
-    if beside is not None:
-        with _excused():
-            answers = _ask_beside(key, rows, known(beside.signature.feature_service), beside)
-        chosen = canary_rows(rows, key, beside.share)
-        columns = {"serving_score": scores, "beside_score": answers, "published": chosen}
-        shadow = {SHADOW: _with(rows.select(key), columns)}
-        scores, versions = np.where(chosen, answers, scores), np.where(chosen, beside.version, versions)
+def _scored(
+    use_case: UseCase, features: Features, primary: LoadedVersion, shadows: Sequence[LoadedVersion]
+) -> dict[str, pa.Table]:
+    """The rows of all files for one batch. Raises ShadowFailed for the first shadow that cannot score it."""
+    key, extra = use_case.key_columns, [column.name for column in use_case.prediction_extra]
+    rows = features(primary.signature.feature_service)
+    keys = rows.select(key)
+    raw, published = primary.scores(rows)
+    versions = np.full(len(raw), primary.chosen.model_version, dtype=object)
+    long = [_long(keys, primary, raw, published)]
+    for shadow in shadows:
+        try:
+            own_rows = features(shadow.signature.feature_service)
+            if not own_rows.select(key).equals(keys):
+                service = shadow.signature.feature_service
+                raise FeatureContractError(f"Feature service {service} returned other rows than it was given.")
+            shadow_raw, shadow_scores = shadow.scores(own_rows)
+        except TransientError:
+            raise
+        except Exception as error:
+            raise ShadowFailed(shadow.chosen.model_version) from error
+        long.append(_long(keys, shadow, shadow_raw, shadow_scores))
+        canary = canary_rows(keys, key, shadow.chosen.share)
+        published = np.where(canary, shadow_scores, published)
+        versions = np.where(canary, shadow.chosen.model_version, versions)
     columns = {
-        use_case.score: scores,
-        "decision": scores >= use_case.decision_threshold,
+        use_case.score: published,
+        "decision": published >= use_case.decision_threshold,
         "model_version": versions.astype(str),
     }
-    features = dict.fromkeys([*key, *serving.signature.numeric, *serving.signature.categorical])
-    return {SCORES: _with(rows.select([*key, *extra]), columns), FEATURES: rows.select(list(features)), **shadow}
+    names = dict.fromkeys([*key, *primary.signature.numeric, *primary.signature.categorical])
+    return {
+        SCORES: _with(rows.select([*key, *extra]), columns),
+        ALL_SCORES: pa.concat_tables(long),
+        FEATURES: rows.select(list(names)),
+    }
 
 
-def _ask_beside(key: list[str], rows: pa.Table, its_rows: pa.Table, beside: LoadedModel) -> npt.NDArray[np.float64]:
-    if not its_rows.select(key).equals(rows.select(key)):
-        raise FeatureContractError(
-            f"The feature service {beside.signature.feature_service} returned other rows than it was asked for."
-        )
-    return beside.ask(its_rows)
+def _long(keys: pa.Table, version: LoadedVersion, raw: Scores, scores: Scores) -> pa.Table:
+    """One version's rows of all_scores.parquet."""
+    chosen = version.chosen
+    constants = {"role": chosen.role, "spec_id": chosen.spec_id, "model_version": chosen.model_version}
+    columns = {name: np.full(len(raw), value) for name, value in constants.items()}
+    return _with(keys, columns | {"raw_score": raw, "score": scores})
 
 
 def _with(table: pa.Table, columns: Mapping[str, npt.NDArray[Any]]) -> pa.Table:
     for name, values in columns.items():
-        table = table.append_column(name, pa.array(values))
+        kind = pa.string() if values.dtype.kind in "UO" else None
+        table = table.append_column(name, pa.array(values, kind))
     return table
 
 
-def _check_beside(use_case: UseCase, scored: Mapping[str, bytes], rows: int) -> None:
-    """Its answers have to pass the audit as if all were published: what it publishes must not hold up the night."""
-    if SHADOW not in scored:
+def _check_shadows(use_case: UseCase, files: Mapping[str, bytes], shadows: Sequence[LoadedVersion], rows: int) -> None:
+    """Raise ShadowFailed for a shadow whose scores are no probabilities, or a canary that would not pass the audit.
+
+    A canary is audited as if all its scores were published: what it publishes must not stop the partition.
+    """
+    if not shadows:
         return
-    table = pq.read_table(pa.BufferReader(scored[SHADOW]))
-    key = [column.name for column in use_case.prediction_key]
-    checks = audit_scores(table, key=key, score="beside_score", scheduled_rows=rows, policy=use_case.audit)
-    failed = [f"{check.name}: {check.observed}, must be {check.bound}" for check in checks if not check.passed]
-    if failed:
-        with _excused():
-            raise AuditFailed(f"its scores would not be published ({'; '.join(failed)})")
+    table = pq.read_table(pa.BufferReader(files[ALL_SCORES]))
+    for shadow in shadows:
+        own = table.filter(pc.equal(table["model_version"], shadow.chosen.model_version))
+        checks = audit_scores(own, key=use_case.key_columns, score="score", scheduled_rows=rows, policy=use_case.audit)
+        needed = checks if shadow.chosen.share > 0 else [one for one in checks if one.name in PROBABILITY_CHECKS]
+        wrong = [f"{check.name}: {check.observed}, must be {check.bound}" for check in needed if not check.passed]
+        if wrong:
+            raise ShadowFailed(shadow.chosen.model_version) from AuditFailed("; ".join(wrong))
 
 
 def _written(batches: Iterable[Mapping[str, pa.Table]]) -> dict[str, bytes]:

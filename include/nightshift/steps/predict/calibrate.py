@@ -1,0 +1,120 @@
+"""Fit the calibration of every spec that scores a partition, from its scores of recent partitions and their labels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.inference.calibration import LabelledScores, fit_calibration, window_days
+from nightshift.declare.models import ModelSpec
+from nightshift.documents import Calibration, ModelChoice
+from nightshift.errors import TerminalError
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.services.live_scores import ScoredPartition, days_predicted, known_labels, scored_partitions
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase, partition_range
+
+log = logging.getLogger(__name__)
+
+SPEC = "spec.json"
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
+    store: ArtifactStore,
+    partition: date,
+    *,
+    model_choice: ArtifactRef,
+) -> ArtifactRef:
+    """Commit a Calibration; its inputs are the choice, the past scores and the labels that it rests on.
+
+    Read are raw scores of a spec's versions, in whatever role they scored, and labels delivered up to the partition.
+    A spec without such history, or that declares no calibration, gets the identity. Past scores that cannot be read
+    are left out with the reason in the metrics: they must not stop the partition.
+    """
+    choice = store.read_document(model_choice, ModelChoice)
+    specs = {one.spec_id: ModelSpec.model_validate_json(store.read(one.model, SPEC)) for one in choice.scored}
+    scored, unreadable = _recent(use_case, store, partition, specs)
+    labels, delivered = known_labels(store, use_case, days_predicted(use_case, scored), partition)
+    fitted = {
+        spec_id: fit_calibration(spec.calibration, _history(use_case, scored, labels, spec_id, spec, partition))
+        for spec_id, spec in specs.items()
+    }
+    for spec_id, one in fitted.items():
+        log.info(
+            "%s %s: %s is calibrated by intercept %+.4f, slope %.4f (%d labels of %d partitions)",
+            use_case.name, partition, spec_id, one.intercept, one.slope, one.rows, len(one.partitions),
+        )  # fmt: skip
+    return store.commit(
+        use_case=use_case.name,
+        step="calibrate",
+        partition=partition,
+        kind="calibration",
+        files=Calibration(partition=partition, specs=fitted).to_files(),
+        inputs={
+            "model_choice": [model_choice],
+            "past_scores": [one.ref for one in scored],
+            "labels": delivered,
+        },
+        metrics={"unreadable": unreadable} if unreadable else {},
+        rows=max(one.rows for one in fitted.values()),
+    )
+
+
+def _recent(
+    use_case: UseCase, store: ArtifactStore, partition: date, specs: Mapping[str, ModelSpec]
+) -> tuple[list[ScoredPartition], dict[str, str]]:
+    """The scored partitions within the longest window of the specs, oldest first, and those that cannot be read."""
+    days = max(window_days(spec.calibration) for spec in specs.values())
+    first = max(partition - timedelta(days=days), use_case.first_partition)
+    window = partition_range(first, partition - timedelta(days=1))
+    try:
+        return scored_partitions(store, use_case, window), {}
+    except TerminalError:
+        scored, unreadable = [], {}
+        for day in window:
+            try:
+                scored += scored_partitions(store, use_case, [day])
+            except TerminalError as error:
+                log.exception("%s %s: the scores of %s are not used", use_case.name, partition, day)
+                unreadable[day.isoformat()] = f"{type(error).__name__}: {error}"
+        return scored, unreadable
+
+
+def _history(
+    use_case: UseCase,
+    scored: Sequence[ScoredPartition],
+    labels: pa.Table,
+    spec_id: str,
+    spec: ModelSpec,
+    partition: date,
+) -> list[LabelledScores]:
+    """One spec's scores with known labels, by partition; the age of labels is that of the day they are about."""
+    history = []
+    key = use_case.key_columns
+    first = partition - timedelta(days=window_days(spec.calibration))
+    for one in scored:
+        rows = one.rows.filter(pc.equal(one.rows["spec_id"], spec_id)).select([*key, "raw_score"])
+        rows = rows.filter((pc.field("raw_score") >= 0) & (pc.field("raw_score") <= 1))
+        if one.partition < first or not rows.num_rows:
+            continue
+        known = rows.join(labels.select([*key, use_case.label]), keys=key, join_type="inner")
+        known = known.sort_by([(name, "ascending") for name in key])
+        day = pc.max(rows[use_case.prediction_date]).as_py()
+        history.append(
+            LabelledScores(
+                partition=one.partition,
+                age_days=(partition - day).days,
+                scores=np.asarray(known["raw_score"], dtype=np.float64),
+                labels=np.asarray(known[use_case.label], dtype=np.float64),
+                predictions=rows.num_rows,
+            )
+        )
+    return history
