@@ -1,0 +1,1 @@
+"""From a graph's answers to the scores that are published. Pure functions."""

@@ -1,0 +1,174 @@
+"""What past partitions were scored with, the labels known since, and the losses that follow.
+
+The number of requests depends on how many partitions are named, never on how long the history is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.evaluation import area_under_curve, log_loss
+from nightshift.core.landed_table import ARROW_TYPES
+from nightshift.core.training_rows import KNOWN_ON
+from nightshift.documents import ModelChoice
+from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.outcomes import delivered_outcomes
+from nightshift.usecase import UseCase, partition_range
+
+ALL_SCORES = "all_scores.parquet"
+VERSION_COLUMNS = ("role", "spec_id", "model_version")
+
+
+@dataclass(frozen=True)
+class ScoredPartition:
+    """One partition's scores. `rows`: key, role, spec_id, model_version, raw_score, score; one row per key and version.
+
+    `ref`: the artifact of step `score`. A shadow that `choice` names but that failed has no rows.
+    """
+
+    partition: date
+    ref: ArtifactRef
+    choice: ModelChoice
+    rows: pa.Table
+
+
+@dataclass(frozen=True)
+class PartitionLoss:
+    """How the calibrated scores of one version did on the labels known of one partition's predictions.
+
+    `rows`: predictions with a known label; `predictions`: all of them. log_loss is in nats; `auc` is None if all
+    labels are alike.
+    """
+
+    partition: date
+    spec_id: str
+    model_version: str
+    role: str
+    rows: int
+    predictions: int
+    log_loss: float
+    brier: float
+    auc: float | None
+    mean_score: float
+    label_rate: float
+
+
+def scored_partition(store: ArtifactStore, use_case: UseCase, partition: date) -> ScoredPartition | None:
+    """The scores that count for a partition; None if it was not scored (yet)."""
+    decision = store.decision(use_case.name, "score", partition)
+    if decision is None or decision.status != "published" or decision.ref is None:
+        return None
+    (choice,) = store.manifest(decision.ref).inputs["model_choice"]
+    rows = store.read_table(decision.ref, ALL_SCORES)
+    return ScoredPartition(partition, decision.ref, store.read_document(choice, ModelChoice), rows)
+
+
+def scored_partitions(store: ArtifactStore, use_case: UseCase, partitions: Sequence[date]) -> list[ScoredPartition]:
+    """`scored_partition` of many, read side by side; those that were not scored are left out."""
+    with ThreadPoolExecutor(READERS) as pool:
+        scored = pool.map(lambda partition: scored_partition(store, use_case, partition), partitions)
+        return [one for one in scored if one is not None]
+
+
+def known_labels(
+    store: ArtifactStore, use_case: UseCase, prediction_days: Sequence[date], as_of: date
+) -> tuple[pa.Table, list[ArtifactRef]]:
+    """Labels of the predictions for some days, as the deliveries of partitions up to `as_of` state them.
+
+    Returns the prediction key, the label (int64 0 or 1) and `known_on` (date32: the delivering partition), one row
+    per key, sorted by key, and the curated artifacts read. Of a label delivered again the newest delivery counts.
+    Read are the deliveries from the earliest of the days on; a partition without curated data delivers nothing.
+    """
+    key = use_case.key_columns
+    first = max(min(prediction_days, default=as_of), use_case.first_partition)
+    statuses = store.decisions(use_case.name, "publish", partition_range(first, as_of) if prediction_days else [])
+    days = pa.array(sorted(set(prediction_days)), pa.date32())
+    deliveries: list[pa.Table] = []
+    refs: dict[str, ArtifactRef] = {}
+    for partition, status in statuses.items():
+        if status is None or status.status != "published":
+            continue
+        outcomes = delivered_outcomes(use_case, store, partition)
+        rows = outcomes.table.filter(pc.is_in(outcomes.table[use_case.prediction_date], value_set=days))
+        refs |= {ref.sha256: ref for ref in outcomes.refs}
+        known_on = pa.array([partition] * rows.num_rows, pa.date32())
+        deliveries.append(rows.select([*key, use_case.label]).append_column(KNOWN_ON, known_on))
+    if not deliveries:
+        return _no_labels(use_case), []
+    order = [(name, "ascending") for name in key] + [(KNOWN_ON, "descending")]
+    table = pa.concat_tables(deliveries).sort_by(order)
+    newest = table.group_by(key, use_threads=False).aggregate([(use_case.label, "first"), (KNOWN_ON, "first")])
+    newest = newest.rename_columns([*key, use_case.label, KNOWN_ON])
+    return newest.sort_by(order[:-1]), list(refs.values())
+
+
+def losses(use_case: UseCase, partition: date, rows: pa.Table, labels: pa.Table) -> list[PartitionLoss]:
+    """The loss of each version among `rows` (key, role, spec_id, model_version, score), on `labels` (key, label).
+
+    In the order of the versions in `rows`; a version none of whose labels is known is left out.
+    """
+    key = use_case.key_columns
+    measured = []
+    for role, spec_id, version in _versions(rows):
+        own = rows.filter((pc.field("role") == role) & (pc.field("model_version") == version))
+        joined = own.select([*key, "score"]).join(labels.select([*key, use_case.label]), keys=key, join_type="inner")
+        if not joined.num_rows:
+            continue
+        joined = joined.sort_by([(name, "ascending") for name in key])
+        score = np.asarray(joined["score"], dtype=np.float64)
+        label = np.asarray(joined[use_case.label], dtype=np.int64)
+        measured.append(
+            PartitionLoss(
+                partition=partition,
+                spec_id=spec_id,
+                model_version=version,
+                role=role,
+                rows=len(label),
+                predictions=own.num_rows,
+                log_loss=log_loss(label, score),
+                brier=float(np.mean((score - label) ** 2)),
+                auc=area_under_curve(label, score) if 0 < label.sum() < len(label) else None,
+                mean_score=float(score.mean()),
+                label_rate=float(label.mean()),
+            )
+        )
+    return measured
+
+
+def partition_losses(
+    store: ArtifactStore, use_case: UseCase, partitions: Sequence[date], as_of: date
+) -> list[PartitionLoss]:
+    """The loss of every version on every partition that it scored, on the labels delivered up to `as_of`.
+
+    By partition, the primary first, then the shadows. Partitions that were not scored, or of whose predictions no
+    label is known, are left out.
+    """
+    scored = scored_partitions(store, use_case, sorted(set(partitions)))
+    labels, _ = known_labels(store, use_case, days_predicted(use_case, scored), as_of)
+    return [loss for one in scored for loss in losses(use_case, one.partition, one.rows, labels)]
+
+
+def days_predicted(use_case: UseCase, scored: Sequence[ScoredPartition]) -> list[date]:
+    """The days that these partitions predicted, ascending."""
+    return sorted({day for one in scored for day in one.rows[use_case.prediction_date].unique().to_pylist()})
+
+
+def _versions(rows: pa.Table) -> Iterator[tuple[str, str, str]]:
+    """(role, spec_id, model_version) of each version, in the order of the rows."""
+    distinct = rows.group_by(list(VERSION_COLUMNS), use_threads=False).aggregate([])
+    for row in distinct.to_pylist():
+        yield row["role"], row["spec_id"], row["model_version"]
+
+
+def _no_labels(use_case: UseCase) -> pa.Table:
+    fields = [pa.field(column.name, ARROW_TYPES[column.type]) for column in use_case.prediction_key]
+    fields += [pa.field(use_case.label, pa.int64()), pa.field(KNOWN_ON, pa.date32())]
+    return pa.schema(fields).empty_table()
