@@ -200,9 +200,9 @@ def _challenger(case: _Case) -> _Finding | None:
     if overdue := _overdue(case, challenge):
         return _Finding("time_out", spec_id, overdue)
     rival = state.champion or state.fallback
-    if challenge.stage == "canary":
-        if shown := _emergency(case.pairs(spec_id, rival, challenge.since), rival or "", policy):
-            return _Finding("withdraw", spec_id, f"{spec_id}: {shown}")
+    pairs = case.pairs(spec_id, rival, challenge.since) if challenge.stage == "canary" else []
+    if shown := _emergency(pairs, rival or "", policy):
+        return _Finding("withdraw", spec_id, f"{spec_id}: {shown}")
     ready, numbers = _live_equals_backtest(case, challenge)
     if ready == "no":
         return _Finding("withdraw", spec_id, numbers)
