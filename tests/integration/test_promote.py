@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nightshift.artifact import ArtifactRef
@@ -23,7 +24,7 @@ from support.desk import SIMILAR, TERRIBLE, D, Desk, begin, begin_canary, days_a
 
 HIGH = RiskPolicy(risks=(Risk("harm", 5, 5, "somebody is hurt"),), approval_hours=24.0)
 POLICY = PromotionPolicy(
-    shadow_partitions=2, canary_partitions=2, watch_partitions=3, longest_partitions=5, emergency_margin=0.3
+    shadow_partitions=2, canary_partitions=2, watch_partitions=3, longest_partitions=8, emergency_margin=0.3
 )
 
 
@@ -46,8 +47,6 @@ def desk(
             labels, _ = known_labels(store, use_case, days_predicted(use_case, [one]), as_of)
             rows = [row for row in one.rows.to_pylist() if row["spec_id"] == spec.spec_id]
             label = dict(zip(labels["booking"].to_pylist(), labels[use_case.label].to_pylist(), strict=True))
-            import numpy as np
-
             truth = np.array([label[row["booking"]] for row in rows])
             live = log_loss(truth, np.array([row["raw_score"] for row in rows]))
             compared[one.partition] = LiveAndBacktest(live, live - differs["by"])
@@ -88,11 +87,11 @@ def decided(desk: Desk) -> list[tuple[int, str]]:
 
 
 def question(desk: Desk) -> ArtifactRef:
-    """A use case of high risk, on the partition whose review asks a person: D + 7."""
+    """A use case of high risk, on the partition whose review asks a person: D + 8."""
     desk.use_case = dataclasses.replace(desk.use_case, risk=HIGH)
     challenge(desk)
-    assert nights(desk, 1, 7) == ["none"] * 3 + ["canary"] + ["none"] * 2 + ["awaiting_approval"]
-    return desk.store.current(desk.use_case.name, "advance", days_after(7))
+    assert nights(desk, 1, 8) == ["none"] * 3 + ["canary"] + ["none"] * 3 + ["awaiting_approval"]
+    return desk.store.current(desk.use_case.name, "advance", days_after(8))
 
 
 # Ways of a spec
@@ -106,25 +105,25 @@ def test_shadow_canary_approval_champion(desk: Desk) -> None:
     assert f"shall `{spec_id}` become champion in place of `{before}`" in document.summary
     assert desk.choice(days_after(5)).shadows[0].share == POLICY.canary_share
     # Nights go on, and there is one question only.
-    assert nights(desk, 8, 8) == ["none"]
+    assert nights(desk, 9, 9) == ["none"]
     answer = {"advanced": asked, "answer": "approved", "decided_by": "hand:ann"}
-    ref = desk.step("record_approval", days_after(7), **answer)
+    ref = desk.step("record_approval", days_after(8), **answer)
     approval = desk.store.read_document(ref, Approval)
-    assert (approval.partition, approval.recorded) == (days_after(8), ("approved", "promoted"))
+    assert (approval.partition, approval.recorded) == (days_after(9), ("approved", "promoted"))
     last = desk.warehouse.decisions()[-1]
     assert (last.replaces, last.reason["answered_by"]) == (before, "hand:ann")
     # A second try changes nothing; the next partition has the new champion, watched beside the former.
-    assert desk.step("record_approval", days_after(7), **answer) == ref
-    nights(desk, 9, 12)
-    choice = desk.choice(days_after(9))
+    assert desk.step("record_approval", days_after(8), **answer) == ref
+    nights(desk, 10, 13)
+    choice = desk.choice(days_after(10))
     assert (choice.primary.spec_id, choice.primary.role) == (spec_id, "champion")
     assert ("former", before) in {(one.role, one.spec_id) for one in choice.shadows}
-    assert desk.choice(days_after(8)).primary.spec_id == before
-    nights(desk, 13, 13)
+    assert desk.choice(days_after(9)).primary.spec_id == before
+    nights(desk, 14, 14)
     assert decided(desk) == [
-        (4, "canary"), (7, "awaiting_approval"), (8, "approved"), (8, "promoted"), (12, "confirmed")
+        (4, "canary"), (8, "awaiting_approval"), (9, "approved"), (9, "promoted"), (13, "confirmed")
     ]  # fmt: skip
-    assert "former" not in {one.role for one in desk.choice(days_after(13)).shadows}
+    assert "former" not in {one.role for one in desk.choice(days_after(14)).shadows}
 
 
 def test_promoted_without_approval(desk: Desk) -> None:
@@ -177,12 +176,12 @@ def test_slow_harm_rolls_back_by_the_e_process(desk: Desk) -> None:
 
 def test_question_without_an_answer_frees_the_place(desk: Desk) -> None:
     asked = question(desk)
-    assert nights(desk, 8, 13) == ["none"] * 5 + ["withdrawn"]
-    assert decided(desk)[-2:] == [(13, "approval_timed_out"), (13, "withdrawn")]
-    state = desk.warehouse.state_as_of(days_after(14))
+    assert nights(desk, 9, 17) == ["none"] * 8 + ["withdrawn"]
+    assert decided(desk)[-2:] == [(17, "approval_timed_out"), (17, "withdrawn")]
+    state = desk.warehouse.state_as_of(days_after(18))
     assert state.challenge is None
     # The answer comes after all: it is recorded and changes nothing.
-    ref = desk.step("record_approval", days_after(7), advanced=asked, answer="approved", decided_by="hand:ann")
+    ref = desk.step("record_approval", days_after(8), advanced=asked, answer="approved", decided_by="hand:ann")
     assert desk.store.read_document(ref, Approval).recorded == ("approved",)
     assert "without_effect" in desk.warehouse.decisions()[-1].reason
     assert desk.warehouse.state_as_of(date.max).champion == desk.use_case.champion.spec_id
@@ -191,15 +190,15 @@ def test_question_without_an_answer_frees_the_place(desk: Desk) -> None:
 @pytest.mark.parametrize(("answer", "action"), [("declined", "declined"), ("timed_out", "approval_timed_out")])
 def test_not_approved(desk: Desk, answer: str, action: str) -> None:
     asked = question(desk)
-    desk.step("record_approval", days_after(7), advanced=asked, answer=answer, decided_by="")
-    assert decided(desk)[-2:] == [(7, action), (7, "withdrawn")]
-    assert desk.warehouse.state_as_of(days_after(8)).challenge is None
+    desk.step("record_approval", days_after(8), advanced=asked, answer=answer, decided_by="")
+    assert decided(desk)[-2:] == [(8, action), (8, "withdrawn")]
+    assert desk.warehouse.state_as_of(days_after(9)).challenge is None
 
 
 def test_answers_to_nothing(desk: Desk) -> None:
     asked = question(desk)
     with pytest.raises(ConfigurationError, match="perhaps"):
-        desk.step("record_approval", days_after(7), advanced=asked, answer="perhaps", decided_by="hand:ann")
+        desk.step("record_approval", days_after(8), advanced=asked, answer="perhaps", decided_by="hand:ann")
     other = desk.store.current(desk.use_case.name, "advance", days_after(6))
     with pytest.raises(ConfigurationError, match="advance recorded 'none'"):
         desk.step("record_approval", days_after(6), advanced=other, answer="approved", decided_by="hand:ann")
@@ -270,8 +269,6 @@ def test_champion_changed_meanwhile(desk: Desk) -> None:
 
 
 def test_canary_publishes_its_share(desk: Desk) -> None:
-    desk.use_case = dataclasses.replace(
-        desk.use_case, risk=RiskPolicy(risks=(Risk("money", 2, 4, "money is lost"),))
-    )
+    desk.use_case = dataclasses.replace(desk.use_case, risk=RiskPolicy(risks=(Risk("money", 2, 4, "money is lost"),)))
     begin_canary(desk)
     assert nights(desk, 1, 4) == ["none", "none", "none", "promoted"]
