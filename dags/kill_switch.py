@@ -1,10 +1,11 @@
-"""Take the champion off and let the fallback answer, or put the champion back, by hand.
+"""Let the fallback serve instead of the champion, or the champion again, by hand.
 
 Trigger it with `state` on or off and a reason. **kill_switch** records the decision, who took it and why.
-On: predictions for the partitions after the chosen one come from the fallback model, whatever is promoted
-meanwhile. Off: they come from the champion there is by then. Turning on what is on changes nothing.
+On: the partitions after the chosen one are predicted by the newest version of the fallback, whatever is promoted
+meanwhile. Off: by the champion there is by then. Turning on what is on changes nothing.
 
-It refuses to turn on if there is no fallback model. A drill of it (`drill_kill_switch`) runs every week.
+Nothing is recorded, and the run fails, if the fallback has no version or if the partition is later than the newest
+published one.
 """
 
 from airflow.sdk import DAG, Param
@@ -23,7 +24,7 @@ for use_case in all_use_cases():
                 type="string",
                 enum=["on", "off"],
                 title="State",
-                description="on: the fallback answers. off: the champion answers again.",
+                description="on: the fallback serves. off: the champion serves again.",
             ),
             "reason": reason("scores are near zero for a whole airline"),
             "partition": partition(),

@@ -1,17 +1,16 @@
-"""Judge the model on trial by the night's labels: let it go on, make it champion, or take it back.
+"""Review the specs on the labels known by now: a challenger's next step, or the champion's way back.
 
-**judge_trial** compares the challenger with the model that serves, night by night, on outcomes that have
-matured. **advance_model** records what follows: from shadow to canary, from canary to champion, withdrawn, or,
-for a fresh champion that does worse than its predecessor, rolled back. **mirror_models** lets MLflow's aliases
-follow; nothing waits for that.
+**review** compares a challenger's live losses with those of its backtest, and a fresh champion's with the former
+champion's. **advance** records what follows: canary, champion, withdrawn, confirmed, rolled back; or that a person
+is to approve. **mirror_models** lets MLflow's aliases follow; nothing waits for that.
 
-Where the use case's risks demand it, a person must agree before a model becomes champion. **approval_needed**
-skips the rest if nobody is to be asked. **approve** waits for an answer (Airflow shows it under "Required
-actions") and holds no worker while it does; if nobody answers in time, that counts as no. **record_approval**
-records approval, refusal or silence, and who it was.
+Where the use case's risks demand it, a person must agree before a spec becomes champion. **approval_needed** skips
+the rest if nobody is needed. **approve** waits for an answer (Airflow shows it under "Required actions") and holds
+no worker while it does; without an answer in time, that counts as no. **record_approval** records the answer, or
+that there was none, and who gave it.
 
-All three answers leave the run green: they are decisions. It is red when something broke. A challenger that
-waits for an answer holds up nobody: the champion goes on.
+All three answers leave the run green: they are decisions. It is red when something broke. Nothing waits for the
+answer: the champion goes on, and a question that stays open for too long is closed by a later review.
 """
 
 from datetime import timedelta
@@ -20,7 +19,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
 from dagkit.assets import features, history
-from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_IN_LINE, dag_arguments
+from dagkit.defaults import NIGHTS_AT_ONCE, dag_arguments
 from dagkit.runtime import APPROVE, REJECT, answered, evidence_for_approval, step
 from nightshift.usecase import all_use_cases
 
@@ -35,31 +34,25 @@ for use_case in all_use_cases():
 
         @task.short_circuit(task_id="approval_needed")
         def approval_needed(use_case_name: str, advanced: dict[str, object]) -> str:
-            """Return the evidence for the person who is to be asked; empty, and the rest is skipped, if nobody is."""
+            """Return the evidence for the person who is to approve; empty, and the rest is skipped, if nobody is."""
             return evidence_for_approval(use_case_name, advanced)
 
-        judged = step(
-            use_case,
-            "judge_trial",
-            on_last_try={"allow_undecided": True},
-            # Not the runs: one that waits for a person stays active for as long as it takes.
-            max_active_tis_per_dag=NIGHTS_AT_ONCE,
-            **RETRIES_IN_LINE,
-        )()
-        advanced = step(use_case, "advance_model")(judged=judged)
+        # Not the runs: one that waits for a person stays active for as long as it takes.
+        reviewed = step(use_case, "review", max_active_tis_per_dag=NIGHTS_AT_ONCE)()
+        advanced = step(use_case, "advance")(reviewed=reviewed)
         step(use_case, "mirror_models")(advanced=advanced)
         needed = approval_needed(use_case.name, advanced)
         approve = HITLOperator(
             task_id="approve",
-            subject=f"{use_case.title}: may the model on trial become champion after {{{{ dag_run.partition_key }}}}?",
+            subject=f"{use_case.title}: may the challenger become champion after {{{{ dag_run.partition_key }}}}?",
             body="{{ ti.xcom_pull(task_ids='approval_needed') }}",
             options=[APPROVE, REJECT],
-            # What counts if nobody answers in time. With a default the task ends green and once only: one that
-            # fails would be tried again, and a failure of another kind could not be told from silence.
+            # What counts without an answer in time. With a default the task ends green and once only: one that
+            # fails would be tried again, and a failure of another kind could not be told from no answer.
             defaults=REJECT,
             response_timeout=answer_within,
             assigned_users=[{"id": user, "name": user} for user in policy.approvers] or None,
-            doc_md="Waits until a person approves or rejects the model, or the time for an answer is up.",
+            doc_md="Waits until a person approves or rejects the spec, or the time for an answer is up.",
         )
         needed >> approve
         step(use_case, "record_approval", arguments=answered)(advanced=advanced, response=approve.output)

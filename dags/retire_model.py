@@ -1,16 +1,17 @@
-"""Decommission a model and archive it, by hand.
+"""Take a spec, or one version, out of use for good and archive it, by hand.
 
-Trigger it with a model version and a reason. **retire_model** writes one archive of the model (its files, its
-manifests, every decision and every gate's verdict about it) to `archive/<use case>/<version>.zip` and records
-that it is retired: it never serves again and cannot be rolled back to. A model on trial is withdrawn by it.
+Trigger it with a spec id or a version and a reason. **retire_model** writes one archive (files and manifests of the
+version or the spec's newest one, every decision and every gate result about it) to `archive/<use case>/<name>.zip`
+and records that it is retired: it never serves again and cannot be rolled back to. Without a bad version the
+version before it serves. A challenger is withdrawn by retiring its spec.
 
-It refuses to retire the champion, the model that stands by while a fresh champion is watched, and the fallback.
+The run fails for the champion, the watched former champion, the fallback, and the only version of one of them.
 """
 
 from airflow.sdk import DAG
 
 from dagkit.defaults import by_hand_arguments
-from dagkit.forms import model_version, partition, reason
+from dagkit.forms import partition, reason, spec_or_version
 from dagkit.runtime import filled_in, step
 from nightshift.usecase import all_use_cases
 
@@ -19,12 +20,13 @@ for use_case in all_use_cases():
         **by_hand_arguments(use_case, "retire_model", doc=__doc__),
         schedule=None,
         params={
-            "model_version": model_version(
-                "The model to retire, as in `deployments`, for example 2013-06-01-0123abcd."
+            "name": spec_or_version(
+                "The spec or version to retire, as in `deployments`, for example baseline-0123abcd or "
+                "2013-06-01-0123abcd."
             ),
             "reason": reason("trained on the partitions whose weather was wrong"),
             "partition": partition(),
         },
     ) as dag:
-        step(use_case, "retire_model", arguments=filled_in("model_version", "reason", signed=True))()
+        step(use_case, "retire_model", arguments=filled_in("name", "reason", signed=True))()
     globals()[dag.dag_id] = dag

@@ -7,8 +7,11 @@ from airflow.sdk import Param
 LEAST_REASON = 10
 """Characters of a reason: enough to say something."""
 
-VERSION = r"^\d{4}-\d{2}-\d{2}-[0-9a-f]{8}$"
-"""A model version: training partition and the first digits of the model's hash."""
+SPEC = r"^[a-z][a-z0-9_]*-[0-9a-f]{8}$"
+"""A spec id: the spec's name and the first digits of the hash of what it declares."""
+
+SPEC_OR_VERSION = rf"{SPEC}|^\d{{4}}-\d{{2}}-\d{{2}}-[0-9a-f]{{8}}$"
+"""A spec id, or a version: training partition and the first digits of its hash."""
 
 
 def partition(what: str = "The decision takes effect for the partitions after it.") -> Param:
@@ -33,11 +36,11 @@ def reason(example: str) -> Param:
     )
 
 
-def model_version(description: str) -> Param:
-    """A model version that must be filled in."""
-    return Param(type="string", pattern=VERSION, title="Model version", description=description)
+def spec_or_version(description: str) -> Param:
+    """A spec id or a version that must be filled in."""
+    return Param(type="string", pattern=SPEC_OR_VERSION, title="Spec or version", description=description)
 
 
-def optional_model_version(description: str) -> Param:
-    """A model version that may be left empty."""
-    return Param(None, type=["null", "string"], pattern=VERSION, title="Model version", description=description)
+def optional_spec(description: str) -> Param:
+    """A spec id that may be left empty."""
+    return Param(None, type=["null", "string"], pattern=SPEC, title="Spec", description=description)

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nightshift.artifact import ArtifactRef
+from nightshift.declare.models import ModelSpec
 from nightshift.errors import ArtifactCorrupt
 
 ScoringRole = Literal["champion", "challenger", "former", "fallback"]
@@ -122,3 +123,159 @@ class Registration(Document):
     partition: date
     versions: tuple[Entry, ...]
     promoted: str = ""
+
+
+class PairedDifference(BaseModel):
+    """Mean log loss minus another's on the same rows, in nats; negative is better.
+
+    `low` and `high` bound a two-sided interval; None if there are too few days for one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class BacktestMonth(BaseModel):
+    """One calendar month of predictions. `calibration_gap`: mean score minus share of positives."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    month: str
+    rows: int
+    log_loss: float
+    auc: float | None
+    calibration_gap: float
+
+
+class BacktestSlice(BaseModel):
+    """One slice compared with the champion; the interval holds for all slices at once. None: too few rows to judge."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str
+    value: str
+    rows: int
+    log_loss: float
+    difference: PairedDifference | None
+
+
+class BacktestSeries(BaseModel):
+    """What one spec would have reached. `differences`: from champion, fallback and its own frozen first version.
+
+    `baseline` is empty, or `frozen` (the first version, never refitted nor calibrated), or `frozen_calibrated`.
+    `graph_difference`: the largest difference of a score between the fitted pipeline and its ONNX graph.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["champion", "fallback", "challenger"]
+    spec_id: str
+    baseline: str
+    spec: ModelSpec
+    partitions: int
+    rows: int
+    log_loss: float
+    brier: float
+    auc: float | None
+    worst_calibration_gap: float
+    months: tuple[BacktestMonth, ...]
+    slices: tuple[BacktestSlice, ...] = ()
+    differences: Mapping[str, PairedDifference] = Field(default_factory=dict)
+    graph_difference: float | None = None
+
+
+class BacktestResult(Document):
+    """A walk-forward over the partitions first to last, with the labels known by `partition`."""
+
+    FILE: ClassVar[str] = "backtest.json"
+
+    partition: date
+    first: date
+    last: date
+    refit_every: int
+    block_days: int
+    confidence: float
+    champion: str
+    fallback: str
+    missing: Mapping[str, str] = Field(default_factory=dict)
+    series: tuple[BacktestSeries, ...]
+
+    def one(self, spec_id: str, baseline: str = "") -> BacktestSeries:
+        """The series of a spec. Raises ArtifactCorrupt if there is none."""
+        for series in self.series:
+            if (series.spec_id, series.baseline) == (spec_id, baseline):
+                return series
+        raise ArtifactCorrupt(f"The backtest has no series {spec_id} {baseline}; run it again with that spec.")
+
+
+class ReviewedLoss(BaseModel):
+    """How one version's scores of a partition did on the labels known at the review; log losses in nats.
+
+    `rows`: predictions with a known label, of `predictions`. `raw_log_loss` and `backtest_log_loss`: of a challenger,
+    before calibration and on the same rows, its loss live and in a backtest; None where they were not compared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: date
+    role: ScoringRole
+    spec_id: str
+    model_version: str
+    rows: int
+    predictions: int
+    log_loss: float
+    raw_log_loss: float | None = None
+    backtest_log_loss: float | None = None
+
+
+ReviewOutcome = Literal[
+    "nothing", "hold", "canary", "ask_approval", "promote", "withdraw", "time_out", "confirm", "roll_back"
+]
+
+
+class Review(Document):
+    """What is to be done about specs after a partition, and the losses that say so.
+
+    `spec_id`: the spec that `outcome` is about (empty for nothing); `champion`: the one there was. `alert`: what a
+    person must be told whatever the outcome, or empty.
+    """
+
+    FILE: ClassVar[str] = "review.json"
+
+    partition: date
+    outcome: ReviewOutcome
+    spec_id: str = ""
+    champion: str | None = None
+    share: float = 0.0
+    why: str
+    alert: str = ""
+    losses: tuple[ReviewedLoss, ...] = ()
+
+
+class Advance(Document):
+    """What was recorded of a review. `summary`: Markdown for the person to approve; empty if nobody is to."""
+
+    FILE: ClassVar[str] = "advance.json"
+
+    partition: date
+    action: str
+    spec_id: str
+    champion: str | None
+    why: str
+    approval_needed: bool = False
+    summary: str = ""
+
+
+class Approval(Document):
+    """A person's answer, or that there was none in time, and what was recorded."""
+
+    FILE: ClassVar[str] = "approval.json"
+
+    partition: date
+    spec_id: str
+    answer: str
+    answered_by: str
+    recorded: tuple[str, ...]

@@ -79,6 +79,10 @@ class UnknownUseCase(TerminalError):
     """A use case was named that is not registered."""
 
 
+class LookAhead(TerminalError):
+    """A score, a label or a feature of the past would rest on what became known later."""
+
+
 class StoreUnavailable(TransientError):
     """The object store did not answer."""
 

@@ -132,15 +132,18 @@ class PromotionPolicy:
 
     A spec passes its backtest over the newest `backtest_partitions` (refitted every `refit_every`) if the upper
     bound of the interval of its mean log loss minus the champion's (moving blocks of `block_days`, two-sided
-    `confidence`) is at most `margin_log_loss`. In shadow its mean log loss may differ from the backtest's on the
-    same partitions by at most `live_band`. A champion is rolled back when an e-process on its loss against the
-    former champion's reaches 1 / `rollback_error`, or its loss of one partition is worse by `emergency_margin`.
+    `confidence`) is at most `margin_log_loss`, and its largest calibration gap of a month is at most the champion's
+    plus `margin_calibration`. In shadow its mean log loss may differ from the backtest's on the same partitions by
+    at most `live_band`. A champion is rolled back when an e-process on its loss minus the former champion's, each
+    partition clipped to +-`rollback_clip`, reaches 1 / `rollback_error`, or when its loss of one partition is worse
+    by `emergency_margin`.
     A challenger that has not become champion within `longest_partitions` is withdrawn.
     """
 
     backtest_partitions: int = 60
     refit_every: int = 7
     margin_log_loss: float = 0.0
+    margin_calibration: float = 0.01
     confidence: float = 0.9
     block_days: int = 7
     shadow_partitions: int = 3
@@ -149,6 +152,7 @@ class PromotionPolicy:
     canary_share: float = 0.1
     watch_partitions: int = 14
     rollback_error: float = 0.05
+    rollback_clip: float = 0.03
     emergency_margin: float = 0.15
     least_rows: int = 20
     longest_partitions: int = 14

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-ADVANCED = {"uri": "s3://bucket/late/promote/advance_model/2020-03-15/0/", "sha256": "0" * 64, "kind": "advance"}
+ADVANCED = {"uri": "s3://bucket/late/promote/advance/2020-03-15/0/", "sha256": "0" * 64, "kind": "advance"}
 ANNA = {"id": "7", "name": "anna"}
 
 
@@ -116,7 +116,7 @@ def test_the_person_reads_the_evidence(approve):
 
 @pytest.mark.parametrize(("needed", "evidence"), [("true", "better by 0.01"), ("false", "")])
 def test_nobody_is_asked_unless_approval_is_needed(runtime, monkeypatch, needed, evidence):
-    body = f'{{"action": "promoted", "approval_needed": {needed}, "summary": "better by 0.01"}}'
+    body = f'{{"action": "awaiting_approval", "approval_needed": {needed}, "summary": "better by 0.01"}}'
     monkeypatch.setattr(runtime, "_store", lambda: SimpleNamespace(read=lambda ref, path: {"advance.json": body}[path]))
     assert runtime.evidence_for_approval("flight_delay", ADVANCED) == evidence
 

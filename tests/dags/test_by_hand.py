@@ -77,9 +77,9 @@ def test_before_anything_is_published_people_are_told_what_to_fill_in_and_schedu
 
 
 def test_a_step_gets_what_was_filled_in_and_its_own_defaults_for_the_rest(runtime, run):
-    run({"reason": "broken", "to_version": None, "switch_published": False, "partition": None}, user="anna")
-    arguments = runtime.filled_in("reason", "to_version", "switch_published", signed=True)
-    assert arguments({}) == {"reason": "broken", "switch_published": False, "decided_by": "hand:anna"}
+    run({"reason": "broken", "to_spec": None, "partition": None}, user="anna")
+    arguments = runtime.filled_in("reason", "to_spec", signed=True)
+    assert arguments({}) == {"reason": "broken", "decided_by": "hand:anna"}
     assert runtime.filled_in("reason")({}) == {"reason": "broken"}
 
 
@@ -127,15 +127,24 @@ def test_a_search_is_asked_for_only_if_drift_asks_for_retraining(runtime, monkey
             runtime.skip_unless_retraining_is_asked_for(record)
 
 
-def test_the_drill_runs_on_mondays_in_the_use_cases_zone_and_not_for_every_week_since_the_first_partition(dag_bag):
-    import pendulum
-    from airflow.serialization.serialized_objects import DagSerialization
-    from airflow.timetables.base import TimeRestriction
+@pytest.mark.parametrize(
+    ("stage", "field", "value", "valid"),
+    [
+        ("rollback_model", "to_spec", "blend_2-0123abcd", True),
+        ("rollback_model", "to_spec", None, True),
+        ("rollback_model", "to_spec", "2013-06-01-0123abcd", False),
+        ("retire_model", "name", "2013-06-01-0123abcd", True),
+        ("retire_model", "name", "blend_2-0123abcd", True),
+        ("retire_model", "name", "blend_2", False),
+        ("retire_model", "name", "2013-06-01-0123abcd; x", False),
+    ],
+)
+def test_what_a_spec_field_takes(dag_bag, stage, field, value, valid):
+    from airflow.sdk.exceptions import ParamValidationError
 
-    dag = DagSerialization.from_dict(DagSerialization.to_dict(dag_bag.dags["flight_delay.drill_kill_switch"]))
-    restriction = TimeRestriction(earliest=dag.start_date, latest=dag.end_date, catchup=dag.catchup)
-    info = dag.timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=restriction)
-    assert info.run_after > pendulum.now("UTC").subtract(days=8)
-    local = info.run_after.in_timezone("America/New_York")
-    assert (local.day_of_week, local.hour) == (pendulum.MONDAY, 10)
-    assert info.partition_key is None
+    param = dag_bag.dags[f"flight_delay.{stage}"].params.get_param(field)
+    if valid:
+        assert param.resolve(value=value) == value
+    else:
+        with pytest.raises(ParamValidationError):
+            param.resolve(value=value)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
 NIGHTLY = {"ingest", "materialize", "train", "promote", "predict", "check_drift"}
 BY_HAND = {"backfill_history", "rollback_model", "kill_switch", "retire_model", "replay"}
-STAGES = NIGHTLY | BY_HAND | {"search_hyperparameters", "drill_kill_switch"}
+STAGES = NIGHTLY | BY_HAND | {"search_hyperparameters"}
 HEAVY = {
     "great_expectations",
     "feast",
@@ -50,8 +50,8 @@ GRAPHS = {
         "record_failure": [],
     },
     "promote": {
-        "judge_trial": ["advance_model"],
-        "advance_model": ["approval_needed", "mirror_models", "record_approval"],
+        "review": ["advance"],
+        "advance": ["approval_needed", "mirror_models", "record_approval"],
         "mirror_models": [],
         "approval_needed": ["approve"],
         "approve": ["record_approval"],
@@ -83,7 +83,6 @@ GRAPHS = {
     "retire_model": {"retire_model": []},
     "replay": {"replay": []},
     "search_hyperparameters": {"search_hyperparameters": []},
-    "drill_kill_switch": {"drill_kill_switch": []},
 }
 
 
@@ -127,18 +126,16 @@ def test_predictions_wait_for_a_training_for_minutes_only(dag_bag):
 
 def test_a_run_that_waits_for_a_person_keeps_no_night_out_and_tries_at_once_are_bounded(dag_bag):
     promote, train, predict = (dag_bag.dags[f"flight_delay.{stage}"] for stage in ("promote", "train", "predict"))
-    judge = promote.get_task("judge_trial")
-    assert promote.max_active_runs > 16 > judge.max_active_tis_per_dag
-    assert judge.retries * judge.max_retry_delay < promote.dagrun_timeout
+    review = promote.get_task("review")
+    assert promote.max_active_runs > 16 > review.max_active_tis_per_dag
     # Their runs wait for nights alone, and a run in Airflow's queue keeps its place.
-    assert train.max_active_runs == predict.max_active_runs == judge.max_active_tis_per_dag
+    assert train.max_active_runs == predict.max_active_runs == review.max_active_tis_per_dag
 
 
-def test_only_the_root_and_the_drill_are_scheduled_by_time_and_the_rest_follows_assets(dag_bag):
+def test_only_the_root_is_scheduled_by_time_and_the_rest_follows_assets(dag_bag):
     schedules = {dag_id.split(".")[1]: type(dag.timetable).__name__ for dag_id, dag in dag_bag.dags.items()}
     assert schedules == {
         "ingest": "CronPartitionTimetable",
-        "drill_kill_switch": "CronTriggerTimetable",
         **dict.fromkeys(NIGHTLY - {"ingest"} | {"search_hyperparameters"}, "PartitionedAssetTimetable"),
         **dict.fromkeys(BY_HAND, "NullTimetable"),
     }
@@ -157,7 +154,7 @@ def test_only_the_root_and_the_drill_are_scheduled_by_time_and_the_rest_follows_
     }
 
 
-@pytest.mark.parametrize("stage", sorted(BY_HAND | {"search_hyperparameters", "drill_kill_switch"}))
+@pytest.mark.parametrize("stage", sorted(BY_HAND | {"search_hyperparameters"}))
 def test_what_is_done_by_hand_can_be_done_after_the_last_partition_and_its_form_explains_itself(dag_bag, stage):
     dag = dag_bag.dags[f"flight_delay.{stage}"]
     assert dag.end_date is None

@@ -65,8 +65,8 @@ class Nights:
         return self.step("register", partition, verified=self.verify(partition))
 
     def promote(self, partition: date) -> ArtifactRef:
-        judged = self.step("judge_trial", partition)
-        return self.step("advance_model", partition, judged=judged)
+        reviewed = self.step("review", partition)
+        return self.step("advance", partition, reviewed=reviewed)
 
     def predict(self, partition: date) -> ArtifactRef:
         choice = self.step("resolve_model", partition)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,17 +20,19 @@ KNOWN_ON = "known_on"
 
 def newest_rows(rows: pa.Table, key: Sequence[str], as_of: date) -> pa.Table:
     """Of the rows known by partition `as_of`, the one known last for each prediction key; by partition, then key."""
-    known = rows.filter(pc.less_equal(rows[KNOWN_ON], pa.scalar(as_of, pa.date32())))
+    known, repeats = with_label_order(rows.filter(pc.less_equal(rows[KNOWN_ON], pa.scalar(as_of, pa.date32()))), key)
+    return known.filter(pa.array(~repeats))
+
+
+def with_label_order(rows: pa.Table, key: Sequence[str]) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
+    """The rows by partition, then key, the one known last first; and whether each repeats the key before it [n]."""
     order = [(PARTITION, "ascending"), *((name, "ascending") for name in key), (KNOWN_ON, "descending")]
-    known = known.sort_by(order).combine_chunks()
-    if known.num_rows < 2:
-        return known
-    same = [pc.equal(known[name].slice(1), known[name].slice(0, known.num_rows - 1)) for name in key]
-    repeats = same[0]
-    for column in same[1:]:
-        repeats = pc.and_(repeats, column)
-    keep = pa.concat_arrays([pa.array([True]), pc.invert(repeats.combine_chunks())])
-    return known.filter(keep)
+    ordered = rows.sort_by(order).combine_chunks()
+    repeats = np.zeros(ordered.num_rows, dtype=np.bool_)
+    if ordered.num_rows > 1:
+        same = [pc.equal(ordered[name].slice(1), ordered[name].slice(0, ordered.num_rows - 1)) for name in key]
+        repeats[1:] = np.logical_and.reduce([column.to_numpy() for column in same])
+    return ordered, repeats
 
 
 def with_split(rows: pa.Table, *, holdout_days: int, minimum_days: int) -> pa.Table:

@@ -1,13 +1,13 @@
-"""What decisions taken by hand have in common: runs that are tried again, people to be told, aliases to mirror."""
+"""What decisions taken by hand have in common: from when on they count, runs tried again, people to be told."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 
-from nightshift.core.model_life import Life
 from nightshift.deployment import Action, Deployment
+from nightshift.errors import ConfigurationError
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
@@ -40,25 +40,6 @@ def recorded_by_this_run(decisions: Sequence[Deployment], action: Action, partit
     return found[-1] if found else None
 
 
-def switch_decision(
-    life: Life, partition: date, action: Action, reason: Mapping[str, str], decided_by: str
-) -> Deployment:
-    """The kill switch turned on (`killed`) or off (`restored`) after a partition.
-
-    Names the champion that it takes away or gives back, or the fallback if there is no champion.
-    """
-    named = life.champion or life.fallback
-    return Deployment(
-        partition=partition,
-        action=action,
-        role="champion",
-        model_version=named.model_version if named else "none",
-        model=named.model if named else None,
-        reason=reason,
-        decided_by=decided_by,
-    )
-
-
 def make_known(settings: Settings, use_case: UseCase, warehouse: Warehouse, message: str, *, changed: bool) -> None:
     """Mirror the models' stages as MLflow aliases; if something `changed`, post the message to the alert webhook.
 
@@ -70,18 +51,40 @@ def make_known(settings: Settings, use_case: UseCase, warehouse: Warehouse, mess
     if changed and settings.alert_webhook_url is not None:
         send_alert(settings.alert_webhook_url, message)
     with standing(f"{message}."):
-        mirror_aliases(settings, use_case, warehouse.life_as_of(date.max))
+        mirror_aliases(settings, use_case, warehouse.state_as_of(date.max))
 
 
-def chosen_already(use_case: UseCase, store: ArtifactStore, partition: date) -> str:
-    """What to do about the night after a partition if its models were chosen before the decision; "" if they were not.
+def newest_chosen(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, partition: date) -> date:
+    """The newest partition, from `partition` on, whose versions are chosen or whose predictions are published."""
+    publication = warehouse.latest_publication()
+    newest: date = max(partition, publication["partition"]) if publication else partition
+    while store.decision(use_case.name, "resolve_model", newest + timedelta(days=1)) is not None:
+        newest += timedelta(days=1)
+    return newest
 
-    To be appended to a message.
-    """
-    night = partition + timedelta(days=1)
-    if store.decision(use_case.name, "resolve_model", night) is None:
-        return ""
+
+def check_in_reach(use_case: UseCase, warehouse: Warehouse, partition: date) -> None:
+    """Raise ConfigurationError if a decision of this partition would not count for the next partition to come."""
+    publication = warehouse.latest_publication()
+    newest = (
+        publication["partition"] if publication else max((d.partition for d in warehouse.decisions()), default=None)
+    )
+    if newest is not None and partition > newest:
+        raise ConfigurationError(
+            f"{use_case.name}: a decision of partition {partition} would count from partition "
+            f"{partition + timedelta(days=1)} on, but the newest published partition is {newest}: it would have no "
+            f"effect on {newest + timedelta(days=1)}. Nothing was recorded. Trigger it again with partition {newest}, "
+            "or leave the partition empty."
+        )
+
+
+def from_when(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, partition: date) -> str:
+    """The first partition that a decision counts for, and how to let it count for one chosen before; for a message."""
+    chosen = newest_chosen(use_case, store, warehouse, partition)
+    first = f"The first partition affected is {chosen + timedelta(days=1)}"
+    if chosen == partition:
+        return first
     return (
-        f". The models of {night} were chosen before: clear {use_case.name}.predict for it from resolve_model, "
-        "and they are chosen anew"
+        f"{first}. The versions of {chosen} were chosen before: to choose them again, clear {use_case.name}.predict "
+        "for it from resolve_model"
     )

@@ -18,6 +18,7 @@ from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.archive import zip_bytes
+from nightshift.core.lifecycle.state import Version
 from nightshift.deployment import Deployment
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
@@ -27,25 +28,25 @@ TRAINING = "train"
 VERDICT = ("partition", "model_version", "candidate", "gate", "verdict", "observed", "bound", "reason")
 
 
-def archive_key(use_case: UseCase, model_version: str) -> str:
-    """Key in the bucket of a model's archive."""
-    return f"archive/{use_case.name}/{model_version}.zip"
+def archive_key(use_case: UseCase, name: str) -> str:
+    """Key in the bucket of the archive of a version, or of a spec's newest version."""
+    return f"archive/{use_case.name}/{name}.zip"
 
 
 def archive_model(
-    store: ArtifactStore, warehouse: Warehouse, model: ArtifactRef, decisions: Sequence[Deployment]
+    store: ArtifactStore, warehouse: Warehouse, version: Version, decisions: Sequence[Deployment]
 ) -> bytes:
-    """The archive's bytes; `decisions` are all about the model. Equal records, equal bytes.
+    """The archive's bytes; `decisions` are all about the version, or its spec. Equal records, equal bytes.
 
     Raises ArtifactCorrupt if a file or manifest is missing or not what its hash says.
     """
-    manifest = store.manifest(model)
-    files = {f"model/{entry.path}": store.read(model, entry.path) for entry in manifest.files}
-    for ref in _training_of(store, manifest.use_case, model):
+    manifest = store.manifest(version.model)
+    files = {f"model/{entry.path}": store.read(version.model, entry.path) for entry in manifest.files}
+    for ref in _training_of(store, manifest.use_case, version.model):
         found = store.manifest(ref)
         files[f"manifests/{found.step}/{ref.sha256[:16]}.json"] = found.model_dump_json(indent=1).encode()
     files["deployments.json"] = canonical_json([decision.model_dump(mode="json") for decision in decisions])
-    files["gate_results.json"] = canonical_json(_gate_results(warehouse, decisions[0].model_version))
+    files["gate_results.json"] = canonical_json(_gate_results(warehouse, version.model_version))
     return zip_bytes(files)
 
 

@@ -29,11 +29,9 @@ class Report:
 NIGHTLY = (
     Report("Data Docs", "validate", "data_docs/index.html"),
     Report("Model card", "report_training", "card.html"),
-    Report("Trial", "judge_trial", "trial.html"),
     Report("Drift report", "report_drift", "report.html"),
 )
 NOW_AND_THEN = (
-    Report("Kill switch drill", "drill_kill_switch", "drill.html"),
     Report("Replay of training", "replay", "replay.html", "training"),
     Report("Replay of prediction", "replay", "replay.html", "prediction"),
     Report("Hyperparameter search", "search_hyperparameters", "search.html"),

@@ -42,6 +42,7 @@ class Version:
 class Challenge:
     """A spec on its way to champion. `since`: its first partition in this stage is the one after.
 
+    `began`: the same for its first stage.
     `awaiting`: the partition whose review asked a person for approval, if no answer is recorded.
     """
 
@@ -50,6 +51,7 @@ class Challenge:
     since: date
     share: float = 0.0
     awaiting: date | None = None
+    began: date | None = None
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,8 @@ def standing(decisions: Iterable[Deployment]) -> list[Deployment]:
 def _slot(decision: Deployment) -> tuple[object, ...]:
     """The place of a step's decision; of one place the last row counts. Versions and specs have places of their own."""
     about = "version" if decision.action in VERSION_ACTIONS else "spec"
-    # One review has one outcome, whichever spec it names; a registration has one for each spec.
-    spec_id = decision.spec_id if decision.decided_by in ("register", "nominate") else ""
+    # One review has one outcome, whichever spec it names; the other steps decide about each spec.
+    spec_id = "" if decision.decided_by == "advance" else decision.spec_id
     return decision.partition, decision.decided_by, about, spec_id
 
 
@@ -195,10 +197,11 @@ def _after(state: State, decision: Deployment) -> State:
         case "registered":
             return _registered(state, decision)
         case "shadow" if state.challenge is None and spec_id not in state.retired and spec_id != state.champion:
-            return replace(state, challenge=Challenge(spec_id, "shadow", decision.partition))
+            return replace(state, challenge=Challenge(spec_id, "shadow", decision.partition, began=decision.partition))
         case "canary" if challenged:
             share = float(decision.reason.get("share", 0.0))
-            return replace(state, challenge=Challenge(spec_id, "canary", decision.partition, share))
+            began = state.challenge.began if state.challenge else None
+            return replace(state, challenge=Challenge(spec_id, "canary", decision.partition, share, began=began))
         case "awaiting_approval" if challenged and state.challenge is not None:
             return replace(state, challenge=replace(state.challenge, awaiting=decision.partition))
         case "withdrawn" | "declined" | "approval_timed_out" if challenged:
@@ -252,7 +255,8 @@ def _retired(state: State, name: str) -> State:
     champion, watched = state.champion, state.watched_since
     if champion == name:
         champion, former, watched = (former[-1], former[:-1], None) if former else (None, (), None)
-    watched = watched if former else None
+    if not former or former[-1] != state.former[-1]:
+        watched = None
     return replace(
         state,
         champion=champion,

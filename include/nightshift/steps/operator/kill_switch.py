@@ -1,4 +1,4 @@
-"""Let the fallback answer instead of the champion, or the champion again, on a person's word."""
+"""Let the fallback serve instead of the champion, or the champion again, on a person's decision."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from datetime import date, timedelta
 from typing import Literal
 
 from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.deployment import Action
+from nightshift.deployment import Action, Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.by_hand import chosen_already, make_known, stated, switch_decision
+from nightshift.io.by_hand import check_in_reach, from_when, make_known, stated
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
-State = Literal["on", "off"]
+SwitchState = Literal["on", "off"]
 
 ACTIONS: dict[str, Action] = {"on": "killed", "off": "restored"}
 
@@ -25,51 +25,67 @@ def run(
     store: ArtifactStore,
     partition: date,
     *,
-    state: State,
+    state: SwitchState,
     reason: str,
     decided_by: str,
 ) -> ArtifactRef:
     """Record `killed` (on) or `restored` (off), which takes effect after `partition`; commit `kill_switch.json`.
 
-    Nothing is recorded if the switch is in that state already. The people behind the alert webhook
-    are told of a change, and MLflow's aliases follow. Raises UnknownModel if there is no fallback to
-    switch to, and ConfigurationError for another state or if a later partition turned it on.
+    Nothing is recorded if the switch is in that state already. The people behind the alert webhook are told of a
+    change, and MLflow's aliases follow. Raises UnknownModel if there is no version of the fallback, and
+    ConfigurationError for another state, a partition later than the newest published one, or if a later partition
+    turned it the other way.
     """
     if state not in ACTIONS:
-        raise ConfigurationError(f"The kill switch of {use_case.name} cannot be turned {state!r}; say on or off.")
+        raise ConfigurationError(f"The kill switch of {use_case.name} cannot be turned {state!r}; state on or off.")
     warehouse = Warehouse(settings, use_case)
+    check_in_reach(use_case, warehouse, partition)
     after = partition + timedelta(days=1)
-    life = warehouse.life_as_of(after)
-    if state == "on" and (life.fallback is None or life.fallback.model is None):
+    before = warehouse.state_as_of(after)
+    if state == "on" and before.version(before.fallback) is None:
         raise UnknownModel(
-            f"{use_case.name} has no fallback model as of partition {partition}, so the kill switch would leave nobody "
-            f"to answer. Run {use_case.name}.backfill_history, which registers one; or roll back instead."
+            f"{use_case.name} has no version of a fallback as of partition {partition}, so nothing would serve while "
+            "the kill switch is on. Run train, which registers one; or roll back instead."
         )
-    latest = warehouse.life_as_of(date.max).killed
-    if state == "off" and latest is not None and latest.partition > partition:
-        raise ConfigurationError(
-            f"{use_case.name}: the kill switch was turned on by {latest.decided_by} as of {latest.partition}; turned "
-            f"off as of {partition}, it would stay on. Trigger it again with partition {latest.partition}."
-        )
+    _check_latest(use_case, warehouse, partition, state)
     changed = False
-    if (state == "on") != (life.killed is not None):
-        made = switch_decision(life, partition, ACTIONS[state], stated(reason), decided_by)
-        changed = warehouse.record_deployment(made)
-    serving = warehouse.life_as_of(after).serving
-    answers = serving.model_version if serving else "nobody"
+    if (state == "on") != (before.killed is not None):
+        decision = Deployment(
+            partition=partition,
+            action=ACTIONS[state],
+            role="champion",
+            spec_id=before.champion or before.fallback or "",
+            reason=stated(reason),
+            decided_by=decided_by,
+        )
+        changed = warehouse.record_deployment(decision)
+    primary = warehouse.state_as_of(after).primary
+    serves = primary[1].model_version if primary else "nothing"
     message = (
-        f"{use_case.name}: the kill switch is {state}; after partition {partition} {answers} answers. "
-        f"Decided by {decided_by}: {reason}{chosen_already(use_case, store, partition)}"
+        f"{use_case.name}: the kill switch is {state}; after partition {partition} {serves} serves. "
+        f"Decided by {decided_by}: {reason}. {from_when(use_case, store, warehouse, partition)}"
     )
     make_known(settings, use_case, warehouse, message, changed=changed)
-    result = {"state": state, "answers": answers, "reason": reason, "decided_by": decided_by, "message": message}
+    result = {"state": state, "serves": serves, "reason": reason, "decided_by": decided_by, "message": message}
     return store.commit(
         use_case=use_case.name,
         step="kill_switch",
         partition=partition,
         kind="kill_switch",
         files={"kill_switch.json": canonical_json(result)},
-        inputs={"model": [serving.model] if serving and serving.model else []},
+        inputs={"model": [primary[1].model] if primary else []},
         parameters={"state": state},
         metrics={"changed": changed},
     )
+
+
+def _check_latest(use_case: UseCase, warehouse: Warehouse, partition: date, state: SwitchState) -> None:
+    """Raise ConfigurationError if the switch was turned the other way for a later partition: it would stay so."""
+    later = [one for one in warehouse.decisions() if one.partition > partition and one.action in ACTIONS.values()]
+    newest = max(later, key=lambda one: one.partition, default=None)
+    if newest is not None and newest.action != ACTIONS[state]:
+        raise ConfigurationError(
+            f"{use_case.name}: {newest.decided_by} recorded {newest.action} on partition {newest.partition}, so turned "
+            f"{state} on {partition} the kill switch would have no effect. Trigger it again with partition "
+            f"{newest.partition}."
+        )

@@ -1,4 +1,4 @@
-"""Take a model out of use for good, and archive everything that is known about it."""
+"""Take a spec, or one version, out of use for good, and archive everything that is known about it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef, canonical_json, sha256_hex
-from nightshift.core.model_life import Life, life_as_of
+from nightshift.core.lifecycle.state import State, Version, state_as_of
 from nightshift.deployment import Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.by_hand import make_known, stated
+from nightshift.io.by_hand import check_in_reach, from_when, make_known, stated
 from nightshift.io.model_archive import archive_key, archive_model
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
@@ -23,52 +23,52 @@ def run(
     store: ArtifactStore,
     partition: date,
     *,
-    model_version: str,
+    name: str,
     reason: str,
     decided_by: str,
 ) -> ArtifactRef:
-    """Write `archive/<use case>/<model_version>.zip`, then record `retired`; commit `retirement.json`.
+    """Write `archive/<use case>/<name>.zip`, then record `retired`; commit `retirement.json`.
 
-    The archive is written first: a model is not retired before it is kept. A model on trial is
-    withdrawn by it. Raises UnknownModel if no model of that version is known, and ConfigurationError
-    if it is champion, stands by or is the fallback, as of `partition` or by what was decided since.
+    `name` is a spec id or a version. The archive, of the version or the spec's newest one, is written first: nothing
+    is retired before it is kept. A challenger is withdrawn by it. Raises UnknownModel if neither a spec nor a version
+    of that name has a model, and ConfigurationError if it is the champion, the watched former champion, the fallback
+    or the only version of one of them, as of `partition` or by what was decided since; or if the partition is later
+    than the newest published one.
     """
     warehouse = Warehouse(settings, use_case)
+    check_in_reach(use_case, warehouse, partition)
     decisions = warehouse.decisions()
-    about = [made for made in decisions if made.model_version == model_version and made.action != "retired"]
-    model = next((made.model for made in reversed(about) if made.model is not None), None)
-    if model is None:
-        known = list(dict.fromkeys(made.model_version for made in decisions if made.model is not None))
-        raise UnknownModel(
-            f"{use_case.name} knows no model {model_version!r}; the newest are {', '.join(known[-5:]) or 'none'}. "
-            "All of them are in `deployments`."
-        )
-    now, later = (life_as_of(decisions, day) for day in (partition + timedelta(days=1), date.max))
-    _refuse_in_use(use_case, model_version, [now, later])
-    key = archive_key(use_case, model_version)
-    body = archive_model(store, warehouse, model, about)
+    now, later = (state_as_of(decisions, day) for day in (partition + timedelta(days=1), date.max))
+    version = _version(use_case, later, name)
+    for state in (now, later):
+        _check_unused(use_case, state, name)
+    about = [d for d in decisions if name in (d.spec_id, d.model_version) and d.action != "retired"]
+    key = archive_key(use_case, name)
+    body = archive_model(store, warehouse, version, about)
     store.put(key, body, content_type="application/zip")
     changed = False
-    if model_version not in now.retired:
+    if name not in now.retired:
         changed = warehouse.record_deployment(
             Deployment(
                 partition=partition,
                 action="retired",
                 role=about[-1].role,
-                model_version=model_version,
-                model=model,
+                spec_id=version.spec_id,
+                model_version=name if name == version.model_version else "",
+                model=version.model,
                 reason=stated(reason) | {"archive": store.uri(key), "archive_sha256": sha256_hex(body)},
                 decided_by=decided_by,
             ),
-            expected_champion=now.champion.model_version if now.champion else None,
+            expected_champion=now.champion,
         )
     message = (
-        f"{use_case.name}: {model_version} is retired after partition {partition} and kept in {store.uri(key)}. "
-        f"Decided by {decided_by}: {reason}"
+        f"{use_case.name}: {name} is retired after partition {partition} and kept in {store.uri(key)}. "
+        f"Decided by {decided_by}: {reason}. {from_when(use_case, store, warehouse, partition)}"
     )
     make_known(settings, use_case, warehouse, message, changed=changed)
     result = {
-        "model_version": model_version,
+        "name": name,
+        "spec_id": version.spec_id,
         "archive": store.uri(key),
         "archive_sha256": sha256_hex(body),
         "reason": reason,
@@ -81,22 +81,40 @@ def run(
         partition=partition,
         kind="retirement",
         files={"retirement.json": canonical_json(result)},
-        inputs={"model": [model]},
-        parameters={"model_version": model_version},
+        inputs={"model": [version.model]},
+        parameters={"name": name},
         metrics={"changed": changed, "archive_bytes": len(body)},
-        variant=model_version,
+        variant=name,
     )
 
 
-def _refuse_in_use(use_case: UseCase, model_version: str, lives: Sequence[Life]) -> None:
-    for life in lives:
-        uses = {
-            "is the champion; roll back to another one first": life.champion,
-            "is the fallback, which everyone falls back to": life.fallback,
-            "stands by while the fresh champion is watched; wait until that is confirmed": life.trial.deployment
-            if life.trial is not None and life.trial.stage == "standby"
-            else None,
-        }
-        for use, model in uses.items():
-            if model is not None and model.model_version == model_version:
-                raise ConfigurationError(f"{use_case.name}: {model_version} cannot be retired: it {use}.")
+def _version(use_case: UseCase, state: State, name: str) -> Version:
+    """The version of that name, or the newest one of the spec."""
+    versions = [version for of_spec in state.versions.values() for version in of_spec]
+    named = [version for version in versions if name in (version.spec_id, version.model_version)]
+    if not named:
+        known = sorted(state.versions) + [version.model_version for version in versions[-5:]]
+        raise UnknownModel(
+            f"{use_case.name} has no spec or version {name!r}; specs and the newest versions are "
+            f"{', '.join(known) or 'none'}. All of them are in `deployments`."
+        )
+    return named[-1]
+
+
+def _check_unused(use_case: UseCase, state: State, name: str) -> None:
+    """Raise ConfigurationError if the champion, the watched former champion or the fallback would be left without."""
+    roles: Sequence[tuple[str, str | None]] = (
+        ("the champion; roll back to another spec first", state.champion),
+        ("the fallback, which serves when all else fails", state.fallback),
+        (
+            "watched as the former champion; wait until the champion is confirmed",
+            state.former[-1] if state.former and state.watched_since else None,
+        ),
+    )
+    for role, spec_id in roles:
+        version = state.version(spec_id)
+        if name == spec_id:
+            raise ConfigurationError(f"{use_case.name}: {name} cannot be retired: it is {role}.")
+        left = [one for one in state.versions.get(spec_id or "", ()) if one.model_version not in {*state.retired, name}]
+        if version is not None and version.model_version == name and not left:
+            raise ConfigurationError(f"{use_case.name}: {name} cannot be retired: it is the only version of {role}.")

@@ -1,4 +1,4 @@
-"""Put an earlier champion back in charge, in place of the one there is, on a person's word."""
+"""Make a former champion spec champion again, in place of the one there is, on a person's decision."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.core.model_life import Life, life_as_of
+from nightshift.core.lifecycle.state import State, standing, state_after, state_as_of
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.by_hand import chosen_already, make_known, recorded_by_this_run, stated
-from nightshift.io.switch import switch_published as switch_night
+from nightshift.io.by_hand import check_in_reach, from_when, make_known, recorded_by_this_run, stated
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -27,40 +26,37 @@ def run(
     *,
     reason: str,
     decided_by: str,
-    to_version: str = "",
-    switch_published: bool = False,
+    to_spec: str = "",
 ) -> ArtifactRef:
-    """Record that `to_version` (default: the newest former champion) is champion again; commit `rollback.json`.
+    """Record that `to_spec` (a spec id; default: the newest former champion) is champion again; commit `rollback.json`.
 
-    It serves the partitions after `partition`. With `switch_published` the predictions of `partition`
-    itself are then published anew from its stored scores; if that cannot be done, the rollback stands.
-    The people behind the alert webhook are told, and MLflow's aliases follow. Tried again in the same
-    run, it goes on where it stopped.
+    Its newest version serves the partitions after `partition`. The people behind the alert webhook are told, and
+    MLflow's aliases follow. Tried again in the same run, it goes on where it stopped.
 
-    Raises UnknownModel if there is no champion, no former one, or `to_version` is none or was
-    retired; ChampionChanged if the champion is another one on a later partition, or by now.
+    Raises UnknownModel if there is no champion, no former one, or `to_spec` was none, was retired or has no version;
+    ChampionChanged if the champion is another one on a later partition, or by now; ConfigurationError if the
+    partition is later than the newest published one.
     """
     warehouse = Warehouse(settings, use_case)
+    check_in_reach(use_case, warehouse, partition)
     decisions = warehouse.decisions()
-    made = recorded_by_this_run(decisions, "rolled_back", partition)
+    decision = recorded_by_this_run(decisions, "rolled_back", partition)
     changed = False
-    if made is None:
-        made = _decision(use_case, decisions, partition, to_version, reason, decided_by)
-        changed = warehouse.record_deployment(made, expected_champion=made.replaces)
+    if decision is None:
+        decision = _decision(use_case, decisions, partition, to_spec, reason, decided_by)
+        changed = warehouse.record_deployment(decision, expected_champion=decision.replaces)
+    state = warehouse.state_as_of(partition + timedelta(days=1))
+    version = state.version(decision.spec_id)
     message = (
-        f"{use_case.name}: {made.model_version} is champion again after partition {partition}, in place of "
-        f"{made.replaces}. Decided by {decided_by}: {reason}"
+        f"{use_case.name}: {decision.spec_id} is champion again after partition {partition}, in place of "
+        f"{decision.replaces}. Decided by {decided_by}: {reason}. {from_when(use_case, store, warehouse, partition)}"
     )
-    if warehouse.life_as_of(partition + timedelta(days=1)).killed is not None:
-        message += ". The kill switch is on: the fallback goes on answering"
-    message += chosen_already(use_case, store, partition)
+    if state.killed is not None:
+        message += ". The kill switch is on: the fallback goes on serving"
     make_known(settings, use_case, warehouse, message, changed=changed)
-    switched = False
-    if switch_published:
-        switched = switch_night(use_case, settings, store, warehouse, partition, made.model_version)
     result = {
-        "model_version": made.model_version,
-        "replaces": made.replaces,
+        "spec_id": decision.spec_id,
+        "replaces": decision.replaces,
         "reason": reason,
         "decided_by": decided_by,
         "message": message,
@@ -71,71 +67,65 @@ def run(
         partition=partition,
         kind="rollback",
         files={"rollback.json": canonical_json(result)},
-        inputs={"model": [made.model] if made.model else []},
-        parameters={"to_version": to_version, "switch_published": switch_published},
-        metrics={"changed": changed, "published_night_switched": switched},
+        inputs={"model": [version.model] if version else []},
+        parameters={"to_spec": to_spec},
+        metrics={"changed": changed},
     )
 
 
 def _decision(
-    use_case: UseCase, decisions: Sequence[Deployment], partition: date, to_version: str, reason: str, decided_by: str
+    use_case: UseCase, decisions: Sequence[Deployment], partition: date, to_spec: str, reason: str, decided_by: str
 ) -> Deployment:
-    life = life_as_of(decisions, partition + timedelta(days=1))
-    champion = life.champion
-    if champion is None:
+    state = state_after(decisions, partition)
+    if state.champion is None:
         raise UnknownModel(
             f"{use_case.name} has no champion after partition {partition}, so there is nothing to roll back. "
-            "To stop a model on trial, retire it; to let the fallback answer, use the kill switch."
+            "To stop a challenger, retire its spec; to let the fallback serve, use the kill switch."
         )
-    _refuse_overtaken(use_case, decisions, partition, champion)
-    target = _target(use_case, decisions, life, champion, to_version)
+    _check_latest(use_case, decisions, partition, state.champion)
     return Deployment(
         partition=partition,
         action="rolled_back",
         role="champion",
-        model_version=target.model_version,
-        model=target.model,
-        replaces=champion.model_version,
+        spec_id=_target(use_case, decisions, state, to_spec),
+        replaces=state.champion,
         reason=stated(reason),
         decided_by=decided_by,
     )
 
 
-def _target(
-    use_case: UseCase, decisions: Sequence[Deployment], life: Life, champion: Deployment, to_version: str
-) -> Deployment:
-    if not to_version:
-        if not life.former:
+def _target(use_case: UseCase, decisions: Sequence[Deployment], state: State, to_spec: str) -> str:
+    earlier = list(dict.fromkeys(one.spec_id for one in standing(decisions) if one.action in CHAMPIONS))
+    usable = [one for one in earlier if one != state.champion and state.version(one) is not None]
+    former = [one for one in state.former if one in usable]
+    if not to_spec:
+        if not former:
             raise UnknownModel(
-                f"{use_case.name} has no champion before {champion.model_version} to roll back to. "
-                "Use the kill switch to let the fallback answer."
+                f"{use_case.name} has no champion before {state.champion} to roll back to. "
+                "Use the kill switch to let the fallback serve."
             )
-        return life.former[-1]
-    earlier = {made.model_version: made for made in decisions if made.role == "champion" and made.action in CHAMPIONS}
-    refusal = ""
-    if to_version in life.retired:
-        refusal = "was retired"
-    elif to_version == champion.model_version:
-        refusal = "is the champion already"
-    elif to_version not in earlier:
-        refusal = "was never champion"
-    if refusal:
-        known = [v for v in earlier if v not in life.retired and v != champion.model_version]
-        raise UnknownModel(
-            f"{use_case.name}: {to_version} {refusal}, so it cannot be rolled back to. "
-            f"Former champions are {', '.join(known[-5:]) or 'none'}; leave the version empty for the newest."
-        )
-    return earlier[to_version]
+        return former[-1]
+    if to_spec in usable:
+        return to_spec
+    if to_spec in state.retired:
+        problem = "was retired"
+    elif to_spec == state.champion:
+        problem = "is the champion already"
+    else:
+        problem = "has no version that was not retired" if to_spec in earlier else "was never champion"
+    raise UnknownModel(
+        f"{use_case.name}: {to_spec} {problem}, so it cannot be rolled back to. "
+        f"Former champions are {', '.join(usable[-5:]) or 'none'}; leave the spec empty for the newest."
+    )
 
 
-def _refuse_overtaken(
-    use_case: UseCase, decisions: Sequence[Deployment], partition: date, champion: Deployment
-) -> None:
-    """A rollback as of an earlier partition would be undone by a promotion that was recorded for a later one."""
-    latest = life_as_of(decisions, date.max).champion
-    if latest is not None and latest.partition > partition:
-        raise ChampionChanged(
-            f"{use_case.name}: {champion.model_version} is champion after partition {partition}, but {latest.action} "
-            f"on {latest.partition} is {latest.model_version}, which a rollback as of {partition} would leave in "
-            f"charge. Trigger it again with partition {latest.partition}."
-        )
+def _check_latest(use_case: UseCase, decisions: Sequence[Deployment], partition: date, champion: str) -> None:
+    """Raise ChampionChanged if a decision of a later partition changed the champion: it would undo this one."""
+    if state_as_of(decisions, date.max).champion == champion:
+        return
+    later = [one for one in standing(decisions) if one.partition > partition and one.action in (*CHAMPIONS, "retired")]
+    raise ChampionChanged(
+        f"{use_case.name}: {champion} is champion after partition {partition}, but {later[-1].action} on "
+        f"{later[-1].partition} is {later[-1].spec_id}, which a rollback of partition {partition} would leave in "
+        f"place. Nothing was recorded. Trigger it again with partition {later[-1].partition}."
+    )

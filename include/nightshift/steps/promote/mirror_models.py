@@ -1,6 +1,6 @@
-"""Let MLflow's aliases say which models serve, stand on trial and stand by, as the decisions have it.
+"""Let MLflow's aliases name the versions of champion, challenger, watched former champion and fallback.
 
-Nothing waits for it: what was recorded stands, and a later night makes up for one that MLflow missed.
+Nothing waits for it: what was recorded stands, and a later partition makes up for one that MLflow missed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def run(
 ) -> ArtifactRef:
     """Set the aliases by all decisions there are; commit which version each names, as metrics.
 
-    `advanced` is what `advance_model` committed. Whatever partition this is, the aliases show how things
-    stand now. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
+    `advanced` is what `advance` committed. Whatever partition this is, the aliases show the state as of now. Raises
+    TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects the request.
     """
-    life = Warehouse(settings, use_case).life_as_of(date.max)
-    with standing(f"{use_case.name} {partition}: what advance_model decided is recorded."):
-        mirror_aliases(settings, use_case, life)
+    state = Warehouse(settings, use_case).state_as_of(date.max)
+    with standing(f"{use_case.name} {partition}: what advance decided is recorded."):
+        mirror_aliases(settings, use_case, state)
     return store.commit(
         use_case=use_case.name,
         step="mirror_models",
@@ -33,5 +33,5 @@ def run(
         kind="aliases",
         files={},
         inputs={"advanced": [advanced]},
-        metrics={alias: made.model_version if made else None for alias, made in wanted_aliases(life).items()},
+        metrics={alias: one.model_version if one else None for alias, one in wanted_aliases(state).items()},
     )

@@ -1,23 +1,24 @@
-"""Record what a person said about a promotion, or that nobody said anything in time, and what follows.
+"""Record a person's answer about a promotion, or that there was none in time, and what follows.
 
-A person answers hours later, so the answer takes effect after the newest partition whose models are
-chosen already: no night that was scored changes.
+An answer comes hours later, so it takes effect after the newest partition whose versions are chosen already: no
+partition that was scored changes.
 
 Artifact: `approval.json`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from nightshift.artifact import ArtifactRef
 from nightshift.deployment import Action, Deployment
+from nightshift.documents import Advance, Approval
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.by_hand import newest_chosen
 from nightshift.io.tracking import mirror_aliases, standing
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
@@ -45,98 +46,82 @@ def run(
     answer: Answer,
     decided_by: str,
 ) -> ArtifactRef:
-    """Record the answer and, with it, the promotion or the end of the trial; commit `approval.json`.
+    """Record the answer and, with it, the promotion or the withdrawal; commit the Approval.
 
-    `advanced` is what `advance_model` committed, `decided_by` the person's user name ("" if nobody
-    answered). An answer recorded before stands. If the model is no longer on trial, the answer is
-    recorded and nothing follows. Raises ChampionChanged if there is another champion by now than the
-    one judged against, and ConfigurationError if nobody was asked or the answer is none.
+    `advanced` is what `advance` committed, `decided_by` the person's user name ("" if nobody answered). An answer
+    recorded before stands. If the spec is no longer on its way to champion, the answer is recorded without effect.
+    Raises ChampionChanged if the champion is another one than the one reviewed, and ConfigurationError if nobody
+    was to answer or the answer is unknown.
     """
-    advance = json.loads(store.read(advanced, "advance.json"))
-    if advance["action"] != "awaiting_approval" or answer not in ANSWERS:
+    advance = store.read_document(advanced, Advance)
+    if advance.action != "awaiting_approval" or answer not in ANSWERS:
         raise ConfigurationError(
-            f"{use_case.name} {partition}: {answer!r} answers nothing: advance_model recorded {advance['action']!r}. "
-            f"An answer is one of {sorted(ANSWERS)}, to a promotion that awaits approval."
+            f"{use_case.name} {partition}: there is nothing to answer {answer!r} to, advance recorded "
+            f"{advance.action!r}. An answer is one of {sorted(ANSWERS)}, to a promotion that awaits approval."
         )
     warehouse = Warehouse(settings, use_case)
-    recorded = _recorded(warehouse, partition, advance["model_version"])
+    recorded = _recorded(warehouse, advance)
     if not recorded:
-        recorded = _decisions(use_case, store, warehouse, partition, advance, answer, decided_by)
+        recorded = _decisions(use_case, store, warehouse, advance, answer, decided_by)
         promoted = recorded[-1].action == "promoted"
-        warehouse.record_deployments(recorded, expected_champion=advance["champion"] if promoted else ...)
-    approval = {
-        "answer": recorded[0].action,
-        "answered_by": recorded[0].reason["answered_by"],
-        "model_version": advance["model_version"],
-        "partition": recorded[0].partition.isoformat(),
-        "recorded": [one.action for one in recorded],
-    }
+        warehouse.record_deployments(recorded, expected_champion=advance.champion if promoted else ...)
+    approval = Approval(
+        partition=recorded[0].partition,
+        spec_id=advance.spec_id,
+        answer=recorded[0].action,
+        answered_by=recorded[0].reason["answered_by"],
+        recorded=tuple(one.action for one in recorded),
+    )
     log.info("%s %s: %s", use_case.name, partition, approval)
     ref = store.commit(
         use_case=use_case.name,
         step="record_approval",
         partition=partition,
         kind="approval",
-        files={"approval.json": json.dumps(approval, indent=1).encode()},
+        files=approval.to_files(),
         inputs={"advanced": [advanced]},
     )
-    with standing(f"{use_case.name} {partition}: {', '.join(approval['recorded'])} is recorded."):
-        mirror_aliases(settings, use_case, warehouse.life_as_of(date.max))
+    with standing(f"{use_case.name} {partition}: {', '.join(approval.recorded)} is recorded."):
+        mirror_aliases(settings, use_case, warehouse.state_as_of(date.max))
     return ref
 
 
-def _recorded(warehouse: Warehouse, partition: date, version: str) -> list[Deployment]:
+def _recorded(warehouse: Warehouse, advance: Advance) -> Sequence[Deployment]:
     """What was recorded before as the answer to this partition's question."""
     return [
         one
         for one in warehouse.decisions()
         if one.decided_by == "record_approval"
-        and one.model_version == version
-        and one.reason.get("asked_on") == partition.isoformat()
+        and one.spec_id == advance.spec_id
+        and one.reason.get("asked_on") == advance.partition.isoformat()
     ]
 
 
 def _decisions(
-    use_case: UseCase,
-    store: ArtifactStore,
-    warehouse: Warehouse,
-    partition: date,
-    advance: Mapping[str, Any],
-    answer: str,
-    decided_by: str,
-) -> list[Deployment]:
-    """The answer and what follows from it, if the model is still on trial."""
-    effective = _newest_chosen(use_case, store, warehouse, partition)
-    trial = warehouse.life_as_of(effective + timedelta(days=1)).trial
-    on_trial = trial is not None and trial.stage != "standby"
-    still = on_trial and trial is not None and trial.deployment.model_version == advance["model_version"]
-    said = Deployment(
+    use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, advance: Advance, answer: str, decided_by: str
+) -> Sequence[Deployment]:
+    """The answer and what follows from it, if the spec is still on its way to champion."""
+    effective = newest_chosen(use_case, store, warehouse, advance.partition)
+    challenge = warehouse.state_as_of(effective + timedelta(days=1)).challenge
+    still = challenge is not None and challenge.spec_id == advance.spec_id
+    lost = {} if still else {"without_effect": "the spec is no longer on its way to champion"}
+    given = Deployment(
         partition=effective,
         action=ANSWERS[answer],
         role="challenger",
-        model_version=advance["model_version"],
-        model=ArtifactRef.model_validate(advance["model"]),
+        spec_id=advance.spec_id,
         reason={
             "answered_by": decided_by,
-            "asked_on": partition.isoformat(),
-            "why": advance["reason"],
-            **({} if still else {"without_effect": "the model is no longer on trial"}),
+            "asked_on": advance.partition.isoformat(),
+            "why": advance.why,
+            **lost,
         },
         decided_by="record_approval",
     )
     if not still:
-        return [said]
+        return [given]
     if answer == "approved":
-        follows = {"action": "promoted", "role": "champion", "replaces": advance["champion"]}
+        follows = {"action": "promoted", "role": "champion", "replaces": advance.champion}
     else:
         follows = {"action": "withdrawn"}
-    return [said, said.model_copy(update=follows)]
-
-
-def _newest_chosen(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, partition: date) -> date:
-    """The newest partition, from the one that asked on, whose models are chosen."""
-    publication = warehouse.latest_publication()
-    newest: date = max(partition, publication["partition"]) if publication else partition
-    while store.decision(use_case.name, "resolve_model", newest + timedelta(days=1)) is not None:
-        newest += timedelta(days=1)
-    return newest
+    return [given, given.model_copy(update=follows)]

@@ -1,0 +1,173 @@
+"""Figures of a backtest: losses by partition, by month and by slice, and paired differences between walks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.core.backtest import EPOCH, Walk
+from nightshift.core.evaluation import LEAST_PROBABILITY, area_under_curve, log_loss
+from nightshift.core.paired_differences import clustered, moving_blocks
+from nightshift.documents import BacktestMonth, BacktestSeries, BacktestSlice, PairedDifference
+from nightshift.policies import SlicePolicy
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+MISSING = "(missing)"
+"""The value of the slice whose rows have none."""
+
+LOSSES_SCHEMA = pa.schema(
+    [
+        ("spec_id", pa.string()),
+        ("baseline", pa.string()),
+        ("partition", pa.date32()),
+        ("prediction_date", pa.date32()),
+        ("trained_on", pa.date32()),
+        ("rows", pa.int64()),
+        ("log_loss", pa.float64()),
+        ("brier", pa.float64()),
+        ("auc", pa.float64()),
+        ("mean_score", pa.float64()),
+        ("label_rate", pa.float64()),
+    ]
+)
+
+
+def row_losses(labels: Integers, scores: Floats) -> Floats:
+    """Negative log likelihood of each row [n], in nats; their mean is `evaluation.log_loss`."""
+    p = np.clip(scores, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return np.asarray(-np.where(labels == 1, np.log(p), np.log1p(-p)))
+
+
+def partition_losses(walks: Sequence[Walk]) -> pa.Table:
+    """One row per walk and partition with rows; see LOSSES_SCHEMA. auc is null if all labels are alike."""
+    rows = []
+    for walk in walks:
+        for day, part in _groups(walk.partition):
+            labels, scores = walk.labels[part], walk.scores[part]
+            partition = EPOCH + timedelta(days=int(day))
+            rows.append(
+                {
+                    "spec_id": walk.spec.spec_id,
+                    "baseline": walk.baseline,
+                    "partition": partition,
+                    "prediction_date": partition + timedelta(days=1),
+                    "trained_on": walk.trained_on[partition],
+                    "rows": len(labels),
+                    **_quality(labels, scores),
+                    "mean_score": float(scores.mean()),
+                    "label_rate": float(labels.mean()),
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=LOSSES_SCHEMA)
+
+
+def months(walk: Walk) -> tuple[BacktestMonth, ...]:
+    """By calendar month of the predictions, which are for the day after their partition."""
+    month = (walk.partition + 1).astype("datetime64[D]").astype("datetime64[M]")
+    return tuple(
+        BacktestMonth(
+            month=str(name),
+            rows=part.stop - part.start,
+            log_loss=log_loss(walk.labels[part], walk.scores[part]),
+            auc=_auc(walk.labels[part], walk.scores[part]),
+            calibration_gap=float((walk.scores[part] - walk.labels[part]).mean()),
+        )
+        for name, part in _groups(month)
+    )
+
+
+def difference(walk: Walk, other: Walk, *, block_days: int, confidence: float, seed: int) -> PairedDifference:
+    """Log loss of a walk minus that of another over the same rows, with moving-block interval."""
+    paired = row_losses(walk.labels, walk.scores) - row_losses(other.labels, other.scores)
+    return moving_blocks(paired, walk.partition, block_days=block_days, confidence=confidence, seed=seed)
+
+
+def slices(
+    walk: Walk, champion: Walk | None, features: pa.Table, policy: SlicePolicy, *, block_days: int
+) -> tuple[BacktestSlice, ...]:
+    """Each value of each of the policy's columns, compared with the champion where it has `policy.least_rows` rows.
+
+    `features`: the walk's rows, in order. The intervals are clustered by blocks of days and hold, at
+    `policy.confidence`, for all slices that are judged at once (Bonferroni); see `paired_differences`.
+    """
+    losses = row_losses(walk.labels, walk.scores)
+    paired = losses - row_losses(champion.labels, champion.scores) if champion is not None else None
+    found: list[tuple[str, str, npt.NDArray[np.bool_]]] = []
+    for column in policy.columns:
+        text = pc.fill_null(pc.cast(features[column], pa.string()), MISSING).to_numpy(zero_copy_only=False).astype(str)
+        found += [(column, str(value), text == value) for value in np.unique(text)]
+    comparisons = sum(int(members.sum()) >= policy.least_rows for _, _, members in found)
+
+    def compared(members: npt.NDArray[np.bool_]) -> PairedDifference | None:
+        if paired is None or members.sum() < policy.least_rows:
+            return None
+        return clustered(
+            paired[members],
+            walk.partition[members],
+            block_days=block_days,
+            confidence=policy.confidence,
+            comparisons=comparisons,
+        )
+
+    return tuple(
+        BacktestSlice(
+            column=column,
+            value=value,
+            rows=int(members.sum()),
+            log_loss=float(losses[members].mean()),
+            difference=compared(members),
+        )
+        for column, value, members in found
+    )
+
+
+def series(
+    walk: Walk,
+    role: Literal["champion", "fallback", "challenger"],
+    differences: Mapping[str, PairedDifference],
+    by_slice: tuple[BacktestSlice, ...] = (),
+) -> BacktestSeries:
+    """The figures of one walk."""
+    by_month = months(walk)
+    quality = _quality(walk.labels, walk.scores)
+    return BacktestSeries(
+        role=role,
+        spec_id=walk.spec.spec_id,
+        baseline=walk.baseline,
+        spec=walk.spec,
+        partitions=len(walk.trained_on),
+        rows=len(walk.labels),
+        worst_calibration_gap=max((one.calibration_gap for one in by_month), key=abs),
+        months=by_month,
+        slices=by_slice,
+        differences=differences,
+        graph_difference=walk.graph_difference,
+        **quality,
+    )
+
+
+def _quality(labels: Integers, scores: Floats) -> dict[str, Any]:
+    return {
+        "log_loss": log_loss(labels, scores),
+        "brier": float(np.mean((scores - labels) ** 2)),
+        "auc": _auc(labels, scores),
+    }
+
+
+def _auc(labels: Integers, scores: Floats) -> float | None:
+    return area_under_curve(labels, scores) if 0 < labels.sum() < len(labels) else None
+
+
+def _groups(sorted_values: npt.NDArray[Any]) -> list[tuple[Any, slice]]:
+    """The distinct values of a sorted array [n], and where each is."""
+    values, starts = np.unique(sorted_values, return_index=True)
+    ends = [*starts[1:].tolist(), len(sorted_values)]
+    return [(value, slice(start, end)) for value, start, end in zip(values, starts.tolist(), ends, strict=True)]

@@ -1,0 +1,313 @@
+"""What is to be done about specs after a partition: the one outcome of its review, with its numbers in words.
+
+Pure: it reads the state as of the partition, losses on matured labels, and the declared policies. A partition
+counts if labels of at least `least_rows` predictions are known, and not while the kill switch was on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+
+from nightshift.core.lifecycle.e_process import e_values
+from nightshift.core.lifecycle.state import Challenge, State
+from nightshift.core.risk import demands
+from nightshift.documents import Review, ReviewedLoss, ReviewOutcome
+from nightshift.policies import PromotionPolicy, RiskPolicy
+
+
+@dataclass(frozen=True)
+class _Finding:
+    outcome: ReviewOutcome
+    spec_id: str
+    why: str
+    share: float = 0.0
+    alert: str = ""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two versions' losses on the same rows of one partition; `difference`: the first minus the second, in nats."""
+
+    partition: date
+    difference: float
+
+
+@dataclass(frozen=True)
+class _Case:
+    partition: date
+    state: State
+    losses: Sequence[ReviewedLoss]
+    idle: Collection[date]
+    policy: PromotionPolicy
+    risk: RiskPolicy
+
+    def matured(self, after: date) -> list[date]:
+        """Partitions after `after` that count, oldest first."""
+        return sorted({loss.partition for loss in self.losses if loss.partition > after and self._counts(loss)})
+
+    def losses_of(self, spec_id: str | None, after: date) -> dict[date, ReviewedLoss]:
+        """A spec's losses on the partitions that count, by partition."""
+        own = [loss for loss in self.losses if loss.spec_id == spec_id and loss.partition > after]
+        return {loss.partition: loss for loss in sorted(own, key=lambda one: one.partition) if self._counts(loss)}
+
+    def pairs(self, first: str | None, second: str | None, after: date) -> list[_Pair]:
+        """Both specs' losses on partitions where they scored the same rows, oldest first."""
+        one, other = self.losses_of(first, after), self.losses_of(second, after)
+        both = [day for day in one if day in other and one[day].rows == other[day].rows]
+        return [_Pair(day, one[day].log_loss - other[day].log_loss) for day in both]
+
+    def elapsed(self, since: date) -> int:
+        """Partitions after `since` and before the reviewed one, without those under the kill switch."""
+        days = (since + timedelta(days=n) for n in range(1, (self.partition - since).days))
+        return sum(day not in self.idle for day in days)
+
+    def _counts(self, loss: ReviewedLoss) -> bool:
+        return loss.rows >= self.policy.least_rows and loss.partition not in self.idle
+
+
+def review_partition(
+    partition: date,
+    state: State,
+    losses: Sequence[ReviewedLoss],
+    *,
+    policy: PromotionPolicy,
+    risk: RiskPolicy,
+    idle: Collection[date] = (),
+) -> Review:
+    """The outcome of a partition's review.
+
+    `state` is as of the partition; `losses` are of earlier partitions, on labels delivered up to this one; `idle`
+    are partitions for which the kill switch was on. The first of these that applies is the outcome: roll_back,
+    what follows for the challenger, confirm, hold, nothing.
+    """
+    case = _Case(partition, state, losses, idle, policy, risk)
+    challenger = _challenger(case)
+    if state.killed is not None:
+        why = f"the kill switch has been on since partition {state.killed.partition}: nothing else is decided"
+        killed = _Finding("hold", "", why)
+        finding = challenger if challenger and challenger.outcome == "time_out" else killed
+        return _document(case, finding, "")
+    champion = _champion(case)
+    alert = champion.alert if champion else ""
+    if champion and champion.outcome == "roll_back":
+        return _document(case, champion, alert)
+    if challenger and challenger.outcome != "hold":
+        return _document(case, challenger, alert)
+    if champion and champion.outcome == "confirm":
+        return _document(case, champion, alert)
+    held = [one for one in (challenger, champion) if one is not None]
+    if not held:
+        return _document(case, _Finding("nothing", "", "no spec is on its way to champion or watched"), alert)
+    return _document(case, _Finding("hold", held[0].spec_id, "; ".join(one.why for one in held)), alert)
+
+
+def _document(case: _Case, finding: _Finding, alert: str) -> Review:
+    return Review(
+        partition=case.partition,
+        outcome=finding.outcome,
+        spec_id=finding.spec_id,
+        champion=case.state.champion,
+        share=finding.share,
+        why=finding.why,
+        alert=alert,
+        losses=tuple(case.losses),
+    )
+
+
+# The champion
+
+
+def _champion(case: _Case) -> _Finding | None:
+    """Rolled back if harm is shown, confirmed when its watch is over, held while it is watched; None otherwise."""
+    state, policy = case.state, case.policy
+    if state.champion is None:
+        return None
+    harm = _worse_than_fallback(case)
+    former = state.former[-1] if state.former else None
+    former = former if state.version(former) is not None else None
+    if harm and former:
+        return _Finding("roll_back", former, f"{harm}; {former} is the newest former champion")
+    if state.watched_since is None:
+        none_left = f"{harm}. There is no former champion to roll back to: decide about the kill switch"
+        return _Finding("hold", state.champion, harm, alert=none_left) if harm else None
+    if former is None:
+        return _Finding("confirm", state.champion, "no former champion is left to compare with", alert=harm)
+    pairs = case.pairs(state.champion, former, state.watched_since)
+    if shown := _harm(pairs, former, policy):
+        return _Finding("roll_back", former, f"{state.champion}: {shown}")
+    evidence = e_values(np.array([pair.difference for pair in pairs]), policy.rollback_clip)
+    numbers = f"{state.champion}: {len(pairs)} of {policy.watch_partitions} watched partitions compared with {former}"
+    if pairs:
+        mean = float(np.mean([pair.difference for pair in pairs]))
+        numbers += f", mean log loss {mean:+.4f}, e-value {evidence[-1]:.2f} of {1 / policy.rollback_error:.0f}"
+    over = case.elapsed(state.watched_since) >= policy.watch_partitions + policy.longest_partitions
+    return _Finding("confirm" if over or len(pairs) >= policy.watch_partitions else "hold", state.champion, numbers)
+
+
+def _worse_than_fallback(case: _Case) -> str:
+    """How the champion did against the fallback on the newest partition it scored, if beyond the emergency margin."""
+    state = case.state
+    served = [loss for loss in case.losses if loss.role == "champion" and loss.spec_id == state.champion]
+    pairs = case.pairs(state.champion, state.fallback, date.min) if state.fallback != state.champion else []
+    newest = [pair for pair in pairs if pair.partition in {loss.partition for loss in served}][-1:]
+    if not newest or newest[0].difference <= case.policy.emergency_margin:
+        return ""
+    return (
+        f"on {newest[0].partition} the log loss of {state.champion} was {newest[0].difference:.4f} above that of the "
+        f"fallback, beyond the emergency margin of {case.policy.emergency_margin}"
+    )
+
+
+def _harm(pairs: Sequence[_Pair], rival: str, policy: PromotionPolicy) -> str:
+    """What shows that the first spec of the pairs does worse than `rival`; empty if nothing does."""
+    if shown := _emergency(pairs, rival, policy):
+        return shown
+    evidence = e_values(np.array([pair.difference for pair in pairs]), policy.rollback_clip)
+    if not len(evidence) or evidence.max() < 1 / policy.rollback_error:
+        return ""
+    first = int(np.argmax(evidence >= 1 / policy.rollback_error))
+    mean = float(np.mean([pair.difference for pair in pairs[: first + 1]]))
+    return (
+        f"the e-value of its loss against that of {rival} reached {evidence[first]:.1f} on {pairs[first].partition}, "
+        f"after {first + 1} partitions (bound {1 / policy.rollback_error:.0f}); mean difference of log loss {mean:+.4f}"
+    )
+
+
+def _emergency(pairs: Sequence[_Pair], rival: str, policy: PromotionPolicy) -> str:
+    worst = max(pairs, key=lambda pair: pair.difference, default=None)
+    if worst is None or worst.difference <= policy.emergency_margin:
+        return ""
+    return (
+        f"on {worst.partition} its log loss was {worst.difference:.4f} above that of {rival}, beyond the emergency "
+        f"margin of {policy.emergency_margin}"
+    )
+
+
+# The challenger
+
+
+def _challenger(case: _Case) -> _Finding | None:
+    """What follows for the spec that is on its way to champion; None if there is none."""
+    state, policy, challenge = case.state, case.policy, case.state.challenge
+    if challenge is None:
+        return None
+    spec_id, elapsed = challenge.spec_id, case.elapsed(challenge.began or challenge.since)
+    if overdue := _overdue(case, challenge):
+        return _Finding("time_out", spec_id, overdue)
+    rival = state.champion or state.fallback
+    pairs = case.pairs(spec_id, rival, challenge.since) if challenge.stage == "canary" else []
+    if shown := _emergency(pairs, rival or "", policy):
+        return _Finding("withdraw", spec_id, f"{spec_id}: {shown}")
+    ready, numbers = _live_equals_backtest(case, challenge)
+    if ready == "no":
+        return _Finding("withdraw", spec_id, numbers)
+    if ready == "yes":
+        return _onward(case, challenge, numbers)
+    if elapsed >= policy.longest_partitions and challenge.awaiting is None:
+        late = f"not champion within {policy.longest_partitions} partitions ({elapsed} have passed): {numbers}"
+        return _Finding("withdraw", spec_id, late)
+    return _Finding("hold", spec_id, numbers)
+
+
+def _overdue(case: _Case, challenge: Challenge) -> str:
+    """Why the question for approval is closed without an answer; empty while it is open or was not asked."""
+    if challenge.awaiting is None:
+        return ""
+    limit = max(math.ceil(case.risk.approval_hours / 24) + 1, case.policy.longest_partitions)
+    age = (case.partition - challenge.awaiting).days
+    if age <= limit:
+        return ""
+    return (
+        f"{challenge.spec_id}: approval was requested on {challenge.awaiting}, {age} partitions ago, and no answer was "
+        f"recorded; after {limit} partitions the place is free for another spec"
+    )
+
+
+def _live_equals_backtest(case: _Case, challenge: Challenge) -> tuple[str, str]:
+    """("yes", "no" or "open", the numbers): whether live losses of the newest partitions are those of the backtest.
+
+    The partitions are the newest ones of the stage that count, as far back as the challenger scored each of them.
+    """
+    policy, spec_id = case.policy, challenge.spec_id
+    needed = policy.shadow_partitions if challenge.stage == "shadow" else policy.canary_partitions
+    own = case.losses_of(spec_id, challenge.since)
+    days = case.matured(challenge.since)
+    # The backtest knows the labels of a partition's predictions a partition later than the review does.
+    while days and days[-1] in own and own[days[-1]].backtest_log_loss is None:
+        days.pop()
+    newest: list[ReviewedLoss] = []
+    for day in reversed(days):
+        if day not in own or len(newest) == needed:
+            break
+        newest.append(own[day])
+    counted = f"{spec_id}: {len(newest)} of {needed} partitions in {challenge.stage} scored one after another"
+    if len(newest) < needed:
+        return "open", f"{counted}, with labels known for at least {policy.least_rows} rows"
+    differences = [
+        one.raw_log_loss - one.backtest_log_loss
+        for one in newest
+        if one.raw_log_loss is not None and one.backtest_log_loss is not None
+    ]
+    if len(differences) < needed:
+        missing = sorted(str(one.partition) for one in newest if one.backtest_log_loss is None)
+        return "open", f"{counted}; the backtest has no loss for {', '.join(missing[:5])}"
+    difference = float(np.mean(differences))
+    numbers = f"{counted}, mean log loss {difference:+.4f} from the backtest's (band {policy.live_band})"
+    return ("yes" if abs(difference) <= policy.live_band else "no"), numbers
+
+
+def _onward(case: _Case, challenge: Challenge, numbers: str) -> _Finding:
+    """The next step of a challenger whose live losses are those of its backtest."""
+    state, spec_id, demanded = case.state, challenge.spec_id, demands(case.risk)
+    if state.version(spec_id) is None:
+        return _Finding("hold", spec_id, f"{numbers}; it has no version that was not retired")
+    if challenge.stage == "shadow" and demanded.canary:
+        share = case.policy.canary_share
+        return _Finding("canary", spec_id, f"{numbers}; its risks demand a canary, of {share:.0%}", share)
+    if challenge.awaiting is not None:
+        return _Finding("hold", spec_id, f"{numbers}; approval was requested on {challenge.awaiting}")
+    if state.watched_since is not None:
+        return _Finding("hold", spec_id, f"{numbers}; {state.champion} is watched and not confirmed yet")
+    if demanded.approval:
+        return _Finding("ask_approval", spec_id, f"{numbers}; its risks demand approval")
+    return _Finding("promote", spec_id, numbers)
+
+
+def approval_summary(title: str, review: Review, *, hours: float, page_uri: str) -> str:
+    """What a person reads who is asked to approve a spec, as Markdown."""
+    days = sorted({loss.partition for loss in review.losses})
+    rival = review.champion or next((loss.spec_id for loss in review.losses if loss.role == "fallback"), "")
+    own, other = (
+        {loss.partition: loss for loss in review.losses if loss.spec_id == spec_id}
+        for spec_id in (review.spec_id, rival)
+    )
+
+    def cell(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    rows = [
+        f"| {day} | {own[day].rows} of {own[day].predictions} | {cell(own[day].log_loss)} "
+        f"| {cell(other[day].log_loss if day in other else None)} | {cell(own[day].raw_log_loss)} "
+        f"| {cell(own[day].backtest_log_loss)} |"
+        for day in days
+        if day in own
+    ]
+    place = f"in place of `{review.champion}`" if review.champion else "as the first champion"
+    return "\n".join(
+        [
+            f"**{title}**: shall `{review.spec_id}` become champion {place}, after partition {review.partition}?",
+            "",
+            f"{review.why}.",
+            "",
+            "| partition | labels known | log loss | of the champion | uncalibrated | in a backtest |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Evidence: {page_uri}. Without an answer within {hours:g} hours the spec is withdrawn.",
+        ]
+    )

@@ -1,0 +1,152 @@
+"""Record what follows from a partition's review, against the champion that was reviewed, and tell people of it.
+
+A decision takes effect for the partitions after the reviewed one. If the versions of a later partition were chosen
+already, nothing is recorded: the next review decides, and no partition that was scored changes.
+
+Artifact: `advance.json`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import date
+
+from nightshift.artifact import ArtifactRef, Decision
+from nightshift.core.lifecycle.review import approval_summary
+from nightshift.deployment import Action, Deployment
+from nightshift.documents import Advance, Review, ReviewOutcome
+from nightshift.errors import ChampionChanged
+from nightshift.io.alerts import send_alert
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.by_hand import newest_chosen
+from nightshift.io.warehouse import Warehouse
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+log = logging.getLogger(__name__)
+
+STEP = "advance"
+
+ACTIONS: dict[ReviewOutcome, tuple[Action, ...]] = {
+    "canary": ("canary",),
+    "ask_approval": ("awaiting_approval",),
+    "promote": ("promoted",),
+    "withdraw": ("withdrawn",),
+    "time_out": ("approval_timed_out", "withdrawn"),
+    "confirm": ("confirmed",),
+    "roll_back": ("rolled_back",),
+}
+"""What is recorded of each outcome; of the others nothing is."""
+
+ALERTED = ("promoted", "withdrawn", "rolled_back")
+"""Actions that people are told of: another spec is published, or one that was on its way no longer is."""
+
+
+def run(
+    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, reviewed: ArtifactRef
+) -> ArtifactRef:
+    """Append the decision of `reviewed` to deployments and commit the Advance.
+
+    Run again, it replaces what it recorded for the partition; `held` takes back a decision that no longer follows.
+    Raises ChampionChanged, with nothing recorded, if the champion is another one by now.
+    """
+    review = store.read_document(reviewed, Review)
+    warehouse = Warehouse(settings, use_case)
+    decisions = warehouse.decisions()
+    rows = _rows(review) or _taken_back(review, decisions)
+    chosen = newest_chosen(use_case, store, warehouse, partition)
+    why, first_run = review.why, store.decision(use_case.name, STEP, partition) is None
+    changed = False
+    if rows and not _recorded(decisions, rows):
+        if chosen > partition:
+            why = f"not recorded, since the versions of {chosen} were chosen before; the next review decides: {why}"
+            log.warning("%s %s: %s", use_case.name, partition, why)
+            rows = []
+        else:
+            changed = _record(use_case, store, warehouse, rows, review.champion)
+    action = rows[-1].action if rows else "none"
+    if changed and action in ALERTED:
+        place = f" in place of {rows[-1].replaces}" if rows[-1].replaces else ""
+        _alert(settings, f"{use_case.name}: {review.spec_id} is {action}{place} after partition {partition}: {why}.")
+    if review.alert and first_run:
+        _alert(settings, f"{use_case.name}, review of partition {partition}: {review.alert}.")
+    asked = action == "awaiting_approval" and not _answered(decisions, review)
+    hours, page = use_case.risk.approval_hours, f"{reviewed.uri}{Review.FILE}"
+    advance = Advance(
+        partition=partition,
+        action=action,
+        spec_id=review.spec_id,
+        champion=review.champion,
+        why=why,
+        approval_needed=asked,
+        summary=approval_summary(use_case.title, review, hours=hours, page_uri=page) if asked else "",
+    )
+    return store.commit(
+        use_case=use_case.name,
+        step=STEP,
+        partition=partition,
+        kind="advance",
+        files=advance.to_files(),
+        inputs={"reviewed": [reviewed]},
+        metrics={"action": action, "approval_needed": asked},
+    )
+
+
+def _rows(review: Review) -> list[Deployment]:
+    """The decisions that an outcome stands for; none for nothing and hold."""
+    becomes_champion = review.outcome in ("promote", "roll_back")
+    reason = {"why": review.why} | ({"share": review.share} if review.outcome == "canary" else {})
+    return [
+        Deployment(
+            partition=review.partition,
+            action=action,
+            role="champion" if becomes_champion or review.outcome == "confirm" else "challenger",
+            spec_id=review.spec_id,
+            replaces=review.champion if becomes_champion else None,
+            reason=reason,
+            decided_by=STEP,
+        )
+        for action in ACTIONS.get(review.outcome, ())
+    ]
+
+
+def _taken_back(review: Review, decisions: Sequence[Deployment]) -> list[Deployment]:
+    """`held`, if an earlier run recorded something for the partition that does not follow any more."""
+    own = [one for one in decisions if one.partition == review.partition and one.decided_by == STEP]
+    if not own or own[-1].action == "held":
+        return []
+    reason = {"why": review.why, "takes_back": own[-1].action}
+    return [own[-1].model_copy(update={"action": "held", "role": "challenger", "replaces": None, "reason": reason})]
+
+
+def _recorded(decisions: Sequence[Deployment], rows: Sequence[Deployment]) -> bool:
+    """Whether the last decision of this step for the partition is the last of `rows`, but for its numbers."""
+    own = [one for one in decisions if one.partition == rows[-1].partition and one.decided_by == STEP]
+    return bool(own) and (own[-1].action, own[-1].spec_id) == (rows[-1].action, rows[-1].spec_id)
+
+
+def _record(
+    use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, rows: Sequence[Deployment], champion: str | None
+) -> bool:
+    try:
+        return warehouse.record_deployments(rows, expected_champion=champion)
+    except ChampionChanged as error:
+        store.decide(use_case.name, STEP, rows[0].partition, Decision(status="rejected", reason=str(error)))
+        raise
+
+
+def _answered(decisions: Sequence[Deployment], review: Review) -> bool:
+    """Whether this very question was answered before."""
+    return any(
+        one.decided_by == "record_approval"
+        and one.spec_id == review.spec_id
+        and one.reason.get("asked_on") == review.partition.isoformat()
+        for one in decisions
+    )
+
+
+def _alert(settings: Settings, message: str) -> None:
+    log.warning(message)
+    if settings.alert_webhook_url is not None:
+        send_alert(settings.alert_webhook_url, message)

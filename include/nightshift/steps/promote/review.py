@@ -1,0 +1,119 @@
+"""Review the specs: what follows for challenger and champion from the labels known as of a partition.
+
+Nothing is waited for: a partition whose scores or labels are not there yet counts in a later review.
+
+Artifact: `review.json`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.lifecycle.review import review_partition
+from nightshift.core.lifecycle.state import State, state_as_of
+from nightshift.documents import ReviewedLoss
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse import Warehouse
+from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest
+from nightshift.services.live_scores import (
+    PartitionLoss,
+    ScoredPartition,
+    days_predicted,
+    known_labels,
+    losses,
+    scored_partitions,
+)
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase, partition_range
+
+log = logging.getLogger(__name__)
+
+
+def run(use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date) -> ArtifactRef:
+    """Commit the Review of a partition, from the state as of it and labels delivered up to it."""
+    decisions = Warehouse(settings, use_case).decisions()
+    state = state_as_of(decisions, partition)
+    days = partition_range(_first(state, partition), partition - timedelta(days=1))
+    scored = scored_partitions(store, use_case, days)
+    labels, deliveries = known_labels(store, use_case, days_predicted(use_case, scored), partition)
+    measured = [loss for one in scored for loss in losses(use_case, one.partition, one.rows, labels)]
+    compared = _compared(use_case, settings, store, state, scored, partition)
+    reviewed = review_partition(
+        partition,
+        state,
+        _reviewed(measured, compared, state.challenge.spec_id if state.challenge else None),
+        policy=use_case.promotion,
+        risk=use_case.risk,
+        idle={day for day in days if state_as_of(decisions, day).killed is not None},
+    )
+    log.info("%s %s: %s %s (%s)", use_case.name, partition, reviewed.outcome, reviewed.spec_id, reviewed.why)
+    return store.commit(
+        use_case=use_case.name,
+        step="review",
+        partition=partition,
+        kind="review",
+        files=reviewed.to_files(),
+        inputs={"scores": [one.ref for one in scored], "curated": deliveries},
+        metrics={"outcome": reviewed.outcome, "spec_id": reviewed.spec_id},
+    )
+
+
+def _first(state: State, partition: date) -> date:
+    """The first partition whose losses matter: of the challenger's stage, of the watch, or the newest with labels."""
+    since = [state.challenge.since] if state.challenge else []
+    since += [state.watched_since] if state.watched_since else []
+    return min([*(day + timedelta(days=1) for day in since), partition - timedelta(days=1)])
+
+
+def _compared(
+    use_case: UseCase,
+    settings: Settings,
+    store: ArtifactStore,
+    state: State,
+    scored: Sequence[ScoredPartition],
+    partition: date,
+) -> Mapping[date, LiveAndBacktest]:
+    """Live and backtest of the challenger on the newest partitions it scored whose training rows can be known.
+
+    These are known by the training of the partition before: so that it does not matter whether tonight's is done.
+    """
+    challenge, policy = state.challenge, use_case.promotion
+    if challenge is None or challenge.spec_id not in state.specs:
+        return {}
+    newest = partition - timedelta(days=2)
+    own = [
+        one
+        for one in scored
+        if challenge.since < one.partition <= newest and challenge.spec_id in one.rows["spec_id"].unique().to_pylist()
+    ]
+    needed = policy.shadow_partitions if challenge.stage == "shadow" else policy.canary_partitions
+    known_by = partition - timedelta(days=1)
+    spec = state.specs[challenge.spec_id]
+    return compare_with_backtest(use_case, settings, store, spec, own[-needed:], known_by)
+
+
+def _reviewed(
+    measured: Sequence[PartitionLoss], compared: Mapping[date, LiveAndBacktest], challenger: str | None
+) -> list[ReviewedLoss]:
+    rows = []
+    for one in measured:
+        both = compared.get(one.partition) if one.spec_id == challenger else None
+        rows.append(
+            ReviewedLoss.model_validate(
+                {
+                    "partition": one.partition,
+                    "role": one.role,
+                    "spec_id": one.spec_id,
+                    "model_version": one.model_version,
+                    "rows": one.rows,
+                    "predictions": one.predictions,
+                    "log_loss": one.log_loss,
+                    "raw_log_loss": both and both.live,
+                    "backtest_log_loss": both and both.backtest,
+                }
+            )
+        )
+    return rows
