@@ -13,7 +13,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, predictions
 from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, dag_arguments
-from dagkit.runtime import step
+from dagkit.runtime import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -24,5 +24,8 @@ for use_case in all_use_cases():
         chosen = step(use_case, "resolve_model", on_last_try={"allow_undecided": True}, **RETRIES_WAITING)()
         scores = step(use_case, "score")(model_choice=chosen)
         audited = step(use_case, "audit")(scores=scores)
-        step(use_case, "publish_predictions", outlets=[predictions(use_case)])(scores=scores, audited=audited)
+        published = step(use_case, "publish_predictions", outlets=[predictions(use_case)])(
+            scores=scores, audited=audited
+        )
+        [chosen, scores, audited, published] >> decide_on_failure(use_case, "predict")
     globals()[dag.dag_id] = dag

@@ -11,11 +11,11 @@ A rejected model is recorded, not an error. A failed run is recorded too (**reco
 prediction waits for it; predictions go on with the champion they have.
 """
 
-from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule, task
+from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, history
 from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, dag_arguments
-from dagkit.runtime import fail_after_recording, step
+from dagkit.runtime import decide_on_failure, step
 from nightshift.core.candidates import candidates, compressed, estimators, students
 from nightshift.usecase import all_use_cases
 
@@ -24,12 +24,6 @@ for use_case in all_use_cases():
         **dag_arguments(use_case, "train", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case) | history(use_case)),
     ) as dag:
-
-        @task(task_id="record_failure", trigger_rule=TriggerRule.ONE_FAILED)
-        def record_failure(use_case_name: str) -> None:
-            """Say in `deployments` that this partition's training failed, and keep the run red."""
-            fail_after_recording(use_case_name)
-
         training_set = step(use_case, "build_training_set", **RETRIES_WAITING)()
         fitted = (
             step(use_case, "fit", map_name="estimator")
@@ -65,5 +59,5 @@ for use_case in all_use_cases():
             training_set=training_set, selected=selected
         )
         stages = [training_set, fitted, distilled, small, exported, verified, selected, registered]
-        [stage for stage in stages if stage] >> record_failure(use_case.name)
+        [stage for stage in stages if stage] >> decide_on_failure(use_case, "train")
     globals()[dag.dag_id] = dag

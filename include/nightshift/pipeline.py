@@ -22,7 +22,6 @@ STAGE_OF_STEP = {
     "select_model": "train",
     "register": "train",
     "register_fallback": "train",
-    "record_failed_training": "train",
     "resolve_model": "predict",
     "score": "predict",
     "audit": "predict",
@@ -37,6 +36,7 @@ STAGE_OF_STEP = {
     "drill_kill_switch": "drill_kill_switch",
     "replay": "replay",
     "search_hyperparameters": "search_hyperparameters",
+    "record_failure": "operator",
     "compare_drift": "check_drift",
     "report_drift": "check_drift",
     "record_drift": "check_drift",
@@ -52,6 +52,9 @@ ROOMS = {
     "search_hyperparameters": "search",
 }
 """Folder below `nightshift/steps` of stages that do not have one of their own name."""
+
+DECIDED_BY = {"ingest": "publish", "materialize": "publish_features", "predict": "publish_predictions"}
+"""The step whose status says what counts for a partition of a stage. Training is decided in `deployments`."""
 
 
 def step_module(step: str) -> str:

@@ -33,8 +33,19 @@ HEAVY = {
 PARSE_SECONDS = 0.5
 
 GRAPHS = {
-    "ingest": {"land": ["profile", "validate"], "profile": ["publish"], "validate": ["publish"], "publish": []},
-    "materialize": {"build_features": ["publish_features"], "publish_features": ["load_online"], "load_online": []},
+    "ingest": {
+        "land": ["profile", "record_failure", "validate"],
+        "profile": ["publish", "record_failure"],
+        "validate": ["publish", "record_failure"],
+        "publish": ["record_failure"],
+        "record_failure": [],
+    },
+    "materialize": {
+        "build_features": ["publish_features", "record_failure"],
+        "publish_features": ["load_online", "record_failure"],
+        "load_online": [],
+        "record_failure": [],
+    },
     "train": {
         "build_training_set": ["compress", "distil", "fit", "record_failure", "register", "select_model", "verify"],
         "fit": ["compress", "distil", "export", "record_failure", "verify"],
@@ -136,7 +147,7 @@ def test_only_the_root_and_the_drill_are_scheduled_by_time_and_the_rest_follows_
     }
     assert outlets == {
         "ingest.publish": ["flight_delay.curated"],
-        "materialize.load_online": ["flight_delay.features"],
+        "materialize.publish_features": ["flight_delay.features"],
         "predict.publish_predictions": ["flight_delay.predictions"],
         "check_drift.ask_for_search": ["flight_delay.search_request"],
         "backfill_history.announce_history": ["flight_delay.history"],
