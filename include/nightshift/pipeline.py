@@ -34,7 +34,7 @@ STAGE_OF_STEP = {
     "kill_switch": "kill_switch",
     "retire_model": "retire_model",
     "drill_kill_switch": "drill_kill_switch",
-    "replay": "replay",
+    "reproduce": "reproduce",
     "search_hyperparameters": "search_hyperparameters",
     "record_failure": "operator",
     "compare_drift": "check_drift",
@@ -48,7 +48,7 @@ ROOMS = {
     "kill_switch": "operator",
     "retire_model": "operator",
     "drill_kill_switch": "operator",
-    "replay": "operator",
+    "reproduce": "operator",
     "search_hyperparameters": "search",
 }
 """Folder below `nightshift/steps` of stages that do not have one of their own name."""

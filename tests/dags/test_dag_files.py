@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
 NIGHTLY = {"ingest", "materialize", "train", "promote", "predict", "check_drift"}
-BY_HAND = {"backfill_history", "rollback_model", "kill_switch", "retire_model", "replay"}
+BY_HAND = {"backfill_history", "rollback_model", "kill_switch", "retire_model", "reproduce"}
 STAGES = NIGHTLY | BY_HAND | {"search_hyperparameters", "drill_kill_switch"}
 HEAVY = {
     "great_expectations",
@@ -88,7 +88,7 @@ GRAPHS = {
     "rollback_model": {"rollback_model": []},
     "kill_switch": {"kill_switch": []},
     "retire_model": {"retire_model": []},
-    "replay": {"replay": []},
+    "reproduce": {"reproduce": []},
     "search_hyperparameters": {"search_hyperparameters": []},
     "drill_kill_switch": {"drill_kill_switch": []},
 }

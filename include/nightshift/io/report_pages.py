@@ -35,8 +35,8 @@ NIGHTLY = (
 )
 NOW_AND_THEN = (
     Report("Kill switch drill", "drill_kill_switch", "drill.html"),
-    Report("Replay of training", "replay", "replay.html", "training"),
-    Report("Replay of prediction", "replay", "replay.html", "prediction"),
+    Report("Reproduction of training", "reproduce", "reproduction.html", "training"),
+    Report("Reproduction of prediction", "reproduce", "reproduction.html", "prediction"),
     Report("Hyperparameter search", "search_hyperparameters", "search.html"),
 )
 
