@@ -34,8 +34,10 @@ def artifact_differences(
     differences += [f"parameter {text}" for text in value_differences(recorded.parameters, rebuilt.parameters)]
     old_hashes, new_hashes = ({entry.path: entry.sha256 for entry in made.files} for made in (recorded, rebuilt))
     for path in sorted({*old_hashes, *new_hashes}):
-        if path not in old_hashes or path not in new_hashes:
-            differences.append(f"{path} was {'there' if path in old_hashes else 'not there'} and now is the opposite")
+        if path not in new_hashes:
+            differences.append(f"{path} is not made any more")
+        elif path not in old_hashes:
+            differences.append(f"{path} was not made then")
         elif old_hashes[path] != new_hashes[path]:
             texts = file_differences(path, old_files[path], new_files[path])
             differences.append(f"{path} ({old_hashes[path][:16]} became {new_hashes[path][:16]}): {'; '.join(texts)}")

@@ -35,7 +35,7 @@ _ORDER = {step: position for position, step in enumerate(STAGE_OF_STEP)}
 def recorded_manifests(
     store: ArtifactStore, last: ArtifactRef, steps: Collection[str], partition: str
 ) -> tuple[list[Manifest], Manifests]:
-    """Manifests of what `steps` made for the partition on the way to `last`, in their order; and those with their inputs.
+    """Manifests of what `steps` made for the partition on the way to `last`, in their order, and all with their inputs.
 
     Where anything else came from is not followed. Raises ArtifactCorrupt if a manifest is gone.
     """
