@@ -5,18 +5,19 @@ Backfilling it backfills the whole chain, because the other DAGs follow its asse
 
 **land** reads what producers delivered to `landing/<use case>/<feed>/dt=<partition>/`, checks its
 schema and types it. **profile** describes every column. **validate** runs the Great Expectations
-suites: a critical miss stops the partition, other bad rows go to quarantine with their reasons.
+suites: a critical miss rejects the partition, other bad rows go to quarantine with their reasons.
 **publish** makes the rows that passed the curated partition.
 
 If it fails: the message names the file, the column and examples. Have it delivered again (or fixed in
-place) and clear the failed task. The other nights are not held up by a partition that was refused.
+place) and clear the failed task. **record_failure** rejects a partition that could not be ingested, so that
+later ones go on without it; a run that succeeds later replaces that.
 """
 
 from airflow.sdk import DAG, CronPartitionTimetable
 
 from dagkit.assets import curated
 from dagkit.defaults import RETRIES_DELIVERY, dag_arguments
-from dagkit.runtime import step
+from dagkit.runtime import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -29,5 +30,6 @@ for use_case in all_use_cases():
         landed = step(use_case, "land", on_last_try={"refuse_undelivered": True}, **RETRIES_DELIVERY)()
         profiled = step(use_case, "profile")(landed=landed)
         validated = step(use_case, "validate")(landed=landed)
-        step(use_case, "publish", outlets=[curated(use_case)])(validated=validated, profiled=profiled)
+        published = step(use_case, "publish", outlets=[curated(use_case)])(validated=validated, profiled=profiled)
+        [landed, profiled, validated, published] >> decide_on_failure(use_case, "ingest")
     globals()[dag.dag_id] = dag

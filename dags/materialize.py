@@ -2,17 +2,20 @@
 
 **build_features** computes every feature view in one pass over the curated partitions, strictly as of
 the cutoff. **publish_features** audits them against the Feast definitions and makes them the offline
-store's partition. **load_online** materializes them into the online store.
+store's partition; training and predictions start then. **load_online** loads them into the online store,
+which nothing in the night reads: if it fails, only it is red.
 
-If it waits: a step that lacks an earlier partition says which one and tries again; backfill that
-partition of the ingest DAG. A partition that ingest refused is left out, not waited for.
+A partition that ingest rejected is left out. One that ingest never decided is waited for some minutes,
+once, and then left out as well; `missing` in the manifest of build_features names them. To make it good, run
+ingest for that partition and then this DAG for the ones after it. **record_failure** rejects a partition whose
+features could not be built, so that later ones go on.
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import curated, features
-from dagkit.defaults import RETRIES_WAITING, dag_arguments
-from dagkit.runtime import step
+from dagkit.defaults import RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
+from dagkit.runtime import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -20,7 +23,14 @@ for use_case in all_use_cases():
         **dag_arguments(use_case, "materialize", doc=__doc__),
         schedule=PartitionedAssetTimetable(assets=curated(use_case)),
     ) as dag:
-        built = step(use_case, "build_features", **RETRIES_WAITING)()
-        published = step(use_case, "publish_features")(features=built)
-        step(use_case, "load_online", outlets=[features(use_case)])(published=published)
+        built = step(
+            use_case,
+            "build_features",
+            on_last_try={"allow_undecided": True},
+            last_retries=WAITED_ENOUGH,
+            **RETRIES_WAITING,
+        )()
+        published = step(use_case, "publish_features", outlets=[features(use_case)])(features=built)
+        step(use_case, "load_online")(published=published)
+        [built, published] >> decide_on_failure(use_case, "materialize")
     globals()[dag.dag_id] = dag

@@ -10,11 +10,11 @@ A rejected version is recorded, not an error: the earlier version of its spec go
 (**record_failure**). Nothing waits for the model card (**report_training**) or for MLflow (**track_training**).
 """
 
-from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule, task
+from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, history
-from dagkit.defaults import RETRIES_WAITING, dag_arguments
-from dagkit.runtime import fail_after_recording, step
+from dagkit.defaults import RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
+from dagkit.runtime import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -23,13 +23,13 @@ for use_case in all_use_cases():
         **dag_arguments(use_case, "train", doc=__doc__) | {"max_active_runs": 1},
         schedule=PartitionedAssetTimetable(assets=features(use_case) | history(use_case)),
     ) as dag:
-
-        @task(task_id="record_failure", trigger_rule=TriggerRule.ONE_FAILED)
-        def record_failure(use_case_name: str) -> None:
-            """Say in `deployments` that this partition's training failed, and keep the run red."""
-            fail_after_recording(use_case_name)
-
-        rows = step(use_case, "append_training_rows", on_last_try={"allow_undecided": True}, **RETRIES_WAITING)()
+        rows = step(
+            use_case,
+            "append_training_rows",
+            on_last_try={"allow_undecided": True},
+            last_retries=WAITED_ENOUGH,
+            **RETRIES_WAITING,
+        )()
         training_set = step(use_case, "build_training_set")(rows=rows)
         specs = step(use_case, "choose_specs")()
         versions = step(use_case, "fit", map_name="spec").partial(training_set=training_set).expand(spec=specs)
@@ -39,5 +39,5 @@ for use_case in all_use_cases():
         registered = step(use_case, "register")(verified=verified)
         for leaf in ("report_training", "track_training"):
             step(use_case, leaf)(registered=registered)
-        [rows, training_set, specs, versions, verified, registered] >> record_failure(use_case.name)
+        [rows, training_set, specs, versions, verified, registered] >> decide_on_failure(use_case, "train")
     globals()[dag.dag_id] = dag

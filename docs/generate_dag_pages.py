@@ -20,12 +20,12 @@ def _docstring(path: Path) -> str:
 def _steps_of(path: Path) -> list[str]:
     """Names of the steps a DAG file runs, in the order it names them."""
     calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
-    steps = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "step"]
-    named = [
-        (call.lineno, call.args[1].value)
-        for call in steps
-        if len(call.args) > 1 and isinstance(call.args[1], ast.Constant)
-    ]
+    named = []
+    for call in (call for call in calls if isinstance(call.func, ast.Name)):
+        if call.func.id == "decide_on_failure":
+            named.append((call.lineno, "record_failure"))
+        elif call.func.id == "step" and len(call.args) > 1 and isinstance(call.args[1], ast.Constant):
+            named.append((call.lineno, call.args[1].value))
     return [str(name) for _, name in sorted(named)]
 
 

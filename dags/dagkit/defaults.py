@@ -19,11 +19,12 @@ waiting costs little and ends long before patience does. The others stand in Air
 the only place where it keeps their order. Where a run may wait for a person, tries at once are bounded instead."""
 
 RETRIES = {
-    "retries": 4,
+    "retries": 16,
     "retry_delay": timedelta(seconds=15),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=5),
 }
+"""For what may be out of order for a while (object store, warehouse): at least an hour in all."""
 
 RETRIES_DELIVERY = {
     "retries": 12,
@@ -31,23 +32,19 @@ RETRIES_DELIVERY = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
 }
-"""For a delivery that is late: about an hour and a quarter in all. Then the partition is refused."""
+"""For a delivery that is late: at least an hour and a quarter in all. Then the partition is rejected."""
 
 RETRIES_WAITING = {
-    "retries": 60,
+    "retries": 40,
     "retry_delay": timedelta(seconds=5),
     "retry_exponential_backoff": 1.5,
-    "max_retry_delay": timedelta(seconds=15),
+    "max_retry_delay": timedelta(minutes=2),
 }
-"""For a step that may have to wait for an earlier partition: about fifteen minutes in all."""
+"""For a step that may have to wait for an earlier partition: often at first, and at least an hour in all."""
 
-RETRIES_BRIEFLY = {
-    "retries": 21,
-    "retry_delay": timedelta(seconds=5),
-    "retry_exponential_backoff": 1.5,
-    "max_retry_delay": timedelta(seconds=15),
-}
-"""For a step on the path to predictions that may wait for the partition before: about five minutes in all."""
+WAITED_ENOUGH = 30
+"""Of RETRIES_WAITING: with so many retries left, eight minutes at least have gone by. Earlier partitions are
+not waited for any longer then; the rest is for outages."""
 
 RETRIES_IN_LINE = {
     "retries": 120,

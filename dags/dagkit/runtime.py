@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from airflow.sdk import get_current_context, task
+from airflow.sdk import TriggerRule, get_current_context, task
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
@@ -21,11 +21,12 @@ from dagkit.assets import history
 from nightshift.errors import (
     ConfigurationError,
     DataContractError,
+    FeatureContractError,
     PartitionRejected,
     TerminalError,
     TransientError,
 )
-from nightshift.pipeline import step_module
+from nightshift.pipeline import STAGE_OF_STEP, step_module
 from nightshift.usecase import UseCase, load_use_case, parse_partition, partition_range
 
 log = logging.getLogger(__name__)
@@ -50,9 +51,10 @@ INGEST: Chain = (
 )
 IN_HISTORY: Mapping[str, Mapping[str, Any]] = {
     "land": {"refuse_undelivered": True},
+    "build_features": {"allow_undecided": True},
     "append_training_rows": {"allow_undecided": True},
 }
-"""What steps are told besides when they load the past: nobody waits for a delivery that did not come then."""
+"""Further arguments of steps that load the past: what did not come then is not waited for."""
 MATERIALIZE: Chain = (("build_features", {}), ("publish_features", {"features": "build_features"}))
 APPEND: Chain = (("append_training_rows", {}),)
 
@@ -63,6 +65,7 @@ def step(
     *,
     map_name: str | None = None,
     on_last_try: Mapping[str, Any] | None = None,
+    last_retries: int = 0,
     arguments: Arguments | None = None,
     **task_arguments: Any,
 ) -> Any:
@@ -70,7 +73,8 @@ def step(
 
     Call it with refs of earlier tasks as keyword arguments, or `.partial(...).expand(...)` it;
     `map_name` is the argument shown as the mapped task's name. `on_last_try` are arguments
-    added when no retry is left. `arguments` turns what it is called with into what the step gets.
+    added when no more than `last_retries` retries are left. `arguments` turns what it is called with
+    into what the step gets.
     """
     module = step_module(name)
 
@@ -83,7 +87,8 @@ def step(
     def run(**refs: Any) -> Any:
         # Airflow also fills **refs with the whole task context.
         refs = {argument: ref for argument, ref in refs.items() if argument not in KNOWN_CONTEXT_KEYS}
-        return run_step(use_case.name, name, arguments(refs) if arguments else refs, map_name, on_last_try or {})
+        refs = dict(arguments(refs)) if arguments else refs
+        return run_step(use_case.name, name, refs, map_name, on_last_try, last_retries)
 
     return run
 
@@ -94,11 +99,12 @@ def run_step(
     arguments: Mapping[str, Any],
     map_name: str | None = None,
     on_last_try: Mapping[str, Any] | None = None,
+    last_retries: int = 0,
 ) -> Any:
     """Run one step in the current task and return its ref, or refs, as dicts for XCom."""
     context = get_current_context()
     ti = context["ti"]
-    if on_last_try and ti.try_number > (ti.max_tries or 0):
+    if on_last_try and ti.try_number > (ti.max_tries or 0) - last_retries:
         arguments = {**arguments, **on_last_try}
 
     def work() -> Any:
@@ -114,7 +120,7 @@ def run_step(
 def run_history_chunk(use_case_name: str, chain: Chain, chunk: Sequence[str]) -> dict[str, Any]:
     """Run a chain of steps on every partition from chunk[0] to chunk[1], in this one process.
 
-    A partition whose data is refused is noted and the rest go on, as they would on separate nights.
+    A partition that breaks a contract is rejected and the rest go on, as they would on separate nights.
     Returns {"first", "last", "done": n, "rejected": {partition: reason}}.
     """
     context = get_current_context()
@@ -131,9 +137,11 @@ def _run_history_chunk(use_case: UseCase, chain: Chain, first: date, last: date)
             for name, wanted in chain:
                 arguments = _refs({argument: refs[earlier] for argument, earlier in wanted.items()})
                 refs[name] = _run(use_case, name, partition, arguments | IN_HISTORY.get(name, {}))
-        except (DataContractError, PartitionRejected) as error:
+        except (DataContractError, FeatureContractError, PartitionRejected) as error:
             log.error("partition %s was rejected: %s", partition, error)
             rejected[partition.isoformat()] = str(error)
+            failed_step = next(name for name, _ in chain if name not in refs)
+            _record_failure(use_case, STAGE_OF_STEP[failed_step], partition, [failed_step])
         else:
             log.info("partition %s done", partition)
     done = len(partition_range(first, last)) - len(rejected)
@@ -252,10 +260,37 @@ def plan_history() -> list[list[str]]:
     return [[chunk[0].isoformat(), chunk[-1].isoformat()] for chunk in chunks]
 
 
-def fail_after_recording(use_case_name: str) -> None:
-    """Record that the run's training failed, then fail, so that the run stays red."""
-    run_step(use_case_name, "record_failure", {"run_id": get_current_context()["run_id"]})
-    raise AirflowFailException("The training failed; the failed task above says why. Recorded, so that nothing waits.")
+def decide_on_failure(use_case: UseCase, stage: str) -> Any:
+    """A task `record_failure`, to be put downstream of every task that the stage's decision depends on.
+
+    If one of them fails, it decides the partition: rejected, unless it has a status already. The run stays red.
+    """
+
+    @task(
+        task_id="record_failure",
+        trigger_rule=TriggerRule.ONE_FAILED,
+        doc_md="If a task before it failed, rejects the partition with that reason, so that later ones go on.",
+    )
+    def record_failure(use_case_name: str, stage: str) -> None:
+        context = get_current_context()
+        run_id = str(context["run_id"])
+        states = context["ti"].get_task_states(context["ti"].dag_id, run_ids=[run_id])[run_id]
+        failed = sorted(name for name, state in states.items() if state == "failed")
+
+        def work() -> dict[str, Any]:
+            use_case = load_use_case(use_case_name)
+            return _record_failure(use_case, stage, partition_of_run(use_case), failed)
+
+        _guard(work)
+        raise AirflowFailException(f"{', '.join(failed)} failed; the log there says why. Later partitions go on.")
+
+    return record_failure(use_case.name, stage)
+
+
+def _record_failure(use_case: UseCase, stage: str, partition: date, failed: Sequence[str]) -> dict[str, Any]:
+    run_id = str(get_current_context()["run_id"])
+    arguments = {"stage": stage, "run_id": run_id, "failed_tasks": list(failed)}
+    return _run(use_case, "record_failure", partition, arguments)
 
 
 def announce_history(use_case_name: str) -> str:

@@ -39,6 +39,10 @@ class MalformedFile(DataContractError):
     """A delivered file is empty, half-written, or cannot be parsed."""
 
 
+class NothingDelivered(DataContractError):
+    """A feed was not delivered in time, or its landed files are gone."""
+
+
 class PartitionRejected(TerminalError):
     """The partition was examined and refused; it stays refused until it is delivered anew."""
 

@@ -19,7 +19,6 @@ STAGE_OF_STEP = {
     "fit": "train",
     "verify": "train",
     "register": "train",
-    "record_failure": "train",
     "report_training": "train",
     "track_training": "train",
     "resolve_model": "predict",
@@ -34,8 +33,9 @@ STAGE_OF_STEP = {
     "rollback_model": "rollback_model",
     "kill_switch": "kill_switch",
     "retire_model": "retire_model",
-    "replay": "replay",
+    "reproduce": "reproduce",
     "search_hyperparameters": "search_hyperparameters",
+    "record_failure": "operator",
     "compare_drift": "check_drift",
     "report_drift": "check_drift",
     "record_drift": "check_drift",
@@ -46,10 +46,13 @@ ROOMS = {
     "rollback_model": "operator",
     "kill_switch": "operator",
     "retire_model": "operator",
-    "replay": "operator",
+    "reproduce": "operator",
     "search_hyperparameters": "search",
 }
 """Folder below `nightshift/steps` of stages that do not have one of their own name."""
+
+DECIDED_BY = {"ingest": "publish", "materialize": "publish_features", "predict": "publish_predictions"}
+"""The step whose status says what counts for a partition of a stage. Training is decided in `deployments`."""
 
 
 def step_module(step: str) -> str:

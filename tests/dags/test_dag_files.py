@@ -14,7 +14,7 @@ from dagkit import defaults
 ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
 NIGHTLY = {"ingest", "materialize", "train", "promote", "predict", "check_drift"}
-BY_HAND = {"backfill_history", "rollback_model", "kill_switch", "retire_model", "replay"}
+BY_HAND = {"backfill_history", "rollback_model", "kill_switch", "retire_model", "reproduce"}
 STAGES = NIGHTLY | BY_HAND | {"search_hyperparameters"}
 HEAVY = {
     "great_expectations",
@@ -36,8 +36,19 @@ HEAVY = {
 PARSE_SECONDS = 0.5
 
 GRAPHS = {
-    "ingest": {"land": ["profile", "validate"], "profile": ["publish"], "validate": ["publish"], "publish": []},
-    "materialize": {"build_features": ["publish_features"], "publish_features": ["load_online"], "load_online": []},
+    "ingest": {
+        "land": ["profile", "record_failure", "validate"],
+        "profile": ["publish", "record_failure"],
+        "validate": ["publish", "record_failure"],
+        "publish": ["record_failure"],
+        "record_failure": [],
+    },
+    "materialize": {
+        "build_features": ["publish_features", "record_failure"],
+        "publish_features": ["load_online", "record_failure"],
+        "load_online": [],
+        "record_failure": [],
+    },
     "train": {
         "build_training_set": ["compress", "distil", "fit", "record_failure", "register", "select_model", "verify"],
         "fit": ["compress", "distil", "export", "record_failure", "verify"],
@@ -81,7 +92,7 @@ GRAPHS = {
     "rollback_model": {"rollback_model": []},
     "kill_switch": {"kill_switch": []},
     "retire_model": {"retire_model": []},
-    "replay": {"replay": []},
+    "reproduce": {"reproduce": []},
     "search_hyperparameters": {"search_hyperparameters": []},
 }
 
@@ -147,7 +158,7 @@ def test_only_the_root_is_scheduled_by_time_and_the_rest_follows_assets(dag_bag)
     }
     assert outlets == {
         "ingest.publish": ["flight_delay.curated"],
-        "materialize.load_online": ["flight_delay.features"],
+        "materialize.publish_features": ["flight_delay.features"],
         "predict.publish_predictions": ["flight_delay.predictions"],
         "check_drift.ask_for_search": ["flight_delay.search_request"],
         "backfill_history.announce_history": ["flight_delay.history"],

@@ -75,6 +75,9 @@ class Nights:
         self.step("publish_predictions", partition, scores=scores, audited=audited)
         return scores
 
+    def fail(self, stage: str, partition: date) -> ArtifactRef:
+        return self.step("record_failure", partition, stage=stage, run_id="a run", failed_tasks=["a task"])
+
     def check_drift(self, partition: date) -> ArtifactRef:
         drift = self.step("compare_drift", partition)
         report = self.step("report_drift", partition, drift=drift)

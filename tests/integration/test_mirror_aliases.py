@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nightshift.core.model_life import Life, Trial
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.model_life import Life, Trial
 from nightshift.deployment import Deployment
 from nightshift.io.tracking import mirror_aliases
 from nightshift.settings import Settings

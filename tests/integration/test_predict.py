@@ -17,8 +17,6 @@ from nightshift.core.inference.calibration import calibrated
 from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import AuditFailed, PartitionNotReady, TransientError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.recorded_chain import recorded_chain
-from nightshift.io.replay_store import ReplayStore
 from nightshift.services.live_scores import scored_partition
 from nightshift.settings import Settings
 from nightshift.steps.predict import calibrate, score
@@ -201,25 +199,6 @@ def test_requests_do_not_grow_with_history(desk: Desk, monkeypatch: pytest.Monke
         desk.step("calibrate", days_after(number), model_choice=choice)
         counts.append(len(requests))
     assert counts[0] == counts[1]
-
-
-def test_a_recorded_calibration_is_rebuilt_to_the_same_bytes(desk: Desk) -> None:
-    begin(desk)
-    desk.live(0, 3)
-    scores = desk.store.current(desk.use_case.name, "score", days_after(3))
-    chain = recorded_chain(desk.store, scores, ("calibrate", "score"))
-    # Scores of earlier partitions are inputs of the calibration; what they came from is not followed.
-    assert [(one.step, one.partition) for one in chain.artifacts] == [
-        ("calibrate", str(days_after(3))),
-        ("score", str(days_after(3))),
-    ]
-    recorded = chain.artifacts[0]
-    # What is current by now is something else.
-    desk.deliver(days_after(2), labels=[1] * BOOKINGS)
-    desk.step("score", days_after(1), model_choice=desk.choose(days_after(1)), calibration=recorded.ref)
-    store: Any = ReplayStore(desk.store, chain.pins(recorded))
-    choice = recorded.inputs["model_choice"][0]
-    assert calibrate.run(desk.use_case, desk.settings, store, days_after(3), model_choice=choice) == recorded.ref
 
 
 # score

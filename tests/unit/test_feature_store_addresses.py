@@ -25,5 +25,5 @@ def test_redis_is_addressed_in_feasts_own_form() -> None:
     declared = {"type": "nightshift.io.postgres_online_store.PostgresUrlOnlineStore", "url": "${X}"}
     redis = online_store_settings(declared, "postgresql://w", "redis://:secret@cache:6380/2")
     assert redis["type"] == "redis"
-    assert redis["connection_string"] == "cache:6380,db=2,password=secret"
+    assert redis["connection_string"] == "cache:6380,db=2,password=secret,socket_timeout=10,socket_connect_timeout=10"
     assert online_store_settings(declared, "postgresql://w", None) == {**declared, "url": "postgresql://w"}

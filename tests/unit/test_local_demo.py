@@ -172,15 +172,64 @@ def test_another_backfill_is_waited_for(nights, said):
 def test_progress_ends_when_nothing_moves(said, monkeypatch):
     monkeypatch.setattr(demo, "STUCK_SECONDS", -1.0)
     progress = Progress(say=said.append)
-    with pytest.raises(DemoFailed, match="nothing moved"):
-        progress.update("nights: 1 of 10 runs done")
+    with pytest.raises(DemoFailed, match="nothing changed"):
+        progress.wait("nights: score of 2013-02-01")
 
 
-def test_progress_says_a_line_once(said):
+def test_what_is_under_way_is_said_after_a_while(said, monkeypatch):
     progress = Progress(say=said.append)
-    for _ in range(5):
-        progress.update("the same")
-    assert said == ["[ 0:00] the same"]
+    progress.wait("nights: score of 2013-02-01")
+    assert said == []
+    monkeypatch.setattr(demo, "SAY_EVERY_SECONDS", -1.0)
+    progress.wait("nights: score of 2013-02-01")
+    assert said == ["[ 0:00] nights: score of 2013-02-01"]
+
+
+def test_each_run_that_succeeds_is_one_line(nights, said):
+    nights.load_history()
+    nights.run_nights()
+    assert "[ 0:00] nights: all done." in said
+    said.clear()
+    polls = iter([0, 1, 2, 2])
+    keys = ["2013-01-31", "2013-02-01"]
+
+    def runs():
+        done = next(polls)
+        return [nights.api._run("flight_delay.predict", key) for key in keys[:done]]
+
+    nights._follow(runs, "nights", expected=2)
+    assert [line[8:] for line in said] == [
+        "flight_delay.predict of 2013-01-31: done",
+        "flight_delay.predict of 2013-02-01: done",
+        "nights: all done.",
+    ]
+
+
+def test_a_task_that_waits_is_told_once_and_late(nights, said):
+    run = DagRun("flight_delay.predict", "r", "running", "2013-02-01", None, None)
+
+    def waiting(number):
+        return [(run, [TaskRun(run.dag_id, "r", "resolve_model", -1, "resolve_model", "up_for_retry", number)])]
+
+    for number in range(1, 9):
+        assert nights._under_way(waiting(number), "nights", 2) == "predict of 2013-02-01: resolve_model"
+        assert nights._under_way(waiting(number), "nights", 2)
+    assert [line[8:] for line in said] == [
+        "flight_delay.predict of 2013-02-01: resolve_model still has to wait: line 49 of resolve_model"
+    ]
+
+
+def test_the_tasks_of_a_single_run_are_said_as_they_are_done(nights, said):
+    run = DagRun("flight_delay.backfill_history", "r", "running", None, None, None)
+
+    def states(*of_chunks):
+        chunks = [TaskRun(run.dag_id, "r", "ingest_history", n, f"{n}", s, 1) for n, s in enumerate(of_chunks)]
+        return [(run, [*chunks, TaskRun(run.dag_id, "r", "record_failure", -1, "record_failure", "skipped", 0)])]
+
+    assert nights._under_way(states("success", "running", None), "history", 1) == "ingest_history (1 of 3 done)"
+    assert said == []
+    assert nights._under_way(states("success", "success", "success"), "history", 1) == ""
+    assert [line[8:] for line in said] == ["history: ingest_history done (3)"]
 
 
 class FakeStore:

@@ -285,9 +285,22 @@ class ArtifactStore:
         """Key prefix of all partitions of a step."""
         return f"{use_case}/{STAGE_OF_STEP[step]}/{step}/"
 
-    def decide(self, use_case: str, step: str, partition: date, decision: Decision, *, variant: str = "") -> None:
-        """Say what counts for a partition of a step, replacing what counted before."""
-        self.put(self._decision_key(use_case, step, partition, variant), decision.model_dump_json(indent=1).encode())
+    def decide(
+        self,
+        use_case: str,
+        step: str,
+        partition: date,
+        decision: Decision,
+        *,
+        variant: str = "",
+        only_if_undecided: bool = False,
+    ) -> bool:
+        """Say what counts for a partition of a step, replacing what counted before.
+
+        With `only_if_undecided`, a status that is there already is kept. Returns whether this one counts now.
+        """
+        key, body = self._decision_key(use_case, step, partition, variant), decision.model_dump_json(indent=1).encode()
+        return self.put(key, body, immutable=only_if_undecided)
 
     def decision(self, use_case: str, step: str, partition: date, *, variant: str = "") -> Decision | None:
         """What counts for a partition of a step, or None if nothing was decided yet."""

@@ -1,10 +1,11 @@
-"""Curated partitions: reading many of them at once, and refusing one that breaks its contract."""
+"""Curated partitions: reading many of them at once, and rejecting one that breaks its contract."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.landed_table import landed_schema
-from nightshift.errors import DataContractError, PartitionNotReady
+from nightshift.errors import DataContractError, NothingDelivered, PartitionNotReady
 from nightshift.io.artifact_store import READERS, ArtifactStore
 from nightshift.usecase import Feed, UseCase, partition_range
 
 STEP = "publish"
 DELIVERED_ON = "delivered_on"
 CACHED_TABLES = 2_000
+UNDECIDED = "ingest has not decided it"
+
+log = logging.getLogger(__name__)
 
 _cache: OrderedDict[tuple[str, str], pa.Table] = OrderedDict()
 _cache_lock = threading.Lock()
@@ -32,7 +36,7 @@ class CuratedFeed:
 
     `table`: the curated columns, landed_uri, landed_row and `delivered_on` (date32: the
     partition), by partition and then in landed order. `refs`: the published artifacts read, by
-    partition. `missing`: refused partitions with the reason.
+    partition. `missing`: partitions without data, with the reason.
     """
 
     table: pa.Table
@@ -46,17 +50,24 @@ def load_feed(store: ArtifactStore, use_case: UseCase, feed: str, first: date, l
 
 
 def load_feeds(
-    store: ArtifactStore, use_case: UseCase, feeds: Sequence[str], first: date, last: date
+    store: ArtifactStore,
+    use_case: UseCase,
+    feeds: Sequence[str],
+    first: date,
+    last: date,
+    *,
+    may_be_undecided: Collection[date] = (),
 ) -> dict[str, CuratedFeed]:
     """Several feeds of the partitions first to last, both included, by name; decisions are read once.
 
     Partitions before the use case's first one are left out. Of a snapshot feed only the newest
     partition's rows are returned. Files read before by this process are not read again: an
-    artifact never changes. Raises PartitionNotReady naming the partitions without a decision.
+    artifact never changes. Undecided partitions are missing if they are among `may_be_undecided`;
+    else raises PartitionNotReady naming them.
     """
     wanted = partition_range(max(first, use_case.first_partition), last)
     decisions = store.decisions(use_case.name, STEP, wanted)
-    undecided = [partition.isoformat() for partition, decision in decisions.items() if decision is None]
+    undecided = [day.isoformat() for day, found in decisions.items() if found is None and day not in may_be_undecided]
     if undecided:
         more = f" and {len(undecided) - 5} more" if len(undecided) > 5 else ""
         raise PartitionNotReady(
@@ -64,7 +75,11 @@ def load_feeds(
             f"Run or backfill {use_case.name}.ingest for them; the task is retried until they are there."
         )
     refs = {d: decision.ref for d, decision in decisions.items() if decision and decision.status == "published"}
-    missing = {d: decision.reason for d, decision in decisions.items() if decision and decision.status != "published"}
+    missing = {
+        d: decision.reason if decision else UNDECIDED
+        for d, decision in decisions.items()
+        if decision is None or decision.status != "published"
+    }
     published = {partition: ref for partition, ref in refs.items() if ref is not None}
     loaded = {}
     for name in feeds:
@@ -98,23 +113,29 @@ def _read_once(store: ArtifactStore, feed: Feed, schema: pa.Schema, partition: d
 
 @dataclass
 class Evidence:
-    """What shows why a partition was refused; set `ref` as soon as there is an artifact that does."""
+    """What shows why a partition was rejected; set `ref` as soon as there is an artifact that does."""
 
     ref: ArtifactRef | None = None
 
 
 @contextmanager
 def refusing(store: ArtifactStore, use_case: UseCase, partition: date) -> Iterator[Evidence]:
-    """Whatever breaks the data contract within refuses the partition, and is raised on.
+    """Rejects the partition if the data contract is broken within, and raises the error on.
 
-    The decision replaces an earlier one, also a published one: what counts is what lies in the
-    landing folder now. Delivering anew and running ingest again replaces it in turn. Consumers
-    skip a refused partition and say so.
+    That replaces an earlier status, also a published one: what counts is what lies in the landing folder now.
+    Only if nothing lies there, an earlier status is kept: files that were cleared away are no news about the
+    data. Delivering again and running ingest again replaces the status in turn. Consumers leave a rejected
+    partition out and say so.
     """
     evidence = Evidence()
     try:
         yield evidence
     except DataContractError as error:
         decision = Decision(status="rejected", ref=evidence.ref, reason=str(error))
-        store.decide(use_case.name, STEP, partition, decision)
+        first_only = isinstance(error, NothingDelivered)
+        if not store.decide(use_case.name, STEP, partition, decision, only_if_undecided=first_only):
+            earlier = store.decision(use_case.name, STEP, partition)
+            status = f"{use_case.name} {partition} stays {earlier.status if earlier else 'as it was'}"
+            log.error("%s, although its landed files are gone: %s", status, error)
+            raise NothingDelivered(f"{status}; this run changed nothing. {error}") from error
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 REGISTRY_SCHEMA = "feast_registry"
 DEFINITIONS_TAG = "definitions_sha256"
 STEP = "publish_features"
+LOCK_SECONDS = 60
+TIMEOUT_SECONDS = 10
+"""How long a connection, and Redis' answer, are waited for."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,10 @@ def open_feature_store(use_case: UseCase, settings: Settings) -> FeatureStore:
 
 
 @contextmanager
-def exclusive(use_case: UseCase, settings: Settings) -> Iterator[None]:
-    """One process at a time holds this for a use case: Feast's registry does not lock itself."""
+def loading_online(use_case: UseCase, settings: Settings) -> Iterator[None]:
+    """One process at a time loads a use case's online store. Opening the feature store does not wait for it."""
     registry = settings.feast_registry_url or settings.warehouse_url
-    with _locked(registry.get_secret_value(), use_case.name):
+    with _locked(registry.get_secret_value(), f"feast online {use_case.name}"):
         yield
 
 
@@ -169,7 +172,8 @@ def _open(
     values["registry"] |= {"path": f"postgresql+psycopg://{address}"}
     values["offline_store"] |= {"threads": threads}
     values["online_store"] = online_store_settings(values["online_store"], warehouse, redis)
-    with _locked(registry, use_case):
+    # Feast's registry does not lock itself.
+    with _locked(registry, f"feast {use_case}"):
         try:
             feast = FeatureStore(config=RepoConfig(**values, repo_path=path))
         except ValidationError as error:
@@ -217,20 +221,29 @@ def online_store_settings(declared: Mapping[str, Any], warehouse: str, redis: st
 
     # Feast's own form of address: host:port,name=value,...
     parts = parse_url(redis)  # type: ignore[no-untyped-call, unused-ignore]
-    options = [f"{name}={parts[name]}" for name in ("db", "username", "password") if parts.get(name) is not None]
+    parts |= {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
+    names = ("db", "username", "password", "socket_timeout", "socket_connect_timeout")
+    options = [f"{name}={parts[name]}" for name in names if parts.get(name) is not None]
     address = f"{parts.get('host', 'localhost')}:{parts.get('port', 6379)}"
     week = 7 * 24 * 3600
     return {"type": "redis", "connection_string": ",".join([address, *options]), "key_ttl_seconds": week}
 
 
 @contextmanager
-def _locked(registry: str, use_case: str) -> Iterator[None]:
+def _locked(registry: str, name: str) -> Iterator[None]:
     _, _, rest = registry.partition("://")
-    try:
-        connection = psycopg.connect(f"postgresql://{rest}", autocommit=True)
-    except psycopg.OperationalError as error:
-        raise WarehouseUnavailable(f"The database of Feast's registry did not answer: {error}") from error
-    with connection:
-        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"feast {use_case}",))
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {REGISTRY_SCHEMA}")
+    with ExitStack() as open_until_done:
+        try:
+            connection = psycopg.connect(f"postgresql://{rest}", autocommit=True, connect_timeout=TIMEOUT_SECONDS)
+            open_until_done.enter_context(connection)
+            connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+            connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {REGISTRY_SCHEMA}")
+        except psycopg.errors.LockNotAvailable as error:
+            raise WarehouseUnavailable(
+                f"Another process held the lock {name!r} for more than {LOCK_SECONDS} s: see pg_locks in the "
+                "database of Feast's registry for who holds it."
+            ) from error
+        except psycopg.OperationalError as error:
+            raise WarehouseUnavailable(f"The database of Feast's registry did not answer: {error}") from error
         yield

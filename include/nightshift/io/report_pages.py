@@ -32,8 +32,8 @@ NIGHTLY = (
     Report("Drift report", "report_drift", "report.html"),
 )
 NOW_AND_THEN = (
-    Report("Replay of training", "replay", "replay.html", "training"),
-    Report("Replay of prediction", "replay", "replay.html", "prediction"),
+    Report("Reproduction of training", "reproduce", "reproduction.html", "training"),
+    Report("Reproduction of prediction", "reproduce", "reproduction.html", "prediction"),
     Report("Hyperparameter search", "search_hyperparameters", "search.html"),
 )
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from urllib.parse import quote
@@ -22,8 +21,9 @@ from nightshift.usecase import UseCase, partition_range
 
 HISTORY = "backfill_history"
 POLL_SECONDS = 1.5
-SAY_CHANGES_EVERY_SECONDS = 5.0
 SAY_EVERY_SECONDS = 30.0
+SAY_WHY_FROM_TRY = 4
+"""Waiting for an earlier task is ordinary; from this try of a task on, a newcomer is told what it waits for."""
 PARSE_SECONDS = 120.0
 STUCK_SECONDS = 900.0
 """Longer than the longest wait between two tries of a task."""
@@ -59,32 +59,35 @@ class Plan:
 
 @dataclass
 class Progress:
-    """Prints what changed, not too often, and now and then that nothing did, each with the time since the start."""
+    """Prints one line a change, and now and then what is under way, each with the time since the start."""
 
     say: Callable[[str], None] = lambda line: print(line, flush=True)
     started: float = field(default_factory=time.monotonic)
+    _said_at: float = field(default_factory=time.monotonic)
     _seen: str = ""
     _changed_at: float = 0.0
-    _said: str = ""
-    _said_at: float = -SAY_CHANGES_EVERY_SECONDS
 
     def line(self, text: str) -> None:
         """Print a line."""
-        seconds = int(time.monotonic() - self.started)
+        self._said_at = time.monotonic()
+        seconds = int(self._said_at - self.started)
         self.say(f"[{seconds // 60:2}:{seconds % 60:02}] {text}")
 
-    def update(self, text: str) -> None:
-        """Print `text` if it changed, or if it was long since. Raises DemoFailed if it did not change for very long."""
+    def wait(self, under_way: str, state: str = "") -> None:
+        """Print what is under way if nothing was printed for long.
+
+        Raises DemoFailed if neither it nor the `state` behind it changed for very long.
+        """
         now = time.monotonic()
-        if text != self._seen:
-            self._seen, self._changed_at = text, now
+        if under_way + state != self._seen:
+            self._seen, self._changed_at = under_way + state, now
         if now - self._changed_at > STUCK_SECONDS:
             raise DemoFailed(
-                f"nothing moved for {STUCK_SECONDS / 60:.0f} minutes ({text}); see `make status` and `make logs`."
+                f"nothing changed for {STUCK_SECONDS / 60:.0f} minutes ({under_way}); "
+                "see `make status` and `make logs`."
             )
-        if now - self._said_at >= (SAY_EVERY_SECONDS if text == self._said else SAY_CHANGES_EVERY_SECONDS):
-            self._said, self._said_at = text, now
-            self.line(text)
+        if now - self._said_at >= SAY_EVERY_SECONDS:
+            self.line(under_way)
 
 
 def run(plan: Plan) -> None:
@@ -125,7 +128,7 @@ def _deliver(plan: Plan, progress: Progress) -> None:
     landed = land(ArtifactStore(settings), plan.use_case, partitions, show)
     progress.line(f"{landed.written} files written, {landed.unchanged} were there already.")
     applied = Warehouse(settings, plan.use_case).migrate()
-    progress.line(f"Warehouse tables: {', '.join(applied) if applied else 'up to date'}.")
+    progress.line(f"The warehouse's tables are {'set up' if applied else 'up to date'}.")
 
 
 class Nights:
@@ -136,7 +139,6 @@ class Nights:
         self.plan = plan
         self.stack = stack
         self.progress = progress
-        self._looked_at: set[tuple[str, str, int, int]] = set()
         self._told: set[str] = set()
         self.api = AirflowApi(
             environment["AIRFLOW_API_URL"].replace("localhost", "127.0.0.1"),
@@ -173,7 +175,7 @@ class Nights:
             self.progress.line(f"Running {len(keys)} nights, {first} to {last}, one after another.")
             while self.api.backfill(ingest, first, last, max_active_runs=1, reprocess="none") is None:
                 self._check_services()
-                self.progress.update("another backfill of ingest is under way; waiting for it")
+                self._say_once("another backfill of ingest is under way; waiting for it")
                 time.sleep(POLL_SECONDS)
 
         def runs() -> list[DagRun]:
@@ -222,51 +224,50 @@ class Nights:
             time.sleep(POLL_SECONDS)
 
     def _follow(self, runs: Callable[[], list[DagRun]], what: str, *, expected: int) -> None:
-        """Wait until `expected` runs have succeeded. Raises DemoFailed as soon as one has failed."""
+        """Wait until `expected` runs have succeeded, saying each that does. Raises DemoFailed as soon as one failed."""
+        done = {run.run_id for run in runs() if run.state == "success"}
         while True:
             found = runs()
             failed = [run for run in found if run.state == "failed"]
             if failed:
                 raise DemoFailed(self._explain(failed[0]))
-            succeeded = sum(run.state == "success" for run in found)
-            if succeeded >= expected:
+            for run in (run for run in found if run.state == "success" and run.run_id not in done):
+                done.add(run.run_id)
+                if expected > 1:
+                    self.progress.line(f"{_name(run)}: done")
+            if len(done) >= expected:
                 self.progress.line(f"{what}: all done.")
                 return
-            self.progress.update(self._describe(found, what, succeeded, expected))
+            tasks = [(run, self.api.tasks(run)) for run in found if not run.is_finished]
+            under_way = self._under_way(tasks, what, expected)
+            states = sorted((t.name, t.state or "", t.try_number) for _, group in tasks for t in group)
+            self.progress.wait(f"{what}: {under_way or 'waiting for it to start'}", str(states))
             self._check_services()
             time.sleep(POLL_SECONDS)
 
-    def _describe(self, found: list[DagRun], what: str, succeeded: int, expected: int) -> str:
-        running: list[str] = []
-        counts: Counter[str] = Counter()
-        for run in found:
-            if run.is_finished:
-                continue
-            tasks = self.api.tasks(run)
-            self._tell_retries(run, tasks)
-            counts.update("done" if task.state in ("success", "skipped") else "open" for task in tasks)
-            # A single run is the stage that `what` names; of several runs, each has to say which it is.
-            prefix = "" if expected == 1 else f"{run.dag_id.partition('.')[2]} {run.partition_key}: "
-            running += [f"{prefix}{task.name}{_suffix(task)}" for task in tasks if task.state in _SHOWN_STATES]
-        done = f"{succeeded} of {expected} runs done" if expected > 1 else ""
-        if counts:
-            tasks_done = f"{counts['done']} of {counts.total()} tasks done"
-            done = f"{done}, {tasks_done} in the others" if done else tasks_done
-        return f"{what}: {done or 'waiting for it to start'}" + (
-            f"; now {', '.join(sorted(running))}" if running else ""
-        )
+    def _under_way(self, tasks: Sequence[tuple[DagRun, list[TaskRun]]], what: str, expected: int) -> str:
+        """Which tasks run now, mapped ones counted; says the tasks of a single run as they are done."""
+        parts = []
+        for run, group in tasks:
+            prefix = f"{run.dag_id.partition('.')[2]} of {run.partition_key}: " if expected > 1 else ""
+            for task_id in dict.fromkeys(task.task_id for task in group):
+                states = [task.state for task in group if task.task_id == task_id]
+                ended = sum(state in ("success", "skipped") for state in states)
+                if expected == 1 and ended == len(states) and "success" in states:
+                    self._say_once(f"{what}: {task_id} done" + (f" ({ended})" if ended > 1 else ""))
+                elif ended < len(states) and any(state in ("running", "up_for_retry") for state in states):
+                    count = f" ({ended} of {len(states)} done)" if len(states) > 1 else ""
+                    parts.append(f"{prefix}{task_id}{count}")
+            for task in group:
+                if task.state == "up_for_retry" and task.try_number == SAY_WHY_FROM_TRY:
+                    why = next(reversed(self._log_lines(task)), "its log does not say why")
+                    self._say_once(f"{_name(run)}: {task.name} still has to wait: {why}")
+        return ", ".join(parts)
 
-    def _tell_retries(self, run: DagRun, tasks: list[TaskRun]) -> None:
-        """Say why a task is going to be tried again, once for each reason."""
-        for task in tasks:
-            this_try = (run.run_id, task.task_id, task.map_index, task.try_number)
-            if task.state != "up_for_retry" or this_try in self._looked_at:
-                continue
-            self._looked_at.add(this_try)
-            why = f"  {_name(run)}, {task.name}: {next(reversed(self._log_lines(task)), '')}"
-            if why not in self._told:
-                self._told.add(why)
-                self.progress.line(why)
+    def _say_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self.progress.line(text)
 
     def _log_lines(self, task: TaskRun) -> list[str]:
         try:
@@ -290,19 +291,12 @@ class Nights:
         lines = [f"{_name(run)} failed in task {task.name} (try {task.try_number}). The end of its log:"]
         lines += [f"    {line}" for line in self._log_lines(task)[-LOG_LINES:]]
         lines.append(f"The whole log: {self._ui(run)}/tasks/{task.task_id}")
-        lines.append("After mending it, run `make demo` again: it goes on from there.")
+        lines.append("Once that is put right, run `make demo` again: it goes on from there.")
         return "\n".join(lines)
 
     def _ui(self, run: DagRun) -> str:
         return f"{self.stack.environment()['AIRFLOW_API_URL']}/dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}"
 
 
-_SHOWN_STATES: Mapping[str | None, str] = {"running": "", "up_for_retry": " (waits to try again)"}
-
-
 def _name(run: DagRun) -> str:
     return f"{run.dag_id} of {run.partition_key}" if run.partition_key else f"{run.dag_id} {run.run_id}"
-
-
-def _suffix(task: TaskRun) -> str:
-    return _SHOWN_STATES[task.state]

@@ -1,8 +1,8 @@
 """Starts Airflow's scheduler with the libraries of the steps imported beforehand.
 
 On one machine LocalExecutor forks its workers from the scheduler and each task from a worker, so a
-task finds these libraries in memory instead of importing them anew: seconds of processor time for
-each of some ninety tasks a night. Only third-party libraries are imported here: the pipeline's own code is read
+task finds these libraries in memory instead of importing them: seconds of processor time for each
+of some thirty tasks a night. Only third-party libraries are imported here: the pipeline's own code is read
 by each task, so that a change to it counts at once.
 """
 
@@ -23,10 +23,8 @@ PRELOADED = (
     "feast",
     "mlflow",
     "sklearn.linear_model",
-    "sklearn.neural_network",
     "xgboost",
     "onnxruntime",
-    "onnxruntime.quantization",
     "onnxmltools",
     "skl2onnx",
     "scipy.stats",

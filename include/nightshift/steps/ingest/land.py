@@ -18,7 +18,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.curated_table import CuratedTable, curate
 from nightshift.core.landed_table import LandedTable, landed_schema, read_landed, refuse_if_undelivered
 from nightshift.core.quarantine import gathered
-from nightshift.errors import DataContractError, PartitionNotReady
+from nightshift.errors import NothingDelivered, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import refusing
 from nightshift.io.landing import DeliveredFeed, read_delivery
@@ -51,8 +51,8 @@ def run(
     was delivered last (see core.curated_table). A correction is a row of an earlier day; it is
     landed with the partition it was delivered in, and the earlier partition stays as it was.
     Raises PartitionNotReady while a feed's delivery is missing, or with `refuse_undelivered`
-    (nobody waits any longer) DataContractError; SchemaChanged or MalformedFile. All but the first
-    refuse the partition, so that later ones go on without it.
+    NothingDelivered; SchemaChanged or MalformedFile. All but the first reject the partition, so that later
+    ones go on without it; a partition that was decided before keeps its status if nothing is delivered.
     """
     deliveries = {feed.name: feed for feed in use_case.feeds}
     with refusing(store, use_case, partition):
@@ -64,7 +64,7 @@ def run(
         except PartitionNotReady as error:
             if not refuse_undelivered:
                 raise
-            raise DataContractError(f"{error} It did not come in time; run ingest again once it is there.") from error
+            raise NothingDelivered(f"{error} It did not come in time; run ingest again once it is there.") from error
     files: dict[str, bytes | pa.Table] = {f"{name}.parquet": feed.curated.rows for name, feed in landed.items()}
     files |= {f"quarantine/{name}.parquet": f.quarantine for name, f in landed.items() if f.quarantine.num_rows}
     return store.commit(

@@ -1,7 +1,7 @@
 """Compute every feature view of a partition in one pass over the curated deliveries up to it.
 
 Artifact: `<view>.parquet`, see core.feature_computation. Inputs are the curated partitions read;
-refused ones in the window are in `parameters.missing`.
+those of the window that have no data (rejected, or never decided) are in `parameters.missing`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from nightshift.errors import PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import load_feeds
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.usecase import UseCase, parse_partition, partition_range
+
+STEP = "build_features"
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +27,27 @@ def run(
     settings: Settings,  # noqa: ARG001 - every step takes the same arguments
     store: ArtifactStore,
     partition: date,
+    *,
+    allow_undecided: bool = False,
 ) -> ArtifactRef:
     """Commit the feature tables of the partition.
 
-    Raises PartitionNotReady if a partition of the lookback window is undecided, PartitionRejected
-    if this one was refused, FeatureContractError if a query does not run.
+    Raises PartitionNotReady if this partition is undecided, or an earlier one of the lookback window that
+    the features of the partition before were not built without; with `allow_undecided`, earlier ones are missing.
+    Raises PartitionRejected if this one was rejected, FeatureContractError if a query does not run.
     """
     features = use_case.features
     first = partition - timedelta(days=features.lookback_days - 1)
-    feeds = load_feeds(store, use_case, [feed.name for feed in use_case.feeds], first, partition)
+    earlier = partition_range(first, partition - timedelta(days=1))
+    undecided = earlier if allow_undecided else _missing_before(use_case, store, partition)
+    feeds = load_feeds(
+        store, use_case, [feed.name for feed in use_case.feeds], first, partition, may_be_undecided=undecided
+    )
     missing = {day: reason for feed in feeds.values() for day, reason in feed.missing.items()}
     if partition in missing:
         raise PartitionRejected(
-            f"{use_case.name} {partition} was refused by ingest, so it has no features: {missing[partition]} "
-            f"Deliver it anew and run {use_case.name}.ingest for it."
+            f"{use_case.name} {partition} was rejected by ingest, so it has no features: {missing[partition]} "
+            f"Deliver it again and run {use_case.name}.ingest for it."
         )
     tables = compute_features(
         features,
@@ -46,11 +55,13 @@ def run(
         partition=partition,
         cutoff=use_case.cutoff(partition),
     )
+    if missing:
+        log.warning("%s %s: built without %s", use_case.name, partition, ", ".join(map(str, sorted(missing))))
     curated = {ref.uri: ref for feed in feeds.values() for ref in feed.refs}
     log.info("%s %s: %d feature tables from %d partitions", use_case.name, partition, len(tables), len(curated))
     return store.commit(
         use_case=use_case.name,
-        step="build_features",
+        step=STEP,
         partition=partition,
         kind="features",
         files={f"{name}.parquet": table for name, table in tables.items()},
@@ -62,3 +73,11 @@ def run(
         metrics={"rows": {name: table.num_rows for name, table in tables.items()}},
         rows=sum(table.num_rows for table in tables.values()),
     )
+
+
+def _missing_before(use_case: UseCase, store: ArtifactStore, partition: date) -> list[date]:
+    """Partitions that the features of the partition before were built without: they are not waited for twice."""
+    before = store.decision(use_case.name, STEP, partition - timedelta(days=1))
+    if before is None or before.ref is None:
+        return []
+    return [parse_partition(day) for day in store.manifest(before.ref).parameters["missing"]]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from nightshift.artifact import ArtifactRef
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.feature_store import drop_expired, exclusive, newest_loaded, open_feature_store
+from nightshift.io.feature_store import drop_expired, loading_online, newest_loaded, open_feature_store
 from nightshift.io.offline_partitions import PublishedPartitions
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -38,7 +38,7 @@ def run(
     cutoff = use_case.cutoff(partition)
     views = [table.name for table in use_case.features.tables]
     rows = store.manifest(published).metrics["rows"]
-    with exclusive(use_case, settings):
+    with loading_online(use_case, settings):
         feast.refresh_registry()  # type: ignore[no-untyped-call, unused-ignore]
         newest = max((at for at in (newest_loaded(feast, view) for view in views) if at is not None), default=None)
         loaded = newest is None or newest <= cutoff

@@ -1,0 +1,151 @@
+"""What was recorded of a past run: its artifacts, whether their bytes are still those, and a store to rebuild them on.
+
+Whether a rebuilt artifact is the recorded one is decided by the code that commits artifacts: `commit` is the
+artifact store's own, and what it would write is kept in memory instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from typing import Any
+
+from nightshift.artifact import ArtifactRef, Decision, Manifest, identity_sha256, sha256_hex
+from nightshift.documents import TrainingSet
+from nightshift.errors import PartitionNotReady
+from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.pipeline import STAGE_OF_STEP
+from nightshift.usecase import parse_partition
+
+MISSING_FROM = {
+    "build_features": "publish",
+    "append_training_rows": "publish_features",
+    "build_training_set": "append_training_rows",
+}
+"""Steps that record which partitions of another step they did without."""
+
+Status = tuple[str, date, str]
+"""Step, partition and variant that something was decided about."""
+Manifests = Mapping[ArtifactRef, Manifest]
+
+_ORDER = {step: position for position, step in enumerate(STAGE_OF_STEP)}
+
+
+def recorded_manifests(
+    store: ArtifactStore, last: ArtifactRef, steps: Collection[str], partition: str
+) -> tuple[list[Manifest], Manifests]:
+    """Manifests of what `steps` made for the partition on the way to `last`, in their order, and all with their inputs.
+
+    Where anything else came from is not followed. Raises ArtifactCorrupt if a manifest is gone.
+    """
+    found: dict[ArtifactRef, Manifest] = {}
+    level = [last]
+    while level:
+        with ThreadPoolExecutor(READERS) as pool:
+            manifests = dict(zip(level, pool.map(store.manifest, level), strict=True))
+        found |= manifests
+        followed = [one for ref, one in manifests.items() if ref == last or _is_of(one, steps, partition)]
+        inputs = (ref for one in followed for refs in one.inputs.values() for ref in refs)
+        level = [ref for ref in dict.fromkeys(inputs) if ref not in found]
+    made = [manifest for manifest in found.values() if _is_of(manifest, steps, partition)]
+    return sorted(made, key=lambda one: (_ORDER[one.step], one.variant)), found
+
+
+def _is_of(manifest: Manifest, steps: Collection[str], partition: str) -> bool:
+    return manifest.step in steps and manifest.partition == partition
+
+
+def changed_bytes(store: ArtifactStore, manifests: Manifests) -> dict[ArtifactRef, list[str]]:
+    """The objects of each artifact that are not what was committed."""
+
+    def changed(ref: ArtifactRef) -> list[str]:
+        manifest = manifests[ref]
+        identity = identity_sha256(
+            use_case=manifest.use_case,
+            step=manifest.step,
+            partition=manifest.partition,
+            variant=manifest.variant,
+            inputs=manifest.inputs,
+            files=manifest.files,
+            parameters=manifest.parameters,
+        )
+        texts = [] if identity == ref.sha256 else [f"{ref.uri}manifest.json is not what was committed"]
+        for entry in manifest.files:
+            body = store.get(store.key(ref.uri) + entry.path)
+            if body is None or sha256_hex(body) != entry.sha256:
+                state = "is gone" if body is None else "does not have the bytes that were committed"
+                texts.append(f"{entry.path} {state}: restore {ref.uri}{entry.path}")
+        return texts
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(zip(manifests, pool.map(changed, manifests), strict=True))
+
+
+def statuses(store: ArtifactStore, manifest: Manifest, manifests: Manifests) -> dict[Status, Decision]:
+    """What counted when an artifact was made: its inputs, the inputs of those, and what they did without.
+
+    `manifests` are those that are known; where two inputs are of one partition, the nearer one counted.
+    """
+    found: dict[Status, Decision] = {}
+    seen: set[ArtifactRef] = set()
+    level = [manifest]
+    while level:
+        for one in level:
+            for day, reason in _missing(store, one).items():
+                status = (MISSING_FROM[one.step], parse_partition(day), "")
+                found.setdefault(status, Decision(status="rejected", reason=reason))
+        refs = [ref for one in level for group in one.inputs.values() for ref in group if ref not in seen]
+        seen |= set(refs)
+        level = [manifests[ref] for ref in dict.fromkeys(refs) if ref in manifests]
+        for one in level:
+            status = (one.step, parse_partition(one.partition), one.variant)
+            found.setdefault(status, Decision(status="published", ref=one.ref))
+    return found
+
+
+def _missing(store: ArtifactStore, manifest: Manifest) -> Mapping[str, str]:
+    """Partitions that an artifact was made without, and why, as far as it says."""
+    if manifest.step not in MISSING_FROM:
+        return {}
+    if manifest.step == "build_training_set":
+        return store.read_document(manifest.ref, TrainingSet).missing
+    missing = manifest.parameters["missing"]
+    return missing if isinstance(missing, Mapping) else dict.fromkeys(missing, "it was missing then")
+
+
+class RecordedStore(ArtifactStore):
+    """One bucket as it was when an artifact was made: artifacts are read, statuses are given, nothing is written."""
+
+    def __init__(self, store: ArtifactStore, counted: Mapping[Status, Decision]) -> None:
+        self.bucket = store.bucket
+        self._client = store._client
+        self._manifests = store._manifests
+        self._counted = counted
+        self.written: dict[str, bytes] = {}
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        immutable: bool = False,  # noqa: ARG002 - the store's signature
+        content_type: str | None = None,  # noqa: ARG002
+    ) -> bool:
+        """Keep what would have been written."""
+        self.written[key] = body
+        return True
+
+    def decision(self, use_case: str, step: str, partition: date, *, variant: str = "") -> Decision | None:  # noqa: ARG002
+        """What counted then; None for what the artifact did not read."""
+        return self._counted.get((step, partition, variant))
+
+    def _pages(self, **query: Any) -> Iterator[Any]:
+        # What lies in the bucket now was not known then.
+        raise PartitionNotReady(f"What lay below {query['Prefix']} then is not on record: rebuild from artifacts.")
+
+    def committed(self, ref: ArtifactRef) -> tuple[Manifest, dict[str, bytes]]:
+        """The manifest and the files of an artifact that was committed here."""
+        folder = self.key(ref.uri)
+        manifest = Manifest.model_validate_json(self.written[folder + "manifest.json"])
+        return manifest, {entry.path: self.written[folder + entry.path] for entry in manifest.files}

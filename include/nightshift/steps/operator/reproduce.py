@@ -1,0 +1,160 @@
+"""Rebuild a past training or prediction from what was recorded, and say whether it comes out the same, byte for byte.
+
+Each recorded artifact is made again by the step that made it, from its recorded inputs, on a store that gives the
+statuses of then and writes nothing (`services.recorded`). Compared is the identity that the store gives an artifact:
+the hashes of inputs, parameters and files. A training is rebuilt from the partition's training rows to the
+verifications, with the specs as recorded; a prediction from the features to the audit, with the versions that were
+chosen, which must be on record in `deployments`. What writes to the warehouse is not repeated.
+
+Artifact (variant: what was rebuilt): `reproduction.json` with the verdict, the first step that differs, and what
+differs in each artifact; `reproduction.html`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from nightshift.artifact import ArtifactRef, Manifest, canonical_json
+from nightshift.core.reproduction import artifact_differences, environment_differences, render
+from nightshift.documents import ModelChoice
+from nightshift.errors import ConfigurationError, PartitionNotReady, TerminalError
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.provenance import code_version, library_versions, lock_sha256
+from nightshift.io.warehouse import Warehouse
+from nightshift.pipeline import STAGE_OF_STEP, step_module
+from nightshift.services.recorded import RecordedStore, changed_bytes, recorded_manifests, statuses
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+log = logging.getLogger(__name__)
+
+LAST_STEP = {"training": "register", "prediction": "publish_predictions"}
+"""The step whose artifact leads to everything that is rebuilt."""
+
+REBUILT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "training": {
+        "append_training_rows": (),
+        "build_training_set": ("rows",),
+        "fit": ("training_set", "spec"),
+        "verify": ("training_set", "version"),
+    },
+    "prediction": {
+        "build_features": (),
+        "publish_features": ("features",),
+        "calibrate": ("model_choice",),
+        "score": ("model_choice", "calibration"),
+        "audit": ("scores",),
+    },
+}
+"""Steps with their arguments: each gets the last of the recorded inputs of that name."""
+
+
+def run(use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, what: str) -> ArtifactRef:
+    """Commit the verdict on the partition's training or prediction: identical, or differs.
+
+    A difference is a result, not an error; changed or lost bytes are one, too. Raises PartitionNotReady if nothing is
+    recorded of the partition, ArtifactCorrupt if a manifest is gone, ConfigurationError for another `what`.
+    """
+    if what not in REBUILT:
+        raise ConfigurationError(f"{what!r} cannot be reproduced; choose one of {', '.join(REBUILT)}.")
+    last = _last(use_case, store, partition, LAST_STEP[what])
+    made, manifests = recorded_manifests(store, last, REBUILT[what], partition.isoformat())
+    found = changed_bytes(store, manifests)
+    for manifest in made:
+        found[manifest.ref] += _rebuild(use_case, settings, store, manifest, manifests, REBUILT[what][manifest.step])
+        log.info("%s %s: %s", use_case.name, _name(manifest), "; ".join(found[manifest.ref]) or "identical")
+    for manifest in (one for one in manifests.values() if one.step == "resolve_model"):
+        found[manifest.ref] += _unknown_versions(use_case, settings, store, manifest)
+    # What was only read is shown first, and only if it is not what it was.
+    rebuilt = {manifest.ref for manifest in made}
+    read = [one for ref, one in manifests.items() if ref not in rebuilt and found.get(ref)]
+    artifacts = [_entry(manifest, found[manifest.ref]) for manifest in [*read, *made]]
+    differing = [artifact for artifact in artifacts if artifact["differences"]]
+    result = {
+        "what": what,
+        "partition": partition.isoformat(),
+        "verdict": "differs" if differing else "identical",
+        "first_difference": differing[0]["name"] if differing else None,
+        "artifacts": artifacts,
+        "environment": environment_differences(made, code_version(), lock_sha256(), library_versions()),
+        "taken_as_recorded": dict(
+            sorted(Counter(one.step for ref, one in manifests.items() if ref not in rebuilt).items())
+        ),
+    }
+    return store.commit(
+        use_case=use_case.name,
+        step="reproduce",
+        partition=partition,
+        variant=what,
+        kind="reproduction",
+        files={
+            "reproduction.json": canonical_json(result),
+            "reproduction.html": render(result, title=use_case.title).encode(),
+        },
+        inputs={"reproduced": [last]},
+        parameters={"what": what},
+        metrics={"identical": not differing, "artifacts": len(made), "differing": len(differing)},
+    )
+
+
+def _last(use_case: UseCase, store: ArtifactStore, partition: date, step: str) -> ArtifactRef:
+    decision = store.decision(use_case.name, step, partition)
+    if decision is None or decision.status != "published" or decision.ref is None:
+        raise PartitionNotReady(
+            f"{use_case.name} {partition}: {step} published nothing, so there is nothing to reproduce. "
+            f"Choose a partition that {use_case.name}.{STAGE_OF_STEP[step]} has succeeded for."
+        )
+    return decision.ref
+
+
+def _rebuild(
+    use_case: UseCase,
+    settings: Settings,
+    store: ArtifactStore,
+    manifest: Manifest,
+    manifests: Mapping[ArtifactRef, Manifest],
+    arguments: tuple[str, ...],
+) -> list[str]:
+    """How the artifact that the step makes now differs from the recorded one; the error, if it makes none."""
+    try:
+        recorded = RecordedStore(store, statuses(store, manifest, manifests))
+        inputs = {name: manifest.inputs[name][-1] for name in arguments}
+        step = importlib.import_module(step_module(manifest.step))
+        ref = step.run(use_case, settings, recorded, date.fromisoformat(manifest.partition), **inputs)
+        if ref.sha256 == manifest.ref.sha256:
+            return []
+        made, files = recorded.committed(ref)
+        old = {entry.path: store.read(manifest.ref, entry.path) for entry in manifest.files if entry.path in files}
+        return artifact_differences(manifest, made, old, files)
+    except (TerminalError, PartitionNotReady) as error:
+        return [f"it cannot be made again: {type(error).__name__}: {error}"]
+
+
+def _unknown_versions(use_case: UseCase, settings: Settings, store: ArtifactStore, choice: Manifest) -> list[str]:
+    """Chosen versions that `deployments` does not have, or has with another artifact."""
+    known = {(row.model_version, row.model.sha256) for row in Warehouse(settings, use_case).decisions() if row.model}
+    return [
+        f"model_choice.json: deployments has no version {one.model_version} with the artifact {one.model.uri}"
+        for one in store.read_document(choice.ref, ModelChoice).scored
+        if (one.model_version, one.model.sha256) not in known
+    ]
+
+
+def _name(manifest: Manifest) -> str:
+    return f"{manifest.step} {manifest.variant}".strip()
+
+
+def _entry(manifest: Manifest, differences: list[str]) -> dict[str, Any]:
+    return {
+        "name": _name(manifest),
+        "partition": manifest.partition,
+        "uri": manifest.ref.uri,
+        "sha256": manifest.ref.sha256,
+        "verdict": "differs" if differences else "identical",
+        "differences": differences,
+    }

@@ -1,0 +1,106 @@
+"""How a failed run decides its partition, and how long tasks try before they fail."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from nightshift.errors import FeatureContractError
+from nightshift.usecase import load_use_case
+
+DECIDING = {"ingest": "publish", "materialize": "publish_features"}
+
+
+@pytest.fixture(scope="module")
+def runtime(dag_bag):
+    from dagkit import runtime
+
+    return runtime
+
+
+@pytest.fixture
+def steps_run(runtime, monkeypatch):
+    """Steps that were run in a task of run 'run-7' of 2013-03-01 in which two tasks had failed, with arguments."""
+    states = {"land": "success", "validate": "failed", "publish": "upstream_failed", "profile": "failed"}
+    ti = SimpleNamespace(dag_id="flight_delay.ingest", get_task_states=lambda dag_id, run_ids: {run_ids[0]: states})
+    dag_run = SimpleNamespace(partition_key="2013-03-01")
+    context = {"run_id": "run-7", "ti": ti, "dag_run": dag_run, "params": {}}
+    monkeypatch.setattr(runtime, "get_current_context", lambda: context)
+    run = []
+
+    def note(use_case, name, partition, arguments):
+        run.append((name, partition.isoformat(), dict(arguments)))
+        if name == "publish_features":
+            raise FeatureContractError("plane has no rows")
+        return {"uri": "s3://b/a/", "sha256": "0", "kind": name}
+
+    monkeypatch.setattr(runtime, "_run", note)
+    return run
+
+
+@pytest.mark.parametrize("stage", DECIDING)
+def test_every_task_before_the_decision_leads_to_record_failure(dag_bag, stage):
+    dag = dag_bag.dags[f"flight_delay.{stage}"]
+    record = dag.get_task("record_failure")
+    assert record.trigger_rule == "one_failed"
+    deciding = dag.get_task(DECIDING[stage])
+    assert record.upstream_task_ids == deciding.get_flat_relative_ids(upstream=True) | {deciding.task_id}
+
+
+def test_a_failed_run_is_recorded_and_stays_red(dag_bag, steps_run):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    record = dag_bag.dags["flight_delay.ingest"].get_task("record_failure").python_callable
+    with pytest.raises(AirflowFailException, match="profile, validate failed"):
+        record("flight_delay", "ingest")
+    arguments = {"stage": "ingest", "run_id": "run-7", "failed_tasks": ["profile", "validate"]}
+    assert steps_run == [("record_failure", "2013-03-01", arguments)]
+
+
+def test_a_day_of_history_that_breaks_a_contract_is_rejected(runtime, steps_run):
+    use_case = load_use_case("flight_delay")
+    first = use_case.first_partition
+    found = runtime._run_history_chunk(use_case, runtime.MATERIALIZE, first, first + timedelta(days=1))
+    assert found["rejected"] == dict.fromkeys(("2013-01-01", "2013-01-02"), "plane has no rows")
+    arguments = {"stage": "materialize", "run_id": "run-7", "failed_tasks": ["publish_features"]}
+    assert [step for step in steps_run if step[0] == "record_failure"] == [
+        ("record_failure", "2013-01-01", arguments),
+        ("record_failure", "2013-01-02", arguments),
+    ]
+
+
+def least_wait(task, retries):
+    """The shortest time that so many retries take: Airflow waits up to twice as long."""
+    delays = (task.retry_delay * task.retry_exponential_backoff**n for n in range(retries))
+    return sum((min(delay, task.max_retry_delay) for delay in delays), timedelta())
+
+
+def test_the_path_to_predictions_outlasts_an_hour_of_outage(dag_bag):
+    for stage in ("ingest", "materialize", "predict"):
+        for task in dag_bag.dags[f"flight_delay.{stage}"].tasks:
+            assert least_wait(task, task.retries) >= timedelta(hours=1), task.task_id
+
+
+def test_earlier_partitions_are_waited_for_some_minutes(dag_bag, runtime, monkeypatch):
+    from dagkit.defaults import WAITED_ENOUGH
+
+    task = dag_bag.dags["flight_delay.materialize"].get_task("build_features")
+    waited = least_wait(task, task.retries - WAITED_ENOUGH)
+    assert timedelta(minutes=5) < waited < timedelta(minutes=10)
+
+    def arguments_of_try(number):
+        ti = SimpleNamespace(try_number=number, max_tries=task.retries)
+        dag_run = SimpleNamespace(partition_key="2013-03-01")
+        monkeypatch.setattr(runtime, "get_current_context", lambda: {"ti": ti, "dag_run": dag_run, "params": {}})
+        monkeypatch.setattr(runtime, "_run", lambda use_case, name, partition, arguments: dict(arguments))
+        return task.python_callable()
+
+    assert arguments_of_try(task.retries - WAITED_ENOUGH) == {}
+    assert arguments_of_try(task.retries - WAITED_ENOUGH + 1) == {"allow_undecided": True}
+
+
+def test_nothing_waits_for_the_online_store(dag_bag):
+    dag = dag_bag.dags["flight_delay.materialize"]
+    load = dag.get_task("load_online")
+    assert not load.downstream_task_ids
+    assert not load.outlets

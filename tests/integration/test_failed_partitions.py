@@ -1,0 +1,138 @@
+"""A partition that fails, or never ran, holds up none of the later ones, and can be made good; on real services."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import date, timedelta
+
+import psycopg
+import pytest
+
+from curated_flights import deliveries
+from flight_delay import replay
+from nightshift.artifact import Decision
+from nightshift.errors import NothingDelivered, PartitionNotReady, WarehouseUnavailable
+from nightshift.io import feature_store
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse import Warehouse
+from nightshift.settings import Settings
+from nightshift.steps.ingest import land
+from nightshift.steps.materialize import build_features, publish_features
+from nightshift.steps.operator import record_failure
+from nightshift.usecase import load_use_case
+
+USE_CASE = load_use_case("flight_delay")
+FIRST = USE_CASE.first_partition
+DAYS = [FIRST + timedelta(days=n) for n in range(5)]
+LOST = DAYS[2]
+CURATED = deliveries(FIRST, len(DAYS))
+
+
+def ingest(store: ArtifactStore, *partitions: date) -> None:
+    for partition in partitions:
+        files = {f"{feed}.parquet": rows for feed, rows in CURATED[partition].items()}
+        store.commit(use_case=USE_CASE.name, step="publish", partition=partition, kind="curated", files=files)
+
+
+def features(store: ArtifactStore, settings: Settings, partition: date, **arguments: bool) -> list[str]:
+    """Publish a partition's features; the partitions they were built without."""
+    built = build_features.run(USE_CASE, settings, store, partition, **arguments)
+    published = publish_features.run(USE_CASE, settings, store, partition, features=built)
+    assert store.current(USE_CASE.name, "publish_features", partition) == published
+    return list(store.manifest(built).parameters["missing"])
+
+
+def fail(store: ArtifactStore, settings: Settings, partition: date, stage: str, task: str, use_case=USE_CASE):
+    return record_failure.run(use_case, settings, store, partition, stage=stage, run_id="run-7", failed_tasks=[task])
+
+
+def test_a_partition_never_decided_is_waited_for_once(store: ArtifactStore, settings: Settings) -> None:
+    ingest(store, *(day for day in DAYS if day != LOST))
+    with pytest.raises(PartitionNotReady, match=LOST.isoformat()):
+        build_features.run(USE_CASE, settings, store, DAYS[3])
+    assert features(store, settings, DAYS[3], allow_undecided=True) == [LOST.isoformat()]
+    # The next partition goes on at once.
+    assert features(store, settings, DAYS[4]) == [LOST.isoformat()]
+    ingest(store, LOST)
+    assert [features(store, settings, day) for day in DAYS[3:]] == [[], []]
+
+
+def test_its_own_partition_is_never_missing(store: ArtifactStore, settings: Settings) -> None:
+    ingest(store, *DAYS[:2])
+    with pytest.raises(PartitionNotReady, match=LOST.isoformat()):
+        build_features.run(USE_CASE, settings, store, LOST, allow_undecided=True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "task", "deciding"),
+    [
+        ("ingest", "profile", "publish"),
+        ("materialize", "build_features", "publish_features"),
+        ("predict", "score", "publish_predictions"),
+    ],
+)
+def test_a_failed_run_rejects_its_partition(
+    stage: str, task: str, deciding: str, store: ArtifactStore, settings: Settings
+) -> None:
+    evidence = fail(store, settings, LOST, stage, task)
+    rejected = Decision(status="rejected", ref=evidence, reason=f"failed: task {task}, run run-7")
+    assert store.decision(USE_CASE.name, deciding, LOST) == rejected
+    made = store.commit(use_case=USE_CASE.name, step=deciding, partition=LOST, kind="test", files={"a": b"1"})
+    assert store.current(USE_CASE.name, deciding, LOST) == made
+    fail(store, settings, LOST, stage, "another")
+    assert store.current(USE_CASE.name, deciding, LOST) == made
+
+
+def test_a_failed_ingest_is_left_out_of_later_features(store: ArtifactStore, settings: Settings) -> None:
+    ingest(store, *(day for day in DAYS if day != LOST))
+    fail(store, settings, LOST, "ingest", "validate")
+    assert features(store, settings, DAYS[3]) == [LOST.isoformat()]
+
+
+def test_a_failed_training_is_recorded_once(store: ArtifactStore, settings: Settings) -> None:
+    use_case = dataclasses.replace(USE_CASE, name="failed_training")
+    warehouse = Warehouse(settings, use_case)
+    warehouse.migrate()
+    for task in ("fit", "verify"):
+        fail(store, settings, LOST, "train", task, use_case)
+    [row] = warehouse.decisions()
+    assert (row.action, row.role, row.model_version, row.decided_by) == ("failed", "champion", "none", "record_failure")
+    assert row.reason["why"] == "failed: task fit, run run-7"
+    assert warehouse.training_decided(LOST)
+
+
+def test_published_data_outlives_its_landing_files(
+    store: ArtifactStore, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    for feed, dt, name, body in replay.deliveries(FIRST):
+        store.put(f"landing/flight_delay/{feed}/dt={dt}/{name}", body)
+    land.run(USE_CASE, settings, store, FIRST, refuse_undelivered=True)
+    ingest(store, FIRST)
+    published = store.decision(USE_CASE.name, "publish", FIRST)
+    for info in store.list("landing/flight_delay/flights/"):
+        store._client.delete_object(Bucket=store.bucket, Key=info.key)
+    with pytest.raises(NothingDelivered, match=f"{FIRST} stays published; this run changed nothing"):
+        land.run(USE_CASE, settings, store, FIRST, refuse_undelivered=True)
+    assert store.decision(USE_CASE.name, "publish", FIRST) == published
+    assert "although its landed files are gone" in caplog.text
+    with pytest.raises(NothingDelivered, match="did not come in time"):
+        land.run(USE_CASE, settings, store, LOST, refuse_undelivered=True)
+    decision = store.decision(USE_CASE.name, "publish", LOST)
+    assert decision is not None
+    assert decision.status == "rejected"
+
+
+def test_loading_online_does_not_lock_out_reading(
+    warehouse_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_store, "LOCK_SECONDS", 1)
+    feature_store._open.cache_clear()
+    with feature_store.loading_online(USE_CASE, settings):
+        assert feature_store.open_feature_store(USE_CASE, settings).project == USE_CASE.name
+        with (
+            pytest.raises(WarehouseUnavailable, match="'feast online flight_delay' for more than 1 s"),
+            feature_store.loading_online(USE_CASE, settings),
+        ):
+            pytest.fail("two at once")
+    with psycopg.connect(warehouse_url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
