@@ -70,7 +70,8 @@ class Nights:
 
     def predict(self, partition: date) -> ArtifactRef:
         choice = self.step("resolve_model", partition)
-        scores = self.step("score", partition, model_choice=choice)
+        calibration = self.step("calibrate", partition, model_choice=choice)
+        scores = self.step("score", partition, model_choice=choice, calibration=calibration)
         audited = self.step("audit", partition, scores=scores)
         self.step("publish_predictions", partition, scores=scores, audited=audited)
         return scores
