@@ -30,7 +30,8 @@ def run(
     """Write `archive/<use case>/<spec or version>.zip`, then record `retired`; commit `retirement.json`.
 
     `spec_or_version`: a spec id or a version. The archive, of the version or the spec's newest one, is written first:
-    nothing is retired before it is kept. A challenger is withdrawn by it. Raises UnknownModel if neither a spec nor a version
+    nothing is retired before it is kept. A challenger is withdrawn by it. Raises UnknownModel
+    if neither a spec nor a version
     of that name has a model, and ConfigurationError if it is the champion, the watched former champion, the fallback
     or the only version of one of them, as of `partition` or by what was decided since; or if the partition is later
     than the newest published one.
