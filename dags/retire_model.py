@@ -20,7 +20,7 @@ for use_case in all_use_cases():
         **by_hand_arguments(use_case, "retire_model", doc=__doc__),
         schedule=None,
         params={
-            "name": spec_or_version(
+            "spec_or_version": spec_or_version(
                 "The spec or version to retire, as in `deployments`, for example baseline-0123abcd or "
                 "2013-06-01-0123abcd."
             ),
@@ -28,5 +28,5 @@ for use_case in all_use_cases():
             "partition": partition(),
         },
     ) as dag:
-        step(use_case, "retire_model", arguments=filled_in("name", "reason", signed=True))()
+        step(use_case, "retire_model", arguments=filled_in("spec_or_version", "reason", signed=True))()
     globals()[dag.dag_id] = dag

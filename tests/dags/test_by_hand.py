@@ -133,10 +133,10 @@ def test_a_search_is_asked_for_only_if_drift_asks_for_retraining(runtime, monkey
         ("rollback_model", "to_spec", "blend_2-0123abcd", True),
         ("rollback_model", "to_spec", None, True),
         ("rollback_model", "to_spec", "2013-06-01-0123abcd", False),
-        ("retire_model", "name", "2013-06-01-0123abcd", True),
-        ("retire_model", "name", "blend_2-0123abcd", True),
-        ("retire_model", "name", "blend_2", False),
-        ("retire_model", "name", "2013-06-01-0123abcd; x", False),
+        ("retire_model", "spec_or_version", "2013-06-01-0123abcd", True),
+        ("retire_model", "spec_or_version", "blend_2-0123abcd", True),
+        ("retire_model", "spec_or_version", "blend_2", False),
+        ("retire_model", "spec_or_version", "2013-06-01-0123abcd; x", False),
     ],
 )
 def test_what_a_spec_field_takes(dag_bag, stage, field, value, valid):

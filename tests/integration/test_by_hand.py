@@ -58,7 +58,7 @@ class Grown:
         return self.step("kill_switch", partition, state=state, **more)
 
     def retire(self, name: str, partition: date = D) -> ArtifactRef:
-        return self.step("retire_model", partition, name=name)
+        return self.step("retire_model", partition, spec_or_version=name)
 
     def read(self, ref: ArtifactRef, path: str) -> dict[str, Any]:
         return json.loads(self.store.read(ref, path))

@@ -1,17 +1,16 @@
-"""MLflow's aliases follow the decisions."""
+"""MLflow's aliases follow the state that the decisions lead to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
-from nightshift.core.model_life import Life, Trial
 
 from nightshift.artifact import ArtifactRef
-from nightshift.deployment import Deployment
+from nightshift.core.lifecycle.state import Challenge, State, Version
 from nightshift.io.tracking import mirror_aliases
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -26,18 +25,8 @@ def use_case(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[Us
         yield made
 
 
-def said(partition: int, action: str, version: str, by: str = "advance_model", **more: Any) -> Deployment:
-    return Deployment.model_validate(
-        {
-            "partition": DAY + timedelta(days=partition),
-            "action": action,
-            "role": "champion" if action in ("promoted", "rolled_back", "killed", "restored") else "challenger",
-            "model_version": version,
-            "model": ArtifactRef(uri=f"s3://bucket/{version}/", sha256=f"{version}-sha", kind="model"),
-            "decided_by": by,
-            **more,
-        }
-    )
+def ref(name: str) -> ArtifactRef:
+    return ArtifactRef(uri=f"s3://bucket/{name}/", sha256=f"{name}-sha", kind="version")
 
 
 @pytest.fixture
@@ -49,33 +38,31 @@ def mlflow_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # mlflow 3.17's tables
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
-def test_aliases_say_what_the_decisions_say(settings: Settings, use_case: UseCase, mlflow_uri: str) -> None:
+def test_aliases(settings: Settings, use_case: UseCase, mlflow_uri: str) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=mlflow_uri, registry_uri=mlflow_uri)
-    a, b = said(0, "promoted", "a"), said(1, "shadow", "b")
-    mirror_aliases(settings, use_case, Life(champion=a))  # before anything was ever registered
+    versions = {name: (Version(name, f"{DAY}-{name}-sha", ref(name), DAY),) for name in "abcx"}
+    mirror_aliases(settings, use_case, State(champion="a", versions=versions))  # before anything was registered
     client.create_registered_model(use_case.name)
-    for version in "abc":
-        tags = {"nightshift.model_sha256": f"{version}-sha", "nightshift.partition": str(DAY)}
-        client.create_model_version(use_case.name, f"s3://bucket/{version}", tags=tags)
+    for name in "abc":
+        tags = {"nightshift.model_sha256": f"{name}-sha", "nightshift.partition": str(DAY)}
+        client.create_model_version(use_case.name, f"s3://bucket/{name}", tags=tags)
 
     def aliases() -> dict[str, str]:
-        return {
-            alias: "?abc"[int(number)] for alias, number in client.get_registered_model(use_case.name).aliases.items()
-        }
+        named = client.get_registered_model(use_case.name).aliases
+        return {alias: "?abc"[int(number)] for alias, number in named.items()}
 
-    fallback = said(0, "bootstrap", "unregistered")
-    lives = [
-        (Life(champion=a, fallback=fallback), {"champion": "a"}),
-        (Life(champion=a, trial=Trial(b, "canary", DAY, 0.1)), {"champion": "a", "challenger": "b"}),
-        (Life(champion=b, trial=Trial(a, "standby", DAY)), {"champion": "b", "standby": "a"}),
-        (Life(champion=b, former=(a,), retired=frozenset({f"{DAY}-a-sha"})), {"champion": "b"}),
-        (Life(), {}),
+    states = [
+        (State(champion="a", fallback="x"), {"champion": "a"}),
+        (State(champion="a", challenge=Challenge("b", "canary", DAY, 0.1)), {"champion": "a", "challenger": "b"}),
+        (State(champion="b", former=("a",), watched_since=DAY), {"champion": "b", "former": "a"}),
+        (State(champion="b", former=("a",), retired=frozenset({f"{DAY}-a-sha"})), {"champion": "b"}),
+        (State(), {}),
     ]
-    for life, expected in lives:
+    for state, expected in states:
         for _ in range(2):
-            mirror_aliases(settings, use_case, life)
+            mirror_aliases(settings, use_case, replace(state, versions=versions))
             assert aliases() == expected
     stages = {v.version: v.tags.get("nightshift.stage") for v in client.search_model_versions()}
     assert {str(number): stage for number, stage in stages.items()} == {"1": "retired", "2": None, "3": None}

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from nightshift.core.lifecycle.state import repeated, state_after
+from nightshift.core.lifecycle.state import by_hand, repeated, state_after
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged
 from nightshift.io import warehouse_schema
@@ -70,8 +70,12 @@ def record(
 
 
 def _check_champion(use_case: UseCase, recorded: Sequence[Deployment], new: Deployment, expected: str | None) -> None:
-    """Raise ChampionChanged unless `expected` is the champion that every other decision leads to."""
-    others = [one for one in recorded if (one.partition, one.decided_by) != (new.partition, new.decided_by)]
+    """Raise ChampionChanged unless `expected` is the champion that every other decision leads to.
+
+    What a step decided before is replaced by what it decides now; what a person decided stays.
+    """
+    own = None if by_hand(new) else (new.partition, new.decided_by)
+    others = [one for one in recorded if (one.partition, one.decided_by) != own]
     champion = state_after(others, new.partition).champion
     if champion != expected:
         raise ChampionChanged(

@@ -23,18 +23,20 @@ def run(
     store: ArtifactStore,
     partition: date,
     *,
-    name: str,
+    spec_or_version: str,
     reason: str,
     decided_by: str,
 ) -> ArtifactRef:
-    """Write `archive/<use case>/<name>.zip`, then record `retired`; commit `retirement.json`.
+    """Write `archive/<use case>/<spec or version>.zip`, then record `retired`; commit `retirement.json`.
 
-    `name` is a spec id or a version. The archive, of the version or the spec's newest one, is written first: nothing
-    is retired before it is kept. A challenger is withdrawn by it. Raises UnknownModel if neither a spec nor a version
+    `spec_or_version`: a spec id or a version. The archive, of the version or the spec's newest one, is written first:
+    nothing is retired before it is kept. A challenger is withdrawn by it. Raises UnknownModel
+    if neither a spec nor a version
     of that name has a model, and ConfigurationError if it is the champion, the watched former champion, the fallback
     or the only version of one of them, as of `partition` or by what was decided since; or if the partition is later
     than the newest published one.
     """
+    name = spec_or_version
     warehouse = Warehouse(settings, use_case)
     check_in_reach(use_case, warehouse, partition)
     decisions = warehouse.decisions()
@@ -82,7 +84,7 @@ def run(
         kind="retirement",
         files={"retirement.json": canonical_json(result)},
         inputs={"model": [version.model]},
-        parameters={"name": name},
+        parameters={"spec_or_version": name},
         metrics={"changed": changed, "archive_bytes": len(body)},
         variant=name,
     )
