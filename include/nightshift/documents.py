@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nightshift.artifact import ArtifactRef
 from nightshift.declare.models import ModelSpec
+from nightshift.deployment import GateResult
 from nightshift.errors import ArtifactCorrupt
 
 ScoringRole = Literal["champion", "challenger", "former", "fallback"]
@@ -209,3 +210,14 @@ class BacktestResult(Document):
             if (series.spec_id, series.baseline) == (spec_id, baseline):
                 return series
         raise ArtifactCorrupt(f"The backtest has no series {spec_id} {baseline}; run it again with that spec.")
+
+
+class Nomination(Document):
+    """What a backtest led to, by spec id: shadow, backtest_failed or left (nothing recorded), why, and the gates."""
+
+    FILE: ClassVar[str] = "nomination.json"
+
+    partition: date
+    outcomes: Mapping[str, str]
+    why: Mapping[str, str]
+    gates: Mapping[str, tuple[GateResult, ...]]

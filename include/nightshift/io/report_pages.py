@@ -34,6 +34,7 @@ NIGHTLY = (
     Report("Drift report", "report_drift", "report.html"),
 )
 NOW_AND_THEN = (
+    Report("Backtest", "backtest", "backtest.html"),
     Report("Kill switch drill", "drill_kill_switch", "drill.html"),
     Report("Replay of training", "replay", "replay.html", "training"),
     Report("Replay of prediction", "replay", "replay.html", "prediction"),

@@ -52,7 +52,9 @@ def specs_in_service(use_case: UseCase, state: State) -> tuple[ModelSpec, ModelS
     """The champion's spec, the declared one while there is none, and the declared fallback."""
     champion = state.specs.get(state.champion) if state.champion else use_case.champion
     if champion is None:
-        raise ConfigurationError(f"{use_case.name}: deployments does not say what the champion {state.champion} declares.")
+        raise ConfigurationError(
+            f"{use_case.name}: deployments does not say what the champion {state.champion} declares."
+        )
     return champion, use_case.fallback
 
 

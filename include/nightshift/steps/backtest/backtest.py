@@ -74,7 +74,7 @@ def run(
         step="backtest",
         partition=partition,
         kind="backtest",
-        files={**result.to_files(), LOSSES: losses, "backtest.html": render(result, losses, use_case.title)},
+        files={**result.to_files(), LOSSES: losses, "backtest.html": render(result, use_case.title)},
         inputs={"training_rows": parts},
         parameters={"first": start.isoformat(), "last": to.isoformat(), "refit_every": every, "specs": list(named)},
         metrics={f"{one.spec_id}/{one.baseline or 'refitted'}/log_loss": one.log_loss for one in result.series},
