@@ -65,8 +65,8 @@ def _recent_partitions(result: BacktestResult, spec: BacktestSeries, policy: Pro
         verdict="pass" if recent >= policy.backtest_partitions else "fail",
         observed=recent,
         bound=policy.backtest_partitions,
-        reason=f"the backtest has {recent} partitions from {oldest} on, {result.first} to {result.last} in all; at least "
-        f"{policy.backtest_partitions} are needed",
+        reason=f"the backtest from {result.first} to {result.last} has {recent} partitions with rows from {oldest} on; "
+        f"at least {policy.backtest_partitions} are needed",
     )
 
 
@@ -80,8 +80,8 @@ def _no_worse(spec: BacktestSeries, other: str, margin: float) -> GateResult:
         verdict="pass" if paired.high <= margin else "fail",
         observed=paired.high,
         bound=margin,
-        reason=f"log loss differs from the {other}'s by {paired.mean:+.4f} [{paired.low:+.4f}, {paired.high:+.4f}]; the "
-        f"upper bound may be at most {margin:g}",
+        reason=f"log loss differs from the {other}'s by {paired.mean:+.4f} [{paired.low:+.4f}, {paired.high:+.4f}]; "
+        f"the upper bound may be at most {margin:g}",
     )
 
 
@@ -113,6 +113,6 @@ def _slices(spec: BacktestSeries, policy: SlicePolicy) -> GateResult:
         verdict="fail" if behind else "pass",
         observed=judged[worst[0]],
         bound=margin,
-        reason=f"of {len(judged)} slices {shown}: lower bounds of the difference in log loss from the champion, together "
-        f"at {policy.confidence:.0%}, may be at most {margin:g}",
+        reason=f"of {len(judged)} slices {shown}: lower bounds of the difference in log loss from the champion, "
+        f"together at {policy.confidence:.0%}, may be at most {margin:g}",
     )

@@ -78,7 +78,8 @@ def walk_specs(
     champion, fallback = specs_in_service(use_case, state)
     history = History.of(rows, use_case.key_columns, use_case.label)
     walks: dict[str, list[Walk]] = {}
-    side_by_side = threads > 1 and rows.num_rows >= ROWS_FOR_PROCESSES
+    # A daemon may have no child processes.
+    side_by_side = threads > 1 and rows.num_rows >= ROWS_FOR_PROCESSES and not multiprocessing.current_process().daemon
     with _pool(history, threads if side_by_side else 1) as pool:
         for spec in {spec.spec_id: spec for spec in (champion, fallback, *specs)}.values():
             plan = Plan(

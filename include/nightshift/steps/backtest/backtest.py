@@ -49,9 +49,9 @@ def run(
     every = refit_every or policy.refit_every
     if not start <= to < partition or every < 1:
         raise ConfigurationError(
-            f"A backtest as of partition {partition} runs from 'first' to 'last', at most {partition - timedelta(days=1)}"
-            f" (later ones have no labels), refitted every 1 or more; this one was to run from {start} to {to}, refitted "
-            f"every {every}."
+            f"A backtest as of partition {partition} ends by {partition - timedelta(days=1)} (later partitions have no "
+            f"labels), begins no later than it ends, and is refitted every 1 or more partitions; this one would run from "
+            f"{start} to {to}, refitted every {every}."
         )
     warehouse = Warehouse(settings, use_case)
     state = state_after(warehouse.decisions(), partition)

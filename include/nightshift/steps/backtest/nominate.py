@@ -66,7 +66,7 @@ def run(
         partition=partition,
         outcomes={spec_id: action for spec_id, (action, _) in outcome.items()},
         why={spec_id: why for spec_id, (_, why) in outcome.items()},
-        gates=gates,
+        gates={spec_id: tuple(results) for spec_id, results in gates.items()},
     )
     return store.commit(
         use_case=use_case.name,
