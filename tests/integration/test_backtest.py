@@ -46,7 +46,7 @@ def nights(monkeypatch, settings, store) -> Nights:
 
 
 def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsys) -> None:
-    use_case, warehouse = nights.use_case, Warehouse(settings, nights.use_case)
+    warehouse = Warehouse(settings, nights.use_case)
     specs = ["linear", WORSE.model_dump_json()]
     ref = nights.step("backtest", LAST, specs=specs)
     result = store.read_document(ref, BacktestResult)

@@ -50,7 +50,7 @@ def run(
     if not start <= to < partition or every < 1:
         raise ConfigurationError(
             f"A backtest as of partition {partition} ends by {partition - timedelta(days=1)} (later partitions have no "
-            f"labels), begins no later than it ends, and is refitted every 1 or more partitions; this one would run from "
+            f"labels), begins no later than it ends, and is refitted every 1 or more; this one would run from "
             f"{start} to {to}, refitted every {every}."
         )
     warehouse = Warehouse(settings, use_case)
