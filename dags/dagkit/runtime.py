@@ -157,7 +157,8 @@ def partition_of_run(use_case: UseCase) -> date:
     """
     context = get_current_context()
     params = context["params"]
-    key = getattr(context["dag_run"], "partition_key", None) or params.get("last") or params.get("partition")
+    named = params.get("partition") if "partition" in params else params.get("last")
+    key = getattr(context["dag_run"], "partition_key", None) or named
     if key:
         return parse_partition(key)
     if "partition" in params:

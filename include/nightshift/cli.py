@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,6 +83,16 @@ def _parser() -> argparse.ArgumentParser:
 
     command("migrate", migrate).add_argument("use_case", nargs="?", help="only this one")
     command("preflight", preflight)
+
+    backtest_command = command("backtest", backtest)
+    backtest_command.add_argument("use_case")
+    backtest_command.add_argument("--spec", default="", help="names or ids, separated by commas, or a spec as JSON")
+    backtest_command.add_argument("--from", dest="first", type=_partition, required=True, metavar="YYYY-MM-DD")
+    backtest_command.add_argument("--to", dest="last", type=_partition, required=True, metavar="YYYY-MM-DD")
+    backtest_command.add_argument(
+        "--every", type=int, help="partitions between refits (default: the promotion policy's)"
+    )
+    backtest_command.add_argument("--json", action="store_true", help="print the whole result as JSON")
 
     lineage_command = command("lineage", lineage)
     lineage_command.add_argument("--use-case", default="flight_delay")
@@ -245,6 +255,29 @@ def preflight(_: argparse.Namespace) -> int:
     for result in found:
         print(f"{'ok' if result.ok else 'MISSING':<8} {result.name}: {result.detail}")
     return 0 if all(result.ok for result in found) else 1
+
+
+def backtest(chosen: argparse.Namespace) -> None:
+    """Compare specs with champion, fallback and a frozen version, walking forward over stored partitions."""
+    _adopt_local_stack()
+    from nightshift.documents import BacktestResult
+    from nightshift.io.artifact_store import ArtifactStore
+    from nightshift.io.warehouse import Warehouse
+    from nightshift.reports.backtest_text import lines
+    from nightshift.settings import load_settings
+    from nightshift.steps.backtest import backtest as step
+
+    use_case, settings = load_use_case(chosen.use_case), load_settings()
+    store = ArtifactStore(settings)
+    newest = Warehouse(settings, use_case).latest_publication()
+    # The labels of a partition's predictions are delivered with the next one, late ones after it.
+    as_of = max(chosen.last + timedelta(days=1), newest["partition"] if newest else date.min)
+    ref = step.run(
+        use_case, settings, store, as_of,
+        specs=chosen.spec, first=chosen.first, last=chosen.last, refit_every=chosen.every,
+    )  # fmt: skip
+    result = store.read_document(ref, BacktestResult)
+    print(result.model_dump_json(indent=1) if chosen.json else "\n".join([*lines(result), f"\n{ref.uri}"]))
 
 
 def lineage(chosen: argparse.Namespace) -> None:

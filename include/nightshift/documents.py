@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nightshift.artifact import ArtifactRef
 from nightshift.declare.models import ModelSpec
+from nightshift.deployment import GateResult
 from nightshift.errors import ArtifactCorrupt
 
 ScoringRole = Literal["champion", "challenger", "former", "fallback"]
@@ -279,3 +280,14 @@ class Approval(Document):
     answer: str
     answered_by: str
     recorded: tuple[str, ...]
+
+
+class Nomination(Document):
+    """What a backtest led to, by spec id: shadow, backtest_failed or left (nothing recorded), why, and the gates."""
+
+    FILE: ClassVar[str] = "nomination.json"
+
+    partition: date
+    outcomes: Mapping[str, str]
+    why: Mapping[str, str]
+    gates: Mapping[str, tuple[GateResult, ...]]

@@ -30,6 +30,8 @@ STAGE_OF_STEP = {
     "advance": "promote",
     "mirror_models": "promote",
     "record_approval": "promote",
+    "backtest": "backtest",
+    "nominate": "backtest",
     "rollback_model": "rollback_model",
     "kill_switch": "kill_switch",
     "retire_model": "retire_model",

@@ -9,7 +9,8 @@ the losses use labels of any age. Whatever breaks this raises LookAhead.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
@@ -25,7 +26,7 @@ from nightshift.core.inference.calibration import LabelledScores, calibrated, fi
 from nightshift.core.models.version import export_version, fit_spec
 from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.core.training_rows import KNOWN_ON, with_label_order
-from nightshift.declare.models import CalibrationSpec, ModelSpec
+from nightshift.declare.models import ModelSpec
 from nightshift.errors import LookAhead, TerminalError
 
 Floats = npt.NDArray[np.float64]
@@ -33,6 +34,9 @@ Integers = npt.NDArray[np.int64]
 
 WARM_UP_HALF_LIVES = 3
 """Partitions walked before the first one reported, in half-lives of the calibration: it needs scores to start from."""
+
+FROZEN = ("frozen", "frozen_calibrated")
+"""Baselines: the version of the first origin, never refitted nor calibrated; and the same, calibrated nightly."""
 
 EPOCH = date(1970, 1, 1)
 
@@ -127,8 +131,7 @@ class Walk:
     """What one spec would have published. Arrays are over the predictions of `partitions`, in History's order.
 
     `raw`: the version's scores, `scores`: calibrated. `trained_on`: by partition, the partition whose training made
-    the version. `baseline`: empty, or `frozen` for the version of the first origin, never refitted nor calibrated, or
-    `frozen_calibrated` for the same with calibration. `graph_difference`: the largest difference between the fitted
+    the version. `baseline`: empty, or one of FROZEN. `graph_difference`: the largest difference between the fitted
     pipeline and its ONNX graph on the rows of the last origin; None for a baseline.
     """
 
@@ -142,90 +145,144 @@ class Walk:
     graph_difference: float | None = None
 
 
-def walk_forward(
-    spec: ModelSpec,
-    history: History,
-    signature: Signature,
-    *,
-    first: date,
-    last: date,
-    refit_every: int,
-    minimum_days: int,
-    threads: int,
-    frozen: bool = False,
-) -> list[Walk]:
-    """Walk a spec over the partitions first to last, refitted every `refit_every` partitions from first - 1 on.
+@dataclass(frozen=True)
+class Plan:
+    """One walk: the spec over the partitions first to last, refitted every `refit_every` partitions from first - 1 on.
 
-    `minimum_days`: partitions that a training needs. With `frozen`, two more walks follow: the version of the first
-    origin, without and with calibration. Before `first`, partitions are walked for WARM_UP_HALF_LIVES as far as there
-    are enough rows. The same arguments give the same scores. Raises LookAhead, and TerminalError if nothing was known
-    to fit by `first` - 1 or there are no rows between first and last.
+    `minimum_days`: partitions that a training needs. `threads`: of one fit. With `frozen`, the version of the first
+    origin scores all partitions, too.
     """
-    reported = history.between(first, last)
+
+    spec: ModelSpec
+    signature: Signature
+    first: date
+    last: date
+    refit_every: int
+    minimum_days: int
+    threads: int = 1
+    frozen: bool = False
+
+    @property
+    def first_origin(self) -> date:
+        """The partition whose training makes the version of `first`."""
+        return self.first - timedelta(days=1)
+
+    def origins(self) -> list[tuple[date, date, date]]:
+        """Each training partition, with the first and last partition that its version scores, warm-up included."""
+        half_lives = WARM_UP_HALF_LIVES * self.spec.calibration.half_life_days
+        origin = self.first_origin - timedelta(days=math.ceil(half_lives / self.refit_every) * self.refit_every)
+        found = []
+        while origin < self.last:
+            following = origin + timedelta(days=self.refit_every)
+            found.append((origin, origin + timedelta(days=1), min(following, self.last)))
+            origin = following
+        return found
+
+
+@dataclass(frozen=True)
+class _OriginScores:
+    """Scores of one version: of its own predictions and, frozen, of all reported ones."""
+
+    raw: Floats
+    frozen: Floats | None
+    graph_difference: float | None
+
+
+def walk_forward(history: History, plan: Plan, pool: Executor | None = None) -> list[Walk]:
+    """What the plan's spec would have published; with `plan.frozen` then the frozen baselines, see Walk.
+
+    Before `first`, partitions are walked for WARM_UP_HALF_LIVES as far as there are enough rows. `pool`: processes
+    whose initializer was `share(history)`; origins are then fitted side by side. The same arguments give the same
+    scores. Raises LookAhead, and TerminalError if too little was known by `first` - 1 or there are no rows to score.
+    """
+    reported = history.between(plan.first, plan.last)
     if reported.stop == reported.start:
-        raise TerminalError(f"No training rows with labels of the partitions {first} to {last}: run train for them.")
+        raise TerminalError(f"No training rows with labels of the partitions {plan.first} to {plan.last}: run train.")
+    origins = plan.origins()
+    if pool is None:
+        fitted = [_scores_of_origin(history, plan, *origin) for origin in origins]
+    else:
+        fitted = list(pool.map(_scores_of_shared, [plan] * len(origins), *zip(*origins, strict=True)))
     raw = np.full(history.predictions, np.nan)
     frozen_raw = raw.copy()
     trained_on: dict[date, date] = {}
-    model = None
-    for origin, block in _origins(spec.calibration, first, last, refit_every):
-        rows = history.fitted_on(origin, minimum_days)
-        if rows is None and block[0] < first:
+    for (origin, start, end), scores in zip(origins, fitted, strict=True):
+        if scores is None:
             continue
-        if rows is None:
-            raise TerminalError(
-                f"By partition {origin} fewer than {minimum_days} partitions with labels were known, so no version of "
-                f"{spec.spec_id} can be fitted. Start the backtest later, or load more history."
-            )
-        model = fit_spec(spec, rows, history.label, signature, as_of=origin, threads=threads)
-        predictions = history.between(*block)
-        raw[predictions] = _answers(model, history.features(predictions), threads)
-        if origin == first - timedelta(days=1) and frozen:
+        raw[history.between(start, end)] = scores.raw
+        trained_on |= dict.fromkeys(_partitions(start, end), origin)
+        if scores.frozen is not None:
             frozen_raw[: reported.start] = raw[: reported.start]
-            frozen_raw[reported] = _answers(model, history.features(reported), threads)
-        trained_on |= dict.fromkeys(_partitions(*block), origin)
-    if model is None:
-        raise TerminalError(f"The backtest of {spec.spec_id} from {first} to {last} has no origin.")
-    difference = _graph_difference(model, history.features(history.between(*block)), threads)
-    first_origin = dict.fromkeys(_partitions(first, last), first - timedelta(days=1))
-
-    def walk(baseline: str, raw: Floats, scores: Floats, trained: dict[date, date], graph: float | None) -> Walk:
-        partition = history.prediction_partition[reported]
-        days = {_date(day) for day in np.unique(partition)}
-        of_partition = {day: origin for day, origin in trained.items() if day in days}
-        return Walk(
-            spec, baseline, partition, history.labels[reported], raw[reported], scores[reported], of_partition, graph
-        )
-
-    walks = [
-        walk("", raw, _calibrated(spec.calibration, history, raw, trained_on, first, last), trained_on, difference)
-    ]
-    if frozen:
-        origins = trained_on | first_origin
-        scores = _calibrated(spec.calibration, history, frozen_raw, origins, first, last)
-        walks.append(walk("frozen", frozen_raw, frozen_raw, first_origin, None))
-        walks.append(walk("frozen_calibrated", frozen_raw, scores, first_origin, None))
+            frozen_raw[reported] = scores.frozen
+    last = fitted[-1]
+    walks = [_walk(history, plan, "", raw, trained_on, last.graph_difference if last else None)]
+    if plan.frozen:
+        origins_frozen = trained_on | dict.fromkeys(_partitions(plan.first, plan.last), plan.first_origin)
+        walks += [_walk(history, plan, name, frozen_raw, origins_frozen) for name in FROZEN]
     return walks
 
 
-def _origins(
-    calibration: CalibrationSpec, first: date, last: date, refit_every: int
-) -> Iterator[tuple[date, tuple[date, date]]]:
-    """Each training partition with the first and the last partition that its version scores, the warm-up included."""
-    warm_up = math.ceil(WARM_UP_HALF_LIVES * calibration.half_life_days / refit_every)
-    origin = first - timedelta(days=1 + warm_up * refit_every)
-    while origin < last:
-        following = origin + timedelta(days=refit_every)
-        yield origin, (origin + timedelta(days=1), min(following, last))
-        origin = following
+_shared: History | None = None
 
 
-def _calibrated(
-    spec: CalibrationSpec, history: History, raw: Floats, trained_on: dict[date, date], first: date, last: date
-) -> Floats:
-    """Raw scores [predictions], those of the partitions first to last calibrated as each night would have."""
-    scores = raw.copy()
-    for partition in _partitions(first, last):
+def share(history: History) -> None:
+    """Keep the history in this process, for the origins that a pool of processes is given."""
+    global _shared
+    _shared = history
+
+
+def _scores_of_shared(plan: Plan, origin: date, start: date, end: date) -> _OriginScores | None:
+    if _shared is None:
+        raise TerminalError("This process has no rows: start the pool with initializer=share, initargs=(history,).")
+    return _scores_of_origin(_shared, plan, origin, start, end)
+
+
+def _scores_of_origin(history: History, plan: Plan, origin: date, start: date, end: date) -> _OriginScores | None:
+    """Fit the version of one origin and score its predictions; None if that is warm-up and too little was known."""
+    rows = history.fitted_on(origin, plan.minimum_days)
+    if rows is None:
+        if start < plan.first:
+            return None
+        raise TerminalError(
+            f"By partition {origin} fewer than {plan.minimum_days} partitions with labels were known, so no version of "
+            f"{plan.spec.spec_id} can be fitted. Start the backtest later, or load more history."
+        )
+    model = fit_spec(plan.spec, rows, history.label, plan.signature, as_of=origin, threads=plan.threads)
+    scored = history.features(history.between(start, end))
+    raw = _answers(model, scored, plan.threads)
+    frozen = None
+    if plan.frozen and origin == plan.first_origin:
+        frozen = _answers(model, history.features(history.between(plan.first, plan.last)), plan.threads)
+    return _OriginScores(raw, frozen, _graph_difference(model, scored, raw, plan.threads) if end == plan.last else None)
+
+
+def _walk(
+    history: History,
+    plan: Plan,
+    baseline: str,
+    raw: Floats,
+    trained_on: Mapping[date, date],
+    graph_difference: float | None = None,
+) -> Walk:
+    reported = history.between(plan.first, plan.last)
+    partition = history.prediction_partition[reported]
+    scores = raw if baseline == "frozen" else _calibrated(plan, history, raw, trained_on)
+    return Walk(
+        spec=plan.spec,
+        baseline=baseline,
+        partition=partition,
+        labels=history.labels[reported],
+        raw=raw[reported],
+        scores=scores[reported],
+        trained_on={day: trained_on[day] for day in map(_date, np.unique(partition))},
+        graph_difference=graph_difference,
+    )
+
+
+def _calibrated(plan: Plan, history: History, raw: Floats, trained_on: Mapping[date, date]) -> Floats:
+    """Raw scores [predictions], those of the plan's partitions calibrated as each night would have."""
+    spec, scores = plan.spec.calibration, raw.copy()
+    for partition in _partitions(plan.first, plan.last):
         seen = []
         for past in _partitions(partition - timedelta(days=window_days(spec)), partition - timedelta(days=1)):
             predictions = history.between(past, past)
@@ -234,10 +291,10 @@ def _calibrated(
             if trained_on[past] >= past:
                 raise LookAhead(f"The version of {trained_on[past]} scored partition {past}; only later ones are its.")
             known, labels = history.labels_known(past, partition)
+            # Of the day that the labels are about.
             age = (partition - past).days - 1
-            seen.append(
-                LabelledScores(past, age, raw[known], labels.astype(np.float64), predictions.stop - predictions.start)
-            )
+            rows = predictions.stop - predictions.start
+            seen.append(LabelledScores(past, age, raw[known], labels.astype(np.float64), rows))
         now = history.between(partition, partition)
         scores[now] = calibrated(fit_calibration(spec, seen), raw[now])
     return scores
@@ -252,12 +309,12 @@ def _answers(model: FittedModel, rows: pa.Table, threads: int) -> Floats:
     return model.probability(rows)
 
 
-def _graph_difference(model: FittedModel, rows: pa.Table, threads: int) -> float | None:
+def _graph_difference(model: FittedModel, rows: pa.Table, scores: Floats, threads: int) -> float | None:
+    """The largest difference of the shipped graph's answers from these scores [n]; None without rows."""
     if rows.num_rows == 0:
         return None
-    graph = export_version(model).graph
-    answers = score(load_session(graph, threads), model.signature, rows)
-    return float(np.abs(answers - _answers(model, rows, threads)).max())
+    answers = score(load_session(export_version(model).graph, threads), model.signature, rows)
+    return float(np.abs(answers - scores).max())
 
 
 def _no_look_ahead(what: str, as_of: date, known_on: Integers, partition: Integers, newest: date) -> None:

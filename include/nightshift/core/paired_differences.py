@@ -34,7 +34,7 @@ def daily_sums(differences: Floats, days: Integers) -> tuple[Floats, Floats]:
     A day without rows counts as one, so that blocks are of calendar days.
     """
     day = days - days.min()
-    return np.bincount(day, weights=differences), np.bincount(day).astype(np.float64)
+    return np.bincount(day, weights=differences).astype(np.float64), np.bincount(day).astype(np.float64)
 
 
 def moving_blocks(

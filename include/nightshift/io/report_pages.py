@@ -32,6 +32,7 @@ NIGHTLY = (
     Report("Drift report", "report_drift", "report.html"),
 )
 NOW_AND_THEN = (
+    Report("Backtest", "backtest", "backtest.html"),
     Report("Reproduction of training", "reproduce", "reproduction.html", "training"),
     Report("Reproduction of prediction", "reproduce", "reproduction.html", "prediction"),
     Report("Hyperparameter search", "search_hyperparameters", "search.html"),

@@ -209,6 +209,18 @@ class Warehouse:
                 cursor.execute(query, list(row.values()))
         return True
 
+    def record_backtest(self, backtest_id: str, losses: pa.Table) -> None:
+        """Keep the losses of a backtest, unless they are kept already.
+
+        `losses`: the columns of `backtests` but `backtest_id`; see core.backtest_figures.LOSSES_SCHEMA.
+        """
+        table = self.table("backtests")
+        query = sql.SQL("SELECT 1 FROM {} WHERE backtest_id = %s LIMIT 1").format(table)
+        with self.connection() as connection:
+            warehouse_schema.lock(connection, self._use_case.name, "backtests")
+            if connection.execute(query, [backtest_id]).fetchone() is None:
+                copy_rows(connection, table, losses.append_column("backtest_id", pa.array([backtest_id] * len(losses))))
+
     def record_outcomes(self, partition: date, outcomes: pa.Table) -> None:
         """Add outcomes delivered with a partition: the key columns and the label (integer 0 or 1).
 

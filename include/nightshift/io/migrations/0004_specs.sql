@@ -104,6 +104,6 @@ CREATE TABLE {schema}.backtests (
 );
 COMMENT ON TABLE {schema}.backtests IS 'Walk-forward results: one row per backtest, spec and partition.';
 COMMENT ON COLUMN {schema}.backtests.backtest_id IS 'First 16 hex digits of the hash of the backtest''s artifact.';
-COMMENT ON COLUMN {schema}.backtests.baseline IS 'Empty, or frozen: the version of the first origin, never refitted.';
+COMMENT ON COLUMN {schema}.backtests.baseline IS 'Empty, or frozen: the version of the first origin, never refitted nor calibrated, or frozen_calibrated: the same, calibrated nightly.';
 COMMENT ON COLUMN {schema}.backtests.partition IS 'Partition that would have made the predictions.';
 COMMENT ON COLUMN {schema}.backtests.trained_on IS 'Partition whose training made the version.';

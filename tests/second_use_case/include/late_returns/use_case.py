@@ -126,6 +126,7 @@ USE_CASE = UseCase(
         refit_every=2,
         block_days=2,
         margin_log_loss=0.5,
+        margin_calibration=0.1,
         shadow_partitions=2,
         live_band=0.5,
         canary_partitions=2,

@@ -1,0 +1,71 @@
+"""Compare specs on the past, by hand, and let the best one that passes become a challenger.
+
+**backtest** walks each spec forward over stored partitions, refitted and calibrated as the nights would have, beside
+champion, fallback and a version that is never refitted, all on the same rows. It leaves losses in the table
+`backtests` and a page with the curve by month, slices and paired differences.
+
+**nominate** runs only if the form says so. It judges the specs by the promotion policy; the best that passes goes into
+shadow from the next partition on, a failed one is recorded as backtest_failed with the reasons. No spec becomes
+champion without it.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param, get_current_context, task
+
+from dagkit.defaults import by_hand_arguments
+from dagkit.forms import partition
+from dagkit.runtime import filled_in, step
+from nightshift.usecase import all_use_cases
+
+LONGEST = timedelta(hours=2)
+
+
+def day(title: str, default: str) -> Param:
+    """A partition that may be left empty."""
+    return Param(
+        None, type=["null", "string"], format="date", title=title, description=f"YYYY-MM-DD. Left empty: {default}"
+    )
+
+
+for use_case in all_use_cases():
+    policy = use_case.promotion
+
+    with DAG(
+        **by_hand_arguments(use_case, "backtest", doc=__doc__),
+        schedule=None,
+        params={
+            "specs": Param(
+                "",
+                type=["null", "string"],
+                title="Specs",
+                description="Names or ids, separated by commas, or one spec as JSON. Left empty: "
+                f"{', '.join(spec.name for spec in use_case.challengers) or 'none but champion and fallback'}.",
+            ),
+            "first": day("First", f"the newest {policy.backtest_partitions} partitions."),
+            "last": day("Last", "the partition before 'Partition', the newest with labels."),
+            "refit_every": Param(
+                None,
+                type=["null", "integer"],
+                minimum=1,
+                title="Refit every",
+                description=f"Partitions between refits. Left empty: {policy.refit_every}.",
+            ),
+            "nominate": Param(False, type="boolean", title="Nominate", description="Judge the specs by the result."),
+            "partition": partition("Labels known by then count; a nomination takes effect after it."),
+        },
+    ) as dag:
+
+        @task.short_circuit(task_id="wanted")
+        def wanted() -> bool:
+            """Whether the form asks for a nomination."""
+            return bool(get_current_context()["params"]["nominate"])
+
+        walked = step(
+            use_case,
+            "backtest",
+            arguments=filled_in("specs", "first", "last", "refit_every"),
+            execution_timeout=LONGEST,
+        )()
+        walked >> wanted() >> step(use_case, "nominate")(backtest=walked)
+    globals()[dag.dag_id] = dag

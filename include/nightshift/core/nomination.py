@@ -1,0 +1,118 @@
+"""The gates between a spec's backtest and shadow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from nightshift.deployment import GateResult
+from nightshift.documents import BacktestResult, BacktestSeries
+from nightshift.policies import PromotionPolicy, SlicePolicy
+
+NAMED = 5
+
+
+def backtest_gates(
+    result: BacktestResult, spec_id: str, policy: PromotionPolicy, slices: SlicePolicy
+) -> list[GateResult]:
+    """Judge a spec by its backtest: enough recent partitions, loss, calibration, slices. See PromotionPolicy."""
+    spec, champion = result.one(spec_id), result.one(result.champion)
+    return [
+        _recent_partitions(result, spec, policy),
+        *(_no_worse(spec, name, policy.margin_log_loss) for name in ("champion", "fallback")),
+        _calibration(spec, champion, policy.margin_calibration),
+        _slices(spec, slices),
+    ]
+
+
+def passed(gates: Sequence[GateResult]) -> bool:
+    """Whether no gate failed."""
+    return all(gate.verdict != "fail" for gate in gates)
+
+
+def drawn_partition(partitions: Sequence[date], seed: str) -> date:
+    """One of the partitions, drawn by the hash of `seed`: the same for the same arguments."""
+    return sorted(partitions)[int(hashlib.sha256(seed.encode()).hexdigest(), 16) % len(partitions)]
+
+
+def scrambled(later: pa.Table, known: pa.Table, kept: Sequence[str], seed: int) -> pa.Table:
+    """`later` with every column but `kept` replaced by values drawn from that column of `known`, independently.
+
+    Whatever the column's type, values are plausible and wrong: dates are of the past, keys are of other rows.
+    Without known rows there is nothing to draw from, and none are returned.
+    """
+    random = np.random.default_rng(seed)
+    if not known.num_rows:
+        return later.slice(0, 0)
+    for position, name in enumerate(later.column_names):
+        if name not in kept:
+            drawn = pa.array(random.integers(0, known.num_rows, later.num_rows))
+            later = later.set_column(position, later.schema.field(name), known[name].combine_chunks().take(drawn))
+    return later
+
+
+def _recent_partitions(result: BacktestResult, spec: BacktestSeries, policy: PromotionPolicy) -> GateResult:
+    # Some partitions have no rows, and the labels of the newest are not known yet.
+    oldest = result.partition - timedelta(days=2 * policy.backtest_partitions)
+    recent = spec.partitions if result.first >= oldest else max(0, (result.last - oldest).days + 1)
+    recent = min(recent, spec.partitions)
+    return GateResult(
+        gate="backtest_partitions",
+        verdict="pass" if recent >= policy.backtest_partitions else "fail",
+        observed=recent,
+        bound=policy.backtest_partitions,
+        reason=f"the backtest from {result.first} to {result.last} has {recent} partitions with rows from {oldest} on; "
+        f"at least {policy.backtest_partitions} are needed",
+    )
+
+
+def _no_worse(spec: BacktestSeries, other: str, margin: float) -> GateResult:
+    gate, paired = f"no_worse_than_{other}", spec.differences[other]
+    if paired.high is None:
+        reason = "there are too few partitions for an interval of the difference; run a longer backtest"
+        return GateResult(gate=gate, verdict="fail", observed=paired.mean, bound=margin, reason=reason)
+    return GateResult(
+        gate=gate,
+        verdict="pass" if paired.high <= margin else "fail",
+        observed=paired.high,
+        bound=margin,
+        reason=f"log loss differs from the {other}'s by {paired.mean:+.4f} [{paired.low:+.4f}, {paired.high:+.4f}]; "
+        f"the upper bound may be at most {margin:g}",
+    )
+
+
+def _calibration(spec: BacktestSeries, champion: BacktestSeries, margin: float) -> GateResult:
+    gap, champions = abs(spec.worst_calibration_gap), abs(champion.worst_calibration_gap)
+    return GateResult(
+        gate="calibration_relative_to_champion",
+        verdict="pass" if gap <= champions + margin else "fail",
+        observed=gap,
+        bound=champions + margin,
+        reason=f"the mean score is off the share of positives by {gap:.4f} in the worst month, the champion's by "
+        f"{champions:.4f}; the margin is {margin:g}",
+    )
+
+
+def _slices(spec: BacktestSeries, policy: SlicePolicy) -> GateResult:
+    gate, margin = "slices_no_worse_than_champion", policy.margin_log_loss
+    low = {f"{one.column} {one.value}": one.difference.low for one in spec.slices if one.difference is not None}
+    judged = {name: bound for name, bound in low.items() if bound is not None}
+    if not judged:
+        reason = f"no slice has {policy.least_rows} rows over enough days" if spec.slices else "no slices are declared"
+        return GateResult(gate=gate, verdict="not applicable", bound=margin, reason=reason)
+    worst = sorted(judged, key=lambda name: -judged[name])
+    behind = [f"{name} (by at least {judged[name]:.4f})" for name in worst if judged[name] > margin]
+    more = f" and {len(behind) - NAMED} more" if len(behind) > NAMED else ""
+    shown = f"{', '.join(behind[:NAMED])}{more} fall behind" if behind else f"none falls behind, nearest is {worst[0]}"
+    return GateResult(
+        gate=gate,
+        verdict="fail" if behind else "pass",
+        observed=judged[worst[0]],
+        bound=margin,
+        reason=f"of {len(judged)} slices {shown}: lower bounds of the difference in log loss from the champion, "
+        f"together at {policy.confidence:.0%}, may be at most {margin:g}",
+    )

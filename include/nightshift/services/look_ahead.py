@@ -1,0 +1,59 @@
+"""Whether the features of a past partition rest on nothing that was delivered later."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nightshift.core.feature_computation import compute_features
+from nightshift.core.nomination import scrambled
+from nightshift.deployment import GateResult
+from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
+from nightshift.io.curated import DELIVERED_ON, load_feeds
+from nightshift.io.feature_store import STEP
+from nightshift.usecase import UseCase
+
+LATER_PARTITIONS = 7
+
+
+def look_ahead_gate(use_case: UseCase, store: ArtifactStore, drawn: date, newest: date) -> GateResult:
+    """Compute a partition's features again, beside deliveries of later partitions with scrambled values.
+
+    The deliveries of up to LATER_PARTITIONS partitions after `drawn`, at most `newest`, are added to those that
+    `build_features` read; their rows carry values of earlier rows, in every column. The result must be, byte for byte,
+    the features that were published. Raises PartitionNotReady if a partition is undecided.
+    """
+    features, names = use_case.features, [feed.name for feed in use_case.feeds]
+    published = store.current(use_case.name, STEP, drawn)
+    first = drawn - timedelta(days=features.lookback_days - 1)
+    known = load_feeds(store, use_case, names, first, drawn)
+    last = min(drawn + timedelta(days=LATER_PARTITIONS), newest)
+    later = load_feeds(store, use_case, names, drawn + timedelta(days=1), last)
+    tables = {
+        name: pa.concat_tables(
+            [feed.table, scrambled(later[name].table, feed.table, [DELIVERED_ON], use_case.training.seed)]
+        )
+        for name, feed in known.items()
+    }
+    added = sum(table.num_rows for table in tables.values()) - sum(feed.table.num_rows for feed in known.values())
+    computed = compute_features(features, tables, partition=drawn, cutoff=use_case.cutoff(drawn))
+    changed = [
+        name
+        for name, table in computed.items()
+        if parquet_bytes(_read(parquet_bytes(table))) != parquet_bytes(_read(store.read(published, f"{name}.parquet")))
+    ]
+    reason = f"features of partition {drawn}, computed again beside {added} scrambled rows delivered up to {last}, "
+    reason += f"differ from those published in {', '.join(changed)}" if changed else "are byte for byte those published"
+    return GateResult(
+        gate="look_ahead",
+        verdict="not applicable" if not added else "fail" if changed else "pass",
+        observed=len(changed),
+        bound=0,
+        reason=reason if added else f"nothing was delivered after partition {drawn}",
+    )
+
+
+def _read(body: bytes) -> pa.Table:
+    return pq.read_table(pa.BufferReader(body)).replace_schema_metadata(None)

@@ -1,0 +1,97 @@
+"""Walk specs forward over past partitions, as the night would have refitted, calibrated and served them.
+
+Artifact: `backtest.json` (BacktestResult), `losses.parquet` (one row per spec, baseline and partition) and
+`backtest.html`. The losses also go to the warehouse's `backtests`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.lifecycle.state import state_after
+from nightshift.errors import ConfigurationError
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse import Warehouse
+from nightshift.reports.backtest_page import render
+from nightshift.services.backtests import find_spec, walk_specs
+from nightshift.services.training_rows import load_rows, parts_known
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase, parse_partition
+
+log = logging.getLogger(__name__)
+
+LOSSES = "losses.parquet"
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,
+    store: ArtifactStore,
+    partition: date,
+    *,
+    specs: Sequence[str] | str = (),
+    first: date | str | None = None,
+    last: date | str | None = None,
+    refit_every: int | None = None,
+) -> ArtifactRef:
+    """Commit the backtest of some specs, and of champion and fallback, with the labels known by `partition`.
+
+    `specs`: names, ids or JSON, or names and ids separated by commas; none: every declared challenger. `first` and
+    `last` (partitions): left out, the newest `promotion.backtest_partitions` before `partition`; `refit_every`: left
+    out, as the promotion policy says. Raises ConfigurationError, and TerminalError if too little history is there.
+    """
+    policy = use_case.promotion
+    to = _partition(last) or partition - timedelta(days=1)
+    start = _partition(first) or to - timedelta(days=policy.backtest_partitions - 1)
+    every = refit_every or policy.refit_every
+    if not start <= to < partition or every < 1:
+        raise ConfigurationError(
+            f"A backtest as of partition {partition} ends by {partition - timedelta(days=1)} (later partitions have no "
+            f"labels), begins no later than it ends, and is refitted every 1 or more; this one would run from "
+            f"{start} to {to}, refitted every {every}."
+        )
+    warehouse = Warehouse(settings, use_case)
+    state = state_after(warehouse.decisions(), partition)
+    parts, missing = parts_known(store, use_case, partition)
+    named = _names(specs) or [spec.spec_id for spec in use_case.challengers]
+    result, losses = walk_specs(
+        use_case,
+        load_rows(store, parts),
+        state,
+        [find_spec(use_case, state, text) for text in named],
+        partition=partition,
+        first=start,
+        last=to,
+        refit_every=every,
+        threads=settings.threads,
+        missing={day: why for day, why in missing.items() if day <= (to + timedelta(days=1)).isoformat()},
+    )
+    ref = store.commit(
+        use_case=use_case.name,
+        step="backtest",
+        partition=partition,
+        kind="backtest",
+        files={**result.to_files(), LOSSES: losses, "backtest.html": render(result, use_case.title)},
+        inputs={"training_rows": parts},
+        parameters={"first": start.isoformat(), "last": to.isoformat(), "refit_every": every, "specs": list(named)},
+        metrics={f"{one.spec_id}/{one.baseline or 'refitted'}/log_loss": one.log_loss for one in result.series},
+        rows=losses.num_rows,
+    )
+    warehouse.record_backtest(ref.sha256[:16], losses)
+    log.info("%s: backtest %s of %d specs, %s to %s", use_case.name, ref.sha256[:16], len(named), start, to)
+    return ref
+
+
+def _names(specs: Sequence[str] | str) -> list[str]:
+    if not isinstance(specs, str):
+        return list(specs)
+    if specs.lstrip().startswith("{"):
+        return [specs]
+    return [name for part in specs.split(",") if (name := part.strip())]
+
+
+def _partition(day: date | str | None) -> date | None:
+    return parse_partition(day) if isinstance(day, str) else day

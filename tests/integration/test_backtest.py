@@ -1,0 +1,132 @@
+"""A backtest of the second use case through object store and warehouse, and what a nomination makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import date, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from integration.nights import Nights
+from nightshift import cli
+from nightshift.core.lifecycle.state import state_after
+from nightshift.declare.models import ModelSpec
+from nightshift.documents import BacktestResult, Nomination
+from nightshift.errors import ChampionChanged, ConfigurationError
+from nightshift.io.warehouse import Warehouse
+from nightshift.services.look_ahead import look_ahead_gate
+from nightshift.usecase import load_use_case, partition_range
+
+SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
+FIRST, LAST = date(2020, 3, 1), date(2020, 3, 21)
+WORSE = ModelSpec(name="worse", estimators=("logistic_regression",), numeric=("weekday",))
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture
+def nights(monkeypatch, settings, store) -> Nights:
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
+    use_case = load_use_case("late_returns")
+    strict = dataclasses.replace(use_case.promotion, margin_log_loss=0.05)
+    loaded = Nights(dataclasses.replace(use_case, promotion=strict), settings, store)
+    days = partition_range(FIRST, LAST)
+    loaded.deliver(days)
+    for day in days:
+        loaded.ingest(day)
+    for day in days:
+        loaded.materialize(day)
+    for day in days:
+        loaded.append(day)
+    yield loaded
+    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS late_returns CASCADE")
+
+
+def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsys) -> None:
+    warehouse = Warehouse(settings, nights.use_case)
+    specs = ["linear", WORSE.model_dump_json()]
+    ref = nights.step("backtest", LAST, specs=specs)
+    result = store.read_document(ref, BacktestResult)
+    assert (result.first, result.last, result.refit_every) == (LAST - timedelta(days=6), LAST - timedelta(days=1), 2)
+    assert {one.spec.name: one.role for one in result.series} == {
+        "small_trees": "champion",
+        "fallback": "fallback",
+        "linear": "challenger",
+        "worse": "challenger",
+    }
+    assert {one.rows for one in result.series} == {240}
+    (linear,) = [one for one in result.series if one.spec.name == "linear" and not one.baseline]
+    assert set(linear.differences) == {"champion", "fallback", "frozen"}
+    assert linear.graph_difference is not None
+    assert linear.graph_difference < 1e-4
+    assert {one.column for one in linear.slices} == {"customer"}
+    assert b"<svg" in store.read(ref, "backtest.html")
+    _rows_of_the_warehouse(warehouse, ref.sha256[:16], result)
+    assert nights.step("backtest", LAST, specs=specs) == ref
+    _rows_of_the_warehouse(warehouse, ref.sha256[:16], result)
+
+    nominated = nights.step("nominate", LAST, backtest=ref)
+    outcome = store.read_document(nominated, Nomination)
+    assert outcome.outcomes == {linear.spec_id: "shadow", WORSE.spec_id: "backtest_failed"}
+    assert "no_worse_than_champion" in outcome.why[WORSE.spec_id]
+    verdicts = {gate.gate: gate.verdict for gate in outcome.gates[linear.spec_id]}
+    assert verdicts["look_ahead"] == "pass"
+    assert verdicts["backtest_partitions"] == "pass"
+    assert nights.step("nominate", LAST, backtest=ref) == nominated
+    decisions = warehouse.decisions()
+    assert [(one.action, one.decided_by) for one in decisions] == [
+        ("shadow", "nominate"),
+        ("backtest_failed", "nominate"),
+    ]
+    state = state_after(decisions, LAST)
+    assert state.challenge is not None
+    assert state.challenge.spec_id == linear.spec_id
+    assert state.specs[WORSE.spec_id] == WORSE
+
+    assert cli.main(["backtest", "late_returns", "--spec", "linear", "--from", "2020-03-17", "--to", "2020-03-20"]) == 0
+    printed = capsys.readouterr().out
+    assert linear.spec_id in printed
+    assert "2020-03 " in printed
+    with pytest.raises(ConfigurationError, match="no spec 'none'"):
+        nights.step("backtest", LAST, specs="none")
+    with pytest.raises(ConfigurationError, match="no labels"):
+        nights.step("backtest", LAST, last=LAST)
+    _another_champion(nights, warehouse, ref)
+    _look_ahead(nights, tmp_path)
+
+
+def _rows_of_the_warehouse(warehouse: Warehouse, backtest_id: str, result: BacktestResult) -> None:
+    with warehouse.connection() as connection:
+        rows = connection.execute(
+            "SELECT spec_id, baseline, count(*), sum(rows), bool_and(trained_on < partition) "
+            "FROM late_returns.backtests WHERE backtest_id = %s GROUP BY 1, 2",
+            [backtest_id],
+        ).fetchall()
+    assert sorted(rows) == sorted((one.spec_id, one.baseline, 6, 240, True) for one in result.series)
+
+
+def _another_champion(nights: Nights, warehouse: Warehouse, backtest) -> None:
+    """A backtest against another champion than the present one leads to nothing."""
+    decision = warehouse.decisions()[0].model_copy(update={"action": "promoted", "decided_by": "hand:someone"})
+    warehouse.record_deployment(decision)
+    with pytest.raises(ChampionChanged, match="run the backtest again"):
+        nights.step("nominate", LAST, backtest=backtest)
+    assert len(warehouse.decisions()) == 3
+
+
+def _look_ahead(nights: Nights, folder: Path) -> None:
+    """Features that read later deliveries are found."""
+    drawn, use_case = LAST - timedelta(days=5), nights.use_case
+    assert look_ahead_gate(use_case, nights.store, drawn, LAST).verdict == "pass"
+    leaky = folder / "leaky.sql"
+    table = next(one for one in use_case.features.tables if one.name == "branch_history")
+    sql = table.sql.read_text().replace("where delivered_on <= $partition", "")
+    leaky.write_text(sql)
+    tables = tuple(dataclasses.replace(one, sql=leaky) if one is table else one for one in use_case.features.tables)
+    wrong = dataclasses.replace(use_case, features=dataclasses.replace(use_case.features, tables=tables))
+    gate = look_ahead_gate(wrong, nights.store, drawn, LAST)
+    assert gate.verdict == "fail"
+    assert "branch_history" in gate.reason
