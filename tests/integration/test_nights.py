@@ -42,7 +42,7 @@ def load_history(nights: Nights, *, train: bool = True) -> None:
     if train:
         nights.train(LAST_OF_HISTORY)
     else:
-        nights.step("record_failed_training", LAST_OF_HISTORY)
+        nights.step("record_failure", LAST_OF_HISTORY)
 
 
 def rows(nights: Nights, query: str) -> list[tuple]:
@@ -190,5 +190,5 @@ def test_a_night_waits_for_the_one_before(use_case, settings, store):
     nights.materialize(NIGHTS[1])
     with pytest.raises(PartitionNotReady, match=rf"training of partition {NIGHTS[0]}"):
         nights.predict(NIGHTS[1])
-    nights.step("record_failed_training", NIGHTS[0])
+    nights.step("record_failure", NIGHTS[0])
     nights.predict(NIGHTS[1])

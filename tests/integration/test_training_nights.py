@@ -21,7 +21,7 @@ from nightshift.documents import Registration, TrainingSet
 from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejected, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
-from nightshift.policies import ChangePolicy, RiskPolicy
+from nightshift.policies import RiskPolicy
 from nightshift.services.training_rows import STEP, compact_months, load_rows, parts_known, publish_rows
 from nightshift.usecase import UseCase, load_use_case, partition_range
 
@@ -36,9 +36,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 def use_case(monkeypatch, settings):
     """The second use case, under a warehouse schema of this test's own; nobody need approve a champion."""
     monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
-    # Forty rows a day: a class may have few of them.
-    few = ChangePolicy(least_day_rows=8)
-    yield dataclasses.replace(load_use_case("late_returns"), risk=RiskPolicy(), change=few)
+    yield dataclasses.replace(load_use_case("late_returns"), risk=RiskPolicy())
     with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
         connection.execute("DROP SCHEMA IF EXISTS late_returns CASCADE")
 
