@@ -21,7 +21,7 @@ from nightshift.documents import Registration, TrainingSet
 from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejected, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
-from nightshift.policies import ChangePolicy, RiskPolicy
+from nightshift.policies import RiskPolicy
 from nightshift.services.training_rows import STEP, compact_months, load_rows, parts_known, publish_rows
 from nightshift.usecase import UseCase, load_use_case, partition_range
 
@@ -36,9 +36,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 def use_case(monkeypatch, settings):
     """The second use case, under a warehouse schema of this test's own; nobody need approve a champion."""
     monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
-    # Forty rows a day: a class may have few of them.
-    few = ChangePolicy(least_day_rows=8)
-    yield dataclasses.replace(load_use_case("late_returns"), risk=RiskPolicy(), change=few)
+    yield dataclasses.replace(load_use_case("late_returns"), risk=RiskPolicy())
     with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
         connection.execute("DROP SCHEMA IF EXISTS late_returns CASCADE")
 
@@ -97,6 +95,21 @@ def test_versions_are_registered_and_a_second_run_changes_nothing(nights, use_ca
     by_gate = {one["gate"]: one["verdict"] for one in gates}
     assert by_gate["change"] == "pass"
     assert by_gate["calibration"] == "not applicable"
+
+
+def test_cards_and_tracking_follow_a_registration(nights, store, use_case, monkeypatch):
+    last = date(2020, 3, 14)
+    load(nights, last)
+    registered = nights.train(last)
+    card = nights.step("report_training", last, registered=registered)
+    champion, fallback = store.read_document(registered, Registration).versions
+    page = store.read(card, "card.html").decode()
+    assert champion.model_version in page
+    assert f"card-{fallback.spec_id}.html" in page
+    assert fallback.model_version in store.read(card, f"card-{fallback.spec_id}.html").decode()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracked = nights.step("track_training", last, registered=registered)
+    assert store.manifest(tracked).metrics == {champion.spec_id: None, fallback.spec_id: None}
 
 
 def test_the_shipped_graph_is_fitted_on_the_newest_labels(nights, use_case, store):
@@ -230,7 +243,7 @@ def test_a_month_is_compacted_once_and_again_after_a_day_was_made_again(nights, 
 
 
 def test_requests_of_a_training_do_not_grow_with_history(nights, store, use_case, settings):
-    last = date(2020, 3, 25)
+    last = date(2020, 3, 14)
     load(nights, last)
     rows = store.read_table(store.current(use_case.name, STEP, last), "rows.parquet")
     long = dataclasses.replace(use_case, first_partition=date(2020, 1, 1))

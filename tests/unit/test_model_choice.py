@@ -12,6 +12,7 @@ import pytest
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
+from nightshift.core.promotion import Rival, judge, passed
 
 from nightshift.core.candidate_record import CandidateRecord
 from nightshift.core.candidates import (
@@ -28,7 +29,6 @@ from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.evaluation import area_under_curve, calibration_error, evaluate, log_loss
 from nightshift.core.model_selection import select_model
 from nightshift.core.pareto_report import pareto_front, render
-from nightshift.core.promotion import Rival, judge, passed
 from nightshift.core.training_split import split_training_set
 from nightshift.errors import ConfigurationError, DataContractError
 from nightshift.usecase import CompressionBudget, PromotionPolicy

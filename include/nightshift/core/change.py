@@ -69,20 +69,24 @@ def check_change(new: Floats, replaced: Floats, replaced_version: str, policy: C
 
 
 def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, policy: ChangePolicy) -> GateResult:
-    """Whether the replaced version's scores [n] rank the newest day's labels [n] at least as the policy demands."""
+    """Whether the replaced version's scores [n] rank the newest day's labels [n] at least as the policy demands.
+
+    With few labels the bound is lower: what one score in twenty would reach that knows nothing, by the standard
+    deviation of the Mann-Whitney statistic under the null hypothesis.
+    """
     gate, positives = "new_rows", int(labels.sum())
     few = min(positives, len(labels) - positives)
     if few < max(policy.least_day_rows, 1):
         reason = f"the newest day has {positives} positive of {len(labels)} labels; {policy.least_day_rows} of each "
         return GateResult(gate=gate, verdict="not applicable", reason=f"{reason}class are needed to judge them")
     auc = area_under_curve(labels, replaced)
-    good = auc >= policy.least_day_auc
+    by_chance = np.sqrt((len(labels) + 1) / (12 * positives * (len(labels) - positives)))
+    bound = float(min(policy.least_day_auc, 0.5 - 1.645 * by_chance))
+    good = auc >= bound
     reason = f"{replaced_version} ranks the {len(labels)} labels of the newest day with an AUC of {auc:.3f}"
     if not good:
         reason += ": labels that were flipped rank backwards; look at the newest delivery"
-    return GateResult(
-        gate=gate, verdict="pass" if good else "fail", observed=auc, bound=policy.least_day_auc, reason=reason
-    )
+    return GateResult(gate=gate, verdict="pass" if good else "fail", observed=auc, bound=bound, reason=reason)
 
 
 def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], policy: ChangePolicy) -> GateResult:
@@ -90,9 +94,9 @@ def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], polic
 
     A feature fails that is 0 or missing in all rows and never was on a day before, or that lies outside the range of
     the rows before on many rows. A feature that differs between rows also fails if it is constant all day and never
-    was; if its spread fell; or if its mean left the range of the daily means by more than that range and more than
-    half a standard deviation within a day. What many rows share (the weather at an airport) is one observation a day,
-    for which a constant or a calm day proves nothing. `observed` is the number of features that fail.
+    was; if its spread fell; or if its mean left the range of the daily means by more than `largest_jump` times that
+    range and more than half a standard deviation within a day. What many rows share (the weather at an airport) is
+    one observation a day, for which a constant or a calm day proves nothing. `observed`: features that fail.
     """
     gate = "feature_values"
     newest = _newest_partition(reference.newest)
@@ -157,7 +161,7 @@ def _unlike(days: _Days, before: Floats, now: Floats, policy: ChangePolicy) -> s
     today = _by_day(now, np.zeros(len(now)))
     if today.empty[0] and not days.empty.any():
         return f"it is 0 or missing in all {len(now)} rows, as on no day before"
-    shared = len(np.unique(now[~np.isnan(now)])) < policy.least_distinct and days.distinct < policy.least_distinct
+    shared = days.distinct < policy.least_distinct
     if not shared and today.constant[0] and not days.constant.any():
         return f"it is {now[0]:g} in all {len(now)} rows, and differed between rows on every day before"
     judged = ~np.isnan(days.mean)
@@ -177,7 +181,10 @@ def _unlike(days: _Days, before: Floats, now: Floats, policy: ChangePolicy) -> s
         return f"its standard deviation within a day fell to {deviation:g}; it was at least {least:g} before"
     lowest, highest = float(days.mean[judged].min()), float(days.mean[judged].max())
     jump = max(lowest - mean, mean - highest)
-    if jump > max(highest - lowest, 0.5 * float(np.median(days.deviation[judged]))) and highest > lowest:
+    if (
+        jump > max(policy.largest_jump * (highest - lowest), 0.5 * float(np.median(days.deviation[judged])))
+        and highest > lowest
+    ):
         return f"its mean is {mean:g}; on the days before it was {lowest:g} to {highest:g}"
     return ""
 

@@ -44,7 +44,7 @@ def compare_with_backtest(
     each costs one fit. A partition none of whose training rows is known yet is left out.
     """
     # They load the estimators, which a night without a challenger does not need.
-    from nightshift.core.backtest import History, walk_forward
+    from nightshift.core.backtest import History, Plan, walk_forward
     from nightshift.core.models.version import signature_of_spec
     from nightshift.services.training_rows import load_rows, parts_known
 
@@ -56,16 +56,16 @@ def compare_with_backtest(
     predictions = history.between(first, last)
     if predictions.start == predictions.stop:
         return {}
-    (walk,) = walk_forward(
-        spec.model_copy(update={"calibration": CalibrationSpec(half_life_days=0)}),
-        history,
-        signature_of_spec(use_case, spec),
+    plan = Plan(
+        spec=spec.model_copy(update={"calibration": CalibrationSpec(half_life_days=0)}),
+        signature=signature_of_spec(use_case, spec),
         first=first,
         last=last,
         refit_every=1,
         minimum_days=use_case.training.minimum_days,
         threads=settings.threads,
     )
+    (walk,) = walk_forward(history, plan)
     key = use_case.key_columns
     walked = history.features(predictions).select(key).append_column("label", pa.array(walk.labels))
     walked = walked.append_column("backtest", pa.array(walk.raw))
