@@ -15,11 +15,7 @@ STAGE_OF_STEP = {
     "load_online": "materialize",
     "build_training_set": "train",
     "fit": "train",
-    "distil": "train",
-    "compress": "train",
-    "export": "train",
     "verify": "train",
-    "select_model": "train",
     "register": "train",
     "register_fallback": "train",
     "record_failed_training": "train",
@@ -36,7 +32,12 @@ STAGE_OF_STEP = {
     "retire_model": "retire_model",
     "drill_kill_switch": "drill_kill_switch",
     "replay": "replay",
-    "search_hyperparameters": "search_hyperparameters",
+    "find_training_set": "search",
+    "study": "search",
+    "plan_race": "search",
+    "race": "search",
+    "select_candidates": "search",
+    "report_search": "search",
     "compare_drift": "check_drift",
     "report_drift": "check_drift",
     "record_drift": "check_drift",
@@ -49,7 +50,6 @@ ROOMS = {
     "retire_model": "operator",
     "drill_kill_switch": "operator",
     "replay": "operator",
-    "search_hyperparameters": "search",
 }
 """Folder below `nightshift/steps` of stages that do not have one of their own name."""
 

@@ -29,6 +29,7 @@ FITTED_MODEL = "model.pickle"
 HOLDOUT_METRICS = "metrics.json"
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "additive": {"knots": 3, "penalty": 8e-3, "max_iter": 500},
     "logistic_regression": {"C": 0.01, "max_iter": 500},
     "xgboost": {
         "n_estimators": 300,
@@ -118,6 +119,10 @@ def fit_estimator(
 
     `weights`: of the rows, [n]; None: all weigh the same.
     """
+    if name == "additive":
+        from nightshift.core.models.additive import fit_additive
+
+        return fit_additive(train, labels, signature, parameters, seed=seed, weights=weights)
     frame = feature_frame(train, signature)
     if name == "logistic_regression":
         features, model = bounded_features(frame, signature), LogisticRegression(random_state=seed, **parameters)
