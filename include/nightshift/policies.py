@@ -92,7 +92,6 @@ class VerificationPolicy:
     least_rows_per_second: float = 25_000.0
     largest_step_move: float = 0.35
     largest_flip_share: float = 0.05
-    largest_calibration_error: float = 0.10
     largest_single_feature_auc: float = 0.85
     expectations: tuple[BehaviourExpectation, ...] = ()
 
@@ -104,12 +103,24 @@ class ChangePolicy:
     `largest_shift`: of the mean log odds of the reference rows. `largest_spread`: root mean square difference of
     their log odds, the shift taken off. `least_day_auc`: the earlier version has to rank the newest day's labels
     at least this well, if both classes occur `least_day_rows` times there; labels that were flipped rank backwards.
+
+    Reference rows are up to `reference_rows` of the rows of `reference_days` before the newest day, and the newest
+    day's. A numeric feature stops the version if on more than `largest_outside_share` of the newest rows it is
+    outside the range of the rows before, widened by `outside_margin` of that range on both sides; or if its standard
+    deviation within the day is below the least of the days before by more than the factor
+    `largest_fall_of_spread`. With fewer than `least_reference_days` of earlier rows features are not judged.
     """
 
     largest_shift: float = 0.25
     largest_spread: float = 0.35
     least_day_auc: float = 0.45
     least_day_rows: int = 30
+    reference_days: int = 60
+    reference_rows: int = 5_000
+    least_reference_days: int = 14
+    outside_margin: float = 0.5
+    largest_outside_share: float = 0.2
+    largest_fall_of_spread: float = 3.0
 
 
 @dataclass(frozen=True)

@@ -112,17 +112,3 @@ def calibration_bins(labels: Labels, scores: Floats, bins: int = CALIBRATION_BIN
         {"mean_score": float(scores[part].mean()), "observed_rate": float(labels[part].mean()), "rows": len(part)}
         for part in np.array_split(order, min(bins, len(order)))
     ]
-
-
-def check_calibration(calibration_error: float, bound: float) -> GateResult:
-    """Whether the expected calibration error keeps its bound."""
-    good = calibration_error <= bound
-    return GateResult(
-        gate="calibration",
-        verdict="pass" if good else "fail",
-        observed=calibration_error,
-        bound=bound,
-        reason="scores are the rates that come about, nearly enough"
-        if good
-        else "scores are not the rates that come about: see the calibration bins of the verification",
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,13 +19,9 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from xgboost import XGBClassifier
 
-from nightshift.core import reproducible_pickle
 from nightshift.core.onnx_model import Signature
 from nightshift.core.preprocessing import bounded_features, feature_frame, tree_features
 from nightshift.errors import ConfigurationError
-
-FITTED_MODEL = "model.pickle"
-HOLDOUT_METRICS = "metrics.json"
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "additive": {"knots": 3, "penalty": 8e-3, "max_iter": 500},
@@ -75,17 +70,6 @@ class FittedModel:
                 return np.asarray(self.pipeline.predict_proba(frame)[:, 1], dtype=np.float64)
             log_odds = np.asarray(self.pipeline.predict(frame), dtype=np.float64)
         return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
-
-    def to_bytes(self) -> bytes:
-        """Serialised (pickle), without `graph`. The same fit gives the same bytes with the same libraries."""
-        # The signature as JSON: it holds a set, which pickles in another order in each process.
-        return reproducible_pickle.dumps((self.pipeline, self.signature.to_json(), self.answer))
-
-    @classmethod
-    def from_bytes(cls, body: bytes, graph: bytes | None = None) -> FittedModel:
-        """What `to_bytes` wrote, and its graph. Runs code in `body`: only for bytes whose hash a manifest states."""
-        pipeline, signature, answer = pickle.loads(body)  # noqa: S301
-        return cls(pipeline, Signature.from_json(signature), answer, graph)
 
 
 def hyperparameters(

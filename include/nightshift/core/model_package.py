@@ -1,4 +1,4 @@
-"""The files of a model artifact: everything needed to ask the model, watch it and explain it."""
+"""The files of a version: everything needed to score with it, watch it and explain it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ SIGNATURE = "signature.json"
 CARD = "card.json"
 FULL_PRECISION = "full_precision.onnx"
 """Beside a quantized graph: the one it was made from."""
-
-NO_MODEL, REFUSED = "no_model", "refused.json"
-"""Kind and file of what there is in place of a model where no candidate may be chosen."""
+SPEC, PARITY, HOLDOUT = "spec.json", "parity.json", "holdout.parquet"
 
 
 def package(
@@ -66,11 +64,11 @@ def describe(
         "answers": f"P({split.label} = 1), in the column {signature.score}",
         "features": {"service": signature.feature_service, "numeric": signature.numeric}
         | {"categorical": signature.categorical},
-        "fitted_on": _span(split.train),
-        "judged_on": _span(split.holdout),
+        "fitted_on": _span(pa.concat_tables([split.train, split.holdout])),
+        "measured_on": _span(split.holdout),
         "holdout_metrics": dict(metrics),
-        "limits": "Judged on the newest days only; fitted on the days before them, so those newest days "
-        "taught it nothing. Features beyond what it saw in training are not refused.",
+        "limits": "It is fitted on all rows; the metrics are of the same spec fitted without the rows it is measured "
+        "on. Rows whose features lie beyond what it saw in training are scored all the same.",
         **more,
     }
 

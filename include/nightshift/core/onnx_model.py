@@ -10,7 +10,7 @@ value at a tree's threshold falls on the same side in training and in production
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,6 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nightshift.errors import ArtifactCorrupt, FeatureContractError
-
-if TYPE_CHECKING:
-    from nightshift.core.execution import Execution
 
 NUMERIC_INPUT = "numeric"
 CATEGORICAL_INPUT = "categorical"
@@ -88,27 +85,12 @@ def categorical_matrix(table: pa.Table, names: tuple[str, ...]) -> npt.NDArray[n
     return matrix
 
 
-GRAPH_OPTIMIZATIONS = {
-    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-}
-"""By name: which rewrites onnxruntime makes to a graph when it loads it."""
-
-
-def load_session(model: bytes, threads: int = 1, execution: Execution | None = None) -> ort.InferenceSession:
-    """An onnxruntime session on the CPU over a serialised graph, using at most `threads` threads.
-
-    `execution` (see `nightshift.core.execution`) has its own number of threads, graph optimization and arena.
-    """
+def load_session(model: bytes, threads: int = 1) -> ort.InferenceSession:
+    """An onnxruntime session on the CPU over a serialised graph, using at most `threads` threads."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = execution.threads if execution else threads
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if execution:
-        options.graph_optimization_level = GRAPH_OPTIMIZATIONS[execution.graph_optimization]
-        options.enable_cpu_mem_arena = execution.arena
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nightshift.core.gates import ALWAYS, CANDIDATE_GATES, REGISTRATION_GATES
+from nightshift.core.gates import ALWAYS, VERSION_GATES
 from nightshift.policies import RiskPolicy
 
 
@@ -25,6 +25,5 @@ class Demands:
 def demands(policy: RiskPolicy) -> Demands:
     """What the highest of the declared risks demands."""
     score = max((risk.score for risk in policy.risks), default=0)
-    every = (*CANDIDATE_GATES, *REGISTRATION_GATES)
-    mandatory = every if score >= policy.every_gate_from else tuple(gate for gate in every if gate in ALWAYS)
+    mandatory = VERSION_GATES if score >= policy.every_gate_from else ALWAYS
     return Demands(score, mandatory, approval=score >= policy.approval_from)

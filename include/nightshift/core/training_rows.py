@@ -1,8 +1,8 @@
-"""Which spine rows a training set takes, and which of them are held out."""
+"""Which training rows count as of a partition, and which of them are held out."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import date
 
 import pyarrow as pa
@@ -29,11 +29,6 @@ def newest_rows(rows: pa.Table, key: Sequence[str], as_of: date) -> pa.Table:
         repeats = pc.and_(repeats, column)
     keep = pa.concat_arrays([pa.array([True]), pc.invert(repeats.combine_chunks())])
     return known.filter(keep)
-
-
-def of_partitions(spine: pa.Table, partitions: Collection[date]) -> pa.Table:
-    """The rows whose partition is one of these, in their order."""
-    return spine.filter(pc.is_in(spine[PARTITION], value_set=pa.array(sorted(partitions), pa.date32())))
 
 
 def with_split(rows: pa.Table, *, holdout_days: int, minimum_days: int) -> pa.Table:

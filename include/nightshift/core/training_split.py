@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.onnx_model import Signature
+from nightshift.core.feature_computation import PARTITION as PARTITION
+from nightshift.core.training_rows import SPLIT, with_split
 from nightshift.errors import DataContractError
-
-TRAINING_SET = "training_set.parquet"
-PARTITION = "partition"
-SPLIT = "split"
+from nightshift.usecase import TrainingPolicy
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,13 @@ class TrainingSplit:
     def holdout_labels(self) -> npt.NDArray[np.int64]:
         """0 or 1 for each row of `holdout`."""
         return _labels(self.holdout, self.label)
+
+
+def split_rows(rows: pa.Table, label: str, policy: TrainingPolicy) -> TrainingSplit:
+    """Rows with `partition`, the newest `holdout_days` partitions held out; raises as the functions it calls."""
+    return split_training_set(
+        with_split(rows, holdout_days=policy.holdout_days, minimum_days=policy.minimum_days), label
+    )
 
 
 def split_training_set(table: pa.Table, label: str) -> TrainingSplit:
@@ -61,16 +64,6 @@ def split_training_set(table: pa.Table, label: str) -> TrainingSplit:
             "the holdout must be newer. Build the training set again."
         )
     return split
-
-
-def signature_of(parameters: Mapping[str, Any], score: str) -> Signature:
-    """The signature of models fitted on a training set, from its manifest's parameters."""
-    return Signature(
-        numeric=tuple(parameters["numeric"]),
-        categorical=tuple(parameters["categorical"]),
-        feature_service=parameters["feature_service"],
-        score=score,
-    )
 
 
 def _labels(table: pa.Table, label: str) -> npt.NDArray[np.int64]:

@@ -1,14 +1,13 @@
-"""The verdicts of the gates that one exported candidate is held to by itself: see `gates.CANDIDATE_GATES`.
+"""The results of the gates that a version is judged by: see `gates.VERSION_GATES`.
 
-Nothing here raises because a model is bad: what a gate finds is its verdict.
+Nothing here raises because a version is bad: what a gate finds is its result.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -16,31 +15,26 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nightshift.core.behaviour import calibration_bins, check_behaviour, check_calibration, observe_behaviour
+from nightshift.core.behaviour import calibration_bins, check_behaviour, observe_behaviour
+from nightshift.core.change import check_change, check_feature_values, check_new_rows, reference_rows
 from nightshift.core.compression.quantization import TOLERANCE as QUANTIZED_TOLERANCE
-from nightshift.core.estimators import FittedModel
-from nightshift.core.evaluation import evaluate
-from nightshift.core.execution import DEFAULT_EXECUTION, Execution
-from nightshift.core.gates import CANDIDATE_GATES
+from nightshift.core.evaluation import evaluate, log_loss
 from nightshift.core.leakage import check_leakage
-from nightshift.core.onnx_model import Signature, ask_in_batches, feed_of, load_session
-from nightshift.core.parity import Probes, compare_answers, probe_rows
+from nightshift.core.models.version_parity import BATCH_ROWS, Compared, compare
+from nightshift.core.onnx_model import Signature, ask_in_batches, feed_of, load_session, score
+from nightshift.core.parity import Probes, probe_rows
 from nightshift.core.slices import slice_metrics, worst_slice
-from nightshift.core.split_probes import SplitProbes, split_probes
 from nightshift.core.stability import ROWS as BEHAVIOUR_ROWS
 from nightshift.core.stability import check_stability, evenly, step_moves
 from nightshift.core.training_split import PARTITION, TrainingSplit
 from nightshift.deployment import GateResult
-from nightshift.errors import ParityError
+from nightshift.errors import FeatureContractError
 from nightshift.usecase import UseCase
 
 Floats = npt.NDArray[np.float64]
 
-BATCH_ROWS = DEFAULT_EXECUTION.batch_rows
 SMALL_BATCHES = ((1, 300), (37, 5_000), (512, 1_000_000))
-"""Rows asked for at once, and of at most how many rows, evenly spread."""
-
-Timings = dict[str, float]
+"""Rows scored at once, and of at most how many rows, evenly spread."""
 
 
 class Answered(Protocol):
@@ -58,40 +52,38 @@ class Answered(Protocol):
     def out_of_memory(self) -> bool: ...  # noqa: D102
 
 
+@dataclass(frozen=True)
+class Replaced:
+    """The version of the same spec that served before."""
+
+    model_version: str
+    model: bytes
+    signature: Signature
+
+
 @dataclass
 class Subject:
-    """An exported candidate and the rows it is asked about.
+    """A version and the rows it is judged on.
 
-    `full_precision` is the graph that a quantized one was made from. `seconds` collects how long what took.
+    `rows`: its training rows, with `partition` and `known_on`; `split`: those rows, the newest days held out;
+    `holdout_scores`: of `split.holdout`, by the version that was fitted without them; `parity`: parity.json.
     """
 
     use_case: UseCase
-    candidate: str
+    partition: date
     model: bytes
     signature: Signature
-    fitted: FittedModel
+    rows: pa.Table
     split: TrainingSplit
-    full_precision: bytes | None = None
-    seconds: Timings = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Add the wall-clock seconds that the block takes to `seconds[what]`."""
-        started = time.perf_counter()
-        yield
-        self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - started
-
-    @cached_property
-    def splits(self) -> SplitProbes:
-        """Rows at the splits of the fitted trees."""
-        return split_probes(self.fitted, self.split.holdout)
+    holdout_scores: Floats
+    parity: Mapping[str, Any]
+    quantized: bool = False
+    replaced: Replaced | None = None
 
     @cached_property
     def probes(self) -> Probes:
-        """All holdout rows, then strange ones, then those at the splits."""
-        with self.timed("probe rows"):
-            strange = probe_rows(self.split.holdout, self.signature)
-            return strange.followed_by(self.splits.rows, self.splits.strangeness)
+        """All holdout rows, then strange ones."""
+        return probe_rows(self.split.holdout, self.signature)
 
     @cached_property
     def feed(self) -> dict[str, Any]:
@@ -100,60 +92,29 @@ class Subject:
 
     @cached_property
     def session(self) -> Any:
-        """The untuned session."""
-        return load_session(self.model, execution=DEFAULT_EXECUTION)
+        """A session as in scoring."""
+        return load_session(self.model)
 
     @cached_property
-    def answers(self) -> Floats:
-        """The untuned session's answers to the probes."""
+    def scores(self) -> Floats:
+        """The graph's scores of the probes."""
         return ask_in_batches(self.session, self.feed, BATCH_ROWS)
 
     @property
-    def holdout_scores(self) -> Floats:
-        """Those of the answers that are of holdout rows."""
-        return self.answers[: self.split.holdout.num_rows]
-
-    @property
     def bound(self) -> float:
-        """How far two ways of asking this graph may be apart."""
-        return QUANTIZED_TOLERANCE if self.full_precision else self.use_case.training.parity_tolerance
+        """How far two ways of scoring with this graph may be apart."""
+        return QUANTIZED_TOLERANCE if self.quantized else self.use_case.training.parity_tolerance
 
-    def compare(
-        self, expected: Floats, answered: Floats, bound: float, against: str, probes: Probes | None = None
-    ) -> Compared:
-        """Two answers to the probes."""
-        key = tuple(column.name for column in self.use_case.prediction_key)
-        what = f"{self.use_case.name} {self.candidate} against {against}"
-        try:
-            largest = compare_answers(expected, answered, probes or self.probes, bound, what=what, key=key)
-        except ParityError as error:
-            same_shape = expected.shape == answered.shape
-            found = float(np.max(np.nan_to_num(np.abs(expected - answered), nan=1.0))) if same_shape else None
-            return Compared(against, found, bound, str(error))
-        return Compared(against, largest, bound)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One comparison: the largest difference of two answers, the bound, and what was wrong ("": nothing)."""
-
-    against: str
-    largest: float | None
-    bound: float
-    wrong: str = ""
-
-    def to_json(self) -> dict[str, float | None]:
-        """For verification.json."""
-        return {"largest_difference": self.largest, "bound": self.bound}
+    def compare(self, expected: Floats, scores: Floats, against: str, probes: Probes | None = None) -> Compared:
+        """Two scores of each of the probes."""
+        return compare(self.use_case, expected, scores, probes or self.probes, self.bound, against)
 
 
 def runtime_gates(subject: Subject, answered: Sequence[Answered]) -> tuple[list[GateResult], dict[str, Any]]:
     """The gates `runtime`, `memory`, `latency`, `throughput`, and the largest difference of each version."""
     policy = subject.use_case.verification
     compared = {
-        one.version: subject.compare(
-            subject.answers, one.answers, subject.bound, f"onnxruntime {one.version} in a clean process"
-        )
+        one.version: subject.compare(subject.scores, one.answers, f"onnxruntime {one.version} in a clean process")
         for one in answered
         if one.answers is not None
     }
@@ -164,12 +125,13 @@ def runtime_gates(subject: Subject, answered: Sequence[Answered]) -> tuple[list[
         verdict="fail" if wrong else "pass",
         observed=_largest(compared.values()),
         bound=subject.bound,
-        reason="; ".join(wrong) or f"onnxruntime {' and '.join(compared)} answer {len(subject.answers)} rows alike",
+        reason="; ".join(wrong)
+        or f"onnxruntime {' and '.join(compared)} give {len(subject.scores)} rows the same scores",
     )
     costs = cost_gates(
         answered, policy.largest_memory_mb, policy.largest_single_row_p99_ms, policy.least_rows_per_second
     )
-    return [runtime, *costs], {version: one.to_json() for version, one in compared.items()}
+    return [runtime, *costs], {version: one.largest for version, one in compared.items()}
 
 
 def cost_gates(
@@ -207,40 +169,22 @@ def _silent(one: Answered) -> str:
     return f"onnxruntime {one.version} gave no answers in a clean process: {one.error}"
 
 
-def parity_gates(subject: Subject, execution: Execution) -> tuple[list[GateResult], dict[str, Any]]:
-    """The gates `parity_fitted`, `parity_tuned`, `parity_batch`, and what was compared."""
-    tolerance = subject.use_case.training.parity_tolerance
-    with subject.timed("parity_fitted"):
-        expected = subject.fitted.probability(subject.probes.rows)
-        against_fitted = [subject.compare(expected, subject.answers, tolerance, "fitted")]
-        if subject.full_precision:
-            given = ask_in_batches(load_session(subject.full_precision), subject.feed, BATCH_ROWS)
-            against_fitted = [
-                subject.compare(expected, given, tolerance, "fitted, in full precision"),
-                subject.compare(given, subject.answers, QUANTIZED_TOLERANCE, "full precision"),
-            ]
-    with subject.timed("parity_tuned"):
-        session = load_session(subject.model, execution=execution)
-        tuned = subject.compare(
-            subject.answers, ask_in_batches(session, subject.feed, execution.batch_rows), 0.0, "itself, tuned"
-        )
-    with subject.timed("parity_batch"):
-        batches = [_compare_batches(subject, rows, most) for rows, most in SMALL_BATCHES]
-    gates = [_parity_gate("parity_fitted", against_fitted, f"; asked at {subject.splits.coverage}")]
-    gates += [_parity_gate("parity_tuned", [tuned]), _parity_gate("parity_batch", batches)]
-    found: dict[str, Any] = {"probes": len(subject.answers), "splits": subject.splits.coverage}
-    found |= {one.against: one.to_json() for one in (*against_fitted, tuned, *batches)}
-    return gates, found
+def parity_gates(subject: Subject) -> list[GateResult]:
+    """The gates `parity_fitted` (from parity.json) and `parity_batch`."""
+    fitted = [Compared(**one) for one in subject.parity["compared"]]
+    splits = f"; compared at {subject.parity['splits']}"
+    return [
+        _parity_gate("parity_fitted", fitted, splits),
+        _parity_gate("parity_batch", [_compare_batches(subject, rows, most) for rows, most in SMALL_BATCHES]),
+    ]
 
 
 def _compare_batches(subject: Subject, rows: int, most: int) -> Compared:
-    chosen = evenly(len(subject.answers), most)
+    chosen = evenly(len(subject.scores), most)
     feed = {name: values[chosen] for name, values in subject.feed.items()}
-    answered = ask_in_batches(subject.session, feed, rows)
     size = "one row at a time" if rows == 1 else f"in batches of {rows}"
-    return subject.compare(
-        subject.answers[chosen], answered, subject.bound, f"itself {size}", subject.probes.take(chosen)
-    )
+    scores = ask_in_batches(subject.session, feed, rows)
+    return subject.compare(subject.scores[chosen], scores, f"itself {size}", subject.probes.take(chosen))
 
 
 def _parity_gate(gate: str, compared: Sequence[Compared], also: str = "") -> GateResult:
@@ -255,61 +199,76 @@ def _parity_gate(gate: str, compared: Sequence[Compared], also: str = "") -> Gat
     )
 
 
-def quality_gates(subject: Subject, teacher: Floats) -> tuple[list[GateResult], dict[str, Any]]:
-    """The gates `leakage`, `stability`, `behaviour`, `calibration`, and the parts of verification.json they come from.
-
-    `teacher` has the teacher's probabilities for the holdout rows.
-    """
+def quality_gates(subject: Subject) -> tuple[list[GateResult], dict[str, Any]]:
+    """The gates `leakage`, `stability`, `behaviour`, `calibration` and `constant_rate`, and what they come from."""
     use_case, split, signature = subject.use_case, subject.split, subject.signature
     policy, labels, scores = use_case.verification, split.holdout_labels, subject.holdout_scores
-    with subject.timed("leakage"):
-        leakage = check_leakage(signature, use_case.features, split, policy.largest_single_feature_auc)
     few = split.holdout.take(pa.array(evenly(split.holdout.num_rows, BEHAVIOUR_ROWS)))
-    feed, training = feed_of(few, signature), feed_of(split.train, signature)
+    feed, training = feed_of(few, signature), feed_of(subject.rows, signature)
 
     def ask(given: dict[str, Any]) -> Floats:
         return ask_in_batches(subject.session, given, BATCH_ROWS)
 
-    with subject.timed("stability"):
-        moves = step_moves(ask, feed, training["numeric"], signature, use_case.decision_threshold)
-    with subject.timed("behaviour"):
-        observed = observe_behaviour(ask, feed, training, signature, policy.expectations)
+    moves = step_moves(ask, feed, training["numeric"], signature, use_case.decision_threshold)
+    observed = observe_behaviour(ask, feed, training, signature, policy.expectations)
     holdout = evaluate(labels, scores)
-    with subject.timed("slices"):
-        days = split.holdout[PARTITION].to_numpy()
-        slices = slice_metrics(split.holdout, labels, scores, use_case.slices, days, use_case.training.seed)
+    days = split.holdout[PARTITION].to_numpy()
+    slices = slice_metrics(split.holdout, labels, scores, use_case.slices, days, use_case.training.seed)
+    constant = log_loss(labels, np.full(len(labels), float(split.train_labels.mean())))
     gates = [
-        leakage,
+        check_leakage(signature, use_case.features, split, policy.largest_single_feature_auc),
         check_stability(moves, policy),
         check_behaviour(observed, policy.expectations),
-        check_calibration(holdout["calibration_error"], policy.largest_calibration_error),
+        GateResult(
+            gate="calibration",
+            verdict="not applicable",
+            observed=holdout["calibration_error"],
+            reason="measured before calibration, which comes after the graph; a spec is judged by it at promotion",
+        ),
+        GateResult(
+            gate="constant_rate",
+            verdict="pass" if holdout["log_loss"] <= constant else "fail",
+            observed=holdout["log_loss"],
+            bound=constant,
+            reason=f"log loss on {len(labels)} holdout rows, against that of the constant rate of the rows before",
+        ),
     ]
     return gates, {
         "holdout": holdout,
         "slices": slices,
         "worst_slice": worst_slice(slices),
-        "disagreement": disagreement(teacher, scores, use_case.decision_threshold),
         "stability": moves,
         "behaviour": observed,
         "calibration": calibration_bins(labels, scores),
     }
 
 
-def disagreement(teacher: Floats, scores: Floats, threshold: float) -> dict[str, float]:
-    """How far scores are from the teacher's for the same rows, and the share of rows whose decision differs."""
-    difference = np.abs(scores - teacher)
-    return {
-        "mean": float(difference.mean()),
-        "p99": float(np.percentile(difference, 99)),
-        "largest": float(difference.max()),
-        "decisions": float(((scores >= threshold) != (teacher >= threshold)).mean()),
-    }
+def change_gates(subject: Subject) -> list[GateResult]:
+    """The gates `feature_values`, `new_rows` and `change`; the latter two need a version that is replaced."""
+    policy, replaced = subject.use_case.change, subject.replaced
+    reference = reference_rows(subject.rows, subject.partition, policy)
+    features = check_feature_values(reference, subject.signature.numeric, policy)
+    if replaced is None:
+        return [features, *_without_replaced("the spec has no earlier version")]
+    rows = reference.scored(policy.reference_rows)
+    if rows.num_rows == 0:
+        return [features, *_without_replaced("there are no rows of these days")]
+    try:
+        before = score(load_session(replaced.model), replaced.signature, rows)
+    except FeatureContractError as error:
+        return [features, *_without_replaced(f"{replaced.model_version} cannot score these rows: {error}")]
+    labels = np.asarray(reference.newest[subject.split.label].to_numpy(), dtype=np.int64)
+    newest = before[rows.num_rows - len(labels) :]
+    after = score(subject.session, subject.signature, rows)
+    return [
+        features,
+        check_new_rows(newest, labels, replaced.model_version, policy),
+        check_change(after, before, replaced.model_version, policy),
+    ]
 
 
-def complete(results: Sequence[GateResult], verdict: Any, reason: str) -> list[GateResult]:
-    """A verdict for each of CANDIDATE_GATES, in that order: those given, and `verdict` with `reason` for the others."""
-    known = {result.gate: result for result in results}
-    return [known.get(gate) or GateResult(gate=gate, verdict=verdict, reason=reason) for gate in CANDIDATE_GATES]
+def _without_replaced(reason: str) -> list[GateResult]:
+    return [GateResult(gate=gate, verdict="not applicable", reason=reason) for gate in ("new_rows", "change")]
 
 
 def _largest(compared: Any) -> float | None:

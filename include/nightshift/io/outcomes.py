@@ -17,10 +17,15 @@ from nightshift.usecase import UseCase
 
 @dataclass(frozen=True)
 class Outcomes:
-    """`table`: the prediction key columns and the label (int64 0 or 1), sorted by key. `refs`: what was read."""
+    """`table`: the prediction key columns and the label (int64 0 or 1), sorted by key. `refs`: what was read.
+
+    `spine`: the same rows with join keys, `partition` and `event_timestamp`. `rejected`: why the partition has none.
+    """
 
     table: pa.Table
     refs: tuple[ArtifactRef, ...]
+    spine: pa.Table
+    rejected: str = ""
 
     def matured_day(self, use_case: UseCase) -> date | None:
         """The newest day among the outcomes; earlier ones are corrections. None if there are none."""
@@ -48,4 +53,5 @@ def delivered_outcomes(use_case: UseCase, store: ArtifactStore, partition: date)
         key=key,
     )
     refs = {ref.sha256: ref for feed in feeds.values() for ref in feed.refs}
-    return Outcomes(table.select([*key, use_case.label]), tuple(refs.values()))
+    rejected = next((reason for feed in feeds.values() for reason in feed.missing.values()), "")
+    return Outcomes(table.select([*key, use_case.label]), tuple(refs.values()), table, rejected)

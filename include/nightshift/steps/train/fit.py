@@ -1,19 +1,33 @@
-"""Fit one estimator on the training rows and judge it on the newer holdout rows.
+"""Fit a spec on every matured row and export it; measure the spec by a second fit on older rows only.
 
-Artifact (variant: the estimator): `model.pickle`, `metrics.json`.
+Artifact (variant: the spec id): `model.onnx` (what is shipped, fitted on all rows), `signature.json`, `spec.json`,
+`card.json`, the drift reference, `parity.json` (the graph against the fitted model; a difference is a failing gate
+of `verify`), `holdout.parquet` (prediction key, partition, label, and the score of a version fitted without the
+newest `holdout_days` partitions, which are those rows; that version is not shipped), and for a quantized version
+`full_precision.onnx`. The fitted model itself is not kept.
 """
 
 from __future__ import annotations
 
 import logging
-from datetime import date
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.core.estimators import DEFAULTS, FITTED_MODEL, HOLDOUT_METRICS, fit_estimator, hyperparameters
 from nightshift.core.evaluation import evaluate
-from nightshift.core.training_split import TRAINING_SET, signature_of, split_training_set
+from nightshift.core.feature_computation import PARTITION
+from nightshift.core.model_package import FULL_PRECISION, HOLDOUT, PARITY, SPEC, describe, package
+from nightshift.core.models.version import export_version, fit_spec, signature_of_spec
+from nightshift.core.models.version_parity import check_version_parity
+from nightshift.core.onnx_model import load_session, score
+from nightshift.core.training_rows import newest_rows
+from nightshift.core.training_split import split_rows
+from nightshift.declare.models import ModelSpec
+from nightshift.documents import TrainingSet
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.hyperparameters import best_known
+from nightshift.services.training_rows import load_rows
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -27,49 +41,44 @@ def run(
     partition: date,
     *,
     training_set: ArtifactRef,
-    estimator: str,
+    spec: ArtifactRef,
 ) -> ArtifactRef:
-    """Commit the fitted model and its holdout metrics. The same training set gives the same bytes.
+    """Commit the version. The same training set and spec give the same bytes.
 
-    Hyperparameters are the defaults, over them the use case's own, over them what the newest search
-    of an earlier partition found better; that search is then an input and a parameter, `search`.
-    Raises ConfigurationError for an unknown estimator and DataContractError for a training set
-    that cannot be learned from or judged on.
+    Raises ConfigurationError for a spec that names what there is not, DataContractError for rows that cannot be
+    learned from or judged on.
     """
-    policy = use_case.training
-    split = split_training_set(store.read_table(training_set, TRAINING_SET), use_case.label)
-    parameters = hyperparameters(estimator, DEFAULTS, policy.parameters, split.train.num_rows)
-    found = best_known(store, use_case.name, estimator, partition)
-    search: dict[str, list[ArtifactRef]] = {}
-    if found is not None:
-        best, ref = found
-        parameters, search = {**parameters, **best}, {"search": [ref]}
-    signature = signature_of(store.manifest(training_set).parameters, use_case.score)
-    fitted = fit_estimator(
-        estimator,
-        split.train,
-        split.train_labels,
-        signature,
-        parameters,
-        seed=policy.seed,
-        threads=settings.threads,
-    )
-    metrics = evaluate(split.holdout_labels, fitted.probability(split.holdout))
-    log.info("%s %s %s: %s", use_case.name, partition, estimator, metrics)
+    parts = store.read_document(training_set, TrainingSet).parts
+    rows = newest_rows(load_rows(store, parts), use_case.key_columns, partition)
+    declared, role = ModelSpec.model_validate_json(store.read(spec, SPEC)), store.manifest(spec).parameters["role"]
+    signature, label, threads = signature_of_spec(use_case, declared), use_case.label, settings.threads
+    split = split_rows(rows, label, use_case.training)
+    last: date = pc.max(split.train[PARTITION]).as_py()
+    older = fit_spec(declared, split.train, label, signature, as_of=last + timedelta(days=1), threads=threads)
+    scores = score(load_session(export_version(older).graph), signature, split.holdout)
+    metrics = evaluate(split.holdout_labels, scores)
+
+    version = export_version(fit_spec(declared, rows, label, signature, as_of=partition, threads=threads))
+    parity = check_version_parity(use_case, version, split.holdout)
+    card = describe(use_case, signature, split, metrics, role=role, spec=declared.model_dump(mode="json"))
+    holdout = split.holdout.select([*use_case.key_columns, PARTITION, label])
+    files = package(use_case, version.graph, signature, split, scores, card) | {
+        SPEC: store.read(spec, SPEC),
+        PARITY: canonical_json(parity),
+        HOLDOUT: holdout.append_column(signature.score, pa.array(scores, pa.float64())),
+    }
+    if version.full_precision is not None:
+        files[FULL_PRECISION] = version.full_precision
+    log.info("%s %s %s, fitted on %d rows: %s", use_case.name, partition, declared.spec_id, rows.num_rows, metrics)
     return store.commit(
         use_case=use_case.name,
         step="fit",
         partition=partition,
-        variant=estimator,
-        kind="fitted_model",
-        files={FITTED_MODEL: fitted.to_bytes(), HOLDOUT_METRICS: canonical_json(metrics)},
-        inputs={"training_set": [training_set], **search},
-        parameters={
-            "estimator": estimator,
-            "hyperparameters": parameters,
-            "seed": policy.seed,
-            **{name: ref.sha256 for name, (ref,) in search.items()},
-        },
+        variant=declared.spec_id,
+        kind="version",
+        files=files,
+        inputs={"training_set": [training_set], "spec": [spec]},
+        parameters={"role": role, "feature_service": signature.feature_service},
         metrics=metrics,
-        rows=split.train.num_rows,
+        rows=rows.num_rows,
     )

@@ -1,4 +1,4 @@
-"""Record that a partition's training ended without a model, so that nobody waits for its decision."""
+"""Record that a partition's training ended without a version, so that nothing waits for its decision."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def run(
                 role="champion",
                 model_version="none",
                 reason={"why": "the training run failed; its failed task says why", "run_id": run_id},
-                decided_by="train",
+                decided_by="record_failure",
             )
         )
     return store.commit(
         use_case=use_case.name,
-        step="record_failed_training",
+        step="record_failure",
         partition=partition,
         kind="failed_training",
         files={},

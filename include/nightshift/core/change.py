@@ -1,0 +1,179 @@
+"""Gates between a version, the one of the same spec that it replaces, and the newest day's rows.
+
+A version differs from the one before by one day of rows. Scores that move further than they do from night to night,
+labels that the earlier version ranks backwards, and features that are unlike those of every day before mean that
+something happened to the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.core.evaluation import LEAST_PROBABILITY, Floats, Labels, area_under_curve
+from nightshift.core.feature_computation import PARTITION
+from nightshift.core.stability import evenly
+from nightshift.core.training_rows import KNOWN_ON
+from nightshift.deployment import GateResult
+from nightshift.policies import ChangePolicy
+
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class ReferenceRows:
+    """`newest`: rows whose labels one partition delivered. `earlier`: rows known before, of the days before it."""
+
+    earlier: pa.Table
+    newest: pa.Table
+
+    def scored(self, most: int) -> pa.Table:
+        """At most `most` of the earlier rows, evenly spread, and all of the newest."""
+        chosen = evenly(self.earlier.num_rows, most) if self.earlier.num_rows else np.empty(0, np.int64)
+        return pa.concat_tables([self.earlier.take(pa.array(chosen)), self.newest])
+
+
+def reference_rows(rows: pa.Table, partition: date, policy: ChangePolicy) -> ReferenceRows:
+    """The training rows that versions of `partition` are compared on; `rows` has `partition` and `known_on`."""
+    first = pa.scalar(partition - timedelta(days=policy.reference_days), pa.date32())
+    newest = pc.equal(rows[KNOWN_ON], pa.scalar(partition, pa.date32()))
+    recent = pc.and_(pc.invert(newest), pc.greater_equal(rows[PARTITION], first))
+    return ReferenceRows(rows.filter(recent), rows.filter(newest))
+
+
+def check_change(new: Floats, replaced: Floats, replaced_version: str, policy: ChangePolicy) -> GateResult:
+    """Whether the scores [n] of the reference rows moved within the bounds.
+
+    `observed` is the mean shift of the log odds, or their spread (root mean square difference without the shift)
+    if that is the one nearer to, or further beyond, its bound.
+    """
+    moved = log_odds(new) - log_odds(replaced)
+    shift, spread = float(moved.mean()), float(moved.std())
+    over_shift, over_spread = abs(shift) / policy.largest_shift, spread / policy.largest_spread
+    good = over_shift <= 1 and over_spread <= 1
+    observed, bound = (shift, policy.largest_shift) if over_shift > over_spread else (spread, policy.largest_spread)
+    reason = (
+        f"against {replaced_version}, the log odds of {len(moved)} rows moved by {shift:+.3f} on average (bound "
+        f"{policy.largest_shift:g}) and spread by {spread:.3f} (bound {policy.largest_spread:g})"
+    )
+    if not good:
+        reason += ": look for features or labels that changed since, also in older rows"
+    return GateResult(gate="change", verdict="pass" if good else "fail", observed=observed, bound=bound, reason=reason)
+
+
+def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, policy: ChangePolicy) -> GateResult:
+    """Whether the replaced version's scores [n] rank the newest day's labels [n] at least as the policy demands."""
+    gate, positives = "new_rows", int(labels.sum())
+    few = min(positives, len(labels) - positives)
+    if few < max(policy.least_day_rows, 1):
+        reason = f"the newest day has {positives} positive of {len(labels)} labels; {policy.least_day_rows} of each "
+        return GateResult(gate=gate, verdict="not applicable", reason=f"{reason}class are needed to judge them")
+    auc = area_under_curve(labels, replaced)
+    good = auc >= policy.least_day_auc
+    reason = f"{replaced_version} ranks the {len(labels)} labels of the newest day with an AUC of {auc:.3f}"
+    if not good:
+        reason += ": labels that were flipped rank backwards; look at the newest delivery"
+    return GateResult(
+        gate=gate, verdict="pass" if good else "fail", observed=auc, bound=policy.least_day_auc, reason=reason
+    )
+
+
+def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], policy: ChangePolicy) -> GateResult:
+    """Whether each numeric feature's values of the newest partition are like those of the partitions before.
+
+    A feature fails that is constant (or missing) all day and never was before; that lies outside the range of
+    the rows before on many rows; whose spread fell; or whose mean left the range of the daily means by more than
+    that range and more than half a standard deviation within a day. `observed` is the number of such features.
+    """
+    gate = "feature_values"
+    newest = _newest_partition(reference.newest)
+    days = reference.earlier[PARTITION].to_numpy()
+    known = len(np.unique(days))
+    if newest.num_rows < policy.least_day_rows or known < policy.least_reference_days:
+        reason = f"{newest.num_rows} rows of the newest partition and {known} partitions before it are too few to judge"
+        return GateResult(gate=gate, verdict="not applicable", reason=reason)
+    found = {}
+    for name in numeric:
+        before, now = (_floats(table, name) for table in (reference.earlier, newest))
+        if why := _unlike(_by_day(before, days), before, now, policy):
+            found[name] = why
+    shown = "; ".join(f"{name}: {why}" for name, why in list(found.items())[:NAMED])
+    return GateResult(
+        gate=gate,
+        verdict="fail" if found else "pass",
+        observed=float(len(found)),
+        bound=0.0,
+        reason=f"{shown}. Look at the delivery and the SQL that computes it"
+        if found
+        else f"{len(numeric)} numeric features are like those of the {known} partitions before",
+    )
+
+
+def log_odds(probability: Floats) -> Floats:
+    """Log odds of probabilities, which are bounded away from 0 and 1 as in the log loss."""
+    bounded = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return np.asarray(np.log(bounded / (1 - bounded)))
+
+
+@dataclass(frozen=True)
+class _Days:
+    """Per day: mean and standard deviation of the known values (NaN without any), and whether all rows are alike."""
+
+    mean: Floats
+    deviation: Floats
+    constant: npt.NDArray[np.bool_]
+
+
+def _by_day(values: Floats, days: npt.NDArray[Any]) -> _Days:
+    _, codes = np.unique(days, return_inverse=True)
+    known = ~np.isnan(values)
+    rows, filled = np.bincount(codes), np.where(known, values, 0.0)
+    counted = np.bincount(codes, weights=known)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(codes, weights=filled) / counted
+        squares = np.where(known, (values - mean[codes]) ** 2, 0.0)
+        deviation = np.sqrt(np.bincount(codes, weights=squares) / counted)
+    constant = (counted == 0) | ((counted == rows) & (deviation <= 1e-9 * (np.abs(mean) + 1)))
+    return _Days(mean, deviation, constant)
+
+
+def _unlike(days: _Days, before: Floats, now: Floats, policy: ChangePolicy) -> str:
+    """How the newest values differ from those of the days before; "" if they do not."""
+    today = _by_day(now, np.zeros(len(now)))
+    if today.constant[0] and not days.constant.any():
+        value = "missing" if np.isnan(now).all() else f"{now[0]:g}"
+        return f"it is {value} in all {len(now)} rows, and differed between rows on every day before"
+    judged = ~np.isnan(days.mean)
+    now = now[~np.isnan(now)]
+    if not judged.any() or len(now) == 0:
+        return ""
+    low, high = float(np.nanmin(before)), float(np.nanmax(before))
+    margin = policy.outside_margin * (high - low)
+    outside = float(((now < low - margin) | (now > high + margin)).mean())
+    if high > low and outside > policy.largest_outside_share:
+        return f"{outside:.0%} of its values lie far outside [{low:g}, {high:g}], the range of the rows before"
+    mean, deviation = float(today.mean[0]), float(today.deviation[0])
+    least = float(days.deviation[judged].min())
+    if deviation * policy.largest_fall_of_spread < least:
+        return f"its standard deviation within a day fell to {deviation:g}; it was at least {least:g} before"
+    lowest, highest = float(days.mean[judged].min()), float(days.mean[judged].max())
+    jump = max(lowest - mean, mean - highest)
+    if jump > max(highest - lowest, 0.5 * float(np.median(days.deviation[judged]))) and highest > lowest:
+        return f"its mean is {mean:g}; on the days before it was {lowest:g} to {highest:g}"
+    return ""
+
+
+def _newest_partition(rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.equal(rows[PARTITION], pc.max(rows[PARTITION]))) if rows.num_rows else rows
+
+
+def _floats(table: pa.Table, name: str) -> Floats:
+    values = np.asarray(pc.cast(table[name], pa.float64()).to_numpy(), dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)

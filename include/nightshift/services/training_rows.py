@@ -1,0 +1,213 @@
+"""Training rows in the object store: one immutable file a partition, complete months compacted into one file each.
+
+A month's file is the variant `month` of its last day: `train/append_training_rows/<last day>/current-month.json`.
+Whatever changes a day reopens its month, and the next training set compacts it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from nightshift.artifact import ArtifactRef, Decision
+from nightshift.errors import TerminalError
+from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.usecase import UseCase, partition_range
+
+STEP = "append_training_rows"
+ROWS = "rows.parquet"
+MONTH = "month"
+NOT_RUN = f"{STEP} has not run for it"
+
+
+@dataclass
+class KnownRows:
+    """Files of training rows, oldest first; how many partitions delivered rows, and the first and last of them.
+
+    `missing`: partitions between those that have no rows, and why.
+    """
+
+    parts: list[ArtifactRef] = field(default_factory=list)
+    days: int = 0
+    first: date | None = None
+    last: date | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def add(self, part: ArtifactRef, days: int, first: date | None, last: date | None) -> None:
+        """One more file, of `days` partitions with rows from `first` to `last`."""
+        self.parts.append(part)
+        self.days += days
+        self.first, self.last = self.first or first, last or self.last
+
+
+def publish_rows(
+    store: ArtifactStore,
+    use_case: UseCase,
+    partition: date,
+    rows: pa.Table,
+    *,
+    inputs: Mapping[str, Sequence[ArtifactRef]],
+    parameters: Mapping[str, Any],
+) -> ArtifactRef:
+    """Commit the rows that a partition delivered; if it had others before, its month is compacted again later."""
+    ref = store.commit(
+        use_case=use_case.name,
+        step=STEP,
+        partition=partition,
+        kind="training_rows",
+        files={ROWS: rows},
+        inputs=inputs,
+        parameters=parameters,
+        rows=rows.num_rows,
+        current=False,
+    )
+    _decide(store, use_case, partition, Decision(status="published", ref=ref))
+    return ref
+
+
+def withdraw_rows(store: ArtifactStore, use_case: UseCase, partition: date, reason: str) -> None:
+    """Let a partition have no training rows, because its data was rejected."""
+    _decide(store, use_case, partition, Decision(status="rejected", reason=reason))
+
+
+def compact_months(store: ArtifactStore, use_case: UseCase, last: date) -> list[ArtifactRef]:
+    """Write one file for each month before `last`'s that has none that counts; returns the new files."""
+    months = _months(use_case, last)
+    open_months = [day for day, decision in _month_decisions(store, use_case, months).items() if not _ref(decision)]
+    return [_compact(store, use_case, end) for end in open_months]
+
+
+def parts_known(store: ArtifactStore, use_case: UseCase, last: date) -> tuple[list[ArtifactRef], dict[str, str]]:
+    """Files of the rows known by partition `last`, oldest first, and partitions that have none with reasons."""
+    known = known_rows(store, use_case, last)
+    return known.parts, known.missing
+
+
+def known_rows(store: ArtifactStore, use_case: UseCase, last: date) -> KnownRows:
+    """The rows known by partition `last`: files of complete earlier months, days of the others."""
+    known = KnownRows()
+    months = _month_decisions(store, use_case, _months(use_case, last))
+    days = [day for end, decision in months.items() if not _ref(decision) for day in _days(use_case, end)]
+    days += [day for day in _days(use_case, last) if day <= last]
+    decisions = store.decisions(use_case.name, STEP, days)
+    for end in [*months, last]:
+        month = _ref(months.get(end))
+        if month is not None:
+            manifest = store.manifest(month)
+            about = manifest.parameters
+            first, newest = (date.fromisoformat(about[name]) if about[name] else None for name in ("first", "last"))
+            known.missing |= about["missing"]
+            if month.rows:
+                known.add(month, about["days"], first, newest)
+            continue
+        for day in (day for day in _days(use_case, end) if day in decisions):
+            _add_day(known, day, decisions[day])
+    known.missing = {day: why for day, why in known.missing.items() if known.first and day > known.first.isoformat()}
+    return known
+
+
+def load_rows(store: ArtifactStore, parts: Sequence[ArtifactRef]) -> pa.Table:
+    """The files' rows, one after another: every delivery of a label (see `core.training_rows.newest_rows`).
+
+    Raises TerminalError if there are no files, ArtifactCorrupt if one is not what its manifest states.
+    """
+    if not parts:
+        raise TerminalError("There are no training rows; load history with backfill_history first.")
+    with ThreadPoolExecutor(READERS) as pool:
+        tables = list(pool.map(lambda part: store.read_table(part, ROWS), parts))
+    # A feature that was declared later is null in older files.
+    return pa.concat_tables(tables, promote_options="default").combine_chunks()
+
+
+def _add_day(known: KnownRows, day: date, decision: Decision | None) -> None:
+    ref = _ref(decision)
+    if ref is None:
+        known.missing[day.isoformat()] = decision.reason if decision else NOT_RUN
+        return
+    known.add(ref, int(ref.rows > 0), day if ref.rows else None, day if ref.rows else None)
+
+
+def _compact(store: ArtifactStore, use_case: UseCase, end: date) -> ArtifactRef:
+    """One file of a month's rows. A day that changed while it was written is read again."""
+    while True:
+        decisions = store.decisions(use_case.name, STEP, _days(use_case, end))
+        known = KnownRows()
+        for day, decision in decisions.items():
+            _add_day(known, day, decision)
+        with_rows = [part for part in known.parts if part.rows]
+        ref = store.commit(
+            use_case=use_case.name,
+            step=STEP,
+            partition=end,
+            variant=MONTH,
+            kind="training_rows",
+            files={ROWS: load_rows(store, with_rows)} if with_rows else {},
+            inputs={"rows": known.parts},
+            parameters={
+                "first": known.first and known.first.isoformat(),
+                "last": known.last and known.last.isoformat(),
+                "days": known.days,
+                "missing": known.missing,
+            },
+            rows=sum(part.rows for part in known.parts),
+        )
+        if store.decisions(use_case.name, STEP, list(decisions)) == decisions:
+            return ref
+
+
+def _decide(store: ArtifactStore, use_case: UseCase, partition: date, decision: Decision) -> None:
+    # Before, in case this process ends in between; after, in case the month was compacted in between.
+    _reopen_month(store, use_case, partition, decision)
+    if store.decision(use_case.name, STEP, partition) != decision:
+        store.decide(use_case.name, STEP, partition, decision)
+        _reopen_month(store, use_case, partition, decision)
+
+
+def _reopen_month(store: ArtifactStore, use_case: UseCase, partition: date, decision: Decision) -> None:
+    """Let a partition's month count as not compacted, unless its file has what was decided about the partition."""
+    end = _end(partition)
+    month = _ref(store.decision(use_case.name, STEP, end, variant=MONTH))
+    if month is None:
+        return
+    manifest = store.manifest(month)
+    same = (
+        decision.ref in manifest.inputs.get("rows", ())
+        if decision.ref
+        else manifest.parameters["missing"].get(partition.isoformat()) == decision.reason
+    )
+    if not same:
+        again = Decision(status="rejected", reason=f"the rows of {partition} were made again")
+        store.decide(use_case.name, STEP, end, again, variant=MONTH)
+
+
+def _month_decisions(store: ArtifactStore, use_case: UseCase, ends: Sequence[date]) -> dict[date, Decision | None]:
+    with ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(lambda end: store.decision(use_case.name, STEP, end, variant=MONTH), ends)
+        return dict(zip(ends, found, strict=True))
+
+
+def _ref(decision: Decision | None) -> ArtifactRef | None:
+    return decision.ref if decision is not None and decision.status == "published" else None
+
+
+def _months(use_case: UseCase, last: date) -> list[date]:
+    """The last days of the use case's months before that of `last`."""
+    ends, end = [], _end(use_case.first_partition)
+    while end < last.replace(day=1):
+        ends.append(end)
+        end = _end(end + timedelta(days=1))
+    return ends
+
+
+def _end(day: date) -> date:
+    return (day.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
+
+
+def _days(use_case: UseCase, day: date) -> list[date]:
+    """The partitions of a day's month, from the use case's first one on."""
+    return partition_range(max(day.replace(day=1), use_case.first_partition), _end(day))

@@ -1,0 +1,126 @@
+"""Keep the labels that one partition delivered, each with the features it was predicted with.
+
+Artifact: `rows.parquet`, sorted by partition and prediction key: prediction key, `partition` (date32: the one whose
+features were known when the row was predicted), `known_on` (date32: this partition), numeric features (float64),
+categorical features (string; null where nothing is known), label (int64). Never changed by a later partition: a
+label that arrives late or is corrected is a row of the partition that delivered it. Rows whose features were never
+published are left out; `parameters.missing` says of which partitions and why.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.feature_computation import PARTITION
+from nightshift.core.landed_table import ARROW_TYPES
+from nightshift.core.training_rows import KNOWN_ON
+from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.feature_store import STEP as PUBLISHED
+from nightshift.io.feature_store import historical_features
+from nightshift.io.outcomes import delivered_outcomes
+from nightshift.services.training_rows import publish_rows, withdraw_rows
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, allow_undecided: bool = False
+) -> ArtifactRef:
+    """Commit the partition's training rows.
+
+    Raises PartitionNotReady while features of one of the rows' partitions are undecided (with `allow_undecided`
+    those rows are left out), PartitionRejected if the partition's data was, FeatureContractError if the feature
+    service lacks a declared feature.
+    """
+    outcomes = delivered_outcomes(use_case, store, partition)
+    if outcomes.rejected:
+        reason = f"{partition} delivered no labels: {outcomes.rejected}"
+        withdraw_rows(store, use_case, partition, reason)
+        raise PartitionRejected(f"{use_case.name}: {reason} Deliver it again and run ingest; training follows.")
+    spine = outcomes.spine
+    days: list[date] = sorted(spine[PARTITION].unique().to_pylist())
+    features, missing = _features(use_case, store, days, allow_undecided=allow_undecided)
+    tables = [_empty(use_case)]
+    for day, ref in features.items():
+        # Each row sees its own partition's features and nothing else, as it did when it was scored.
+        rows = spine.filter(pc.equal(spine[PARTITION], pa.scalar(day, pa.date32())))
+        joined = historical_features(use_case, settings, store, use_case.features.service, rows, partitions={day: ref})
+        tables.append(_columns(use_case, joined, partition))
+    table = pa.concat_tables(tables).combine_chunks()
+    log.info("%s %s: %d training rows, without features: %s", use_case.name, partition, table.num_rows, missing or 0)
+    return publish_rows(
+        store,
+        use_case,
+        partition,
+        table,
+        inputs={"curated": outcomes.refs, "features": tuple(features.values())},
+        parameters={
+            "feature_service": use_case.features.service,
+            "label": use_case.label,
+            "missing": {day.isoformat(): why for day, why in missing.items()},
+        },
+    )
+
+
+def _features(
+    use_case: UseCase, store: ArtifactStore, days: list[date], *, allow_undecided: bool
+) -> tuple[dict[date, ArtifactRef], dict[date, str]]:
+    """The published features of these partitions, and why some have none."""
+    missing = dict.fromkeys(days, f"before the first partition {use_case.first_partition}")
+    missing = {day: why for day, why in missing.items() if day < use_case.first_partition}
+    published: dict[date, ArtifactRef] = {}
+    undecided = []
+    for day, decision in store.decisions(use_case.name, PUBLISHED, [d for d in days if d not in missing]).items():
+        if decision is not None and decision.status == "published" and decision.ref is not None:
+            published[day] = decision.ref
+            continue
+        ingested = store.decision(use_case.name, "publish", day) if decision is None else decision
+        if ingested is None or ingested.status == "published":
+            undecided.append(day)
+            missing[day] = "its features were not published in time"
+        else:
+            missing[day] = ingested.reason
+    if undecided and not allow_undecided:
+        raise PartitionNotReady(
+            f"{use_case.name} has no published features yet for {', '.join(map(str, undecided[:5]))}, which "
+            f"{len(undecided)} partitions of delivered labels need. Run or backfill {use_case.name}.materialize for "
+            f"them; the task is retried, and at last goes on without those rows."
+        )
+    return published, missing
+
+
+def _types(use_case: UseCase) -> Mapping[str, pa.DataType]:
+    features = use_case.features
+    return {
+        **dict.fromkeys(features.numeric, pa.float64()),
+        **dict.fromkeys(features.categorical, pa.string()),
+        use_case.label: pa.int64(),
+    }
+
+
+def _columns(use_case: UseCase, joined: pa.Table, partition: date) -> pa.Table:
+    types = _types(use_case)
+    if absent := [name for name in types if name not in joined.column_names]:
+        raise FeatureContractError(
+            f"{use_case.name}: {', '.join(absent[:5])} come neither from {use_case.training_spine.name} nor from the "
+            f"feature service {use_case.features.service}. Add them there, or take them off the declared features."
+        )
+    known_on = pa.array([partition] * joined.num_rows, pa.date32())
+    columns = {name: joined[name] for name in (*use_case.key_columns, PARTITION)}
+    columns |= {KNOWN_ON: known_on} | {name: joined[name].cast(kind) for name, kind in types.items()}
+    return pa.table(columns).cast(_empty(use_case).schema)
+
+
+def _empty(use_case: UseCase) -> pa.Table:
+    key = [pa.field(column.name, ARROW_TYPES[column.type]) for column in use_case.prediction_key]
+    fields = [*key, pa.field(PARTITION, pa.date32()), pa.field(KNOWN_ON, pa.date32())]
+    return pa.schema([*fields, *(pa.field(name, kind) for name, kind in _types(use_case).items())]).empty_table()

@@ -1,0 +1,37 @@
+"""Choose the specs that a partition's training fits: those that serve or are scored, and the declared fallback.
+
+Artifact (variant: the spec id): `spec.json`; its role is in the parameters.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import date
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.lifecycle.specs import specs_to_fit
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse import Warehouse
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+log = logging.getLogger(__name__)
+
+
+def run(use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date) -> list[ArtifactRef]:
+    """Commit each spec; one ref a spec. Raises ConfigurationError if a deployed spec is not on record."""
+    state = Warehouse(settings, use_case).state_as_of(partition)
+    chosen = specs_to_fit(state, use_case)
+    log.info("%s %s: to fit are %s", use_case.name, partition, {spec.spec_id: role for spec, role in chosen})
+    return [
+        store.commit(
+            use_case=use_case.name,
+            step="choose_specs",
+            partition=partition,
+            variant=spec.spec_id,
+            kind="model_spec",
+            files={"spec.json": spec.model_dump_json(indent=1).encode()},
+            parameters={"role": role},
+        )
+        for spec, role in chosen
+    ]
