@@ -46,7 +46,6 @@ from nightshift.core.point_in_time import FeatureRows, point_in_time_join
 from nightshift.core.preprocessing import feature_frame
 from nightshift.core.search.race import partition_scores
 from nightshift.core.search.selection import block_interval
-from nightshift.core.training_rows import of_partitions
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import PartitionScore
 from nightshift.usecase import UseCase, load_use_case, partition_range
@@ -108,10 +107,10 @@ def build_rows(use_case: UseCase, days: int) -> pa.Table:
         use_case.training_spine,
         curated_feeds(use_case, partitions),
         partition=partitions[-1],
-        cutoff=use_case.cutoff(partitions[-1]),
+        cutoff=use_case.cutoff,
         key=tuple(use_case.key_columns),
     )
-    rows = of_partitions(spine, set(partitions[:-1]))
+    rows = spine.filter(pc.is_in(spine["partition"], value_set=pa.array(partitions[:-1], pa.date32())))
     views = []
     for table in use_case.features.tables:
         view = pa.concat_tables([found[table.name] for found in tables])

@@ -13,12 +13,12 @@ import pyarrow as pa
 from nightshift.artifact import ArtifactRef
 from nightshift.core.onnx_model import Signature
 from nightshift.core.training_split import TrainingSplit, split_training_set
+from nightshift.declare.models import ModelSpec
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.usecase import (
     Column,
     CompressionBudget,
     FeatureSet,
-    PromotionPolicy,
     TrainingPolicy,
     UseCase,
 )
@@ -41,7 +41,6 @@ def use_case(**training: Any) -> UseCase:
             "distilled_xgboost": {"n_estimators": 10, "max_depth": 3, "learning_rate": 0.3},
             "distilled_mlp": {"hidden_layer_sizes": (16, 8), "max_iter": 30, "batch_size": 128},
         },
-        "fallback_features": ("rate",),
     }
     return UseCase(
         name="toy",
@@ -63,9 +62,10 @@ def use_case(**training: Any) -> UseCase:
         prediction_key=(Column("flight_date", "date"), Column("flight", "int64")),
         prediction_extra=(),
         prediction_date="flight_date",
+        champion=ModelSpec(name="champion", estimators=("xgboost",), parameters=policy["parameters"], seed=7),
+        fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=("rate",)),
         compression=CompressionBudget(largest_auc_loss=0.05, largest_log_loss_increase=0.05, objective="bytes"),
         training=TrainingPolicy(**(policy | training)),
-        promotion=PromotionPolicy(margin_log_loss=0.01, least_auc=0.55),
     )
 
 

@@ -66,7 +66,10 @@ def candidate_specs(
     for name, found in settings.items():
         tuned = {**parameters, name: {**parameters.get(name, {}), **found}}
         specs.append(_spec(f"{name}_tuned", (name,), (), tuned, policy.seed))
-    return tuple({_content(spec): spec for spec in reversed(specs)}.values())[::-1]
+    different: dict[str, ModelSpec] = {}
+    for spec in specs:
+        different.setdefault(_content(spec), spec)
+    return tuple(different.values())
 
 
 def _spec(

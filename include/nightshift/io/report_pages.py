@@ -28,7 +28,6 @@ class Report:
 
 NIGHTLY = (
     Report("Data Docs", "validate", "data_docs/index.html"),
-    Report("Candidates", "register", "pareto.html"),
     Report("Model card", "register", "card.html"),
     Report("Trial", "judge_trial", "trial.html"),
     Report("Drift report", "report_drift", "report.html"),
@@ -37,7 +36,7 @@ NOW_AND_THEN = (
     Report("Kill switch drill", "drill_kill_switch", "drill.html"),
     Report("Replay of training", "replay", "replay.html", "training"),
     Report("Replay of prediction", "replay", "replay.html", "prediction"),
-    Report("Hyperparameter search", "search_hyperparameters", "search.html"),
+    Report("Search", "report_search", "search.html"),
 )
 
 PARTITIONS_SHOWN = 60

@@ -29,6 +29,7 @@ def distilled_additive(model: FittedModel, problem: Problem) -> FittedModel:
     Categorical features are kept only if that lowers the log loss of the validation rows by
     LEAST_GAIN_OF_CATEGORIES; without them the graph has no string input.
     """
+
     def fit(signature: Signature, positions: Integers) -> FittedModel:
         return fit_additive(signature, problem, positions)
 
@@ -48,9 +49,7 @@ def worthwhile_features(
     older = np.setdiff1d(np.arange(problem.train.num_rows), problem.validation)
     newest = problem.train.take(problem.validation)
     labels = problem.labels[problem.validation]
-    everything, numbers = (
-        log_loss(labels, fit(kept, older).probability(newest)) for kept in (signature, numbers_only)
-    )
+    everything, numbers = (log_loss(labels, fit(kept, older).probability(newest)) for kept in (signature, numbers_only))
     return signature if everything <= numbers - LEAST_GAIN_OF_CATEGORIES else numbers_only
 
 

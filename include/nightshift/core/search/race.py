@@ -15,7 +15,7 @@ from nightshift.core.feature_computation import PARTITION
 from nightshift.core.measurement import measure, measure_native
 from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
 from nightshift.core.onnx_model import load_session, score
-from nightshift.core.training_rows import newest_rows, of_partitions
+from nightshift.core.training_rows import newest_rows
 from nightshift.documents import PartitionScore, Race, RacedSpec, RaceOrigin
 from nightshift.errors import DataContractError, NotApplicable
 from nightshift.policies import SearchPolicy
@@ -27,12 +27,14 @@ MEASUREMENTS = 3
 """The fastest of so many counts: other work on the machine only ever slows a measurement down."""
 
 
-def race_origins(first: date, last: date, policy: SearchPolicy, minimum_days: int) -> list[date]:
-    """The origins of a race over rows of partitions `first` to `last`, the newest of which is scored; oldest first.
+def race_origins(rows: pa.Table, policy: SearchPolicy, minimum_days: int) -> list[date]:
+    """The origins of a race over training rows, oldest first; the rows' newest partition is the last one scored.
 
     An origin fits on partitions before it and scores the `origin_days` after it. Raises DataContractError if the
     oldest origin has fewer than `minimum_days` partitions to fit on.
     """
+    span = pc.min_max(rows[PARTITION]).as_py()
+    first, last = span["min"], span["max"]
     step = timedelta(days=policy.origin_days)
     origins = [last - back * step for back in range(policy.origins, 0, -1)]
     if (origins[0] - first).days < minimum_days:
@@ -58,9 +60,9 @@ def run_race(use_case: UseCase, plan: RaceOrigin, rows: pa.Table, as_of: date, *
     no rows or the rows known at the origin hold one class only.
     """
     train = newest_rows(rows, use_case.key_columns, plan.origin)
-    later = of_partitions(newest_rows(rows, use_case.key_columns, as_of), plan.scored)
-    present = set(later[PARTITION].unique().to_pylist())
-    if not present:
+    later = newest_rows(rows, use_case.key_columns, as_of)
+    later = later.filter(pc.is_in(later[PARTITION], value_set=pa.array(plan.scored, pa.date32())))
+    if later.num_rows == 0:
         raise DataContractError(
             f"No labels are known by {as_of} for {plan.scored[0]} to {plan.scored[-1]}, which follow the origin "
             f"{plan.origin}. Load that history with backfill_history."

@@ -1,12 +1,10 @@
-"""All candidates of a training on one page: what each costs, what it is worth, and why one was chosen."""
+"""A search on one HTML page, readable without any server: the compared specs, the Pareto front, the study."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,61 +15,31 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from nightshift.core.candidate_record import CandidateRecord
+from nightshift.documents import Candidates, ComparedSpec, Comparison, StudyOfEstimator, StudyResult
 from nightshift.usecase import CompressionBudget
 
-TEMPLATE = Path(__file__).with_name("pareto_report.html.j2")
-PAGE, TABLE = "pareto.html", "pareto.csv"
-FRONT, OTHER, REFUSED, WINNER = "#1864ab", "#9aa7b4", "#b42318", "#1d7a46"
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+PAGE, TABLE = "search.html", "search.csv"
+FRONT, OTHER, CHOSEN, TRIAL = "#1864ab", "#9aa7b4", "#1d7a46", "#7b8ca0"
 INK, SOFT, GRID = "#1c2733", "#5a6b7d", "#dde3ea"
-AIM_FASTER, AIM_SMALLER = 10, 20
-"""What a compressed model should be against the teacher in the library that fitted it."""
-
-
-def pareto_front(records: Iterable[CandidateRecord]) -> set[str]:
-    """Names of the eligible candidates that none other beats: higher AUC, more rows per second, fewer bytes."""
-    eligible = [record for record in records if record.eligible]
-    return {one.name for one in eligible if not any(_dominates(other, one) for other in eligible)}
-
-
-def _dominates(one: CandidateRecord, other: CandidateRecord) -> bool:
-    better = [one.auc - other.auc, one.rows_per_second - other.rows_per_second, other.bytes - one.bytes]
-    return min(better) >= 0 and max(better) > 0
 
 
 def render(
-    records: Sequence[CandidateRecord],
-    reasons: Mapping[str, str],
-    winner: str | None,
-    teacher: str | None,
-    budget: CompressionBudget,
-    *,
-    title: str,
-    native_rows_per_second: float | None,
-    native_bytes: float | None,
+    comparison: Comparison, candidates: Candidates, study: StudyResult, budget: CompressionBudget, *, title: str
 ) -> dict[str, bytes]:
-    """The report as files: `pareto.html`, readable without any server, and `pareto.csv`.
-
-    `reasons`, `winner` and `teacher` are a Selection's. `native_rows_per_second` and `native_bytes` are those of
-    the boosted teacher in its own library, if there is one. Equal inputs give equal bytes.
-    """
-    reference = next((r for r in records if r.name == teacher and not r.not_applicable), None)
-    front = pareto_front(records)
-    rows = [
-        _row(record, reference, reasons, winner, teacher, front, native_rows_per_second, native_bytes)
-        for record in sorted(records, key=_order)
-    ]
+    """The report as files: `search.html` and `search.csv`. Equal inputs give equal bytes."""
+    failed = {one.spec.spec_id: one.failed for one in candidates.specs}
+    rows = [_row(one, comparison, failed) for one in sorted(comparison.specs, key=_order)]
     page = {
         "title": title,
-        "winner": next((row for row in rows if row["name"] == winner), None),
-        "teacher": teacher,
+        "partition": candidates.partition,
+        "comparison": comparison,
+        "chosen": next(row for row in rows if row["spec_id"] == comparison.chosen),
         "budget": budget,
-        "plot": _plot(records, reference, front, winner, budget, native_rows_per_second),
-        "rows": [row for row in rows if not row["not_applicable"]],
-        "not_applicable": [row for row in rows if row["not_applicable"]],
-        "native": native_rows_per_second is not None,
-        "aims": {"faster": AIM_FASTER, "smaller": AIM_SMALLER},
-        "reached": [row["name"] for row in rows if row["reaches_aim"]],
+        "plot": _plot(comparison),
+        "rows": rows,
+        "study": study,
+        "sections": [_section(name, one) for name, one in study.estimators.items()],
     }
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -81,39 +49,53 @@ def render(
     return {PAGE: html.encode(), TABLE: _csv(rows)}
 
 
-def _order(record: CandidateRecord) -> tuple[bool, float, str]:
-    speed = record.rows_per_second
-    return bool(record.not_applicable), -speed if speed == speed else math.inf, record.name
+def _order(one: ComparedSpec) -> tuple[bool, float, str]:
+    return one.log_loss is None, one.log_loss or 0.0, one.spec.spec_id
 
 
-def _row(
-    record: CandidateRecord,
-    reference: CandidateRecord | None,
-    reasons: Mapping[str, str],
-    winner: str | None,
-    teacher: str | None,
-    front: set[str],
-    native_rows_per_second: float | None,
-    native_bytes: float | None,
-) -> dict[str, Any]:
-    """A record and what follows from it; numbers that are not known are None."""
-    values = {name: None if value != value else value for name, value in asdict(record).items()}
-    faster = record.rows_per_second / native_rows_per_second if native_rows_per_second else math.nan
-    smaller = native_bytes / record.bytes if native_bytes else math.nan
-    lost = reference.auc - record.auc if reference else math.nan
+def _row(one: ComparedSpec, comparison: Comparison, failed: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """One spec in the table; numbers that are not known are None."""
+    speed, native = one.rows_per_second, comparison.native
+    low, high = one.interval or (None, None)
     return {
-        **values,
-        "techniques": ", ".join(record.techniques),
-        "refused": "; ".join(record.refused),
-        "auc_lost": None if lost != lost else lost,
-        "times_faster": None if faster != faster else faster,
-        "times_smaller": None if smaller != smaller else smaller,
-        "reaches_aim": record.eligible and faster >= AIM_FASTER and smaller >= AIM_SMALLER and lost <= 0.002,
-        "on_front": record.name in front,
-        "chosen": record.name == winner,
-        "teacher": record.name == teacher,
-        "reason": reasons.get(record.name, ""),
+        "name": one.spec.name,
+        "spec_id": one.spec.spec_id,
+        "log_loss": one.log_loss,
+        "difference": one.difference,
+        "lower": low,
+        "upper": high,
+        "auc": one.auc,
+        "bytes": one.bytes,
+        "rows_per_second": speed,
+        "times_faster": speed / native["native_rows_per_second"] if native and speed else None,
+        "times_smaller": native["native_bytes"] / one.bytes if native and one.bytes else None,
+        "contends": one.contends,
+        "on_front": one.on_front,
+        "chosen": one.spec.spec_id == comparison.chosen,
+        "champion": one.spec.spec_id == comparison.baseline,
+        "reason": one.reason,
+        "failed": "; ".join(failed.get(one.spec.spec_id, ())),
+        "verified": one.spec.spec_id in failed,
+        "made": " + ".join(one.spec.estimators) + "".join(f" > {name}" for name in one.spec.compression),
     }
+
+
+def _section(name: str, one: StudyOfEstimator) -> dict[str, Any]:
+    return {
+        "name": name,
+        "settings": [
+            (key, _setting(one.in_use.get(key)), _setting(one.best.get(key)))
+            for key in sorted({*one.in_use, *one.best})
+        ],
+        "study": one,
+        "pruned": sum(loss is None for loss in one.trials),
+        "plot": _history(one),
+        "shares": sorted(one.importance.items(), key=lambda item: -item[1]),
+    }
+
+
+def _setting(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: float | None, digits: int = 4, sign: bool = False) -> str:
@@ -124,90 +106,52 @@ def _number(value: float | None, digits: int = 4, sign: bool = False) -> str:
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     sink = io.StringIO()
-    writer = csv.DictWriter(sink, list(rows[0]) if rows else ["name"], lineterminator="\n")
+    writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return sink.getvalue().encode()
 
 
-def _plot(
-    records: Sequence[CandidateRecord],
-    reference: CandidateRecord | None,
-    front: set[str],
-    winner: str | None,
-    budget: CompressionBudget,
-    native: float | None,
-) -> str:
-    """AUC against rows per second, with the size of each model as the area of its mark."""
-    shown = [r for r in records if not r.not_applicable and r.rows_per_second == r.rows_per_second]
-    if not shown or reference is None:
-        return "<p>No candidate was measured.</p>"
+def _plot(comparison: Comparison) -> str:
+    """Log loss against rows per second, with the size of each model as the area of its mark."""
+    shown = [one for one in comparison.specs if one.rows_per_second and one.bytes and one.difference is not None]
+    if not shown:
+        return "<p>No spec was measured.</p>"
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     axes = figure.subplots()
-    gained = {r.name: r.auc - reference.auc for r in shown}
-    largest = max(r.bytes for r in shown)
-    axes.axhspan(-budget.largest_auc_loss, max(0.0, *gained.values()) + 1, color="#2b8a3e", alpha=0.05, linewidth=0)
-    axes.axhline(-budget.largest_auc_loss, color=WINNER, linewidth=1, linestyle=(0, (4, 3)))
-    if native:
-        axes.axvline(native, color=SOFT, linewidth=1, linestyle=":")
-        axes.axvline(native * AIM_FASTER, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-    for record in sorted(shown, key=lambda r: -r.bytes):
-        colour = REFUSED if record.refused else FRONT if record.name in front else OTHER
-        colour = WINNER if record.name == winner else colour
-        axes.scatter(
-            [record.rows_per_second],
-            [gained[record.name]],
-            s=30 + 1400 * record.bytes / largest,
-            facecolor="none" if record.refused else colour,
-            edgecolor=colour,
-            alpha=0.75,
-            linewidth=1.5,
-        )
+    largest = max(one.bytes or 0 for one in shown)
+    for one in sorted(shown, key=lambda one: -(one.bytes or 0)):
+        colour = CHOSEN if one.spec.spec_id == comparison.chosen else FRONT if one.on_front else OTHER
+        x, y, (low, high) = one.rows_per_second or 0.0, one.difference or 0.0, one.interval or (0.0, 0.0)
+        axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.6)
+        axes.scatter([x], [y], s=30 + 900 * (one.bytes or 0) / largest, color=colour, alpha=0.75)
+        axes.annotate(one.spec.name, (x, y), xytext=(6, 3), textcoords="offset points", fontsize=8, color=INK)
     axes.set_xscale("log")
-    low, high = min(gained.values()), max(0.0, *gained.values())
-    margin = 0.08 * max(high - low, 0.005)
-    axes.set_ylim(min(low, -budget.largest_auc_loss) - margin, high + margin)
-    speeds = [r.rows_per_second for r in shown] + ([native, native * AIM_FASTER] if native else [])
-    axes.set_xlim(min(speeds) / 1.3, max(speeds) * 2.2)
-    _label(axes, shown, gained, front, winner)
-    if native:
-        for speed, text in ((native, "the boosted teacher in XGBoost"), (native * AIM_FASTER, "ten times that")):
-            axes.annotate(text, (speed, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), fontsize=8,
-                          textcoords="offset points", color=SOFT, rotation=90, va="top")  # fmt: skip
-    _style(axes)
+    axes.invert_yaxis()
+    axes.axhline(0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e6 else f"{x / 1e3:g} k"))
+    _style(axes, "rows per second of one core", "log loss, difference from the best")
     return _svg(figure)
 
 
-def _label(
-    axes: Axes, shown: Sequence[CandidateRecord], gained: Mapping[str, float], front: set[str], winner: str | None
-) -> None:
-    """Names beside their marks, moved apart where they would be written over each other."""
-    bottom, top = axes.get_ylim()
-    step = (top - bottom) / 26
-    taken: list[tuple[float, float]] = []
-    for record in sorted(shown, key=lambda r: (r.name != winner, r.name not in front, r.name)):
-        x, height = math.log10(record.rows_per_second), gained[record.name]
-        offsets = sorted(range(-8, 9), key=abs)
-        free = [o for o in offsets if all(abs(height + o * step - y) >= step or abs(x - at) > 0.28 for at, y in taken)]
-        y = height + (free[0] if free else 0) * step
-        taken.append((x, y))
-        axes.annotate(
-            record.name,
-            (record.rows_per_second, height),
-            xytext=(record.rows_per_second * 1.09, y),
-            fontsize=8,
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": OTHER, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2},
-            color=WINNER if record.name == winner else INK if record.name in front else SOFT,
-            fontweight="bold" if record.name == winner else "normal",
-        )
+def _history(one: StudyOfEstimator) -> str:
+    """Mean log loss of each finished trial, the best so far, and that of the settings in use."""
+    finished = [(number, loss) for number, loss in enumerate(one.trials, 1) if loss is not None]
+    figure = Figure(figsize=(9, 2.6), layout="constrained")
+    axes = figure.subplots()
+    losses = [loss for _, loss in finished]
+    axes.plot([number for number, _ in finished], losses, "o", color=TRIAL, markersize=4, label="a trial")
+    best = [min(losses[: count + 1]) for count in range(len(losses))]
+    axes.step([number for number, _ in finished], best, color=FRONT, where="post", label="best so far")
+    axes.axhline(one.in_use_log_loss, color=INK, linewidth=1, linestyle="--", label="settings in use")
+    axes.legend(frameon=False, fontsize=9)
+    _style(axes, "trial", "mean log loss of the folds")
+    return _svg(figure)
 
 
-def _style(axes: Axes) -> None:
-    axes.set_xlabel("rows per second of one core", color=SOFT, fontsize=9)
-    axes.set_ylabel("AUC, against the teacher", color=SOFT, fontsize=9)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e6 else f"{x / 1e3:g} k"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:+.3f}"))
+def _style(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, color=SOFT, fontsize=9)
+    axes.set_ylabel(y, color=SOFT, fontsize=9)
     axes.tick_params(colors=SOFT, labelsize=8, length=0)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
