@@ -1,18 +1,17 @@
-"""Load many past partitions of data and features, register the fallback model, start one training.
+"""Load many past partitions of data, features and training rows, and start one training.
 
-Run it by hand, once, with `first` and `last`: days are ingested and then materialized in chunks, side by
-side, by the same steps as every night. It ends by registering the fallback model, so that there is always
-a model, and by telling train about the last partition, so that the first night has a trained champion.
-No predictions are made for the past: no model existed as of those days.
+Run it by hand, once, with `first` and `last`: days are ingested, then materialized, then their training rows kept, in
+chunks side by side, by the same steps as every night. It ends by telling train about the last partition, whose
+training registers the first champion and the fallback. No predictions are made for the past: no model existed then.
 
-A day whose data is refused is noted in the task's result and left out; the rest is loaded.
+A day whose data is rejected is noted in the task's result and left out; the rest is loaded.
 """
 
 from airflow.sdk import DAG, Param, task
 
 from dagkit.assets import history
 from dagkit.defaults import by_hand_arguments
-from dagkit.runtime import INGEST, MATERIALIZE, announce_history, plan_history, run_history_chunk, step
+from dagkit.runtime import APPEND, INGEST, MATERIALIZE, announce_history, plan_history, run_history_chunk
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -49,6 +48,15 @@ for use_case in all_use_cases():
             """Build and publish the features of every partition of a chunk."""
             return run_history_chunk(use_case_name, MATERIALIZE, chunk)
 
+        @task(
+            task_id="append_history",
+            map_index_template="{{ map_name }}",
+            doc_md="Keeps the training rows that every partition of a chunk delivered, in one process.",
+        )
+        def append_chunk(chunk: list[str], use_case_name: str) -> dict[str, object]:
+            """Keep the training rows of every partition of a chunk; they need the features of the day before."""
+            return run_history_chunk(use_case_name, APPEND, chunk)
+
         @task(task_id="announce_history", outlets=[history(use_case)])
         def announce(use_case_name: str) -> str:
             """Tell train that the history up to its last partition is there."""
@@ -57,8 +65,6 @@ for use_case in all_use_cases():
         chunks = plan()
         ingested = ingest_chunk.partial(use_case_name=name).expand(chunk=chunks)
         materialized = materialize_chunk.partial(use_case_name=name).expand(chunk=chunks)
-        training_set = step(use_case, "build_training_set")()
-        fallback = step(use_case, "register_fallback")(training_set=training_set)
-        ingested >> materialized >> training_set
-        fallback >> announce(name)
+        appended = append_chunk.partial(use_case_name=name).expand(chunk=chunks)
+        ingested >> materialized >> appended >> announce(name)
     globals()[dag.dag_id] = dag

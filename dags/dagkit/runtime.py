@@ -48,9 +48,13 @@ INGEST: Chain = (
     ("validate", {"landed": "land"}),
     ("publish", {"validated": "validate", "profiled": "profile"}),
 )
-IN_HISTORY: Mapping[str, Mapping[str, Any]] = {"land": {"refuse_undelivered": True}}
+IN_HISTORY: Mapping[str, Mapping[str, Any]] = {
+    "land": {"refuse_undelivered": True},
+    "append_training_rows": {"allow_undecided": True},
+}
 """What steps are told besides when they load the past: nobody waits for a delivery that did not come then."""
 MATERIALIZE: Chain = (("build_features", {}), ("publish_features", {"features": "build_features"}))
+APPEND: Chain = (("append_training_rows", {}),)
 
 
 def step(
@@ -76,7 +80,7 @@ def step(
         map_index_template="{{ map_name }}" if map_name else None,
         **task_arguments,
     )
-    def run(**refs: Any) -> dict[str, Any]:
+    def run(**refs: Any) -> Any:
         # Airflow also fills **refs with the whole task context.
         refs = {argument: ref for argument, ref in refs.items() if argument not in KNOWN_CONTEXT_KEYS}
         return run_step(use_case.name, name, arguments(refs) if arguments else refs, map_name, on_last_try or {})
@@ -90,18 +94,19 @@ def run_step(
     arguments: Mapping[str, Any],
     map_name: str | None = None,
     on_last_try: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Run one step in the current task and return its ref as a dict for XCom."""
+) -> Any:
+    """Run one step in the current task and return its ref, or refs, as dicts for XCom."""
     context = get_current_context()
-    if map_name:
-        context["map_name"] = arguments[map_name]  # type: ignore[literal-required]
     ti = context["ti"]
     if on_last_try and ti.try_number > (ti.max_tries or 0):
         arguments = {**arguments, **on_last_try}
 
-    def work() -> dict[str, Any]:
-        use_case = load_use_case(use_case_name)
-        return _run(use_case, name, partition_of_run(use_case), _refs(arguments))
+    def work() -> Any:
+        use_case, restored = load_use_case(use_case_name), _refs(arguments)
+        if map_name:
+            named = restored[map_name]
+            context["map_name"] = named if isinstance(named, str) else _store().manifest(named).variant  # type: ignore[literal-required]
+        return _run(use_case, name, partition_of_run(use_case), restored)
 
     return _guard(work)
 
@@ -250,7 +255,7 @@ def plan_history() -> list[list[str]]:
 
 def fail_after_recording(use_case_name: str) -> None:
     """Record that the run's training failed, then fail, so that the run stays red."""
-    run_step(use_case_name, "record_failed_training", {"run_id": get_current_context()["run_id"]})
+    run_step(use_case_name, "record_failure", {"run_id": get_current_context()["run_id"]})
     raise AirflowFailException("The training failed; the failed task above says why. Recorded, so that nothing waits.")
 
 
@@ -263,7 +268,7 @@ def announce_history(use_case_name: str) -> str:
     return key
 
 
-def _guard(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _guard(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except TerminalError as error:
@@ -272,7 +277,7 @@ def _guard(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         raise AirflowException(f"{type(error).__name__}: {error} (will be retried)") from error
 
 
-def _run(use_case: UseCase, name: str, partition: date, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _run(use_case: UseCase, name: str, partition: date, arguments: Mapping[str, Any]) -> Any:
     store = _store()
     from nightshift.artifact import Attempt
     from nightshift.io.provenance import CURRENT_ATTEMPT
@@ -290,8 +295,9 @@ def _run(use_case: UseCase, name: str, partition: date, arguments: Mapping[str, 
         )
     )
     module = importlib.import_module(step_module(name))
-    ref = module.run(use_case, load_settings(), store, partition, **arguments)
-    return dict(ref.model_dump())
+    result = module.run(use_case, load_settings(), store, partition, **arguments)
+    # Several refs: a mapped task follows, one instance for each.
+    return [ref.model_dump() for ref in result] if isinstance(result, list) else result.model_dump()
 
 
 def _store() -> Any:

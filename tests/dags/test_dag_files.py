@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
 NIGHTLY = {"ingest", "materialize", "train", "promote", "predict", "check_drift"}
 BY_HAND = {"backfill_history", "rollback_model", "kill_switch", "retire_model", "replay"}
-STAGES = NIGHTLY | BY_HAND | {"search_hyperparameters", "drill_kill_switch"}
+STAGES = NIGHTLY | BY_HAND | {"search", "drill_kill_switch"}
 HEAVY = {
     "great_expectations",
     "feast",
@@ -78,7 +78,16 @@ GRAPHS = {
     "kill_switch": {"kill_switch": []},
     "retire_model": {"retire_model": []},
     "replay": {"replay": []},
-    "search_hyperparameters": {"search_hyperparameters": []},
+    "search": {
+        "find_training_set": ["fit", "plan_race", "race", "study", "verify"],
+        "study": ["plan_race", "report_search"],
+        "plan_race": ["race"],
+        "race": ["select_candidates"],
+        "select_candidates": ["fit", "report_search"],
+        "fit": ["verify"],
+        "verify": ["report_search"],
+        "report_search": [],
+    },
     "drill_kill_switch": {"drill_kill_switch": []},
 }
 
@@ -125,7 +134,7 @@ def test_only_the_root_and_the_drill_are_scheduled_by_time_and_the_rest_follows_
     assert schedules == {
         "ingest": "CronPartitionTimetable",
         "drill_kill_switch": "CronTriggerTimetable",
-        **dict.fromkeys(NIGHTLY - {"ingest"} | {"search_hyperparameters"}, "PartitionedAssetTimetable"),
+        **dict.fromkeys(NIGHTLY - {"ingest"} | {"search"}, "PartitionedAssetTimetable"),
         **dict.fromkeys(BY_HAND, "NullTimetable"),
     }
     outlets = {
@@ -143,7 +152,7 @@ def test_only_the_root_and_the_drill_are_scheduled_by_time_and_the_rest_follows_
     }
 
 
-@pytest.mark.parametrize("stage", sorted(BY_HAND | {"search_hyperparameters", "drill_kill_switch"}))
+@pytest.mark.parametrize("stage", sorted(BY_HAND | {"search", "drill_kill_switch"}))
 def test_what_is_done_by_hand_can_be_done_after_the_last_partition_and_its_form_explains_itself(dag_bag, stage):
     dag = dag_bag.dags[f"flight_delay.{stage}"]
     assert dag.end_date is None

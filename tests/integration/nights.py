@@ -8,11 +8,10 @@ from datetime import date
 from typing import Any
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.candidates import candidates, compressed, estimators, students
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.pipeline import step_module
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.usecase import UseCase, partition_range
 
 
 class Nights:
@@ -21,7 +20,7 @@ class Nights:
     def __init__(self, use_case: UseCase, settings: Settings, store: ArtifactStore) -> None:
         self.use_case, self.settings, self.store = use_case, settings, store
 
-    def step(self, name: str, partition: date, **refs: Any) -> ArtifactRef:
+    def step(self, name: str, partition: date, **refs: Any) -> Any:
         module = importlib.import_module(step_module(name))
         return module.run(self.use_case, self.settings, self.store, partition, **refs)
 
@@ -44,35 +43,26 @@ class Nights:
             self.step("load_online", partition, published=published)
         return published
 
-    def bootstrap(self, partition: date) -> ArtifactRef:
-        training_set = self.step("build_training_set", partition)
-        return self.step("register_fallback", partition, training_set=training_set)
+    def append(self, partition: date) -> ArtifactRef:
+        return self.step("append_training_rows", partition)
+
+    def bootstrap(self, partition: date) -> None:
+        """Keep the training rows of every partition up to this one, as backfill_history does before its training."""
+        for day in partition_range(self.use_case.first_partition, partition):
+            self.append(day)
+
+    def fit(self, partition: date) -> tuple[ArtifactRef, list[ArtifactRef]]:
+        """The training set and the fitted versions."""
+        training_set = self.step("build_training_set", partition, rows=self.append(partition))
+        specs = self.step("choose_specs", partition)
+        return training_set, [self.step("fit", partition, training_set=training_set, spec=spec) for spec in specs]
+
+    def verify(self, partition: date) -> list[ArtifactRef]:
+        training_set, versions = self.fit(partition)
+        return [self.step("verify", partition, training_set=training_set, version=one) for one in versions]
 
     def train(self, partition: date) -> ArtifactRef:
-        training_set = self.step("build_training_set", partition)
-        selected = self.select(partition, training_set)
-        return self.step("register", partition, training_set=training_set, selected=selected)
-
-    def select(self, partition: date, training_set: ArtifactRef) -> ArtifactRef:
-        use_case = self.use_case
-        fitted = [self.step("fit", partition, training_set=training_set, estimator=e) for e in estimators(use_case)]
-        distilled = [
-            self.step("distil", partition, training_set=training_set, teachers=fitted, student=s)
-            for s in students(use_case)
-        ]
-        small = [
-            self.step("compress", partition, training_set=training_set, fitted=fitted, distilled=distilled, candidate=c)
-            for c in compressed(use_case)
-        ]
-        exported = [
-            self.step("export", partition, fitted=fitted, distilled=distilled, compressed=small, candidate=c)
-            for c in candidates(use_case)
-        ]
-        verified = [
-            self.step("verify", partition, training_set=training_set, fitted=fitted, exports=exported, candidate=c)
-            for c in candidates(use_case)
-        ]
-        return self.step("select_model", partition, training_set=training_set, verified=verified)
+        return self.step("register", partition, verified=self.verify(partition))
 
     def promote(self, partition: date) -> ArtifactRef:
         judged = self.step("judge_trial", partition)

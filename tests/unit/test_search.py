@@ -113,7 +113,7 @@ def test_shared_fits_equal_fits_of_one_spec() -> None:
             continue
         assert export_version(fits.fit(spec, signature)).graph == export_version(alone).graph, spec.name
         compared.append(spec.name)
-    assert {"fallback", "additive", "distilled_additive", "distilled_mlp_int8"} <= set(compared)
+    assert {"fallback", "additive", "distilled_additive", "xgboost_pruned"} <= set(compared)
 
 
 def test_shared_fits_keep_windows_and_weights_apart() -> None:

@@ -24,7 +24,7 @@ from nightshift.core.preprocessing import bounded_features, feature_frame, tree_
 from nightshift.errors import ConfigurationError
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "additive": {"knots": 3, "penalty": 8e-3, "max_iter": 500},
+    "additive": {"knots": 3, "penalty": 8e-3, "max_iter": 100},
     "logistic_regression": {"C": 0.01, "max_iter": 500},
     "xgboost": {
         "n_estimators": 300,

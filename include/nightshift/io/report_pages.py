@@ -28,7 +28,7 @@ class Report:
 
 NIGHTLY = (
     Report("Data Docs", "validate", "data_docs/index.html"),
-    Report("Model card", "register", "card.html"),
+    Report("Model card", "report_training", "card.html"),
     Report("Trial", "judge_trial", "trial.html"),
     Report("Drift report", "report_drift", "report.html"),
 )

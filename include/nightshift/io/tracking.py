@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.model_life import Life
-from nightshift.deployment import Deployment
+from nightshift.core.lifecycle.state import State, Version
 from nightshift.errors import ConfigurationError, TrackingUnavailable
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -40,7 +39,6 @@ PARTITION_TAG = "nightshift.partition"
 DECISION_TAG = "nightshift.decision"
 STAGE_TAG = "nightshift.stage"
 RETIRED = "retired"
-ALIASES = (CHAMPION_ALIAS, "challenger", "standby", "fallback")
 QUIET = {
     # No calls to anybody but the tracking server, and minutes, not a quarter of an hour, when that one is down.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -50,17 +48,14 @@ QUIET = {
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What MLflow is told about one training.
-
-    `metrics` are by candidate, then by name; `files` go beside the model; `model` is the winner's ONNX graph.
-    """
+    """What MLflow is told about one version: `files` go beside the model, which is its ONNX graph."""
 
     partition: date
     model_version: str
     model_ref: ArtifactRef
     action: str
     parameters: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, float]
     model: bytes
     files: Mapping[str, bytes]
 
@@ -71,10 +66,10 @@ def tracking_uri(settings: Settings) -> str | None:
 
 
 def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) -> str | None:
-    """Log a training and register its model, once however often it is called; returns the run's id.
+    """Log a version and register its model, once however often it is called; returns the run's id.
 
-    The registered version gets the alias `champion` when promoted, unless a later partition has it,
-    and the tag `nightshift.decision` either way. None, with a log line, where no tracking is configured.
+    The registered version gets the tag `nightshift.decision`; aliases are for `mirror_aliases`. None,
+    with a log line, where no tracking is configured.
     Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
     """
     uri = tracking_uri(settings)
@@ -92,17 +87,17 @@ def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) 
         if run.info.status != "FINISHED":
             _log_run(client, run, use_case, record)
         _register(client, run, use_case, record)
-        client.set_tag(run.info.run_id, DECISION_TAG, _decision(record))
+        client.set_tag(run.info.run_id, DECISION_TAG, record.action)
         run_id: str = run.info.run_id
     log.info("MLflow run %s of %s at %s", run_id, record.model_version, uri.split("@")[-1])
     return run_id
 
 
-def mirror_aliases(settings: Settings, use_case: UseCase, life: Life) -> None:
+def mirror_aliases(settings: Settings, use_case: UseCase, state: State) -> None:
     """Make the registered model's aliases say what the decisions say, and tag retired versions.
 
-    Aliases: champion, challenger (a model in shadow or canary), standby (the former champion while the
-    fresh one is watched), fallback. One whose model is not registered in MLflow, or that has no model,
+    Aliases: champion, challenger (in shadow or canary), former (champion, still scored), fallback; each names the
+    newest version of the spec. One whose version is not registered in MLflow, or that has no model,
     is removed. Nothing is done, with a log line, where no tracking is configured or nothing was ever
     registered. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
     """
@@ -120,10 +115,10 @@ def mirror_aliases(settings: Settings, use_case: UseCase, life: Life) -> None:
         if not versions:
             log.info("MLflow knows no model %s: no alias is set there.", use_case.name)
             return
-        _set_aliases(client, use_case.name, versions, wanted_aliases(life))
+        _set_aliases(client, use_case.name, versions, wanted_aliases(state))
         for known in versions:
             version = f"{known.tags.get(PARTITION_TAG)}-{known.tags.get(HASH_TAG, '')[:8]}"
-            if version in life.retired and known.tags.get(STAGE_TAG) != RETIRED:
+            if version in state.retired and known.tags.get(STAGE_TAG) != RETIRED:
                 client.set_model_version_tag(use_case.name, known.version, STAGE_TAG, RETIRED)
 
 
@@ -136,31 +131,29 @@ def standing(said: str) -> Iterator[None]:
         raise type(error)(f"{said} This stands; only MLflow's aliases lag. {error}") from None
 
 
-def wanted_aliases(life: Life) -> dict[str, Deployment | None]:
-    """The model of each alias, or None."""
-    wanted: dict[str, Deployment | None] = dict.fromkeys(ALIASES)
-    wanted[CHAMPION_ALIAS], wanted["fallback"] = life.champion, life.fallback
-    if life.trial is not None:
-        wanted["standby" if life.trial.stage == "standby" else "challenger"] = life.trial.deployment
-    return wanted
+def wanted_aliases(state: State) -> dict[str, Version | None]:
+    """The version of each alias, or None."""
+    specs = {
+        CHAMPION_ALIAS: state.champion,
+        "challenger": state.challenge.spec_id if state.challenge else None,
+        "former": state.former[-1] if state.former and state.watched_since else None,
+        "fallback": state.fallback,
+    }
+    return {alias: state.version(spec_id) for alias, spec_id in specs.items()}
 
 
 def _set_aliases(
-    client: MlflowClient, name: str, versions: Sequence[ModelVersion], wanted: Mapping[str, Deployment | None]
+    client: MlflowClient, name: str, versions: Sequence[ModelVersion], wanted: Mapping[str, Version | None]
 ) -> None:
     by_hash = {known.tags[HASH_TAG]: str(known.version) for known in versions if HASH_TAG in known.tags}
     # What a search returns may lack the aliases; the registered model has them all.
     there = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
-    for alias, deployment in wanted.items():
-        version = by_hash.get(deployment.model.sha256) if deployment and deployment.model else None
+    for alias, named in wanted.items():
+        version = by_hash.get(named.model.sha256) if named else None
         if version is not None and there.get(alias) != version:
             client.set_registered_model_alias(name, alias, version)
         elif version is None and alias in there:
             client.delete_registered_model_alias(name, alias)
-
-
-def _decision(record: TrainingRecord) -> str:
-    return record.action
 
 
 def _experiment(client: MlflowClient, settings: Settings, use_case: UseCase, uri: str) -> str:
@@ -196,11 +189,7 @@ def _log_run(client: MlflowClient, run: Run, use_case: UseCase, record: Training
 
     # The partition's own time, not now: the same metric logged again is then the same point.
     stamp = int(use_case.cutoff(record.partition).timestamp() * 1000)
-    metrics = [
-        Metric(f"{candidate}/{name}", float(value), stamp, 0)
-        for candidate, values in record.metrics.items()
-        for name, value in values.items()
-    ]
+    metrics = [Metric(name, float(value), stamp, 0) for name, value in record.metrics.items()]
     parameters = [Param(name, str(value)) for name, value in record.parameters.items()]
     client.log_batch(run.info.run_id, metrics=metrics, params=parameters)
     with tempfile.TemporaryDirectory() as folder:
@@ -235,11 +224,7 @@ def _register(client: MlflowClient, run: Run, use_case: UseCase, record: Trainin
         tags = {HASH_TAG: record.model_ref.sha256, PARTITION_TAG: record.partition.isoformat()}
         source = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
         registered = client.create_model_version(name, source, run.info.run_id, tags=tags).version
-    client.set_model_version_tag(name, registered, DECISION_TAG, _decision(record))
-    champions = [v for v in client.search_model_versions(f"name = '{name}'") if CHAMPION_ALIAS in (v.aliases or [])]
-    newest = max((v.tags.get(PARTITION_TAG, "") for v in champions), default="")
-    if record.action == "promoted" and newest <= record.partition.isoformat():
-        client.set_registered_model_alias(name, CHAMPION_ALIAS, registered)
+    client.set_model_version_tag(name, registered, DECISION_TAG, record.action)
 
 
 @contextmanager

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from nightshift.core.lifecycle.state import State
+from collections.abc import Collection, Sequence
+from datetime import date
+
+from nightshift.core.lifecycle.state import State, standing, state_as_of
 from nightshift.declare.models import ModelSpec
+from nightshift.deployment import Deployment
 from nightshift.documents import ScoringRole
 from nightshift.errors import ConfigurationError
 from nightshift.usecase import UseCase
@@ -28,3 +32,28 @@ def specs_to_fit(state: State, use_case: UseCase) -> list[tuple[ModelSpec, Scori
             f"{use_case.name}: deployments puts {unknown} in service, but no row says what they declare; retire them."
         )
     return [(known[spec_id], role) for spec_id, role in wanted.items() if spec_id not in state.retired]
+
+
+def first_champion(
+    decisions: Sequence[Deployment], partition: date, use_case: UseCase, registered: Collection[str], *, approval: bool
+) -> Deployment | None:
+    """What becomes of the declared champion if it was registered and there is no champion as of the partition.
+
+    It is promoted, or with `approval` goes into shadow first. None if there is a champion, a challenge is under way,
+    or the spec was declined or withdrawn before: then it takes a backtest like any other.
+    """
+    state, spec = state_as_of(decisions, partition), use_case.champion
+    about = [one for one in standing(decisions) if one.spec_id == spec.spec_id and one.partition < partition]
+    turned_down = any(one.action in ("declined", "withdrawn") for one in about)
+    if state.champion is not None or state.challenge is not None or turned_down or spec.spec_id not in registered:
+        return None
+    why = "there is no champion, and its version passed every mandatory gate"
+    return Deployment(
+        partition=partition,
+        action="shadow" if approval else "promoted",
+        role="challenger" if approval else "champion",
+        spec_id=spec.spec_id,
+        spec=spec,
+        reason={"why": why + ("; the declared risks demand that a person approves it" if approval else "")},
+        decided_by="register",
+    )

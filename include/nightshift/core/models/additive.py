@@ -42,6 +42,7 @@ def fit_additive(
         rate = min(max(float(own.mean()), 1 / (len(own) + 1)), 1 - 1 / (len(own) + 1))
         model = LogisticRegression(
             C=1 / (parameters["penalty"] * len(own) * rate * (1 - rate)),
+            solver="newton-cholesky",  # columns overlap: L-BFGS needs hundreds of iterations
             max_iter=parameters["max_iter"],
             random_state=seed,
         )

@@ -43,7 +43,7 @@ def run(
         )
     training_set = TrainingSet(
         partition=partition,
-        parts=known.parts,
+        parts=tuple(known.parts),
         rows=sum(part.rows for part in known.parts),
         first=known.first,
         last=known.last,

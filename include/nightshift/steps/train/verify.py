@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
@@ -78,7 +78,6 @@ def run(
     require_runtimes(policy.onnxruntime_versions)
     spec_id = store.manifest(version).variant
     replaced = Warehouse(settings, use_case).state_as_of(partition).version(spec_id)
-    replaced = replaced if replaced and replaced.model != version else None
     before = Replaced(replaced.model_version, *_model(store, replaced.model)) if replaced else None
     judged = judge(_subject(use_case, store, partition, training_set, version, before))
     failed = [f"{result.gate}: {result.reason}" for result in judged.gates if result.verdict == "fail"]
@@ -104,7 +103,6 @@ def run(
             "slices": asdict(use_case.slices),
         },
         metrics={**judged.metrics, "gates": [result.model_dump() for result in judged.gates]},
-        rows=len(store.manifest(version).files),
     )
 
 
@@ -142,8 +140,8 @@ def _subject(
     holdout = store.read_table(version, HOLDOUT)
     if not holdout.select(key).equals(split.holdout.select(key).combine_chunks()):
         raise ArtifactCorrupt(
-            f"{version.uri}{HOLDOUT} has other rows than the newest days of {training_set.uri}: it was fitted on another "
-            f"training set. Run `fit` of {partition} again."
+            f"{version.uri}{HOLDOUT} has other rows than the newest days of {training_set.uri}: it was fitted on "
+            f"another training set. Run `fit` of {partition} again."
         )
     return Subject(
         use_case,

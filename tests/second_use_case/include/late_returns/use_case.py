@@ -135,7 +135,6 @@ USE_CASE = UseCase(
     ),
     # Four holdout days of forty rows: bounds as wide as so little data asks for.
     verification=VerificationPolicy(
-        largest_calibration_error=0.3,
         largest_single_feature_auc=0.95,
         largest_step_move=0.5,
         largest_flip_share=0.2,

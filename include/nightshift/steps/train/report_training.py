@@ -1,0 +1,80 @@
+"""Render a model card of each version that a training made. Nothing waits for it.
+
+Artifact: `card.html` for the first version registered or rejected, `card-<spec id>.html` for the others.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import numpy as np
+import pyarrow.compute as pc
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core import model_card
+from nightshift.core.explanations import Explanation, explain
+from nightshift.core.feature_computation import PARTITION
+from nightshift.core.model_package import CARD, HOLDOUT, MODEL, SIGNATURE
+from nightshift.core.onnx_model import Signature
+from nightshift.core.risk import demands
+from nightshift.core.training_rows import newest_rows
+from nightshift.deployment import GateResult
+from nightshift.documents import Registration, TrainingSet
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.services.training_rows import load_rows
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
+    store: ArtifactStore,
+    partition: date,
+    *,
+    registered: ArtifactRef,
+) -> ArtifactRef:
+    """Commit the cards of what `register` decided."""
+    entries = store.read_document(registered, Registration).versions
+    verified = store.manifest(registered).inputs["verified"]
+    names = {entry.spec_id: f"card-{entry.spec_id}.html" for entry in entries}
+    names[entries[0].spec_id] = "card.html"
+    files = {}
+    for entry, verification in zip(entries, verified, strict=True):
+        (training_set,) = store.manifest(verification).inputs["training_set"]
+        known = store.read_document(training_set, TrainingSet)
+        found = json.loads(store.read(verification, "verification.json"))
+        measured = store.manifest(verification).metrics["gates"]
+        records = model_card.Records(
+            entry=entry,
+            version=store.manifest(entry.model),
+            training_set=known,
+            card=json.loads(store.read(entry.model, CARD)),
+            verification=found,
+            gates=[GateResult.model_validate(one) for one in measured],
+            demands=demands(use_case.risk),
+            explanation=None if "unusable" in found else _explain(use_case, store, entry.model, known),
+            others={spec_id: name for spec_id, name in names.items() if spec_id != entry.spec_id},
+        )
+        files[names[entry.spec_id]] = model_card.render(use_case, records).encode()
+    return store.commit(
+        use_case=use_case.name,
+        step="report_training",
+        partition=partition,
+        kind="training_report",
+        files=files,
+        inputs={"registered": [registered]},
+    )
+
+
+def _explain(use_case: UseCase, store: ArtifactStore, version: ArtifactRef, training_set: TrainingSet) -> Explanation:
+    """What the version's scores of its holdout rows come from."""
+    days = store.read_table(version, HOLDOUT)[PARTITION]
+    # Each part is at least one partition of deliveries, and a label comes no earlier than its partition.
+    newest = training_set.parts[-(len(days.unique()) + 2) :]
+    rows = newest_rows(load_rows(store, newest), use_case.key_columns, training_set.partition)
+    rows = rows.filter(pc.is_in(rows[PARTITION], value_set=days.unique()))
+    labels = np.asarray(rows[use_case.label].to_numpy(), dtype=np.int64)
+    signature = Signature.from_json(store.read(version, SIGNATURE))
+    return explain(store.read(version, MODEL), signature, rows, labels, seed=use_case.training.seed)

@@ -1,0 +1,53 @@
+"""Log the versions that a training made in MLflow. Nothing waits for it."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.model_package import CARD, MODEL, SIGNATURE, SPEC
+from nightshift.documents import Registration
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.tracking import TrainingRecord, log_training
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+
+def run(
+    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, registered: ArtifactRef
+) -> ArtifactRef:
+    """Log and commit the MLflow run of each version, as metrics; none where no tracking is configured.
+
+    Raises TrackingUnavailable if MLflow does not answer, ConfigurationError if it rejects the call. What `register`
+    recorded stands either way.
+    """
+    runs = {}
+    for entry in store.read_document(registered, Registration).versions:
+        manifest = store.manifest(entry.model)
+        record = TrainingRecord(
+            partition=partition,
+            model_version=entry.model_version,
+            model_ref=entry.model,
+            action=entry.action,
+            parameters={
+                "spec_id": entry.spec_id,
+                "role": entry.role,
+                "training_set": manifest.inputs["training_set"][0].uri,
+                "train_rows": manifest.ref.rows,
+                "seed": json.loads(store.read(entry.model, SPEC))["seed"],
+            },
+            metrics=manifest.metrics,
+            model=store.read(entry.model, MODEL),
+            files={name: store.read(entry.model, name) for name in (SIGNATURE, CARD, SPEC)},
+        )
+        runs[entry.spec_id] = log_training(settings, use_case, record)
+    return store.commit(
+        use_case=use_case.name,
+        step="track_training",
+        partition=partition,
+        kind="tracked_training",
+        files={},
+        inputs={"registered": [registered]},
+        metrics=runs,
+    )

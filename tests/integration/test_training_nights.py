@@ -1,0 +1,260 @@
+"""The training of a night on real services: rows appended, specs fitted, verified and registered."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from datetime import date, timedelta
+from pathlib import Path
+
+import psycopg
+import pyarrow.compute as pc
+import pytest
+
+from integration.nights import Nights
+from nightshift.artifact import Decision
+from nightshift.core.model_package import HOLDOUT, MODEL
+from nightshift.core.training_rows import KNOWN_ON
+from nightshift.deployment import model_version
+from nightshift.documents import Registration, TrainingSet
+from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejected, TerminalError
+from nightshift.io.warehouse import Warehouse
+from nightshift.policies import ChangePolicy, RiskPolicy
+from nightshift.services.training_rows import STEP, compact_months, load_rows, parts_known
+from nightshift.usecase import load_use_case, partition_range
+
+SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
+FIRST = date(2020, 3, 1)
+DAY = timedelta(days=1)
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture
+def use_case(monkeypatch, settings):
+    """The second use case, under a warehouse schema of this test's own; nobody need approve a champion."""
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
+    # Forty rows a day: a class may have few of them.
+    few = ChangePolicy(least_day_rows=8)
+    yield dataclasses.replace(load_use_case("late_returns"), risk=RiskPolicy(), change=few)
+    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS late_returns CASCADE")
+
+
+@pytest.fixture
+def nights(use_case, settings, store) -> Nights:
+    return Nights(use_case, settings, store)
+
+
+def load(nights: Nights, last: date, first: date = FIRST) -> None:
+    days = partition_range(first, last)
+    nights.deliver(days)
+    for day in days:
+        nights.ingest(day)
+    for day in days:
+        nights.materialize(day)
+    for day in days:
+        nights.append(day)
+
+
+def registration(nights: Nights, partition: date) -> Registration:
+    return nights.store.read_document(nights.train(partition), Registration)
+
+
+def failed_gates(registered: Registration) -> dict[str, str]:
+    return {one.spec_id: one.why for one in registered.versions if one.action == "rejected"}
+
+
+def test_versions_are_registered_and_a_second_run_changes_nothing(nights, use_case, store, settings):
+    last = date(2020, 3, 16)
+    load(nights, last)
+    registered = registration(nights, last)
+    assert failed_gates(registered) == {}
+    assert {one.role: one.spec_id for one in registered.versions} == {
+        "champion": use_case.champion.spec_id,
+        "fallback": use_case.fallback.spec_id,
+    }
+    assert registered.promoted == use_case.champion.spec_id
+    recorded = Warehouse(settings, use_case).decisions()
+    assert [one.action for one in recorded] == ["registered", "registered", "promoted"]
+    state = Warehouse(settings, use_case).state_as_of(last + DAY)
+    assert state.primary is not None
+    assert state.primary[1].model_version == model_version(last, registered.versions[0].model)
+    assert Warehouse(settings, use_case).state_as_of(last).primary is None
+
+    assert registration(nights, last) == registered
+    assert Warehouse(settings, use_case).decisions() == recorded
+
+    night = last + DAY
+    load(nights, night, first=night)
+    again = registration(nights, night)
+    assert failed_gates(again) == {}
+    assert again.promoted == ""
+    verification = store.current(use_case.name, "verify", night, variant=use_case.champion.spec_id)
+    gates = json.loads(store.read(verification, "verification.json"))["gates"]
+    by_gate = {one["gate"]: one["verdict"] for one in gates}
+    assert by_gate["change"] == "pass"
+    assert by_gate["calibration"] == "not applicable"
+
+
+def test_the_shipped_graph_is_fitted_on_the_newest_labels(nights, use_case, store):
+    last = date(2020, 3, 16)
+    load(nights, last)
+    _, versions = nights.fit(last)
+    names = {entry.path for entry in store.manifest(versions[0]).files}
+    assert not [name for name in names if "pickle" in name]
+    card = json.loads(store.read(versions[0], "card.json"))
+    assert card["fitted_on"]["last_partition"] == (last - DAY).isoformat()
+    holdout = store.read_table(versions[0], HOLDOUT)
+    assert holdout.column_names == ["booking_date", "booking", "partition", "is_late", "p_late"]
+    assert len(holdout["partition"].unique()) == use_case.training.holdout_days
+
+
+def test_labels_flipped_for_one_day_stop_both_versions(nights):
+    last = date(2020, 3, 16)
+    load(nights, last)
+    nights.train(last)
+    night = last + DAY
+
+    def flip(feed: str, body: bytes) -> bytes:
+        if feed != "returns":
+            return body
+        head, *lines = body.decode().splitlines()
+        flipped = [line[:-1] + str(1 - int(line[-1])) for line in lines]
+        return "\n".join([head, *flipped, ""]).encode()
+
+    nights.deliver([night], flip)
+    nights.ingest(night)
+    nights.materialize(night)
+    rejected = failed_gates(registration(nights, night))
+    assert any("new_rows" in why for why in rejected.values())
+    assert nights.use_case.champion.spec_id in rejected
+
+
+def test_a_failed_training_is_recorded_once_and_not_over_a_decision(nights, settings, use_case):
+    nights.step("record_failure", FIRST, run_id="one")
+    nights.step("record_failure", FIRST, run_id="two")
+    assert [one.action for one in Warehouse(settings, use_case).decisions()] == ["failed"]
+    assert Warehouse(settings, use_case).training_decided(FIRST)
+
+
+def test_too_few_days_are_refused(nights):
+    load(nights, date(2020, 3, 5))
+    with pytest.raises(TerminalError, match="labels of 4 partitions are known"):
+        nights.train(date(2020, 3, 5))
+
+
+def test_a_late_label_gets_the_features_of_its_own_day(nights, store, use_case):
+    last = date(2020, 3, 6)
+
+    def without_first_booking(feed: str, body: bytes) -> bytes:
+        head, _, *lines = body.decode().splitlines()
+        return "\n".join([head, *lines, ""]).encode() if feed == "returns" else body
+
+    late: list[str] = []
+
+    def with_late_booking(feed: str, body: bytes) -> bytes:
+        return body + (late[0] + "\n").encode() if feed == "returns" else body
+
+    replay = __import__("late_returns.replay", fromlist=["deliveries"])
+    day = date(2020, 3, 4)
+    late.append({feed: body for feed, _, _, body in replay.deliveries(day)}["returns"].decode().splitlines()[1])
+    nights.deliver(partition_range(FIRST, last))
+    nights.deliver([day], without_first_booking)
+    nights.deliver([last], with_late_booking)
+    for partition in partition_range(FIRST, last):
+        nights.ingest(partition)
+    for partition in partition_range(FIRST, last):
+        nights.materialize(partition)
+    found = store.read_table(nights.append(last), "rows.parquet")
+    row = found.filter(pc.equal(found["booking_date"], day)).to_pylist()
+    assert len(row) == 1
+    assert (row[0]["partition"], row[0]["known_on"]) == (day - DAY, last)
+    branches = store.read_table(store.current(use_case.name, "publish_features", day - DAY), "branch_history.parquet")
+    assert row[0]["branch_late_rate"] in branches["branch_late_rate"].to_pylist()
+
+
+def test_features_still_to_come_are_waited_for_and_then_left_out(nights, store):
+    days = partition_range(FIRST, FIRST + DAY)
+    nights.deliver(days)
+    for day in days:
+        nights.ingest(day)
+    with pytest.raises(PartitionNotReady, match="2020-03-01"):
+        nights.append(days[1])
+    ref = nights.step(STEP, days[1], allow_undecided=True)
+    assert ref.rows == 0
+    assert list(store.manifest(ref).parameters["missing"]) == ["2020-03-01"]
+
+
+def test_a_rejected_day_is_missing_and_named(nights, store, use_case):
+    last = date(2020, 3, 3)
+    load(nights, last)
+    store.decide(use_case.name, "publish", FIRST + DAY, Decision(status="rejected", reason="half a file"))
+    with pytest.raises(PartitionRejected, match="half a file"):
+        nights.append(FIRST + DAY)
+    _, missing = parts_known(store, use_case, last)
+    assert missing == {}  # nothing is missing before the first day that has rows
+    store.decide(use_case.name, STEP, FIRST, Decision(status="published", ref=store.current(use_case.name, STEP, last)))
+    _, missing = parts_known(store, use_case, last)
+    assert "half a file" in missing["2020-03-02"]
+
+
+def test_a_month_is_compacted_once_and_again_after_a_day_was_made_again(nights, store, use_case):
+    last = date(2020, 4, 2)
+    load(nights, last)
+    days, _ = parts_known(store, use_case, last)
+    before = load_rows(store, days)
+    (month,) = compact_months(store, use_case, last)
+    assert compact_months(store, use_case, last) == []
+    parts, missing = parts_known(store, use_case, last)
+    assert parts == [month, *days[-2:]]
+    assert missing == {}
+    assert load_rows(store, parts).equals(before)
+    # An origin within the month sees its days alone.
+    assert parts_known(store, use_case, date(2020, 3, 20))[0] == days[:20]
+
+    made_again = date(2020, 3, 10)
+    nights.deliver([made_again], lambda feed, body: body.replace(b",trade,", b",private,"))
+    nights.ingest(made_again)
+    ref = nights.append(made_again)
+    assert ref not in days
+    assert nights.append(made_again) == ref
+    training_set = store.read_document(nights.step("build_training_set", last, rows=days[-1]), TrainingSet)
+    assert training_set.parts[0] != month
+    assert ref in store.manifest(training_set.parts[0]).inputs["rows"]
+    assert training_set.rows == before.num_rows
+    assert (training_set.first, training_set.last) == (FIRST + DAY, last)
+    assert pc.max(load_rows(store, training_set.parts)[KNOWN_ON]).as_py() == last
+
+
+def test_requests_of_a_training_do_not_grow_with_history(nights, store, use_case):
+    counted: list[str] = []
+
+    def requests(partition: date) -> int:
+        fresh = Nights(use_case, nights.settings, type(store)(nights.settings))
+        fresh.store._client.meta.events.register("before-send.s3", lambda request, **_: counted.append(request.method))
+        counted.clear()
+        fresh.train(partition)
+        return len(counted)
+
+    short, long = date(2020, 3, 20), date(2020, 4, 29)
+    load(nights, short)
+    few = requests(short)
+    load(nights, long, first=short + DAY)
+    compact_months(store, use_case, long)
+    many = requests(long)
+    assert many <= 1.2 * few, (few, Counter(counted))
+
+
+def test_a_holdout_of_other_rows_is_noticed(nights, use_case, store):
+    last = date(2020, 3, 16)
+    load(nights, last)
+    training_set, versions = nights.fit(last)
+    night = last + DAY
+    load(nights, night, first=night)
+    other = nights.step("build_training_set", night, rows=nights.append(night))
+    with pytest.raises(ArtifactCorrupt, match="other rows"):
+        nights.step("verify", night, training_set=other, version=versions[0])
+    assert store.read(versions[0], MODEL)
+    assert training_set != other
