@@ -1,8 +1,7 @@
 """A search on real services: the study, a race over origins, full verification of the front, and the candidates."""
 
 import dataclasses
-import importlib
-from datetime import date, timedelta
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -22,7 +21,6 @@ from nightshift.steps.search import (
     study,
 )
 from nightshift.steps.train import fit, verify
-from nightshift.usecase import load_use_case
 from synthetic_training_set import DAYS, FIRST, training_table, use_case
 
 PARTITION = FIRST + timedelta(days=DAYS)

@@ -6,8 +6,8 @@ import pyarrow.compute as pc
 import pytest
 from optuna.trial import TrialState
 
-from nightshift.core.search import study as hyperparameter_search
 from nightshift.core.estimators import DEFAULTS, hyperparameters
+from nightshift.core.search import study as study_module
 from nightshift.core.search.study import (
     LOG_LOSS,
     importances,
@@ -141,7 +141,7 @@ def test_a_search_for_an_earlier_partition_does_not_know_what_later_ones_tried()
 
 
 def test_hopeless_trials_are_ended_early(monkeypatch):
-    monkeypatch.setattr(hyperparameter_search, "PRUNED_AGAINST", 1)
+    monkeypatch.setattr(study_module, "PRUNED_AGAINST", 1)
     found = searched(optuna.storages.InMemoryStorage(), settings=in_use(n_estimators=60, max_depth=2), trials=10)
     pruned = [t for t in found.trials if t.state == TrialState.PRUNED]
     assert pruned
