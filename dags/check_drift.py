@@ -3,8 +3,9 @@
 **compare_drift** measures data, prediction and label drift against thresholds that come from resampled
 blocks of the reference's own days. **report_drift** writes the HTML report. **record_drift** fills
 `drift_daily`, `performance_daily` (of every day that labels were delivered for, also late ones) and `outcomes`,
-and raises the alert or asks for retraining.
-**ask_for_search** has better hyperparameters searched for if it asks for retraining, and is skipped if not.
+and raises the alert or asks for a search.
+**ask_for_search** requests a search for better specs on the use case's search weekday and when drift asks for one,
+and is skipped on other partitions.
 
 Drift is a finding, not a failure: this DAG is red only when it could not look.
 """
@@ -13,7 +14,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
 from dagkit.assets import predictions, search_request
 from dagkit.defaults import dag_arguments
-from dagkit.runtime import skip_unless_retraining_is_asked_for, step
+from dagkit.runtime import skip_unless_search_is_due, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -23,12 +24,12 @@ for use_case in all_use_cases():
     ) as dag:
 
         @task(task_id="ask_for_search", outlets=[search_request(use_case)])
-        def ask_for_search(drift_record: dict[str, object]) -> None:
-            """Start search_hyperparameters for this partition if its drift asks for retraining."""
-            skip_unless_retraining_is_asked_for(drift_record)
+        def ask_for_search(use_case_name: str, drift_record: dict[str, object]) -> None:
+            """Request a search for this partition if it is the weekday for it or drift asks for retraining."""
+            skip_unless_search_is_due(use_case_name, drift_record)
 
         compared = step(use_case, "compare_drift")()
         reported = step(use_case, "report_drift")(drift=compared)
         recorded = step(use_case, "record_drift")(drift=compared, report=reported)
-        ask_for_search(recorded)
+        ask_for_search(use_case.name, recorded)
     globals()[dag.dag_id] = dag

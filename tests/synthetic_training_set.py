@@ -60,10 +60,10 @@ def use_case(**training: Any) -> UseCase:
         prediction_key=(Column("flight_date", "date"), Column("flight", "int64")),
         prediction_extra=(),
         prediction_date="flight_date",
+        champion=ModelSpec(name="champion", estimators=("xgboost",), parameters=policy["parameters"], seed=7),
+        fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=("rate",)),
         compression=CompressionBudget(largest_auc_loss=0.05, largest_log_loss_increase=0.05, objective="bytes"),
         training=TrainingPolicy(**(policy | training)),
-        champion=ModelSpec(name="trees", estimators=("xgboost",), parameters=policy["parameters"], seed=7),
-        fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=("rate",)),
     )
 
 

@@ -28,7 +28,7 @@ def predictions(use_case: UseCase) -> Asset:
 
 
 def search_request(use_case: UseCase) -> Asset:
-    """A wish for better hyperparameters, as of a partition. Made by check_drift when drift asks for retraining."""
+    """A request to search for better specs, as of a partition. Made by check_drift, weekly or on drift."""
     return _asset(use_case, "search_request")
 
 

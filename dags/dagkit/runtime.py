@@ -235,15 +235,16 @@ def answered(refs: Mapping[str, Any]) -> dict[str, Any]:
     return {**others, "answer": answer, "decided_by": decided_by}
 
 
-def skip_unless_retraining_is_asked_for(drift_record: Mapping[str, Any]) -> None:
-    """Skip the current task unless the night's drift asks for retraining."""
+def skip_unless_search_is_due(use_case_name: str, drift_record: Mapping[str, Any]) -> None:
+    """Skip the current task unless it is the use case's search weekday or the drift asks for retraining."""
 
     def read() -> dict[str, Any]:
         return json.loads(_store().read(_refs({"record": drift_record})["record"], "response.json"))
 
+    use_case = load_use_case(use_case_name)
     response = _guard(read)["response"]
-    if response != "retrain":
-        raise AirflowSkipException(f"The response to the night's drift is {response!r}: no search is needed.")
+    if response != "retrain" and partition_of_run(use_case).weekday() != use_case.search.weekday:
+        raise AirflowSkipException(f"The response to drift is {response!r}, and it is not the weekday for a search.")
 
 
 def plan_history() -> list[list[str]]:

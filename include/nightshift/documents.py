@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -291,3 +291,133 @@ class Nomination(Document):
     outcomes: Mapping[str, str]
     why: Mapping[str, str]
     gates: Mapping[str, tuple[GateResult, ...]]
+
+
+class StudyOfEstimator(BaseModel):
+    """Settings in use and the best ones found, each with its mean log loss (nats) over the study's folds.
+
+    `trials`: mean log loss of each trial, oldest first; None for one that was ended early. `importance`: share of
+    the trials' variation that each parameter explains.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    in_use: Mapping[str, Any]
+    in_use_log_loss: float
+    best: Mapping[str, Any]
+    best_log_loss: float
+    trials: tuple[float | None, ...]
+    importance: Mapping[str, float]
+
+
+class StudyResult(Document):
+    """What a hyperparameter study found, by estimator. `last`: the newest partition of the rows it was judged on."""
+
+    FILE: ClassVar[str] = "study.json"
+
+    partition: date
+    last: date
+    folds: tuple[Mapping[str, Any], ...]
+    estimators: Mapping[str, StudyOfEstimator]
+
+
+class RaceOrigin(Document):
+    """One origin of a race: the specs are fitted on rows known by `origin` and score the later partitions `scored`.
+
+    At the newest origin their costs are `measured`, too.
+    """
+
+    FILE: ClassVar[str] = "origin.json"
+
+    origin: date
+    scored: tuple[date, ...]
+    measured: bool
+    baseline: str
+    specs: tuple[ModelSpec, ...]
+
+
+class PartitionScore(BaseModel):
+    """Quality on the rows of one partition: log loss in nats; `auc` None where only one class occurs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: date
+    rows: int
+    log_loss: float
+    auc: float | None
+
+
+class RacedSpec(BaseModel):
+    """One spec at one origin: its scores, or why there is no such model. Costs only where they were measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: ModelSpec
+    scores: tuple[PartitionScore, ...] = ()
+    not_applicable: str = ""
+    bytes: int | None = None
+    rows_per_second: float | None = None
+
+
+class Race(Document):
+    """All specs of a search at one origin. `native`: costs of an XGBoost estimator in XGBoost itself, if any."""
+
+    FILE: ClassVar[str] = "race.json"
+
+    origin: date
+    baseline: str
+    specs: tuple[RacedSpec, ...]
+    native: Mapping[str, float] = Field(default_factory=dict)
+
+
+class ComparedSpec(BaseModel):
+    """One spec over all origins. `difference`: of its mean log loss from the best one's, with its interval.
+
+    `contends`: not shown to be worse than the best. `on_front`: no other contender is better in log loss, speed
+    and size at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: ModelSpec
+    reason: str
+    log_loss: float | None = None
+    auc: float | None = None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    bytes: int | None = None
+    rows_per_second: float | None = None
+    contends: bool = False
+    on_front: bool = False
+
+
+class Comparison(Document):
+    """The outcome of a race: spec ids of the best (lowest log loss), the chosen (cheapest contender), the champion."""
+
+    FILE: ClassVar[str] = "comparison.json"
+
+    partitions: tuple[date, ...]
+    best: str
+    chosen: str
+    baseline: str
+    native: Mapping[str, float]
+    specs: tuple[ComparedSpec, ...]
+
+
+class CandidateSpec(BaseModel):
+    """A spec on the Pareto front of a search. `failed`: mandatory gates its version failed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: ModelSpec
+    chosen: bool
+    failed: tuple[str, ...] = ()
+
+
+class Candidates(Document):
+    """The verified specs of one search, the chosen one first. Those that failed no gate may be backtested."""
+
+    FILE: ClassVar[str] = "candidates.json"
+
+    partition: date
+    specs: tuple[CandidateSpec, ...]

@@ -36,8 +36,13 @@ STAGE_OF_STEP = {
     "kill_switch": "kill_switch",
     "retire_model": "retire_model",
     "reproduce": "reproduce",
-    "search_hyperparameters": "search_hyperparameters",
     "record_failure": "operator",
+    "find_training_set": "search",
+    "study": "search",
+    "plan_race": "search",
+    "race": "search",
+    "select_candidates": "search",
+    "report_search": "search",
     "compare_drift": "check_drift",
     "report_drift": "check_drift",
     "record_drift": "check_drift",
@@ -49,7 +54,6 @@ ROOMS = {
     "kill_switch": "operator",
     "retire_model": "operator",
     "reproduce": "operator",
-    "search_hyperparameters": "search",
 }
 """Folder below `nightshift/steps` of stages that do not have one of their own name."""
 

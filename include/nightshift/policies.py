@@ -167,13 +167,20 @@ class PromotionPolicy:
 
 @dataclass(frozen=True)
 class SearchPolicy:
-    """Bounds of one hyperparameter search: whichever of trials and seconds ends first, and the folds of days
-    that a trial is judged on."""
+    """Bounds of one search.
+
+    The study of hyperparameters ends with its trials or seconds, whichever comes first; its trials are compared on
+    `folds` of `fold_days`. The race fits all candidates at `origins`, `origin_days` apart, and scores the partitions
+    in between. A search is requested on each `weekday` (0 is Monday; None: never by the calendar).
+    """
 
     trials: int = 30
     seconds: float = 600.0
     folds: int = 3
     fold_days: int = 14
+    origins: int = 6
+    origin_days: int = 7
+    weekday: int | None = 6
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
 NIGHTLY = {"ingest", "materialize", "train", "promote", "predict", "check_drift"}
 BY_HAND = {"backfill_history", "rollback_model", "kill_switch", "retire_model", "reproduce"}
-STAGES = NIGHTLY | BY_HAND | {"search_hyperparameters"}
+STAGES = NIGHTLY | BY_HAND | {"search"}
 HEAVY = {
     "great_expectations",
     "feast",
@@ -92,7 +92,16 @@ GRAPHS = {
     "kill_switch": {"kill_switch": []},
     "retire_model": {"retire_model": []},
     "reproduce": {"reproduce": []},
-    "search_hyperparameters": {"search_hyperparameters": []},
+    "search": {
+        "find_training_set": ["fit", "plan_race", "race", "study", "verify"],
+        "study": ["plan_race", "report_search"],
+        "plan_race": ["race"],
+        "race": ["select_candidates"],
+        "select_candidates": ["fit", "report_search"],
+        "fit": ["verify"],
+        "verify": ["report_search"],
+        "report_search": [],
+    },
 }
 
 
@@ -146,7 +155,7 @@ def test_only_the_root_is_scheduled_by_time_and_the_rest_follows_assets(dag_bag)
     schedules = {dag_id.split(".")[1]: type(dag.timetable).__name__ for dag_id, dag in dag_bag.dags.items()}
     assert schedules == {
         "ingest": "CronPartitionTimetable",
-        **dict.fromkeys(NIGHTLY - {"ingest"} | {"search_hyperparameters"}, "PartitionedAssetTimetable"),
+        **dict.fromkeys(NIGHTLY - {"ingest"} | {"search"}, "PartitionedAssetTimetable"),
         **dict.fromkeys(BY_HAND, "NullTimetable"),
     }
     outlets = {
@@ -164,7 +173,7 @@ def test_only_the_root_is_scheduled_by_time_and_the_rest_follows_assets(dag_bag)
     }
 
 
-@pytest.mark.parametrize("stage", sorted(BY_HAND | {"search_hyperparameters"}))
+@pytest.mark.parametrize("stage", sorted(BY_HAND | {"search"}))
 def test_what_is_done_by_hand_can_be_done_after_the_last_partition_and_its_form_explains_itself(dag_bag, stage):
     dag = dag_bag.dags[f"flight_delay.{stage}"]
     assert dag.end_date is None

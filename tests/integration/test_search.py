@@ -1,90 +1,133 @@
-"""A hyperparameter search on real studies in PostgreSQL, and the trainings that take what it found."""
+"""A search on real services: the study, a race over origins, full verification of the front, and the candidates."""
 
 import dataclasses
-import json
 from datetime import timedelta
 
 import psycopg
 import pytest
 
-from nightshift.errors import PartitionNotReady, WarehouseUnavailable
-from nightshift.io.hyperparameters import best_known, study_storage
+from nightshift.documents import Candidates, Comparison, Race, RaceOrigin, StudyResult, TrainingSet
+from nightshift.errors import DataContractError, PartitionNotReady, WarehouseUnavailable
+from nightshift.io.studies import study_storage
+from nightshift.io.warehouse import Warehouse
 from nightshift.policies import SearchPolicy
-from nightshift.steps.search import search_hyperparameters
-from nightshift.steps.train import fit
-from synthetic_training_set import DAYS, FIRST, committed, training_table, use_case
+from nightshift.services.candidates import candidate_specs
+from nightshift.steps.search import (
+    find_training_set,
+    plan_race,
+    race,
+    report_search,
+    select_candidates,
+    study,
+)
+from nightshift.steps.train import fit, verify
+from synthetic_training_set import DAYS, FIRST, training_table, use_case
 
-PARTITION = FIRST + timedelta(days=DAYS - 1)
-LATER = PARTITION + timedelta(days=1)
-OVERFITTED = {"n_estimators": 200, "max_depth": 6, "learning_rate": 0.2, "min_child_weight": 10.0}
+PARTITION = FIRST + timedelta(days=DAYS)
+SEARCH = SearchPolicy(trials=3, seconds=60.0, folds=2, fold_days=3, origins=2, origin_days=3)
 
 
 @pytest.fixture
 def case(settings):
-    made = use_case(parameters={"xgboost": OVERFITTED})
-    yield dataclasses.replace(made, search=SearchPolicy(trials=6, seconds=60.0, folds=2, fold_days=3))
+    made = use_case(techniques=("distilled_additive", "xgboost_int8"), minimum_days=10)
+    made = dataclasses.replace(made, search=SEARCH)
+    Warehouse(settings, made).migrate()
+    yield made
     with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
         connection.execute("DROP SCHEMA IF EXISTS optuna CASCADE")
 
 
-def fitted(case, settings, store, partition, training_set, estimator="xgboost"):
-    ref = fit.run(case, settings, store, partition, training_set=training_set, estimator=estimator)
-    return store.manifest(ref)
+def known_rows(table):
+    import pyarrow as pa
+
+    table = table.drop_columns([name for name in ("split", "known_on") if name in table.column_names])
+    known = [day + timedelta(days=1) for day in table["partition"].to_pylist()]
+    return table.append_column("known_on", pa.array(known, pa.date32()))
 
 
-def test_a_search_helps_later_partitions_only(case, settings, store):
-    table = training_table()
-    training_set = committed(store, table, PARTITION, case)
-    before = fitted(case, settings, store, PARTITION, training_set)
-    ref = search_hyperparameters.run(case, settings, store, PARTITION)
-    assert ref.kind == "hyperparameters"
-    assert {entry.path for entry in store.manifest(ref).files} == {"best.json", "trials.csv", "search.html"}
-    best = json.loads(store.read(ref, "best.json"))
-    assert best["estimators"]["xgboost"]["better"]
-    assert best["estimators"]["xgboost"]["trials"] == 6
-    assert store.current(case.name, "search_hyperparameters", PARTITION) == ref
-    newest_training_day = max(fold["last"] for fold in best["folds"])
-    assert newest_training_day < min(
-        d.isoformat()
-        for d, s in zip(table["partition"].to_pylist(), table["split"].to_pylist(), strict=True)
-        if s == "holdout"
+def committed(store, case, table, partition=PARTITION):
+    """Rows as artifacts of `append_training_rows` and `build_training_set`."""
+    days = sorted(set(table["partition"].to_pylist()))
+    common = {"use_case": case.name, "partition": partition}
+    part = store.commit(
+        **common, step="append_training_rows", kind="training_rows", files={"rows.parquet": known_rows(table)}
+    )
+    found = TrainingSet(
+        partition=partition,
+        parts=(part,),
+        rows=table.num_rows,
+        first=days[0] + timedelta(days=1),
+        last=days[-1] + timedelta(days=1),
+        label=case.label,
+    )
+    return store.commit(
+        **common, step="build_training_set", kind="training_set", files=found.to_files(), inputs={"rows": [part]}
     )
 
-    # The partition that was searched on keeps what it had; the next one takes what was found.
-    assert best_known(store, case.name, "xgboost", PARTITION) is None
-    assert fitted(case, settings, store, PARTITION, training_set).ref == before.ref
-    assert "search" not in before.inputs
-    after = fitted(case, settings, store, LATER, committed(store, table, LATER, case))
-    found = best["estimators"]["xgboost"]["best"]
-    assert {name: after.parameters["hyperparameters"][name] for name in found} == found
-    assert after.parameters["hyperparameters"]["max_bin"] == 128
-    assert list(after.inputs["search"]) == [ref]
-    assert after.parameters["search"] == ref.sha256
 
-    # The study goes on where it was: the same bounds find nothing new, more trials do.
-    assert search_hyperparameters.run(case, settings, store, PARTITION) == ref
-    more = search_hyperparameters.run(case, settings, store, PARTITION, trials=8)
-    assert json.loads(store.read(more, "best.json"))["estimators"]["xgboost"]["trials"] == 8
+def test_a_search_leaves_candidates_on_the_front(case, settings, store):
+    given = (case, settings, store, PARTITION)
+    with pytest.raises(PartitionNotReady, match="build_training_set of 2020-01-21 has not run"):
+        find_training_set.run(*given)
+    training_set = committed(store, case, training_table())
+    assert find_training_set.run(*given) == training_set
+    rows = {"training_set": training_set}
 
-    # A search that finds nothing better than noise is kept as evidence and changes nothing.
-    again = search_hyperparameters.run(case, settings, store, LATER, trials=1)
-    decision = store.decision(case.name, "search_hyperparameters", LATER)
-    assert (decision.status, decision.ref) == ("rejected", again)
-    assert best_known(store, case.name, "xgboost", LATER + timedelta(days=1))[1] == more
+    studied = study.run(*given, **rows)
+    found = store.read_document(studied, StudyResult)
+    assert found.last < FIRST + timedelta(days=DAYS - 6)
+    assert len(found.estimators["xgboost"].trials) == 3
+    assert study.run(*given, **rows) == studied
+
+    origins = plan_race.run(*given, **rows, studied=studied)
+    plans = [store.read_document(ref, RaceOrigin) for ref in origins]
+    assert [plan.measured for plan in plans] == [False, True]
+    # Nothing that the study looked at is scored in the race.
+    assert min(plans[0].scored) > plans[0].origin > found.last
+
+    raced = [race.run(*given, **rows, origin=origin) for origin in origins]
+    assert {one.spec.name for one in store.read_document(raced[0], Race).specs} >= {"champion", "additive", "fallback"}
+    selected = select_candidates.run(*given, raced=raced)
+    comparison = store.read_document(store.manifest(selected[0]).inputs["comparison"][0], Comparison)
+    assert store.manifest(selected[0]).variant == comparison.chosen
+    assert len(comparison.partitions) == 6
+    assert {store.manifest(ref).variant for ref in selected} == {
+        one.spec.spec_id for one in comparison.specs if one.on_front
+    }
+
+    versions = [fit.run(*given, **rows, spec=spec) for spec in selected]
+    verified = [verify.run(*given, **rows, version=version) for version in versions]
+    ref = report_search.run(*given, studied=studied, selected=selected, verified=verified)
+    candidates = store.read_document(ref, Candidates)
+    assert candidates.specs[0].chosen
+    assert {entry.path for entry in store.manifest(ref).files} == {"candidates.json", "search.csv", "search.html"}
+    passed = [one.spec for one in candidates.specs if not one.failed]
+    assert list(candidate_specs(store, case, PARTITION).values()) == passed
+    assert candidate_specs(store, case, PARTITION - timedelta(days=1)) == {}
+
+
+def test_a_resumed_study_adds_trials(case, settings, store):
+    given = (case, settings, store, PARTITION)
+    training_set = committed(store, case, training_table())
+    first = store.read_document(study.run(*given, training_set=training_set), StudyResult)
+    more = store.read_document(study.run(*given, training_set=training_set, trials=5), StudyResult)
+    assert more.estimators["xgboost"].trials[:3] == first.estimators["xgboost"].trials
+    assert len(more.estimators["xgboost"].trials) == 5
 
 
 def test_one_search_of_a_study_at_a_time(case, settings, store):
-    committed(store, training_table(), PARTITION, case)
+    training_set = committed(store, case, training_table())
     with (
         study_storage(settings, "toy.logistic_regression"),
         pytest.raises(
             WarehouseUnavailable, match=r"Another process is searching in the study 'toy\.logistic_regression'"
         ),
     ):
-        search_hyperparameters.run(case, settings, store, PARTITION)
-    search_hyperparameters.run(case, settings, store, PARTITION, trials=1)
+        study.run(case, settings, store, PARTITION, training_set=training_set)
 
 
-def test_a_search_needs_a_training_set(case, settings, store):
-    with pytest.raises(PartitionNotReady, match="build_training_set of 2020-01-20 has not run"):
-        search_hyperparameters.run(case, settings, store, PARTITION)
+def test_a_race_needs_history(case, settings, store):
+    training_set = committed(store, case, training_table())
+    short = dataclasses.replace(case, search=dataclasses.replace(SEARCH, origins=6))
+    with pytest.raises(DataContractError, match="Load more history"):
+        study.run(short, settings, store, PARTITION, training_set=training_set)

@@ -235,16 +235,17 @@ NOTHING_TO_GAIN = ("xgboost_int8", "logistic_regression_int8", "distilled_mlp_sm
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_is_exported_right_and_gives_the_same_bytes_twice(name: str) -> None:
-    recipe = RECIPES[name]
-    source = network() if recipe.source == "distilled_mlp" else fitted(recipe.source)
+    made_from, *techniques = RECIPES[name]
+    source = network() if made_from == "distilled_mlp" else fitted(made_from)
     given = Problem.of(SPLIT, [source], seed=7, threads=1, parameters={})
     if name in NOTHING_TO_GAIN:
         with pytest.raises(NotApplicable, match="int8"):
-            apply(recipe.techniques, source, given)
+            apply(techniques, source, given)
         return
-    small = apply(recipe.techniques, source, given)
-    again = apply(recipe.techniques, source, given)
+    small = apply(techniques, source, given)
+    again = apply(techniques, source, given)
     assert (again.graph, export_onnx(again)) == (small.graph, export_onnx(small))
+    np.testing.assert_array_equal(again.probability(SPLIT.holdout), small.probability(SPLIT.holdout))
     probes = probe_rows(SPLIT.holdout, small.signature)
     full_precision = partial(score, load_session(export_onnx(small), 1), small.signature)
     assert check_parity(small.probability, full_precision, probes, 1e-5, what=name) < 1e-5

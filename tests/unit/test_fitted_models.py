@@ -83,8 +83,8 @@ def test_fitting_twice_gives_the_same_bytes(name: str) -> None:
 def digests() -> str:
     models = {name: fit(name) for name in FITTED}
     for name in ("xgboost_small", "distilled_mlp_low_rank", "distilled_additive_small"):
-        source = models[RECIPES[name].source]
-        models[name] = apply(RECIPES[name].techniques, source, problem(source))
+        source, *techniques = RECIPES[name]
+        models[name] = apply(techniques, models[source], problem(models[source]))
     return " ".join(hashlib.sha256(export_onnx(model)).hexdigest() for model in models.values())
 
 

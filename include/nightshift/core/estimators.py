@@ -27,6 +27,7 @@ from nightshift.core.preprocessing import bounded_features, feature_frame, tree_
 from nightshift.errors import ConfigurationError
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "additive": {"knots": 3, "penalty": 8e-3, "max_iter": 100},
     "logistic_regression": {"C": 0.01, "max_iter": 500},
     "xgboost": {
         "n_estimators": 300,
@@ -139,6 +140,10 @@ def fit_estimator(
 
     `weights`: of the rows, [n]; None: all weigh the same.
     """
+    if name == "additive":
+        from nightshift.core.models.additive import fit_additive
+
+        return fit_additive(train, labels, signature, parameters, seed=seed, weights=weights)
     frame = feature_frame(train, signature)
     if name in ("level_additive", "level_blend"):
         return _fit_with_levels(name, frame, labels, weights, signature, parameters, seed=seed, threads=threads)

@@ -35,7 +35,7 @@ NOW_AND_THEN = (
     Report("Backtest", "backtest", "backtest.html"),
     Report("Reproduction of training", "reproduce", "reproduction.html", "training"),
     Report("Reproduction of prediction", "reproduce", "reproduction.html", "prediction"),
-    Report("Hyperparameter search", "search_hyperparameters", "search.html"),
+    Report("Search", "report_search", "search.html"),
 )
 
 PARTITIONS_SHOWN = 60

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
@@ -27,19 +29,28 @@ def distilled_additive(model: FittedModel, problem: Problem) -> FittedModel:
     Categorical features are kept only if that lowers the log loss of the validation rows by
     LEAST_GAIN_OF_CATEGORIES; without them the graph has no string input.
     """
-    signature = model.signature
+
+    def fit(signature: Signature, positions: Integers) -> FittedModel:
+        return fit_additive(signature, problem, positions)
+
+    return fit(worthwhile_features(model.signature, problem, fit), np.arange(problem.train.num_rows))
+
+
+def worthwhile_features(
+    signature: Signature, problem: Problem, fit: Callable[[Signature, Integers], FittedModel]
+) -> Signature:
+    """The signature without its categorical features, unless they lower the validation loss enough (see above).
+
+    `fit(signature, positions)` fits an additive model on the training rows at `positions`.
+    """
     numbers_only = signature.model_copy(update={"categorical": ()})
-    if signature.categorical and signature.numeric:
-        older = np.setdiff1d(np.arange(problem.train.num_rows), problem.validation)
-        losses = {kept: _validation_loss(kept, problem, older) for kept in (signature, numbers_only)}
-        if losses[signature] > losses[numbers_only] - LEAST_GAIN_OF_CATEGORIES:
-            signature = numbers_only
-    return fit_additive(signature, problem, np.arange(problem.train.num_rows))
-
-
-def _validation_loss(signature: Signature, problem: Problem, older: Integers) -> float:
-    student = fit_additive(signature, problem, older)
-    return log_loss(problem.labels[problem.validation], student.probability(problem.train.take(problem.validation)))
+    if not (signature.categorical and signature.numeric):
+        return signature
+    older = np.setdiff1d(np.arange(problem.train.num_rows), problem.validation)
+    newest = problem.train.take(problem.validation)
+    labels = problem.labels[problem.validation]
+    everything, numbers = (log_loss(labels, fit(kept, older).probability(newest)) for kept in (signature, numbers_only))
+    return signature if everything <= numbers - LEAST_GAIN_OF_CATEGORIES else numbers_only
 
 
 def fit_additive(signature: Signature, problem: Problem, positions: Integers) -> FittedModel:

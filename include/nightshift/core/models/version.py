@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.compression.problem import Floats, Problem, mean_log_odds
+from nightshift.artifact import canonical_json
+from nightshift.core.compression.problem import Floats, Integers, Problem, mean_log_odds
 from nightshift.core.compression.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES, apply
 from nightshift.core.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
@@ -63,35 +65,70 @@ def fit_spec(
     the same model. Raises DataContractError if the rows hold one class only, ConfigurationError for an unknown
     estimator or technique, NotApplicable if a technique does not apply to the estimators.
     """
-    _check_names(spec)
-    rows = _within(rows, spec, as_of)
-    labels = np.asarray(rows[label].to_numpy(), dtype=np.int64)
-    classes = np.unique(labels).tolist()
-    if classes != [0, 1]:
-        raise DataContractError(
-            f"Spec {spec.spec_id}: its {rows.num_rows} training rows up to {as_of} have the labels {classes} in "
-            f"{label!r}; both 0 and 1 are needed. Load more history, or widen the spec's window_days."
-        )
-    weights = row_weights(rows, spec.half_life_days, as_of)
-    models = {
-        name: fit_estimator(
-            name,
-            rows,
-            labels,
-            signature,
-            hyperparameters(name, DEFAULTS, spec.parameters, rows.num_rows),
-            seed=spec.seed,
-            threads=threads,
-            weights=weights,
-        )
-        for name in spec.estimators
-    }
-    model = next(iter(models.values()))
-    if not spec.compression:
+    return SharedFits(rows, label, as_of=as_of, threads=threads).fit(spec, signature)
+
+
+class SharedFits:
+    """Specs fitted on the same rows, sharing estimators, teachers and the beginnings of compression chains.
+
+    `fit` gives what `fit_spec` gives for each spec alone.
+    """
+
+    def __init__(self, rows: pa.Table, label: str, *, as_of: date, threads: int) -> None:
+        self._rows, self._label, self._as_of, self._threads = rows, label, as_of, threads
+        self._problems: dict[str, Problem] = {}
+        self._models: dict[str, FittedModel] = {}
+
+    def fit(self, spec: ModelSpec, signature: Signature) -> FittedModel:
+        """One spec's model. Raises as `fit_spec` does."""
+        _check_names(spec)
+        rows_of = [spec.half_life_days, spec.window_days, spec.seed, signature.model_dump(mode="json")]
+        models = [self._estimator(name, spec, signature, rows_of) for name in spec.estimators]
+        if not spec.compression:
+            return models[0]
+        learned = [[name, spec.parameters.get(name, {})] for name in spec.estimators]
+        shared = _key(rows_of, learned)
+        if shared not in self._problems:
+            rows, labels, _ = self._training_rows(spec)
+            teacher = mean_log_odds([model.probability(rows) for model in models])
+            self._problems[shared] = Problem(rows, labels, teacher, seed=spec.seed, threads=self._threads)
+        problem = replace(self._problems[shared], parameters=spec.parameters)
+        # A student may look at every feature that any of the estimators kept.
+        model = max(models, key=lambda one: len(one.signature.numeric) + len(one.signature.categorical))
+        done: list[Any] = []
+        for name in spec.compression:
+            done.append([name, spec.parameters.get(name, {})])
+            key = _key(rows_of, learned, done)
+            if key not in self._models:
+                self._models[key] = apply((name,), model, problem)
+            model = self._models[key]
         return model
-    teacher = mean_log_odds([one.probability(rows) for one in models.values()])
-    problem = Problem(rows, labels, teacher, seed=spec.seed, threads=threads, parameters=spec.parameters)
-    return apply(spec.compression, model, problem)
+
+    def _estimator(self, name: str, spec: ModelSpec, signature: Signature, rows_of: list[Any]) -> FittedModel:
+        key = _key(rows_of, [name, spec.parameters.get(name, {})])
+        if key not in self._models:
+            rows, labels, weights = self._training_rows(spec)
+            parameters = hyperparameters(name, DEFAULTS, spec.parameters, rows.num_rows)
+            self._models[key] = fit_estimator(
+                name, rows, labels, signature, parameters, seed=spec.seed, threads=self._threads, weights=weights
+            )
+        return self._models[key]
+
+    def _training_rows(self, spec: ModelSpec) -> tuple[pa.Table, Integers, Floats | None]:
+        rows = _within(self._rows, spec, self._as_of)
+        labels = np.asarray(rows[self._label].to_numpy(), dtype=np.int64)
+        classes = np.unique(labels).tolist()
+        if classes != [0, 1]:
+            raise DataContractError(
+                f"Spec {spec.spec_id}: its {rows.num_rows} training rows up to {self._as_of} have the labels "
+                f"{classes} in {self._label!r}; both 0 and 1 are needed. Load more history, or widen the spec's "
+                "window_days."
+            )
+        return rows, labels, row_weights(rows, spec.half_life_days, self._as_of)
+
+
+def _key(*parts: Any) -> str:
+    return canonical_json(parts).decode()
 
 
 def export_version(fitted: FittedModel) -> ExportedVersion:

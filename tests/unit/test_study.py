@@ -6,9 +6,9 @@ import pyarrow.compute as pc
 import pytest
 from optuna.trial import TrialState
 
-from nightshift.core import hyperparameter_search
 from nightshift.core.estimators import DEFAULTS, hyperparameters
-from nightshift.core.hyperparameter_search import (
+from nightshift.core.search import study as study_module
+from nightshift.core.search.study import (
     LOG_LOSS,
     importances,
     search,
@@ -16,7 +16,6 @@ from nightshift.core.hyperparameter_search import (
     study_as_of,
     walk_forward_folds,
 )
-from nightshift.core.search_report import render
 from nightshift.errors import ConfigurationError, DataContractError
 from synthetic_training_set import SIGNATURE, training_split
 
@@ -87,16 +86,9 @@ def test_better_settings_are_found_and_those_in_use_are_judged_first():
     assert first.params == found.in_use
     assert {name: found.in_use[name] for name in OVERFITTED} == OVERFITTED
     assert found.in_use_log_loss == first.user_attrs[LOG_LOSS]
-    assert found.better
+    assert found.best_log_loss < found.in_use_log_loss
     assert found.best_log_loss == min(t.user_attrs[LOG_LOSS] for t in found.trials if t.state == TrialState.COMPLETE)
     assert sum(importances(found).values()) == pytest.approx(1)
-
-
-def test_a_difference_within_noise_is_not_better(monkeypatch):
-    monkeypatch.setattr(hyperparameter_search, "LEAST_GAIN", 1.0)
-    found = searched(optuna.storages.InMemoryStorage(), trials=4)
-    assert found.best_log_loss < found.in_use_log_loss
-    assert not found.better
 
 
 def test_the_same_search_finds_the_same():
@@ -124,7 +116,6 @@ def test_seconds_bound_a_search_but_the_settings_in_use_are_always_judged():
     found = searched(optuna.storages.InMemoryStorage(), seconds=0.0)
     assert len(found.trials) == 1
     assert found.best == found.in_use
-    assert not found.better
 
 
 def test_other_folds_begin_with_what_was_best_elsewhere():
@@ -150,37 +141,9 @@ def test_a_search_for_an_earlier_partition_does_not_know_what_later_ones_tried()
 
 
 def test_hopeless_trials_are_ended_early(monkeypatch):
-    monkeypatch.setattr(hyperparameter_search, "PRUNED_AGAINST", 1)
+    monkeypatch.setattr(study_module, "PRUNED_AGAINST", 1)
     found = searched(optuna.storages.InMemoryStorage(), settings=in_use(n_estimators=60, max_depth=2), trials=10)
     pruned = [t for t in found.trials if t.state == TrialState.PRUNED]
     assert pruned
     assert all(len(t.intermediate_values) < len(folds()) for t in pruned)
     assert found.trials[0].state == TrialState.COMPLETE
-
-
-def test_the_page_shows_both_settings():
-    outcome = {
-        "partition": "2020-01-15",
-        "folds": [fold.describe() for fold in folds()],
-        "estimators": {
-            "xgboost": {
-                "better": True,
-                "best": {"max_depth": 2},
-                "best_log_loss": 0.4,
-                "in_use": {"max_depth": 6},
-                "in_use_log_loss": 0.5,
-                "trials": 2,
-                "importance": {"max_depth": 1.0},
-            }
-        },
-    }
-    rows = [
-        {"estimator": "xgboost", "trial": 0, "state": "complete", "log_loss": 0.5, "folds": 2, "settings": "{}"},
-        {"estimator": "xgboost", "trial": 1, "state": "pruned", "log_loss": None, "folds": 1, "settings": "{}"},
-        {"estimator": "xgboost", "trial": 2, "state": "complete", "log_loss": 0.4, "folds": 2, "settings": "{}"},
-    ]
-    page = render(outcome, rows, title="Toys")
-    assert "<svg" in page
-    assert "2020-01-12" in page
-    assert "max_depth 100%" in page
-    assert render(outcome, rows, title="Toys") == page

@@ -1,46 +1,21 @@
-"""Hyperparameter searches: where their studies are kept, and what they have found as of a partition."""
+"""Where the studies of hyperparameters are kept: Optuna's tables in the warehouse's database."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from nightshift.artifact import ArtifactRef
 from nightshift.errors import ConfigurationError, WarehouseUnavailable
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse_schema import Connection, connect
 from nightshift.settings import Settings
-from nightshift.usecase import parse_partition
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-STEP = "search_hyperparameters"
-BEST = "best.json"
 SCHEMA = "optuna"
-
-
-def best_known(
-    store: ArtifactStore, use_case_name: str, estimator: str, partition: date
-) -> tuple[dict[str, Any], ArtifactRef] | None:
-    """Hyperparameters that the newest search decided on an earlier partition found better, and its artifact.
-
-    None if no search has. A search of the partition itself or of a later one is never looked at.
-    """
-    folders = store.folders(store.step_prefix(use_case_name, STEP))
-    for searched in sorted(filter(lambda day: day < partition, map(parse_partition, folders)), reverse=True):
-        decision = store.decision(use_case_name, STEP, searched)
-        if decision is None or decision.status != "published" or decision.ref is None:
-            continue
-        found = json.loads(store.read(decision.ref, BEST))["estimators"].get(estimator)
-        if found is not None and found["better"]:
-            return dict(found["best"]), decision.ref
-    return None
 
 
 @contextmanager

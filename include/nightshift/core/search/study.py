@@ -22,8 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nightshift.core.estimators import fit_estimator
 from nightshift.core.evaluation import log_loss
+from nightshift.core.feature_computation import PARTITION
 from nightshift.core.onnx_model import Signature
-from nightshift.core.training_split import PARTITION, TrainingSplit
 from nightshift.errors import ConfigurationError, DataContractError
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,6 @@ PRUNED_AGAINST = 5
 
 TRIED_FIRST = 3
 """Settings that were best on other folds are tried before the sampler has its way."""
-
-LEAST_GAIN = 0.001
-"""A smaller gain of log loss (nats, mean over the folds) is noise: another seed moves boosted trees by as much."""
 
 LARGEST_SHARE_OF_ROWS = {"min_child_weight": 1 / 50}
 """Parameters in numbers of rows are searched up to this share of the rows."""
@@ -61,6 +58,7 @@ class Range:
 
 
 SPACES: Mapping[str, Mapping[str, Range]] = {
+    "additive": {"knots": Range(1, 6, 3, whole=True), "penalty": Range(1e-4, 1e-1, 8e-3, log=True)},
     "logistic_regression": {"C": Range(1e-5, 1.0, 1.0, log=True)},
     "xgboost": {
         "n_estimators": Range(60, 400, 100, whole=True),
@@ -98,9 +96,10 @@ class Fold:
 
 @dataclass(frozen=True)
 class Found:
-    """The outcome of a search: settings in use and best settings, each with its mean log loss on the same folds.
+    """The outcome of a study: settings in use and best settings, each with its mean log loss on the same folds.
 
-    `trials` are those judged on these folds, oldest first.
+    `trials` are those judged on these folds, oldest first. Being the best of many is no proof of being better: a
+    race on later partitions decides that.
     """
 
     in_use: Mapping[str, Any]
@@ -109,16 +108,11 @@ class Found:
     best_log_loss: float
     trials: Sequence[FrozenTrial]
 
-    @property
-    def better(self) -> bool:
-        """Whether the best settings beat those in use by more than noise."""
-        return self.best_log_loss < self.in_use_log_loss - LEAST_GAIN
-
 
 def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int) -> list[Fold]:
     """Folds of the newest days, oldest fold first: each is fitted on every earlier day.
 
-    `rows` are training rows with the column `partition`, never holdout rows. With few days the
+    `rows` are training rows with the column `partition`, sorted by it. With few days the
     folds get shorter, so that the first is fitted on half of the days at least. Raises
     DataContractError if a fold would be fitted on one class only, or there are too few days.
     """
@@ -139,15 +133,15 @@ def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int
                 pc.greater_equal(rows[PARTITION], pa.scalar(first)), pc.less_equal(rows[PARTITION], pa.scalar(last))
             )
         )
-        parts = TrainingSplit(train, judged, label)
-        rate = float(parts.train_labels.mean())
+        train_labels, labels = (np.asarray(part[label].to_numpy(), dtype=np.int64) for part in (train, judged))
+        rate = float(train_labels.mean())
         if rate in (0.0, 1.0):
             raise DataContractError(
                 f"The rows before {first} have the one label {rate:.0f} in {label!r}, so the fold {first} to {last} "
                 "cannot be searched on. Load more history."
             )
-        base = log_loss(parts.holdout_labels, np.full(judged.num_rows, rate))
-        made.append(Fold(train, parts.train_labels, judged, parts.holdout_labels, base))
+        base = log_loss(labels, np.full(judged.num_rows, rate))
+        made.append(Fold(train, train_labels, judged, labels, base))
     return made
 
 

@@ -1,0 +1,60 @@
+"""Search for better model specs, weekly, by hand, or when drift asks for it.
+
+**study** searches hyperparameters on older rows. **plan_race** expands estimators, compression techniques and what
+the study found into candidate specs; **race** fits all of them at weekly origins and scores the partitions that
+followed, each origin in a task of its own. **select_candidates** compares them: quality is the objective, cost the
+constraint. Only the Pareto front is fitted on all rows and verified in full (**fit**, **verify**: the steps of
+train). **report_search** writes the page and the list of candidate specs; a backtest decides about those.
+
+check_drift requests a search on the use case's search weekday, and whenever drift asks for retraining.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param, PartitionedAssetTimetable
+
+from dagkit.assets import search_request
+from dagkit.defaults import RETRIES_WAITING, by_hand_arguments
+from dagkit.forms import partition
+from dagkit.runtime import filled_in, step
+from nightshift.usecase import all_use_cases
+
+LONGEST = timedelta(hours=5)
+
+for use_case in all_use_cases():
+    bounds = use_case.search
+    with DAG(
+        **by_hand_arguments(use_case, "search", doc=__doc__) | {"is_paused_upon_creation": True},
+        schedule=PartitionedAssetTimetable(assets=search_request(use_case)),
+        params={
+            "trials": Param(
+                None,
+                type=["null", "integer"],
+                minimum=1,
+                title="Trials",
+                description=f"Settings to try, at most. Left empty: {bounds.trials}, as the use case declares.",
+            ),
+            "seconds": Param(
+                None,
+                type=["null", "number"],
+                minimum=1,
+                maximum=LONGEST.total_seconds() / 2,
+                title="Seconds",
+                description=f"Time for the study, about. Left empty: {bounds.seconds:g}, as the use case declares.",
+            ),
+            "partition": partition("Its training set is searched on."),
+        },
+    ) as dag:
+        training_set = step(use_case, "find_training_set", **RETRIES_WAITING)()
+        studied = step(use_case, "study", arguments=filled_in("trials", "seconds"), execution_timeout=LONGEST)(
+            training_set=training_set
+        )
+        origins = step(use_case, "plan_race")(training_set=training_set, studied=studied)
+        raced = step(use_case, "race", map_name="origin").partial(training_set=training_set).expand(origin=origins)
+        selected = step(use_case, "select_candidates")(raced=raced)
+        versions = step(use_case, "fit", map_name="spec").partial(training_set=training_set).expand(spec=selected)
+        verified = (
+            step(use_case, "verify", map_name="version").partial(training_set=training_set).expand(version=versions)
+        )
+        step(use_case, "report_search")(studied=studied, selected=selected, verified=verified)
+    globals()[dag.dag_id] = dag

@@ -1,0 +1,63 @@
+"""Name the candidate specs and the origins that the race compares them at.
+
+Artifacts (variant: the origin): `origin.json` (documents.RaceOrigin), one for each origin, oldest first.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.candidates import candidate_specs
+from nightshift.core.search.race import race_origins, scored_partitions
+from nightshift.documents import RaceOrigin, StudyResult, TrainingSet
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse import Warehouse
+from nightshift.services.training_rows import load_rows
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,
+    store: ArtifactStore,
+    partition: date,
+    *,
+    training_set: ArtifactRef,
+    studied: ArtifactRef,
+) -> list[ArtifactRef]:
+    """Commit the origins. Declared specs, the champion first, race with what the training policy expands to.
+
+    Raises DataContractError with too little history for the declared origins, ConfigurationError for an unknown
+    estimator or technique.
+    """
+    rows = load_rows(store, store.read_document(training_set, TrainingSet).parts)
+    origins = race_origins(rows, use_case.search, use_case.training.minimum_days)
+    state = Warehouse(settings, use_case).state_as_of(partition + timedelta(days=1))
+    champion = state.specs.get(state.champion or "", use_case.champion)
+    found = {
+        name: dict(one.best)
+        for name, one in store.read_document(studied, StudyResult).estimators.items()
+        if dict(one.best) != dict(one.in_use)
+    }
+    specs = candidate_specs(use_case, (champion, *use_case.specs.values()), found)
+    return [
+        store.commit(
+            use_case=use_case.name,
+            step="plan_race",
+            partition=partition,
+            variant=origin.isoformat(),
+            kind="race_origin",
+            files=RaceOrigin(
+                origin=origin,
+                scored=scored_partitions(origin, use_case.search),
+                measured=origin == origins[-1],
+                baseline=champion.spec_id,
+                specs=specs,
+            ).to_files(),
+            inputs={"training_set": [training_set], "study": [studied]},
+            rows=len(specs),
+        )
+        for origin in origins
+    ]

@@ -1,0 +1,72 @@
+"""Report a search on one page, and name the candidate specs that it leaves for a backtest.
+
+Artifact: `candidates.json` (documents.Candidates), `search.html`, `search.csv`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from datetime import date
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.gates import failures
+from nightshift.core.risk import demands
+from nightshift.core.search.report import render
+from nightshift.deployment import GateResult
+from nightshift.documents import Candidates, CandidateSpec, Comparison, StudyResult
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,  # noqa: ARG001
+    store: ArtifactStore,
+    partition: date,
+    *,
+    studied: ArtifactRef,
+    selected: Sequence[ArtifactRef],
+    verified: Sequence[ArtifactRef],
+) -> ArtifactRef:
+    """Commit the page and the candidates. `selected`: specs of `select_candidates`; `verified`: their verifications."""
+    manifests = [store.manifest(ref) for ref in selected]
+    compared = manifests[0].inputs["comparison"][0]
+    comparison = store.read_document(compared, Comparison)
+    failed = {store.manifest(ref).variant: _failed(use_case, store, ref) for ref in verified}
+    specs = {one.spec.spec_id: one.spec for one in comparison.specs}
+    candidates = Candidates(
+        partition=partition,
+        specs=tuple(
+            CandidateSpec(
+                spec=specs[one.variant],
+                chosen=one.variant == comparison.chosen,
+                failed=failed.get(one.variant, ("verify",)),
+            )
+            for one in manifests
+        ),
+    )
+    study = store.read_document(studied, StudyResult)
+    log.info("%s %s: chosen is %s", use_case.name, partition, comparison.chosen)
+    return store.commit(
+        use_case=use_case.name,
+        step="report_search",
+        partition=partition,
+        kind="search",
+        files={
+            **candidates.to_files(),
+            **render(comparison, candidates, study, use_case.compression, title=use_case.title),
+        },
+        inputs={"study": [studied], "comparison": [compared], "selected": list(selected), "verified": list(verified)},
+        rows=len(candidates.specs),
+    )
+
+
+def _failed(use_case: UseCase, store: ArtifactStore, verified: ArtifactRef) -> tuple[str, ...]:
+    """Mandatory gates that failed, as `<gate>: <reason>`."""
+    results = [GateResult.model_validate(one) for one in json.loads(store.read(verified, "verification.json"))["gates"]]
+    return tuple(f"{one.gate}: {one.reason}" for one in failures(results, demands(use_case.risk).mandatory))

@@ -1,0 +1,58 @@
+"""Compare the raced specs over all origins and name those worth a full verification: the contenders' Pareto front.
+
+Artifacts: `comparison.json` (documents.Comparison); and, one for each spec of the front, the chosen one first, of kind
+`model_spec` (variant: the spec id), `spec.json`. The latter are returned.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import date
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.search.selection import compare
+from nightshift.documents import Race
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    use_case: UseCase,
+    settings: Settings,  # noqa: ARG001
+    store: ArtifactStore,
+    partition: date,
+    *,
+    raced: Sequence[ArtifactRef],
+) -> list[ArtifactRef]:
+    """Commit the comparison and the specs to verify. Raises DataContractError if no spec was raced at all origins."""
+    races = [store.read_document(ref, Race) for ref in raced]
+    comparison = compare(races, use_case.compression, use_case.promotion)
+    compared = store.commit(
+        use_case=use_case.name,
+        step="select_candidates",
+        partition=partition,
+        kind="comparison",
+        files=comparison.to_files(),
+        inputs={"raced": list(raced)},
+        rows=len(comparison.specs),
+    )
+    front = [one.spec for one in comparison.specs if one.on_front]
+    front.sort(key=lambda spec: spec.spec_id != comparison.chosen)
+    log.info("%s %s: to verify are %s", use_case.name, partition, [spec.spec_id for spec in front])
+    return [
+        store.commit(
+            use_case=use_case.name,
+            step="select_candidates",
+            partition=partition,
+            variant=spec.spec_id,
+            kind="model_spec",
+            files={"spec.json": spec.model_dump_json(indent=1).encode()},
+            inputs={"comparison": [compared]},
+            parameters={"role": "champion" if spec.spec_id == comparison.baseline else "challenger"},
+        )
+        for spec in front
+    ]
