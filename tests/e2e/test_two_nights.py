@@ -9,13 +9,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 import pytest
-
-from replay_verdict import assert_identical
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = ROOT / "tests" / "second_use_case"
@@ -138,6 +137,23 @@ class LocalStack:
             assert time.monotonic() < deadline, f"{stage} is {state}"
             time.sleep(1)
 
+    def night(self, partition: str, stages: tuple[str, ...] = STAGES) -> None:
+        """Backfill one partition and wait for its stages."""
+        self.airflow(*_backfill(partition, str(date.fromisoformat(partition) + timedelta(days=1))))
+        self.wait(stages, (partition,), 400)
+
+    def wait_for_task(self, stage: str, partition: str, task_id: str) -> None:
+        """Wait until a task of a stage's run of a partition has succeeded."""
+        deadline = time.monotonic() + 300
+        while True:
+            if partition in self.runs(stage):
+                task = self.api(f"{self.run_of(stage, partition)}/taskInstances/{task_id}")
+                if task["state"] == "success":
+                    return
+                assert task["state"] != "failed", self.why(stage)
+            assert time.monotonic() < deadline, f"{stage}.{task_id} of {partition} is not finished"
+            time.sleep(2)
+
     def why(self, stage: str) -> str:
         found = self.api(f"dags/late_returns.{stage}/dagRuns/~/taskInstances?state=failed&limit=5")["task_instances"]
         logs = []
@@ -189,15 +205,23 @@ def test_two_nights_by_backfill(stack):
     counts = {day: sum(row[0] == day for row in published) for day in ("2020-03-16", "2020-03-17")}
     assert counts == {"2020-03-16": 40, "2020-03-17": 40}
     assert len(published) == 80
-    served = stack.rows("SELECT partition::text, left(model_version, 10) FROM late_returns.publications ORDER BY 1")
-    assert [partition for partition, _ in served] == list(NIGHTS)
-    assert all(decided < partition for partition, decided in served)
-    decided = stack.rows(
-        "SELECT partition::text, action FROM late_returns.deployments WHERE decided_by = 'register' ORDER BY 1"
+    served = stack.rows(
+        "SELECT partition::text, left(model_version, 10), role FROM late_returns.publications ORDER BY 1"
     )
-    # A person must approve a champion of this use case, so the first model stands trial against the fallback.
-    assert decided == [("2020-03-14", "shadow"), *((night, "shelved") for night in NIGHTS)]
-    assert {role for (role,) in stack.rows("SELECT role FROM late_returns.publications")} == {"fallback"}
+    # A person must approve a champion of this use case, so the fallback serves, with the version of the night before.
+    assert served == [(night, str(date.fromisoformat(night) - timedelta(days=1)), "fallback") for night in NIGHTS]
+    decided = stack.rows(
+        "SELECT partition::text, action, role, left(spec_id, -9) FROM late_returns.deployments ORDER BY 1, 2, 3"
+    )
+    versions = {("registered", "champion", "small_trees"), ("registered", "fallback", "fallback")}
+    assert {row[1:] for row in decided if row[0] == "2020-03-14"} == versions | {
+        ("shadow", "challenger", "small_trees")
+    }
+    for night in NIGHTS:
+        expected = {("registered", "challenger", "small_trees"), ("registered", "fallback", "fallback")}
+        assert {row[1:] for row in decided if row[0] == night} == expected
+    calibrated = stack.rows("SELECT count(*) FROM late_returns.publications WHERE calibration_uri LIKE '%/calibrate/%'")
+    assert calibrated == [(len(NIGHTS),)]
     assert {p for (p,) in stack.rows("SELECT DISTINCT partition::text FROM late_returns.drift_daily")} == set(NIGHTS)
 
     # The same nights again leave the same rows.
@@ -222,53 +246,62 @@ def test_two_nights_by_backfill(stack):
             stack.page(path, signed_in=False)
 
 
-def test_a_model_is_tried_approved_switched_off_and_rebuilt(stack):
-    """Follows on the test above: the nights go on until the model on trial asks for a person's approval."""
-    stack.nightshift("land", "late_returns", "--from", "2020-03-17", "--to", "2020-03-22")
-    trial = ("2020-03-17", "2020-03-18", "2020-03-19", "2020-03-20")
-    stack.airflow(*_backfill(trial[0], "2020-03-21"))
-    stack.wait(STAGES, trial[:-1], 600)
-    stack.wait(("predict",), trial[-1:], 600)
-    assert stack.rows(
-        "SELECT partition::text, action FROM late_returns.deployments "
-        "WHERE decided_by = 'advance_model' AND partition < '2020-03-20'"
-    ) == [("2020-03-17", "canary")]
+def test_a_spec_is_reviewed_approved_switched_off_and_reproduced(stack):
+    """Goes on with the nights of the test above until the challenger needs a person's approval."""
+    stack.nightshift("land", "late_returns", "--from", "2020-03-17", "--to", "2020-03-27")
+    night = date(2020, 3, 17)
+    asked = "SELECT partition::text FROM late_returns.deployments WHERE action = 'awaiting_approval'"
+    while not stack.rows(asked):
+        assert night < date(2020, 3, 25), stack.rows("SELECT partition, action, reason FROM late_returns.deployments")
+        stack.night(str(night), stages=tuple(stage for stage in STAGES if stage != "promote"))
+        stack.wait_for_task("promote", str(night), "advance")
+        night += timedelta(days=1)
+    ((waiting,),) = stack.rows(asked)
+    actions = [action for (action,) in stack.rows(SPEC_DECISIONS)]
+    assert actions == ["shadow", "canary", "awaiting_approval"]
     canary = stack.rows(
-        "SELECT count(*), count(*) FILTER (WHERE published) FROM late_returns.shadow_predictions WHERE stage = 'canary'"
+        "SELECT count(*), count(*) FILTER (WHERE p.model_version = s.model_version) FROM late_returns.predictions AS p "
+        "JOIN late_returns.shadow_predictions AS s USING (booking_date, booking) WHERE s.role = 'challenger' "
+        "AND s.partition > (SELECT partition FROM late_returns.deployments WHERE action = 'canary')"
     )
-    assert canary[0][0] == 40 * len(trial[1:])
     assert 0 < canary[0][1] < canary[0][0] / 2
-    answered = stack.rows(
-        "SELECT s.published, p.model_version = s.beside_version FROM late_returns.shadow_predictions AS s "
-        "JOIN late_returns.predictions AS p USING (booking_date, booking) WHERE s.stage = 'canary'"
-    )
-    assert all(published == by_the_challenger for published, by_the_challenger in answered)
 
-    # The question waits for a person and holds up nobody.
-    run = stack.run_of("promote", trial[-1])
-    stack.answer(run, "Approve")
-    stack.wait(STAGES, trial[-1:], 300)
+    stack.answer(stack.run_of("promote", waiting), "Approve")
+    stack.wait(("promote",), (waiting,), 300)
     (said,) = stack.rows("SELECT reason ->> 'answered_by' FROM late_returns.deployments WHERE action = 'approved'")
     assert said == (f"hand:{stack.environment['NIGHTSHIFT_UI_USER']}",)
+    ((champion,),) = stack.rows("SELECT spec_id FROM late_returns.deployments WHERE action = 'promoted'")
 
-    # The kill switch and its end take effect on the next prediction.
-    champion = stack.rows("SELECT model_version FROM late_returns.deployments WHERE action = 'promoted'")
+    # The kill switch and its end take effect on the next prediction; the champion's version is one night old.
     stack.by_hand("kill_switch", {"state": "on", "reason": "an end-to-end test wants the fallback"})
-    stack.airflow(*_backfill("2020-03-21", "2020-03-22"))
-    stack.wait(STAGES, ("2020-03-21",), 300)
+    stack.night(str(night))
     stack.by_hand("kill_switch", {"state": "off", "reason": "the end-to-end test has seen the fallback"})
-    stack.airflow(*_backfill("2020-03-22", "2020-03-23"))
-    stack.wait(STAGES, ("2020-03-22",), 300)
-    answered_by = "SELECT role, model_version FROM late_returns.publications WHERE partition = '{}' AND current"
-    assert stack.rows(answered_by.format("2020-03-21"))[0][0] == "fallback"
-    assert stack.rows(answered_by.format("2020-03-22")) == [("champion", *champion[0])]
+    after = night + timedelta(days=1)
+    stack.night(str(after))
+    served = "SELECT role, spec_id, left(model_version, 10) FROM late_returns.publications WHERE partition = '{}'"
+    assert stack.rows(served.format(night))[0][0] == "fallback"
+    assert stack.rows(served.format(after)) == [("champion", champion, str(night))]
 
-    for what, partition in (("training", "2020-03-14"), ("prediction", "2020-03-20")):
-        stack.by_hand("replay", {"partition": partition, "what": what})
-        address = f"nightshift/files/late_returns/replay-{what}/{partition}"
-        assert_identical(stack.page(f"{address}/replay.json"), what, partition)
-        assert b"<html" in stack.page(f"{address}/replay.html")
-    stack.by_hand("drill_kill_switch", {})
+    # Another spec is backtested and nominated; whatever comes of it is recorded.
+    conf = {"specs": "linear", "first": "2020-03-15", "last": str(night), "refit_every": 2, "nominate": True}
+    stack.by_hand("backtest", conf)
+    walked = stack.rows("SELECT count(DISTINCT partition) FROM late_returns.backtests WHERE spec_id LIKE 'linear-%'")
+    assert walked == [((night - date(2020, 3, 15)).days + 1,)]
+    nominated = stack.rows("SELECT action FROM late_returns.deployments WHERE decided_by = 'nominate'")
+    assert [action for (action,) in nominated] in (["shadow"], ["backtest_failed"])
+
+    for what, partition in (("training", "2020-03-15"), ("prediction", NIGHTS[-1])):
+        stack.by_hand("reproduce", {"partition": partition, "what": what})
+        address = f"nightshift/files/late_returns/reproduce-{what}/{partition}"
+        result = json.loads(stack.page(f"{address}/reproduction.json"))
+        assert result["verdict"] == "identical", result
+        assert b"<html" in stack.page(f"{address}/reproduction.html")
+
+
+SPEC_DECISIONS = (
+    "SELECT action FROM late_returns.deployments WHERE action NOT IN ('registered', 'rejected', 'failed') "
+    "ORDER BY deployment_id"
+)
 
 
 def _backfill(first: str, end: str) -> tuple[str, ...]:
