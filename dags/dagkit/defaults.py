@@ -58,19 +58,19 @@ PRIORITIES = {
     "rollback_model": 100,
     "kill_switch": 100,
     "retire_model": 100,
-    "replay": 100,
+    "reproduce": 100,
     "backfill_history": 100,
-    "search_hyperparameters": 100,
-    "drill_kill_switch": 100,
+    "backtest": 100,
     "predict": 40,
     "ingest": 30,
     "materialize": 30,
     "promote": 20,
     "check_drift": 10,
-    "train": 1,
+    "train": 5,
+    "search": 1,
 }
-"""Which stage's tasks go first where slots are scarce: a training has dozens, and predictions never stand behind
-them. What is done by hand goes before everything. Every stage is listed."""
+"""Which stage's tasks go first where slots are scarce: predictions before trainings, and the weekly search with its
+dozens of tasks last. What is only done by hand goes before everything. Every stage is listed."""
 
 
 def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:

@@ -8,7 +8,12 @@ import pytest
 from nightshift.errors import FeatureContractError
 from nightshift.usecase import load_use_case
 
-DECIDING = {"ingest": "publish", "materialize": "publish_features"}
+DECIDING = {
+    "ingest": "publish",
+    "materialize": "publish_features",
+    "train": "register",
+    "predict": "publish_predictions",
+}
 
 
 @pytest.fixture(scope="module")
