@@ -193,7 +193,7 @@ def compiled_trees(fitted: FittedModel, rows: pa.Table, folder: Path) -> tuple[C
         return None
     library = folder / "trees.so"
     model = treelite.frontend.from_xgboost(fitted.pipeline[-1].get_booster())
-    tl2cgen.export_lib(model, toolchain="gcc", libpath=str(library), params={"quantize": 1}, options=["-s"])
+    tl2cgen.export_lib(model, toolchain="gcc", libpath=str(library), options=["-s"])
     predictor = tl2cgen.Predictor(str(library), nthread=1)
     features = fitted.pipeline[:-1].transform(feature_frame(rows.slice(0, BATCH_ROWS), fitted.signature))
     batch = tl2cgen.DMatrix(np.ascontiguousarray(features, dtype=np.float32), dtype="float32")

@@ -138,8 +138,11 @@ class TrainingPolicy:
 
 @dataclass(frozen=True)
 class CompressionBudget:
-    """A compressed model may lose this much against the teacher; among those that do not lose
-    more, the objective is optimised."""
+    """What a candidate of a search may lose against the best one, and what "cheap" means.
+
+    Quality comes first: the objective only decides among candidates that are not shown to be worse than the best
+    and whose mean losses are within these bounds.
+    """
 
     largest_auc_loss: float
     largest_log_loss_increase: float

@@ -42,6 +42,7 @@ from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import load_session, score
 from nightshift.core.parity import check_parity, probe_rows
 from nightshift.errors import NotApplicable
+from problems import problem_of
 from synthetic_training_set import SIGNATURE, training_split, use_case
 
 SPLIT = training_split()
@@ -60,7 +61,7 @@ def fitted(name: str) -> FittedModel:
 
 @cache
 def problem(teacher: str) -> Problem:
-    return Problem.of(SPLIT, [fitted(teacher)], seed=7, threads=1, parameters=PARAMETERS)
+    return problem_of(SPLIT, [fitted(teacher)], seed=7, threads=1, parameters=PARAMETERS)
 
 
 def size(model: FittedModel) -> int:
@@ -82,7 +83,7 @@ def test_validation_rows_are_the_newest_days() -> None:
 
 def test_several_teachers_answer_with_the_mean_of_their_log_odds() -> None:
     both = [fitted("xgboost"), fitted("logistic_regression")]
-    answers = Problem.of(SPLIT, both, seed=7, threads=1, parameters={}).teacher
+    answers = problem_of(SPLIT, both, seed=7, threads=1, parameters={}).teacher
     single = [model.probability(SPLIT.train) for model in both]
     assert np.all(answers <= np.maximum(*single) + 1e-9)
     assert np.all(answers >= np.minimum(*single) - 1e-9)
@@ -219,7 +220,7 @@ def weights(model: FittedModel) -> int:
 
 @pytest.mark.parametrize("technique", NETWORK_TECHNIQUES)
 def test_networks_get_fewer_weights_and_cost_no_more_than_the_tolerance(technique: Any) -> None:
-    given = Problem.of(SPLIT, [network()], seed=7, threads=1, parameters={})
+    given = problem_of(SPLIT, [network()], seed=7, threads=1, parameters={})
     small = technique(network(), given)
     assert weights(small) < weights(network())
     assert validation_loss(small, given) <= validation_loss(network(), given) + 1e-2 + 1e-6
@@ -237,7 +238,7 @@ NOTHING_TO_GAIN = ("xgboost_int8", "logistic_regression_int8", "distilled_mlp_sm
 def test_every_recipe_is_exported_right_and_gives_the_same_bytes_twice(name: str) -> None:
     made_from, *techniques = RECIPES[name]
     source = network() if made_from == "distilled_mlp" else fitted(made_from)
-    given = Problem.of(SPLIT, [source], seed=7, threads=1, parameters={})
+    given = problem_of(SPLIT, [source], seed=7, threads=1, parameters={})
     if name in NOTHING_TO_GAIN:
         with pytest.raises(NotApplicable, match="int8"):
             apply(techniques, source, given)
@@ -259,7 +260,7 @@ def test_additive_students_leave_out_categories_only_where_they_say_nothing() ->
     blind = fit_estimator(
         "logistic_regression", SPLIT.train, SPLIT.train_labels, numbers, {"C": 1.0}, seed=7, threads=1
     )
-    given = Problem.of(SPLIT, [blind], seed=7, threads=1, parameters={})
+    given = problem_of(SPLIT, [blind], seed=7, threads=1, parameters={})
     student = TECHNIQUES["distilled_additive"](fitted("xgboost"), given)
     assert student.signature.categorical == ()
     assert [i.name for i in onnx.ModelProto.FromString(export_onnx(student)).graph.input] == ["numeric"]

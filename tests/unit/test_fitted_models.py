@@ -31,6 +31,7 @@ from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.core.parity import check_parity, in_batches, probe_rows
 from nightshift.core.preprocessing import MOST_CATEGORIES
 from nightshift.errors import ParityError
+from problems import problem_of
 from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 
 FITTED = (*estimators.DEFAULTS, *students.DEFAULTS)
@@ -47,7 +48,7 @@ def fit(name: str, signature: Signature = SIGNATURE) -> FittedModel:
 
 
 def problem(teacher: FittedModel) -> Problem:
-    return Problem.of(SPLIT, [teacher], seed=7, threads=2, parameters=use_case().training.parameters)
+    return problem_of(SPLIT, [teacher], seed=7, threads=2, parameters=use_case().training.parameters)
 
 
 @cache
@@ -203,7 +204,7 @@ WIDE = {"distilled_mlp": {"hidden_layer_sizes": (128, 64), "max_iter": 5, "batch
 
 @pytest.mark.parametrize("technique", [int8_dynamic, int8_static])
 def test_int8_is_smaller_and_near_its_own_full_precision_in_any_batch(technique: Any) -> None:
-    given = Problem.of(SPLIT, [fitted("xgboost")], seed=7, threads=1, parameters=WIDE)
+    given = problem_of(SPLIT, [fitted("xgboost")], seed=7, threads=1, parameters=WIDE)
     network = TECHNIQUES["distilled_mlp"](fitted("xgboost"), given)
     graph, quantized = export_onnx(network), technique(network, given).graph
     assert technique(network, given).graph == quantized

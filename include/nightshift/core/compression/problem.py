@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from nightshift.core.estimators import FittedModel
 from nightshift.core.evaluation import LEAST_PROBABILITY
-from nightshift.core.training_split import PARTITION, TrainingSplit
+from nightshift.core.feature_computation import PARTITION
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -30,10 +30,9 @@ MOST_FITTING_ROWS = 40_000
 class Problem:
     """The training rows, the teacher's probabilities for them, and how to work.
 
-    `train` are a training set's fitting rows with the column `partition`, `labels` (0 or 1) and
-    `teacher` (P(label = 1)) have one value for each. `parameters` are a use case's hyperparameters by
-    technique, over the technique's own. Holdout rows are not here: whoever chooses by them has no
-    judge left.
+    `train`: rows with the column `partition`; `labels` (0 or 1) and `teacher` (P(label = 1)) have one value for
+    each. The teacher is always the mean of the log odds of a spec's estimators: an ensemble teaches better than its
+    best member (Hinton et al. 2015). `parameters` are hyperparameters by technique, over the technique's own.
     """
 
     train: pa.Table
@@ -42,24 +41,6 @@ class Problem:
     seed: int
     threads: int
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
-        split: TrainingSplit,
-        teachers: Sequence[FittedModel],
-        *,
-        seed: int,
-        threads: int,
-        parameters: Mapping[str, Mapping[str, Any]],
-    ) -> Problem:
-        """The problem of a training set. Several teachers answer with the mean of their log odds.
-
-        An ensemble teaches better than its best member (Hinton et al. 2015), and choosing that member would
-        need the holdout rows.
-        """
-        answers = mean_log_odds([teacher.probability(split.train) for teacher in teachers])
-        return cls(split.train, split.train_labels, answers, seed=seed, threads=threads, parameters=parameters)
 
     @cached_property
     def validation(self) -> Integers:
