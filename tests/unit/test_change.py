@@ -34,7 +34,6 @@ SPECS = {
         parameters={"xgboost": {"n_estimators": 30, "max_depth": 3, "learning_rate": 0.1}},
     ),
 }
-Change = Callable[[pa.Table], pa.Table]
 
 
 @cache
