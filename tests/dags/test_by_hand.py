@@ -113,18 +113,29 @@ def test_the_real_run_context_names_the_user_and_the_kind_of_run():
     assert DagRunType.MANUAL == "manual"
 
 
-@pytest.mark.parametrize("response", ["none", "alert", "retrain"])
-def test_a_search_is_asked_for_only_if_drift_asks_for_retraining(runtime, monkeypatch, response):
+@pytest.mark.parametrize(
+    ("response", "day", "due"),
+    [
+        ("none", "2013-06-01", False),
+        ("alert", "2013-06-01", False),
+        ("retrain", "2013-06-01", True),
+        ("none", "2013-06-02", True),
+    ],
+)
+def test_a_search_is_due_on_its_weekday_and_when_drift_asks(runtime, run, monkeypatch, response, day, due):
     from airflow.sdk.exceptions import AirflowSkipException
 
+    sunday = 6
+    assert load_use_case("flight_delay").search.weekday == sunday
+    run(partition_key=day)
     record = {"uri": "s3://bucket/a/", "sha256": "0" * 64, "kind": "drift_record"}
     files = {"response.json": f'{{"response": "{response}"}}'}
     monkeypatch.setattr(runtime, "_store", lambda: SimpleNamespace(read=lambda ref, path: files[path]))
-    if response == "retrain":
-        runtime.skip_unless_retraining_is_asked_for(record)
+    if due:
+        runtime.skip_unless_search_is_due("flight_delay", record)
     else:
         with pytest.raises(AirflowSkipException, match=response):
-            runtime.skip_unless_retraining_is_asked_for(record)
+            runtime.skip_unless_search_is_due("flight_delay", record)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def delivered() -> pa.Table:
     kind = np.arange(rows.num_rows) % 10
     day = np.asarray(rows["partition"].to_numpy())
     known_on = np.where(kind == 3, day + np.timedelta64(4, "D"), day + np.timedelta64(1, "D"))
-    rows = rows.append_column("known_on", pa.array(known_on, pa.date32()))
+    rows = with_columns(rows, known_on=pa.array(known_on, pa.date32()))
     corrected = rows.filter(pa.array(kind == 7))
     corrected = with_columns(
         corrected,

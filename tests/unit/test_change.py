@@ -34,7 +34,6 @@ SPECS = {
         parameters={"xgboost": {"n_estimators": 30, "max_depth": 3, "learning_rate": 0.1}},
     ),
 }
-Change = Callable[[pa.Table], pa.Table]
 
 
 @cache
@@ -87,7 +86,8 @@ def judged(table: pa.Table, name: str, partition: date) -> list[GateResult]:
     reference = reference_rows(known(table, partition), partition, POLICY)
     scored = reference.scored(POLICY.reference_rows)
     before = score(load_session(replaced(name, partition - DAY)), SIGNATURE, scored)
-    after = score(load_session(graph(table, SPECS[name], partition)), SIGNATURE, scored)
+    version = replaced(name, partition) if table is rows() else graph(table, SPECS[name], partition)
+    after = score(load_session(version), SIGNATURE, scored)
     labels = reference.newest["is_late"].to_numpy()
     return [
         check_feature_values(reference, NUMERIC, POLICY),

@@ -28,7 +28,7 @@ def test_the_service_serves_exactly_the_declared_features() -> None:
 
 
 def test_fallback_features_are_features() -> None:
-    assert USE_CASE.training.fallback_features == FALLBACK_FEATURES
+    assert USE_CASE.fallback.numeric == FALLBACK_FEATURES
     assert set(FALLBACK_FEATURES) <= set(USE_CASE.features.numeric)
 
 

@@ -82,7 +82,7 @@ def test_fitting_twice_gives_the_same_bytes(name: str) -> None:
 
 
 def digests() -> str:
-    models = {name: fit(name) for name in FITTED}
+    models = {name: fitted(name) for name in FITTED}
     for name in ("xgboost_small", "distilled_mlp_low_rank", "distilled_additive_small"):
         source, *techniques = RECIPES[name]
         models[name] = apply(techniques, models[source], problem(models[source]))

@@ -71,7 +71,7 @@ def test_export_answers_like_the_fitted_model(name: str, more: dict[str, Any]) -
     answer = partial(score, load_session(graph, 1), SIGNATURE)
     check_parity(model.probability, answer, probe_rows(TABLE, SIGNATURE), 1e-5, what=name)
     again = fit(name, **more)
-    assert again.to_bytes() == model.to_bytes()
+    np.testing.assert_array_equal(again.probability(TABLE), model.probability(TABLE))
     assert export_onnx(again) == graph
 
 

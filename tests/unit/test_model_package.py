@@ -21,12 +21,17 @@ def test_a_package_holds_graph_signature_card_and_reference() -> None:
     assert files[MODEL] == b"graph"
     assert Signature.from_json(files[SIGNATURE_FILE]) == SIGNATURE
     read = json.loads(files[CARD])
-    assert read["judged_on"] == {
+    assert read["measured_on"] == {
         "rows": SPLIT.holdout.num_rows,
         "first_partition": "2020-01-16",
         "last_partition": "2020-01-20",
     }
-    assert read["fitted_on"]["last_partition"] == "2020-01-15"
+    # It is fitted on all rows, those it is measured on included.
+    assert read["fitted_on"] == {
+        "rows": SPLIT.train.num_rows + SPLIT.holdout.num_rows,
+        "first_partition": "2020-01-01",
+        "last_partition": "2020-01-20",
+    }
 
     reference = Reference.from_files(files)
     assert set(reference.counts) == {*SIGNATURE.numeric, *SIGNATURE.categorical, "p_late", "is_late"}

@@ -163,7 +163,7 @@ def test_a_slow_model_is_stopped_by_throughput_and_latency() -> None:
 
 
 def test_a_model_beyond_memory_is_stopped_by_memory() -> None:
-    small, large = asked(filling(1)), asked(filling(300))
+    small, large = (asked(filling(size), single_rows=2) for size in (1, 300))
     assert large.answers is not None
     assert gates(small, memory=250)["memory"].verdict == "pass"
     verdict = gates(large, memory=250)["memory"]

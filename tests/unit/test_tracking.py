@@ -36,7 +36,7 @@ def test_a_decision_that_took_effect_does_not_look_failed_when_mlflow_is_down(
         raise kind("MLflow did not answer.")
 
     monkeypatch.setattr(by_hand, "mirror_aliases", down)
-    anything: Any = SimpleNamespace(alert_webhook_url=None, life_as_of=lambda _: None)
+    anything: Any = SimpleNamespace(alert_webhook_url=None, state_as_of=lambda _: None)
     expected = r"^the switch is on\. This stands; only MLflow\'s aliases lag\. MLflow did not answer\.$"
     with pytest.raises(kind, match=expected):
         by_hand.make_known(anything, anything, anything, "the switch is on", changed=True)

@@ -91,8 +91,10 @@ def test_a_declaration_is_consistent(monkeypatch, name):
         assert set(feed.key) <= {column.name for column in feed.curated}, feed.name
     features = use_case.features.numeric + use_case.features.categorical
     assert len(set(features)) == len(features) > 0
-    assert set(use_case.training.fallback_features) <= set(use_case.features.numeric)
-    assert use_case.training.fallback_features
+    assert use_case.fallback.numeric
+    for spec in use_case.specs.values():
+        assert set(spec.numeric) <= set(use_case.features.numeric), spec.name
+        assert set(spec.categorical) <= set(use_case.features.categorical), spec.name
 
 
 def test_an_expectation_about_no_feature_is_refused():
