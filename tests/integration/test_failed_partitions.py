@@ -126,7 +126,8 @@ def test_loading_online_does_not_lock_out_reading(
     warehouse_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feature_store, "LOCK_SECONDS", 1)
-    feature_store._open.cache_clear()
+    # With settings of its own, it is opened for the first time in this process.
+    settings = settings.model_copy(update={"threads": 3})
     with feature_store.loading_online(USE_CASE, settings):
         assert feature_store.open_feature_store(USE_CASE, settings).project == USE_CASE.name
         with (

@@ -1,31 +1,25 @@
-"""From curated partitions to a training set and the online store, on real services."""
+"""From curated partitions to training rows and the online store, on real services."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from curated_flights import deliveries, table
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected, TerminalError
+from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feature_store import historical_features, open_feature_store
 from nightshift.settings import Settings
 from nightshift.steps.materialize import build_features, load_online, publish_features
-from nightshift.steps.train import build_training_set
-from nightshift.usecase import TrainingPolicy, UseCase, load_use_case
+from nightshift.steps.train import append_training_rows
+from nightshift.usecase import UseCase, load_use_case
 
-FLIGHT_DELAY = load_use_case("flight_delay")
-USE_CASE = dataclasses.replace(
-    FLIGHT_DELAY,
-    training=dataclasses.replace(FLIGHT_DELAY.training, holdout_days=3, minimum_days=6),
-)
+USE_CASE = load_use_case("flight_delay")
 FIRST = USE_CASE.first_partition
 DAYS = 9
 LAST = FIRST + timedelta(days=DAYS - 1)
@@ -86,51 +80,32 @@ def test_a_table_that_breaks_its_contract_is_not_published(store: ArtifactStore,
     assert store.decision(USE_CASE.name, "publish_features", LAST) is None
 
 
-def test_the_training_set_joins_labels_with_the_features_of_their_night(
-    store: ArtifactStore, settings: Settings
-) -> None:
+def test_training_rows_have_the_features_of_their_own_partition(store: ArtifactStore, settings: Settings) -> None:
     ingest(store)
     published = materialize_all(store, settings)
-    ref = build_training_set.run(USE_CASE, settings, store, LAST)
-    rows, manifest = store.read_table(ref, "training_set.parquet"), store.manifest(ref)
-
-    assert manifest.inputs["features"] == [published[day] for day in sorted(published) if day < LAST]
-    assert manifest.parameters["missing"] == [REFUSED.isoformat()]
-    assert set(rows["split"].to_pylist()) == {"train", "holdout"}
-    held_out = rows.filter(pc.equal(rows["split"], "holdout"))["partition"].unique().to_pylist()
-    assert held_out == [LAST - timedelta(days=n) for n in (3, 2, 1)]
-    assert REFUSED not in rows["partition"].unique().to_pylist()
+    day = LAST - timedelta(days=1)
+    ref = append_training_rows.run(USE_CASE, settings, store, LAST)
+    rows, manifest = store.read_table(ref, "rows.parquet"), store.manifest(ref)
+    assert manifest.inputs["features"] == [published[day]]
+    assert manifest.parameters["missing"] == {}
+    assert rows["partition"].unique().to_pylist() == [day]
+    assert rows["known_on"].unique().to_pylist() == [LAST]
     assert rows["is_late"].type == pa.int64()
     assert {str(rows[name].type) for name in USE_CASE.features.numeric} == {"double"}
     order = [("partition", "ascending"), *((c.name, "ascending") for c in USE_CASE.prediction_key)]
     assert rows.equals(rows.sort_by(order))
-
-    # Each row has the values that were published for its own partition.
-    day = LAST - timedelta(days=2)
     plane = {row["flight_id"]: row for row in store.read_table(published[day], "plane.parquet").to_pylist()}
-    of_day = rows.filter(pc.equal(rows["partition"], pa.scalar(day))).to_pylist()
-    assert len(of_day) > 15
-    assert [row["typical_seats"] for row in of_day] == [plane[row["flight_id"]]["typical_seats"] for row in of_day]
+    assert rows.num_rows > 15
+    assert rows["typical_seats"].to_pylist() == [plane[name]["typical_seats"] for name in rows["flight_id"].to_pylist()]
+    assert append_training_rows.run(USE_CASE, settings, store, LAST) == ref
 
-    assert build_training_set.run(USE_CASE, settings, store, LAST) == ref
+    # Columns of the key that are features as well are there once.
+    assert {"carrier", "origin"} <= {*USE_CASE.key_columns} & {*USE_CASE.features.categorical}
+    assert len(rows.column_names) == len(set(rows.column_names))
 
-
-def test_a_sliding_window_takes_the_last_days_only(store: ArtifactStore, settings: Settings) -> None:
-    ingest(store)
-    materialize_all(store, settings)
-    policy = TrainingPolicy(holdout_days=1, minimum_days=2, window_days=4)
-    sliding = dataclasses.replace(USE_CASE, training=policy)
-    rows = store.read_table(build_training_set.run(sliding, settings, store, LAST), "training_set.parquet")
-    assert min(rows["partition"].to_pylist()) == LAST - timedelta(days=4)
-
-
-def test_a_training_set_waits_for_features_and_wants_enough_days(store: ArtifactStore, settings: Settings) -> None:
-    ingest(store)
-    with pytest.raises(PartitionNotReady, match="no published features yet for 2013-01-01"):
-        build_training_set.run(USE_CASE, settings, store, LAST)
-    materialize_all(store, settings)
-    with pytest.raises(TerminalError, match="There are 7 days"):
-        build_training_set.run(FLIGHT_DELAY, settings, store, LAST)
+    after = append_training_rows.run(USE_CASE, settings, store, REFUSED + timedelta(days=1))
+    assert after.rows == 0
+    assert store.manifest(after).parameters["missing"] == {REFUSED.isoformat(): "half a file"}
 
 
 def test_only_what_a_decision_names_is_read(store: ArtifactStore, settings: Settings) -> None:

@@ -24,7 +24,7 @@ from nightshift.io.publications import Publication
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
-from support.parcels import DAY, SPEC, killed, parcels
+from support.parcels import DAY, SPEC, calibrated, killed, parcels
 
 
 @pytest.fixture
@@ -333,12 +333,16 @@ def test_summary_shows_all_partitions_or_a_range(
     for day in days:
         publication, rows = night(day=day + timedelta(days=1))
         version = "2013-05-01-0123abcd"
+        calibration = calibrated(store, use_case, day, intercept=day.day / 8)
         names = pa.array([version] * rows.num_rows)
         rows = rows.set_column(rows.schema.get_field_index("model_version"), "model_version", names)
-        warehouse.publish_predictions(publication.model_copy(update={"model_version": version}), rows)
+        warehouse.publish_predictions(
+            publication.model_copy(update={"model_version": version, "calibration": calibration}), rows
+        )
     words = [f"--{name}={days[n]}" for name, n in (("from", first), ("to", last)) if n is not None]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         assert cli.main(["summary", *words]) == 0
-    partitions = [line.split()[:3] for line in printed.getvalue().splitlines() if line.startswith("2013")]
-    assert partitions == [[str(days[n]), str(days[n] + timedelta(days=1)), "40"] for n in shown]
+    lines = [line.split() for line in printed.getvalue().splitlines() if line.startswith("2013")]
+    assert [line[:3] for line in lines] == [[str(days[n]), str(days[n] + timedelta(days=1)), "40"] for n in shown]
+    assert [line[7] for line in lines] == [f"{days[n].day / 8:.3f}" for n in shown]

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from psycopg import sql
 
+from nightshift.artifact import ArtifactRef
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment
+from nightshift.documents import Calibration, SpecCalibration
 from nightshift.io import warehouse_schema
+from nightshift.io.artifact_store import ArtifactStore
 from nightshift.settings import Settings
 from nightshift.usecase import Column, CompressionBudget, FeatureSet, UseCase
 
@@ -32,6 +35,14 @@ def parcels(settings: Settings) -> Iterator[UseCase]:
 def killed(partition: date) -> Deployment:
     """The kill switch, turned on by hand."""
     return Deployment(partition=partition, action="killed", role="champion", decided_by="hand:ann")
+
+
+def calibrated(store: ArtifactStore, use_case: UseCase, partition: date, *, intercept: float) -> ArtifactRef:
+    """The calibration of SPEC for a partition, as `calibrate` commits it."""
+    document = Calibration(partition=partition, specs={SPEC.spec_id: SpecCalibration(intercept=intercept)})
+    return store.commit(
+        use_case=use_case.name, step="calibrate", partition=partition, kind="calibration", files=document.to_files()
+    )
 
 
 def _parcels(name: str) -> UseCase:

@@ -115,12 +115,13 @@ def _columns(use_case: UseCase, joined: pa.Table, partition: date) -> pa.Table:
             f"feature service {use_case.features.service}. Add them there, or take them off the declared features."
         )
     known_on = pa.array([partition] * joined.num_rows, pa.date32())
-    columns = {name: joined[name] for name in (*use_case.key_columns, PARTITION)}
-    columns |= {KNOWN_ON: known_on} | {name: joined[name].cast(kind) for name, kind in types.items()}
-    return pa.table(columns).cast(_empty(use_case).schema)
+    schema = _empty(use_case).schema
+    return pa.table({name: known_on if name == KNOWN_ON else joined[name] for name in schema.names}).cast(schema)
 
 
 def _empty(use_case: UseCase) -> pa.Table:
-    key = [pa.field(column.name, ARROW_TYPES[column.type]) for column in use_case.prediction_key]
-    fields = [*key, pa.field(PARTITION, pa.date32()), pa.field(KNOWN_ON, pa.date32())]
-    return pa.schema([*fields, *(pa.field(name, kind) for name, kind in _types(use_case).items())]).empty_table()
+    key = {column.name: ARROW_TYPES[column.type] for column in use_case.prediction_key}
+    fields = key | {PARTITION: pa.date32(), KNOWN_ON: pa.date32()}
+    # A column of the key may be a feature as well, as it is in the key.
+    fields |= {name: kind for name, kind in _types(use_case).items() if name not in key}
+    return pa.schema(list(fields.items())).empty_table()
