@@ -46,14 +46,6 @@ WAITED_ENOUGH = 30
 """Of RETRIES_WAITING: with so many retries left, eight minutes at least have gone by. Earlier partitions are
 not waited for any longer then; the rest is for outages."""
 
-RETRIES_IN_LINE = {
-    "retries": 120,
-    "retry_delay": timedelta(seconds=5),
-    "retry_exponential_backoff": 1.5,
-    "max_retry_delay": timedelta(minutes=1),
-}
-"""The same where all nights of a backfill may stand in line, and nothing tonight depends on it: two hours in all."""
-
 PRIORITIES = {
     "rollback_model": 100,
     "kill_switch": 100,

@@ -10,15 +10,19 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class ArtifactRef(BaseModel):
+class Value(BaseModel):
+    """A plain value: never changed, and nothing in it that is not declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ArtifactRef(Value):
     """Names an artifact and pins its bytes. The only thing that goes through XCom.
 
     `uri` ends with "/" for an artifact with a manifest (its folder) and names an object for a
     single file (a landed file). `sha256` is the content hash: of the manifest's identity, or of
     the file's bytes.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     uri: str
     sha256: str
@@ -27,10 +31,8 @@ class ArtifactRef(BaseModel):
     schema_version: int = 1
 
 
-class FileEntry(BaseModel):
+class FileEntry(Value):
     """One file of an artifact: path below the artifact's uri, hash and size of its bytes, rows if it is a table."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     sha256: str
@@ -38,10 +40,8 @@ class FileEntry(BaseModel):
     rows: int | None = None
 
 
-class Attempt(BaseModel):
+class Attempt(Value):
     """Who made an artifact: the orchestrator's run and try, the host, and the wall clock. Never an input of logic."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dag_id: str = ""
     run_id: str = ""
@@ -54,10 +54,8 @@ class Attempt(BaseModel):
     seconds: float = 0.0
 
 
-class Manifest(BaseModel):
+class Manifest(Value):
     """The commit mark of an artifact, written last. A reader trusts only what a manifest names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     use_case: str
     stage: str
@@ -75,13 +73,11 @@ class Manifest(BaseModel):
     attempt: Attempt = Attempt()
 
 
-class Decision(BaseModel):
+class Decision(Value):
     """What stands for a partition of a step: the artifact that counts, or why there is none.
 
     `status` is "published" (ref is the artifact), or "rejected" (ref, if any, is the evidence).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     status: str
     ref: ArtifactRef | None = None
@@ -98,16 +94,7 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def identity_sha256(
-    *,
-    use_case: str,
-    step: str,
-    partition: str,
-    variant: str,
-    inputs: Mapping[str, Sequence[ArtifactRef]],
-    files: Sequence[FileEntry],
-    parameters: Mapping[str, Any],
-) -> str:
+def identity_sha256(manifest: Manifest) -> str:
     """The hash that identifies an artifact: same inputs, parameters and output bytes, same hash.
 
     Timings, hosts and runs are not part of it, so a re-run that changes nothing finds its
@@ -116,13 +103,13 @@ def identity_sha256(
     return sha256_hex(
         canonical_json(
             {
-                "use_case": use_case,
-                "step": step,
-                "partition": partition,
-                "variant": variant,
-                "inputs": {name: [ref.sha256 for ref in refs] for name, refs in inputs.items()},
-                "files": [[f.path, f.sha256] for f in files],
-                "parameters": parameters,
+                "use_case": manifest.use_case,
+                "step": manifest.step,
+                "partition": manifest.partition,
+                "variant": manifest.variant,
+                "inputs": {name: [ref.sha256 for ref in refs] for name, refs in manifest.inputs.items()},
+                "files": [[f.path, f.sha256] for f in manifest.files],
+                "parameters": manifest.parameters,
             }
         )
     )

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from nightshift.artifact import ArtifactRef
+from nightshift.artifact import ArtifactRef, Value
 from nightshift.declare.models import ModelSpec
 
 VersionAction = Literal["registered", "rejected", "failed"]
@@ -37,7 +37,7 @@ VERSION_ACTIONS = ("registered", "rejected", "failed")
 """Actions about one version; the others are about a spec, or about all of them."""
 
 
-class Deployment(BaseModel):
+class Deployment(Value):
     """One decision. Never changed once recorded; a later decision is another row.
 
     It takes effect for partitions after `partition`; `nightshift.core.lifecycle.state` says what follows from
@@ -56,8 +56,6 @@ class Deployment(BaseModel):
     About everything: killed, restored (the fallback is primary, or no longer).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     partition: date
     action: Action
     role: Role
@@ -70,10 +68,8 @@ class Deployment(BaseModel):
     decided_by: str
 
 
-class GateResult(BaseModel):
+class GateResult(Value):
     """The result of one gate for one model: the number observed and the bound it had to keep."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     gate: str
     verdict: Verdict

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from nightshift.artifact import ArtifactRef
+from nightshift.artifact import ArtifactRef, Value
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import GateResult
 from nightshift.errors import ArtifactCorrupt
@@ -19,10 +19,8 @@ from nightshift.errors import ArtifactCorrupt
 ScoringRole = Literal["champion", "challenger", "former", "fallback"]
 
 
-class Document(BaseModel):
+class Document(Value):
     """A JSON document in an artifact; `FILE` is its path there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     FILE: ClassVar[str]
 
@@ -56,10 +54,8 @@ class TrainingSet(Document):
     missing: Mapping[str, str] = Field(default_factory=dict)
 
 
-class ScoredModel(BaseModel):
+class ScoredModel(Value):
     """A version that scores a partition. `share`: of the rows, published from it (a canary); 1 for the primary."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: ScoringRole
     spec_id: str
@@ -84,10 +80,8 @@ class ModelChoice(Document):
         return (self.primary, *self.shadows)
 
 
-class SpecCalibration(BaseModel):
+class SpecCalibration(Value):
     """Calibrated log odds = intercept + slope * log odds. `rows` and `partitions`: matured labels it rests on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     intercept: float = 0.0
     slope: float = 1.0
@@ -109,10 +103,8 @@ class Registration(Document):
 
     FILE: ClassVar[str] = "registration.json"
 
-    class Entry(BaseModel):
+    class Entry(Value):
         """One version: registered, or rejected by these gates."""
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
 
         role: ScoringRole
         spec_id: str
@@ -126,23 +118,19 @@ class Registration(Document):
     promoted: str = ""
 
 
-class PairedDifference(BaseModel):
+class PairedDifference(Value):
     """Mean log loss minus another's on the same rows, in nats; negative is better.
 
     `low` and `high` bound a two-sided interval; None if there are too few days for one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float
     low: float | None
     high: float | None
 
 
-class BacktestMonth(BaseModel):
+class BacktestMonth(Value):
     """One calendar month of predictions. `calibration_gap`: mean score minus share of positives."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     month: str
     rows: int
@@ -151,10 +139,8 @@ class BacktestMonth(BaseModel):
     calibration_gap: float
 
 
-class BacktestSlice(BaseModel):
+class BacktestSlice(Value):
     """One slice compared with the champion; the interval holds for all slices at once. None: too few rows to judge."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     column: str
     value: str
@@ -163,14 +149,12 @@ class BacktestSlice(BaseModel):
     difference: PairedDifference | None
 
 
-class BacktestSeries(BaseModel):
+class BacktestSeries(Value):
     """What one spec would have reached. `differences`: from champion, fallback and its own frozen first version.
 
     `baseline` is empty, or `frozen` (the first version, never refitted nor calibrated), or `frozen_calibrated`.
     `graph_difference`: the largest difference of a score between the fitted pipeline and its ONNX graph.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Literal["champion", "fallback", "challenger"]
     spec_id: str
@@ -212,14 +196,12 @@ class BacktestResult(Document):
         raise ArtifactCorrupt(f"The backtest has no series {spec_id} {baseline}; run it again with that spec.")
 
 
-class ReviewedLoss(BaseModel):
+class ReviewedLoss(Value):
     """How one version's scores of a partition did on the labels known at the review; log losses in nats.
 
     `rows`: predictions with a known label, of `predictions`. `raw_log_loss` and `backtest_log_loss`: of a challenger,
     before calibration and on the same rows, its loss live and in a backtest; None where they were not compared.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition: date
     role: ScoringRole
@@ -293,14 +275,12 @@ class Nomination(Document):
     gates: Mapping[str, tuple[GateResult, ...]]
 
 
-class StudyOfEstimator(BaseModel):
+class StudyOfEstimator(Value):
     """Settings in use and the best ones found, each with its mean log loss (nats) over the study's folds.
 
     `trials`: mean log loss of each trial, oldest first; None for one that was ended early. `importance`: share of
     the trials' variation that each parameter explains.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     in_use: Mapping[str, Any]
     in_use_log_loss: float
@@ -336,10 +316,8 @@ class RaceOrigin(Document):
     specs: tuple[ModelSpec, ...]
 
 
-class PartitionScore(BaseModel):
+class PartitionScore(Value):
     """Quality on the rows of one partition: log loss in nats; `auc` None where only one class occurs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition: date
     rows: int
@@ -347,10 +325,8 @@ class PartitionScore(BaseModel):
     auc: float | None
 
 
-class RacedSpec(BaseModel):
+class RacedSpec(Value):
     """One spec at one origin: its scores, or why there is no such model. Costs only where they were measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: ModelSpec
     scores: tuple[PartitionScore, ...] = ()
@@ -370,14 +346,12 @@ class Race(Document):
     native: Mapping[str, float] = Field(default_factory=dict)
 
 
-class ComparedSpec(BaseModel):
+class ComparedSpec(Value):
     """One spec over all origins. `difference`: of its mean log loss from the best one's, with its interval.
 
     `contends`: not shown to be worse than the best. `on_front`: no other contender is better in log loss, speed
     and size at once.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: ModelSpec
     reason: str
@@ -404,10 +378,8 @@ class Comparison(Document):
     specs: tuple[ComparedSpec, ...]
 
 
-class CandidateSpec(BaseModel):
+class CandidateSpec(Value):
     """A spec on the Pareto front of a search. `failed`: mandatory gates its version failed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: ModelSpec
     chosen: bool

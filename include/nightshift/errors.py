@@ -59,10 +59,6 @@ class ParityError(TerminalError):
     """An exported model does not answer like the fitted one."""
 
 
-class GateRejected(TerminalError):
-    """A gate refused a model or a set of predictions."""
-
-
 class ChampionChanged(TerminalError):
     """A model was judged against a champion that is no longer the champion."""
 
@@ -71,7 +67,7 @@ class NotApplicable(TerminalError):
     """A compression technique does not apply to this model."""
 
 
-class AuditFailed(GateRejected):
+class AuditFailed(TerminalError):
     """Predictions failed their audit and were not published."""
 
 

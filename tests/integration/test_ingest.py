@@ -17,7 +17,7 @@ from flight_delay.use_case import USE_CASE
 from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.errors import DataContractError, MalformedFile, PartitionNotReady, SchemaChanged
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.curated import load_feed, load_feeds
+from nightshift.io.curated import load_feeds
 from nightshift.settings import Settings
 from nightshift.steps.ingest import land, profile, publish, validate
 
@@ -299,7 +299,7 @@ def test_a_late_correction_is_kept_beside_the_delivery_it_corrects(
     first = ingest(nights[0])
     ingest(nights[1])
     assert store.current("flight_delay", "publish", nights[0]) == first["publish"]
-    loaded = load_feed(store, USE_CASE, "flights", *nights).table.to_pandas()
+    loaded = load_feeds(store, USE_CASE, ["flights"], *nights)["flights"].table.to_pandas()
     late = loaded[loaded["delivered_on"] > loaded["flight_date"]]
     of_first_night = late[late["flight_date"] == nights[0]]
     assert len(of_first_night) == corrections(store, nights[1]) > 0

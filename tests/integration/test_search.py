@@ -7,8 +7,7 @@ import psycopg
 import pytest
 
 from nightshift.documents import Candidates, Comparison, Race, RaceOrigin, StudyResult, TrainingSet
-from nightshift.errors import DataContractError, PartitionNotReady, WarehouseUnavailable
-from nightshift.io.studies import study_storage
+from nightshift.errors import DataContractError, PartitionNotReady
 from nightshift.io.warehouse import Warehouse
 from nightshift.policies import SearchPolicy
 from nightshift.services.candidates import candidate_specs
@@ -106,24 +105,13 @@ def test_a_search_leaves_candidates_on_the_front(case, settings, store):
     assert candidate_specs(store, case, PARTITION - timedelta(days=1)) == {}
 
 
-def test_a_resumed_study_adds_trials(case, settings, store):
+def test_more_trials_begin_with_the_same_ones(case, settings, store):
     given = (case, settings, store, PARTITION)
     training_set = committed(store, case, training_table())
     first = store.read_document(study.run(*given, training_set=training_set), StudyResult)
     more = store.read_document(study.run(*given, training_set=training_set, trials=5), StudyResult)
     assert more.estimators["xgboost"].trials[:3] == first.estimators["xgboost"].trials
     assert len(more.estimators["xgboost"].trials) == 5
-
-
-def test_one_search_of_a_study_at_a_time(case, settings, store):
-    training_set = committed(store, case, training_table())
-    with (
-        study_storage(settings, "toy.logistic_regression"),
-        pytest.raises(
-            WarehouseUnavailable, match=r"Another process is searching in the study 'toy\.logistic_regression'"
-        ),
-    ):
-        study.run(case, settings, store, PARTITION, training_set=training_set)
 
 
 def test_a_race_needs_history(case, settings, store):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from nightshift.core.drift import Reference, build_reference, compare, overall_verdict
-from nightshift.core.drift_report import label_rates, render
+from nightshift.reports.drift import label_rates, render
 from nightshift.usecase import DriftPolicy
 
 POLICY = DriftPolicy(quantile=0.95)
@@ -55,7 +55,7 @@ def compared(reference: Reference, night: pa.Table, policy: DriftPolicy = POLICY
 
 
 def page(reference: Reference, drift: dict[str, Any]) -> str:
-    return render(drift, reference, title="Late & later", sources=[("Scores", "s3://bucket/scores/")])
+    return render(drift, reference, title="Late & later", sources=[("Scores", "s3://bucket/scores/")]).decode()
 
 
 class _Checker(HTMLParser):

@@ -13,7 +13,6 @@ from nightshift.artifact import ArtifactRef, Manifest
 from nightshift.core.evaluation import evaluate
 from nightshift.core.explanations import Explanation
 from nightshift.core.gates import VERSION_GATES
-from nightshift.core.model_card import Records, render
 from nightshift.core.model_package import describe
 from nightshift.core.risk import demands
 from nightshift.core.slices import slice_metrics
@@ -21,6 +20,7 @@ from nightshift.core.training_split import PARTITION
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet
 from nightshift.policies import DataSource, Risk, RiskPolicy, SlicePolicy
+from nightshift.reports.model_card import Records, render
 from synthetic_training_set import SIGNATURE, training_split, use_case
 
 SPLIT = training_split(rows_per_day=60)
@@ -127,7 +127,7 @@ class _Page(HTMLParser):
 
 
 def test_the_card_says_everything_that_was_recorded() -> None:
-    page = _Page(render(CASE, _records()))
+    page = _Page(render(CASE, _records()).decode())
     assert page.open == []
     for gate in GATES:
         assert f"why {gate.gate}" in page.text
@@ -151,7 +151,7 @@ def test_the_card_says_everything_that_was_recorded() -> None:
 
 
 def test_the_card_needs_nothing_but_itself() -> None:
-    page = _Page(render(CASE, _records()))
+    page = _Page(render(CASE, _records()).decode())
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "img", "iframe", "object"}
     assert [tag for tag, _ in page.tags].count("svg") == 2
@@ -165,7 +165,7 @@ def test_what_came_from_outside_is_escaped() -> None:
     slices = [{**one, "value": EVIL} for one in _records().verification["slices"]]
     verification = {**_records().verification, "slices": slices}
     explanation = Explanation("permutation", EVIL, 1, ((EVIL, 1.0),))
-    page = render(case, _records(gates=gates, verification=verification, explanation=explanation))
+    page = render(case, _records(gates=gates, verification=verification, explanation=explanation)).decode()
     assert "<script" not in page
     assert page.count("&lt;script&gt;alert(") >= 5
 
@@ -176,7 +176,7 @@ def test_the_same_records_give_the_same_page() -> None:
 
 def test_a_rejected_version_that_could_not_be_scored_with_has_a_card() -> None:
     entry = ENTRY.model_copy(update={"action": "rejected", "why": "runtime: no graph"})
-    page = _Page(render(CASE, _records(entry=entry, verification={"unusable": "no graph"}, explanation=None)))
+    page = _Page(render(CASE, _records(entry=entry, verification={"unusable": "no graph"}, explanation=None)).decode())
     assert "Rejected runtime: no graph" in page.text
 
 
@@ -187,7 +187,7 @@ def test_a_small_slice_and_a_gate_without_a_verdict_are_limits() -> None:
     verification = {**_records().verification}
     verification["slices"] = [{**one, "verdict": "too small"} for one in verification["slices"]]
     records = _records(gates=[*gates, failed], verification=verification, demands=demands(case.risk))
-    text = _Page(render(case, records)).text
+    text = _Page(render(case, records).decode()).text
     assert "Not judged, for the reasons in the table of gates: change." in text
     assert "to say how good it is for: carrier AA, carrier BB, carrier ZZ." in text
     assert "declares no risks" in text

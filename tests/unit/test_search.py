@@ -20,7 +20,6 @@ from nightshift.core.onnx_model import load_session, score
 from nightshift.core.parity import probe_rows
 from nightshift.core.preprocessing import PiecewiseLinearScaler
 from nightshift.core.search.race import partition_scores, race_origins, run_race, scored_partitions
-from nightshift.core.search.report import render
 from nightshift.core.search.selection import block_interval, compare
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import (
@@ -35,6 +34,7 @@ from nightshift.documents import (
 )
 from nightshift.errors import ConfigurationError, DataContractError, NotApplicable
 from nightshift.policies import PromotionPolicy, SearchPolicy
+from nightshift.reports.search import render
 from nightshift.usecase import CompressionBudget, UseCase
 from synthetic_training_set import FIRST, training_table, use_case
 

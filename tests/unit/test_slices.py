@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import date, timedelta
 
 import numpy as np
@@ -9,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from nightshift.core.evaluation import Floats, area_under_curve, log_loss
-from nightshift.core.slices import slice_metrics, slices_gate, worst_slice
+from nightshift.core.slices import slice_metrics, worst_slice
 from nightshift.errors import ConfigurationError
 from nightshift.policies import SlicePolicy
 
@@ -91,58 +90,6 @@ def test_the_worst_slice_is_one_that_was_judged() -> None:
     assert found is not None
     assert (found["column"], found["value"]) == ("carrier", "BB")
     assert worst_slice([one for one in slices if one["verdict"] == "too small"]) is None
-
-
-def _gate(candidate: Floats, rival: Floats | None = SCORES, policy: SlicePolicy = POLICY):  # type: ignore[no-untyped-def]
-    return slices_gate(candidate, rival, LABELS, TABLE, BY_DAY, policy, seed=1, rival="2020-01-01-abc")
-
-
-def test_a_model_worse_in_one_slice_is_stopped_and_the_slice_named() -> None:
-    worse = np.where(_in("ZZ"), 0.9, SCORES)
-    found = _gate(worse)
-    assert found.gate == "slices_no_worse_than_champion"
-    assert found.verdict == "fail"
-    assert "carrier ZZ" in found.reason
-    assert "carrier AA" not in found.reason
-    assert "2020-01-01-abc" in found.reason
-    assert found.observed is not None
-    assert found.observed > 0.03
-    assert found.bound == 0.03
-
-
-@pytest.mark.parametrize(
-    "candidate",
-    [
-        lambda: SCORES,
-        lambda: np.clip(SCORES + np.random.default_rng(3).normal(0, 0.02, len(SCORES)), 0.01, 0.99),
-        # Better everywhere but a little worse in one slice, within the margin.
-        lambda: np.where(_in("ZZ"), 0.9 * SCORES + 0.05, 0.5 * SCORES + 0.5 * LABELS),
-        # Much worse where nothing can be shown.
-        lambda: np.where(_in("rare"), 1.0 - LABELS, SCORES),
-    ],
-)
-def test_models_as_good_in_each_slice_pass(candidate: Callable[[], Floats]) -> None:
-    found = _gate(candidate())
-    assert found.verdict == "pass"
-    assert "1 too small" in found.reason
-
-
-def test_one_bad_day_is_not_shown_to_be_the_models_fault() -> None:
-    """The mean difference of the slice exceeds the margin by far, but all of it is of one day of fourteen."""
-    bad = _in("ZZ") & (BY_DAY[0] == BY_DAY)
-    candidate = np.where(bad, 0.001 + 0.998 * (1 - LABELS), SCORES)
-    members = _in("ZZ")
-    assert log_loss(LABELS[members], candidate[members]) - log_loss(LABELS[members], SCORES[members]) > 0.2
-    assert _gate(candidate).verdict == "pass"
-
-
-def test_what_cannot_be_judged_is_no_pass() -> None:
-    assert _gate(SCORES, rival=None).verdict == "not applicable"
-    assert "no champion" in _gate(SCORES, rival=None).reason
-    assert _gate(SCORES, policy=SlicePolicy()).reason == "the use case declares no slices"
-    small = _gate(SCORES, policy=SlicePolicy(("carrier",), least_rows=10**6))
-    assert small.verdict == "not applicable"
-    assert "all 5 slices are too small" in small.reason
 
 
 def test_a_column_that_is_not_there_is_named() -> None:

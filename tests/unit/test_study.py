@@ -1,6 +1,3 @@
-from datetime import date
-
-import optuna
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -9,18 +6,15 @@ from optuna.trial import TrialState
 from nightshift.core.estimators import DEFAULTS, hyperparameters
 from nightshift.core.search import study as study_module
 from nightshift.core.search.study import (
-    LOG_LOSS,
     importances,
     search,
     space_of,
-    study_as_of,
     walk_forward_folds,
 )
 from nightshift.errors import ConfigurationError, DataContractError
 from synthetic_training_set import SIGNATURE, training_split
 
 TRAIN = training_split().train
-PARTITION = date(2020, 1, 20)
 OVERFITTED = {"n_estimators": 200, "max_depth": 6, "learning_rate": 0.2, "min_child_weight": 10.0}
 
 
@@ -32,16 +26,12 @@ def in_use(**settings):
     return {**hyperparameters("xgboost", DEFAULTS, {}, TRAIN.num_rows), **settings}
 
 
-def searched(storage, *, settings=None, trials=6, seconds=60.0, folds_id="a", made=None, partition=PARTITION):
+def searched(*, settings=None, trials=6, seconds=60.0):
     return search(
         "xgboost",
-        made or folds(),
+        folds(),
         SIGNATURE,
         settings or in_use(**OVERFITTED),
-        storage=storage,
-        study_name="toy.xgboost",
-        partition=partition,
-        folds_id=folds_id,
         trials=trials,
         seconds=seconds,
         seed=1,
@@ -61,7 +51,6 @@ def test_each_fold_is_judged_on_newer_days_than_it_is_fitted_on():
         assert pc.max(fold.train["partition"]).as_py() < pc.min(fold.judged["partition"]).as_py()
         assert fold.train.num_rows == len(fold.train_labels)
         assert fold.judged.num_rows == len(fold.labels)
-        assert 0 < fold.base < 1
 
 
 def test_folds_need_days_and_both_labels():
@@ -81,68 +70,31 @@ def test_the_space_holds_the_settings_in_use_and_suits_the_rows():
 
 
 def test_better_settings_are_found_and_those_in_use_are_judged_first():
-    found = searched(optuna.storages.InMemoryStorage(), trials=8)
+    found = searched(trials=8)
     first = found.trials[0]
     assert first.params == found.in_use
     assert {name: found.in_use[name] for name in OVERFITTED} == OVERFITTED
-    assert found.in_use_log_loss == first.user_attrs[LOG_LOSS]
+    assert found.in_use_log_loss == first.value
     assert found.best_log_loss < found.in_use_log_loss
-    assert found.best_log_loss == min(t.user_attrs[LOG_LOSS] for t in found.trials if t.state == TrialState.COMPLETE)
+    assert found.best_log_loss == min(t.value for t in found.trials if t.state == TrialState.COMPLETE)
     assert sum(importances(found).values()) == pytest.approx(1)
 
 
 def test_the_same_search_finds_the_same():
-    one, other = (searched(optuna.storages.InMemoryStorage(), trials=4) for _ in range(2))
+    one, other = (searched(trials=4) for _ in range(2))
     assert [t.params for t in one.trials] == [t.params for t in other.trials]
     assert one.best_log_loss == other.best_log_loss
 
 
-def test_a_search_goes_on_where_it_stopped():
-    storage = optuna.storages.InMemoryStorage()
-    stopped = searched(storage, trials=3)
-    study = optuna.load_study(study_name="toy.xgboost", storage=storage)
-    study.ask()  # a trial that the killed process was at,
-    study.enqueue_trial(dict(stopped.best))  # and one that it was about to begin
-    resumed = searched(storage, trials=5)
-    assert [t.number for t in resumed.trials[:3]] == [t.number for t in stopped.trials]
-    assert len(resumed.trials) == 5
-    assert len({str(t.params) for t in resumed.trials}) == 5
-    assert [t.state for t in study.trials if t.state == TrialState.FAIL] == [TrialState.FAIL] * 2
-    # Nothing is left to do.
-    assert len(searched(storage, trials=5).trials) == 5
-
-
 def test_seconds_bound_a_search_but_the_settings_in_use_are_always_judged():
-    found = searched(optuna.storages.InMemoryStorage(), seconds=0.0)
+    found = searched(seconds=0.0)
     assert len(found.trials) == 1
     assert found.best == found.in_use
 
 
-def test_other_folds_begin_with_what_was_best_elsewhere():
-    storage = optuna.storages.InMemoryStorage()
-    before = searched(storage, trials=5)
-    found = searched(storage, trials=3, folds_id="b", made=folds(2, 2))
-    assert found.trials[0].params == found.in_use
-    assert found.trials[1].params == before.best
-    # Stopped before it came to them, the next search begins anew.
-    searched(storage, seconds=0.0, folds_id="c", made=folds(1, 2))
-    assert searched(storage, trials=2, folds_id="c", made=folds(1, 2)).trials[1].params == before.best
-    # What was judged on other folds is never the best of these.
-    assert {t.number for t in found.trials}.isdisjoint(t.number for t in before.trials)
-
-
-def test_a_search_for_an_earlier_partition_does_not_know_what_later_ones_tried():
-    storage = optuna.storages.InMemoryStorage()
-    assert study_as_of(storage, "toy.xgboost", PARTITION) == "toy.xgboost"
-    searched(storage, trials=2)
-    assert study_as_of(storage, "toy.xgboost", PARTITION) == "toy.xgboost"
-    assert study_as_of(storage, "toy.xgboost", date(2020, 2, 1)) == "toy.xgboost"
-    assert study_as_of(storage, "toy.xgboost", date(2020, 1, 19)) == "toy.xgboost.2020-01-19"
-
-
 def test_hopeless_trials_are_ended_early(monkeypatch):
     monkeypatch.setattr(study_module, "PRUNED_AGAINST", 1)
-    found = searched(optuna.storages.InMemoryStorage(), settings=in_use(n_estimators=60, max_depth=2), trials=10)
+    found = searched(settings=in_use(n_estimators=60, max_depth=2), trials=10)
     pruned = [t for t in found.trials if t.state == TrialState.PRUNED]
     assert pruned
     assert all(len(t.intermediate_values) < len(folds()) for t in pruned)

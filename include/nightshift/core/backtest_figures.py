@@ -12,16 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.backtest import EPOCH, Walk
-from nightshift.core.evaluation import LEAST_PROBABILITY, area_under_curve, log_loss
+from nightshift.core.evaluation import auc_or_none, log_loss, row_losses
 from nightshift.core.paired_differences import clustered, moving_blocks
+from nightshift.core.slices import MISSING
 from nightshift.documents import BacktestMonth, BacktestSeries, BacktestSlice, PairedDifference
 from nightshift.policies import SlicePolicy
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-MISSING = "(missing)"
-"""The value of the slice whose rows have none."""
 
 LOSSES_SCHEMA = pa.schema(
     [
@@ -38,12 +36,6 @@ LOSSES_SCHEMA = pa.schema(
         ("label_rate", pa.float64()),
     ]
 )
-
-
-def row_losses(labels: Integers, scores: Floats) -> Floats:
-    """Negative log likelihood of each row [n], in nats; their mean is `evaluation.log_loss`."""
-    p = np.clip(scores, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return np.asarray(-np.where(labels == 1, np.log(p), np.log1p(-p)))
 
 
 def partition_losses(walks: Sequence[Walk]) -> pa.Table:
@@ -77,7 +69,7 @@ def months(walk: Walk) -> tuple[BacktestMonth, ...]:
             month=str(name),
             rows=part.stop - part.start,
             log_loss=log_loss(walk.labels[part], walk.scores[part]),
-            auc=_auc(walk.labels[part], walk.scores[part]),
+            auc=auc_or_none(walk.labels[part], walk.scores[part]),
             calibration_gap=float((walk.scores[part] - walk.labels[part]).mean()),
         )
         for name, part in _groups(month)
@@ -158,12 +150,8 @@ def _quality(labels: Integers, scores: Floats) -> dict[str, Any]:
     return {
         "log_loss": log_loss(labels, scores),
         "brier": float(np.mean((scores - labels) ** 2)),
-        "auc": _auc(labels, scores),
+        "auc": auc_or_none(labels, scores),
     }
-
-
-def _auc(labels: Integers, scores: Floats) -> float | None:
-    return area_under_curve(labels, scores) if 0 < labels.sum() < len(labels) else None
 
 
 def _groups(sorted_values: npt.NDArray[Any]) -> list[tuple[Any, slice]]:

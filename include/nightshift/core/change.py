@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.evaluation import LEAST_PROBABILITY, Floats, Labels, area_under_curve
+from nightshift.core.evaluation import Floats, Labels, area_under_curve, log_odds
 from nightshift.core.feature_computation import PARTITION
 from nightshift.core.stability import evenly
 from nightshift.core.training_rows import KNOWN_ON
@@ -120,12 +120,6 @@ def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], polic
         if found
         else f"{len(numeric)} numeric features are like those of the {known} partitions before",
     )
-
-
-def log_odds(probability: Floats) -> Floats:
-    """Log odds of probabilities, which are bounded away from 0 and 1 as in the log loss."""
-    bounded = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return np.asarray(np.log(bounded / (1 - bounded)))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ LARGEST_FOLDED_MEAN = 16.0
 """In standard deviations. Farther from zero, float32 loses digits unless a column is centred first."""
 
 
-class _Graph:
+class Graph:
     """Nodes and constants in the order they are made, so that equal models give equal bytes."""
 
     def __init__(self) -> None:
@@ -36,12 +36,25 @@ class _Graph:
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, name: str, values: npt.NDArray[Any]) -> str:
+        """Add a constant; its name."""
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
     def node(self, operator: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output; its name."""
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
         return output
+
+    def model(self, signature: Signature, opsets: dict[str, int]) -> onnx.ModelProto:
+        """The graph with the inputs of a signature and the output `probability`."""
+        inputs = [helper.make_tensor_value_info(NUMERIC_INPUT, TensorProto.FLOAT, [None, len(signature.numeric)])]
+        if signature.categorical:
+            shape = [None, len(signature.categorical)]
+            inputs.append(helper.make_tensor_value_info(CATEGORICAL_INPUT, TensorProto.STRING, shape))
+        outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 1])]
+        made = helper.make_graph(self.nodes, "model", inputs, outputs, self.constants)
+        imports = [helper.make_opsetid(domain, opset) for domain, opset in opsets.items()]
+        return helper.make_model(made, opset_imports=imports, ir_version=10, producer_name="nightshift")
 
 
 def dense_graph(
@@ -52,7 +65,7 @@ def dense_graph(
     With `folded`, scaling is part of the first layer's weights. Without, the first product sees
     standardised columns, as one int8 scale for all of them needs.
     """
-    graph = _Graph()
+    graph = Graph()
     first, *others = layers
     scaler: BoundedScaler = features.named_transformers_["numeric"]
     numeric = len(scaler.mean_) + len(scaler.indicated_)
@@ -61,27 +74,20 @@ def dense_graph(
     value = _numeric(graph, scaler, Layer(first.weights[:numeric], first.bias), folded)
     if signature.categorical:
         categories = features.named_transformers_["categorical"].categories_
-        value = graph.node("Sum", [value, *_categorical(graph, categories, first.weights[numeric:])], "first_layer")
+        value = graph.node("Sum", [value, *category_rows(graph, categories, first.weights[numeric:])], "first_layer")
     value = _activated(graph, value, first, 1)
     for number, layer in enumerate(others, start=2):
         weights, bias = graph.constant(f"weights_{number}", layer.weights), graph.constant(f"bias_{number}", layer.bias)
         value = _activated(graph, graph.node("Gemm", [value, weights, bias], f"layer_{number}"), layer, number)
     graph.node("Sigmoid", [value], OUTPUT)
-    inputs = [helper.make_tensor_value_info(NUMERIC_INPUT, TensorProto.FLOAT, [None, len(signature.numeric)])]
-    if signature.categorical:
-        shape = [None, len(signature.categorical)]
-        inputs.append(helper.make_tensor_value_info(CATEGORICAL_INPUT, TensorProto.STRING, shape))
-    outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 1])]
-    made = helper.make_graph(graph.nodes, "model", inputs, outputs, graph.constants)
-    imports = [helper.make_opsetid(domain, opset) for domain, opset in opsets.items()]
-    return helper.make_model(made, opset_imports=imports, ir_version=10, producer_name="nightshift")
+    return graph.model(signature, opsets)
 
 
-def _activated(graph: _Graph, value: str, layer: Layer, number: int) -> str:
+def _activated(graph: Graph, value: str, layer: Layer, number: int) -> str:
     return graph.node("Relu", [value], f"activation_{number}") if layer.activation == "relu" else value
 
 
-def _numeric(graph: _Graph, scaler: BoundedScaler, layer: Layer, folded: bool) -> str:
+def _numeric(graph: Graph, scaler: BoundedScaler, layer: Layer, folded: bool) -> str:
     """What the numeric columns add to the first layer, and its bias."""
     width = len(scaler.mean_)
     mean, deviation = scaler.mean_.astype(np.float64), scaler.deviation_.astype(np.float64)
@@ -132,7 +138,7 @@ def _per(weights: Float64s, unit: Float64s) -> Float32s:
     return np.asarray((weights / unit[:, None]).astype(np.float32))
 
 
-def _indicators(graph: _Graph, absent: str, scaler: BoundedScaler, weights: Float32s, total: str) -> str:
+def _indicators(graph: Graph, absent: str, scaler: BoundedScaler, weights: Float32s, total: str) -> str:
     """What missing values add, beyond those of the mean. Picking columns costs more than one narrow product."""
     if weights.shape[1] == 1:
         everywhere = np.zeros((len(scaler.mean_), 1), dtype=np.float32)
@@ -145,7 +151,7 @@ def _indicators(graph: _Graph, absent: str, scaler: BoundedScaler, weights: Floa
     return graph.node("Gemm", [indicators, graph.constant("weights_absent", weights), total], "numbers_and_absences")
 
 
-def _categorical(graph: _Graph, categories: Sequence[npt.NDArray[np.object_]], weights: Float32s) -> list[str]:
+def category_rows(graph: Graph, categories: Sequence[npt.NDArray[np.object_]], weights: Float32s) -> list[str]:
     """For each categorical column, the row of the first layer's weights that its category picks."""
     known = sorted({str(category) for column in categories for category in column})
     # Row 0 is for categories that nobody has seen: they add nothing.

@@ -39,10 +39,26 @@ def area_under_curve(labels: Labels, probability: Floats) -> float:
     return float((ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def auc_or_none(labels: Labels, probability: Floats) -> float | None:
+    """`area_under_curve`; None if all labels are alike."""
+    return area_under_curve(labels, probability) if 0 < labels.sum() < len(labels) else None
+
+
 def log_loss(labels: Labels, probability: Floats) -> float:
     """Mean negative log likelihood in nats."""
+    return float(row_losses(labels, probability).mean())
+
+
+def row_losses(labels: Labels, probability: Floats) -> Floats:
+    """Negative log likelihood of each row [n], in nats."""
     p = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return float(-np.mean(np.where(labels == 1, np.log(p), np.log1p(-p))))
+    return np.asarray(-np.where(labels == 1, np.log(p), np.log1p(-p)), dtype=np.float64)
+
+
+def log_odds(probability: Floats) -> Floats:
+    """Log odds of probabilities [n], which are bounded away from 0 and 1 as in the log loss."""
+    p = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return np.asarray(np.log(p / (1 - p)))
 
 
 def calibration_error(labels: Labels, probability: Floats, bins: int = CALIBRATION_BINS) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, compose, helper
+from onnx import TensorProto, compose
 
-from nightshift.core.dense_export import _categorical, _Graph
+from nightshift.core.dense_export import Graph, category_rows
 from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.level_additive import LevelAdditive
-from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT, Signature
+from nightshift.core.onnx_model import NUMERIC_INPUT, OUTPUT, Signature
 from nightshift.core.preprocessing import BoundedScaler, PiecewiseLinearScaler
 
 Float32s = npt.NDArray[np.float32]
@@ -21,16 +21,16 @@ TREES = "trees_"
 
 def level_additive_graph(model: LevelAdditive, signature: Signature, opsets: dict[str, int]) -> onnx.ModelProto:
     """The graph of a fitted LevelAdditive."""
-    graph = _Graph()
+    graph = Graph()
     graph.node("Sigmoid", [_additive(graph, model, signature)], OUTPUT)
-    return _model(graph, signature, opsets)
+    return graph.model(signature, opsets)
 
 
 def blend_graph(
     model: LogOddsBlend, trees: onnx.ModelProto, signature: Signature, opsets: dict[str, int]
 ) -> onnx.ModelProto:
     """The graph of a fitted LogOddsBlend. `trees` is the graph of its trees: the same inputs, a probability [n, 1]."""
-    graph = _Graph()
+    graph = Graph()
     additive = _additive(graph, model.additive, signature)
     renamed = compose.add_prefix(trees, TREES, rename_inputs=False).graph
     graph.nodes.extend(renamed.node)
@@ -46,21 +46,10 @@ def blend_graph(
         graph.node("Mul", [odds, graph.constant("share_trees", theirs)], "of_trees"),
     ]
     graph.node("Sigmoid", [graph.node("Add", parts, "blended")], OUTPUT)
-    return _model(graph, signature, opsets)
+    return graph.model(signature, opsets)
 
 
-def _model(graph: _Graph, signature: Signature, opsets: dict[str, int]) -> onnx.ModelProto:
-    inputs = [helper.make_tensor_value_info(NUMERIC_INPUT, TensorProto.FLOAT, [None, len(signature.numeric)])]
-    if signature.categorical:
-        shape = [None, len(signature.categorical)]
-        inputs.append(helper.make_tensor_value_info(CATEGORICAL_INPUT, TensorProto.STRING, shape))
-    outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 1])]
-    made = helper.make_graph(graph.nodes, "model", inputs, outputs, graph.constants)
-    imports = [helper.make_opsetid(domain, opset) for domain, opset in opsets.items()]
-    return helper.make_model(made, opset_imports=imports, ir_version=10, producer_name="nightshift")
-
-
-def _additive(graph: _Graph, model: LevelAdditive, signature: Signature) -> str:
+def _additive(graph: Graph, model: LevelAdditive, signature: Signature) -> str:
     """Nodes up to the log odds [n, 1] of a LevelAdditive; their last name."""
     rows: PiecewiseLinearScaler = model.rows_.named_transformers_["numeric"]
     columns = _scaled(graph, rows, _picked(graph, signature, model.row_columns, "row"), "row")
@@ -70,7 +59,7 @@ def _additive(graph: _Graph, model: LevelAdditive, signature: Signature) -> str:
     total = graph.node("Gemm", [columns, graph.constant("row_weights", weights[:width, None]), bias], "rows_numeric")
     if signature.categorical:
         categories = model.rows_.named_transformers_["categorical"].categories_
-        total = graph.node("Sum", [total, *_categorical(graph, categories, weights[width:, None])], "rows")
+        total = graph.node("Sum", [total, *category_rows(graph, categories, weights[width:, None])], "rows")
     pieces, many = [], 0
     if model.level:
         pieces.append(_scaled(graph, model.level_scaler_, _picked(graph, signature, model.level, "level"), "level"))
@@ -95,14 +84,14 @@ def _additive(graph: _Graph, model: LevelAdditive, signature: Signature) -> str:
     return graph.node("Add", [total, graph.node("Mul", [steep, tilt], "tilted")], "log_odds")
 
 
-def _picked(graph: _Graph, signature: Signature, names: tuple[str, ...], prefix: str) -> str:
+def _picked(graph: Graph, signature: Signature, names: tuple[str, ...], prefix: str) -> str:
     positions = np.array([signature.numeric.index(name) for name in names], dtype=np.int64)
     return graph.node(
         "Gather", [NUMERIC_INPUT, graph.constant(f"{prefix}_columns", positions)], f"{prefix}_values", axis=1
     )
 
 
-def _bounded(graph: _Graph, scaler: BoundedScaler, values: str, prefix: str) -> str:
+def _bounded(graph: Graph, scaler: BoundedScaler, values: str, prefix: str) -> str:
     """The scaled columns of BoundedScaler.transform, without its indicators."""
     mean = graph.constant(f"{prefix}_mean", scaler.mean_[None])
     absent = graph.node("IsNaN", [values], f"{prefix}_absent")
@@ -115,7 +104,7 @@ def _bounded(graph: _Graph, scaler: BoundedScaler, values: str, prefix: str) -> 
     )
 
 
-def _scaled(graph: _Graph, scaler: PiecewiseLinearScaler, values: str, prefix: str) -> str:
+def _scaled(graph: Graph, scaler: PiecewiseLinearScaler, values: str, prefix: str) -> str:
     """All columns of PiecewiseLinearScaler.transform."""
     scaled = _bounded(graph, scaler, values, prefix)
     columns = [scaled]

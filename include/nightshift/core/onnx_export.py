@@ -21,7 +21,6 @@ from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.network import layers_of
 from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT
-from nightshift.core.preprocessing import BoundedScaler
 
 OPSETS = {"": 21, "ai.onnx.ml": 3}
 """Pinned, so that a graph does not change with the newest opset a library knows."""
@@ -102,46 +101,6 @@ def _constant(model: onnx.ModelProto, name: str, values: list[int]) -> str:
     return name
 
 
-def _bounded_scaler_shape(operator: Any) -> None:
-    scaler = operator.raw_operator
-    rows = operator.inputs[0].type.shape[0]
-    operator.outputs[0].type = FloatTensorType([rows, len(scaler.mean_) + len(scaler.indicated_)])
-
-
-def _convert_bounded_scaler(scope: Any, operator: Any, container: Any) -> None:
-    """BoundedScaler.transform, operation by operation."""
-    scaler: BoundedScaler = operator.raw_operator
-
-    def constant(name: str, values: Any, kind: int = TensorProto.FLOAT) -> str:
-        unique: str = scope.get_unique_variable_name(name)
-        container.add_initializer(
-            unique, kind, [1, len(values)] if kind == TensorProto.FLOAT else [len(values)], values
-        )
-        return unique
-
-    def node(kind: str, *inputs: str, version: int, output: str | None = None, **attributes: Any) -> str:
-        result: str = output or scope.get_unique_variable_name(kind.lower())
-        name = scope.get_unique_operator_name(kind)
-        container.add_node(kind, list(inputs), [result], name=name, op_version=version, **attributes)
-        return result
-
-    mean = constant("mean", scaler.mean_)
-    (values,) = operator.input_full_names
-    absent = node("IsNaN", values, version=20)
-    filled = node("Where", absent, mean, values, version=16)
-    bounded = node("Max", filled, constant("lower", scaler.lower_), version=13)
-    bounded = node("Min", bounded, constant("upper", scaler.upper_), version=13)
-    centred = node("Sub", bounded, mean, version=14)
-    scaled = node("Div", centred, constant("deviation", scaler.deviation_), version=14)
-    (result,) = operator.output_full_names
-    if len(scaler.indicated_) == 0:
-        node("Identity", scaled, version=21, output=result)
-        return
-    indices = constant("indicated", scaler.indicated_.astype(np.int64), TensorProto.INT64)
-    indicators = node("Gather", node("Cast", absent, version=21, to=TensorProto.FLOAT), indices, version=13, axis=1)
-    node("Concat", scaled, indicators, version=13, output=result, axis=1)
-
-
 update_registered_converter(
     XGBClassifier,
     "XGBoostXGBClassifier",
@@ -149,4 +108,3 @@ update_registered_converter(
     convert_xgboost,
     options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
 )
-update_registered_converter(BoundedScaler, "NightshiftBoundedScaler", _bounded_scaler_shape, _convert_bounded_scaler)

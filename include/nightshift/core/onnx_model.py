@@ -17,8 +17,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from nightshift.artifact import Value
 from nightshift.errors import ArtifactCorrupt, FeatureContractError
 
 NUMERIC_INPUT = "numeric"
@@ -28,11 +29,9 @@ ABSENT_CATEGORY = ""
 """What a null category becomes: ONNX strings cannot be null."""
 
 
-class Signature(BaseModel):
+class Signature(Value):
     """What a model eats and gives: feature columns in graph order, the feature service they come from
     (name), and the name of the score column."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...] = ()

@@ -1,20 +1,17 @@
-"""How a rebuilt artifact differs from the recorded one, in words and as a page. Pure."""
+"""How a rebuilt artifact differs from the recorded one, in words. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.artifact import Manifest, canonical_json
 
-TEMPLATE = Path(__file__).with_name("reproduction.html.j2")
 EXAMPLES = 5
 ABSENT = "absent"
 SHOWN_CHARACTERS = 200
@@ -89,12 +86,6 @@ def environment_differences(
         {"what": what, "recorded": recorded, "now": version, "steps": ", ".join(sorted(steps))}
         for (what, recorded, version), steps in sorted(found.items())
     ]
-
-
-def render(result: Mapping[str, Any], *, title: str) -> str:
-    """The page of a `reproduction.json`. Equal results give an equal page."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(result=result, title=title)
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -16,19 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.evaluation import LEAST_PROBABILITY, Floats, Labels, area_under_curve
-from nightshift.deployment import GateResult
+from nightshift.core.evaluation import Floats, Labels, auc_or_none, row_losses
 from nightshift.errors import ConfigurationError
 from nightshift.policies import SlicePolicy
 
-GATE = "slices_no_worse_than_champion"
 MISSING = "(missing)"
 """The value of the slice whose rows have none."""
 
 LEAST_DAYS = 5
 """Fewer days than this have too few different resamples for an interval (five have 126)."""
-
-NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -52,20 +48,19 @@ def slice_metrics(
     Equal arguments give equal numbers.
     Raises ConfigurationError for a column that the table lacks.
     """
-    losses = _row_losses(labels, scores)
+    losses = row_losses(labels, scores)
     found = []
     for part in _slices(table, policy):
         loss, rows, low, high = _intervals(losses, part, days, policy, seed)
         for position, value in enumerate(part.values):
             members = part.codes == position
             known = labels[members]
-            both = 0 < known.sum() < len(known)
             found.append(
                 {
                     "column": part.column,
                     "value": value,
                     "rows": len(known),
-                    "auc": area_under_curve(known, scores[members]) if both else None,
+                    "auc": auc_or_none(known, scores[members]),
                     "log_loss": float(loss[:, position].sum() / len(known)),
                     "log_loss_low": float(low[position]),
                     "log_loss_high": float(high[position]),
@@ -86,76 +81,6 @@ def worst_slice(slices: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {name: worst[name] for name in ("column", "value", "log_loss")}
 
 
-def slices_gate(
-    candidate_scores: Floats,
-    rival_scores: Floats | None,
-    labels: Labels,
-    table: pa.Table,
-    days: npt.ArrayLike,
-    policy: SlicePolicy,
-    seed: int,
-    *,
-    rival: str = "the champion",
-    absence: str = "there was no champion as of this partition",
-) -> GateResult:
-    """Whether a candidate falls behind the champion in a slice, both asked about the same rows.
-
-    It does where the lower bound of the interval of the mean paired difference of log loss is above
-    `policy.margin_log_loss`. `observed` is the highest such bound. Not applicable without declared
-    slices, without `rival_scores` (for the reason `absence`), and where no slice is large enough to
-    judge: nothing was shown then. `rival` names the champion in the reason.
-    """
-
-    def not_applicable(reason: str) -> GateResult:
-        return GateResult(gate=GATE, verdict="not applicable", bound=policy.margin_log_loss, reason=reason)
-
-    if not policy.columns:
-        return not_applicable("the use case declares no slices")
-    if rival_scores is None:
-        return not_applicable(absence)
-    differences = _row_losses(labels, candidate_scores) - _row_losses(labels, rival_scores)
-    lower: dict[str, float] = {}
-    mean: dict[str, float] = {}
-    small: list[str] = []
-    for part in _slices(table, policy):
-        difference, rows, low, _ = _intervals(differences, part, days, policy, seed)
-        for position, value in enumerate(part.values):
-            name = f"{part.column} {value}"
-            if _large_enough(rows[:, position], policy):
-                lower[name] = float(low[position])
-                mean[name] = float(difference[:, position].sum() / rows[:, position].sum())
-            else:
-                small.append(name)
-    if not lower:
-        return not_applicable(
-            f"all {len(small)} slices are too small to judge: each has fewer than {policy.least_rows} rows "
-            f"or {LEAST_DAYS} days"
-        )
-    return _verdict(lower, mean, small, policy, rival)
-
-
-def _verdict(
-    lower: Mapping[str, float], mean: Mapping[str, float], small: Sequence[str], policy: SlicePolicy, rival: str
-) -> GateResult:
-    margin = policy.margin_log_loss
-    behind = sorted((name for name, bound in lower.items() if bound > margin), key=lambda name: -lower[name])
-    if behind:
-        listed = ", ".join(f"{name} (by {mean[name]:.4f}, at least {lower[name]:.4f})" for name in behind[:NAMED])
-        more = f" and {len(behind) - NAMED} more" if len(behind) > NAMED else ""
-        said = f"log loss falls behind {rival} by more than {margin:g} in {listed}{more}"
-    else:
-        nearest = max(lower, key=lambda name: lower[name])
-        said = f"no slice is shown to fall behind {rival} by more than {margin:g} in log loss; nearest is {nearest} "
-        said += f"(by {mean[nearest]:.4f}, at least {lower[nearest]:.4f})"
-    return GateResult(
-        gate=GATE,
-        verdict="fail" if behind else "pass",
-        observed=max(lower.values()),
-        bound=margin,
-        reason=f"{said}; {len(lower)} slices judged" + (f", {len(small)} too small to judge" if small else ""),
-    )
-
-
 def _slices(table: pa.Table, policy: SlicePolicy) -> list[_Slices]:
     found = []
     for column in policy.columns:
@@ -168,12 +93,6 @@ def _slices(table: pa.Table, policy: SlicePolicy) -> list[_Slices]:
         values, codes = np.unique(text.astype(str), return_inverse=True)
         found.append(_Slices(column, values.tolist(), codes))
     return found
-
-
-def _row_losses(labels: Labels, scores: Floats) -> Floats:
-    """Negative log likelihood of each row, in nats; their mean is `evaluation.log_loss`."""
-    p = np.clip(scores, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return np.asarray(-np.where(labels == 1, np.log(p), np.log1p(-p)), dtype=np.float64)
 
 
 def _intervals(

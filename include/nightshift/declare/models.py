@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from nightshift.artifact import canonical_json, sha256_hex
+from nightshift.artifact import Value, canonical_json, sha256_hex
 
 
-class CalibrationSpec(BaseModel):
+class CalibrationSpec(Value):
     """How scores are recalibrated from matured labels: an intercept (and a slope) on the log odds.
 
     A partition's labels count half as much for each `half_life_days` they are older. `prior_days` partitions
@@ -18,14 +18,12 @@ class CalibrationSpec(BaseModel):
     and the slope towards 1. `half_life_days` 0 means no calibration.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     half_life_days: float = Field(default=5.0, ge=0)
     prior_days: float = Field(default=1.0, ge=0)
     slope: bool = False
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Value):
     """What is trained: features, estimators, parameters, weights, window, compression, calibration, seed.
 
     `numeric` and `categorical` empty: all features of the use case. Several `estimators` are blended: the
@@ -34,8 +32,6 @@ class ModelSpec(BaseModel):
     applied in turn. Training rows lose half their weight for each `half_life_days` of age (None: all weigh
     the same); rows older than `window_days` partitions are left out (None: none are).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)
     estimators: tuple[str, ...] = Field(min_length=1)

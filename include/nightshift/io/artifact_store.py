@@ -187,7 +187,6 @@ class ArtifactStore:
         parameters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
         rows: int = 0,
-        schema_version: int = 1,
         variant: str = "",
         current: bool = True,
     ) -> ArtifactRef:
@@ -201,32 +200,17 @@ class ArtifactStore:
         bodies = {path: f if isinstance(f, bytes) else parquet_bytes(f) for path, f in sorted(files.items())}
         table_rows = {path: f.num_rows for path, f in files.items() if not isinstance(f, bytes)}
         entries = [
-            FileEntry(
-                path=path,
-                sha256=sha256_hex(body),
-                bytes=len(body),
-                rows=table_rows.get(path),
-            )
+            FileEntry(path=path, sha256=sha256_hex(body), bytes=len(body), rows=table_rows.get(path))
             for path, body in bodies.items()
         ]
-        digest = identity_sha256(
-            use_case=use_case,
-            step=step,
-            partition=partition.isoformat(),
-            variant=variant,
-            inputs=inputs,
-            files=entries,
-            parameters=parameters,
-        )
-        folder = f"{self.step_prefix(use_case, step)}{partition}/{digest[:16]}/"
-        ref = ArtifactRef(uri=self.uri(folder), sha256=digest, kind=kind, rows=rows, schema_version=schema_version)
+        prefix = f"{self.step_prefix(use_case, step)}{partition}/"
         manifest = Manifest(
             use_case=use_case,
             stage=STAGE_OF_STEP[step],
             step=step,
             partition=partition.isoformat(),
             variant=variant,
-            ref=ref,
+            ref=ArtifactRef(uri=self.uri(prefix), sha256="", kind=kind, rows=rows),
             inputs=inputs,
             files=entries,
             parameters=parameters,
@@ -236,6 +220,10 @@ class ArtifactStore:
             libraries=library_versions(),
             attempt=finished_attempt(),
         )
+        digest = identity_sha256(manifest)
+        folder = f"{prefix}{digest[:16]}/"
+        ref = manifest.ref.model_copy(update={"uri": self.uri(folder), "sha256": digest})
+        manifest = manifest.model_copy(update={"ref": ref})
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(lambda item: self.put(folder + item[0], item[1], immutable=True), bodies.items()))
         self.put(folder + "manifest.json", manifest.model_dump_json(indent=1).encode(), immutable=True)

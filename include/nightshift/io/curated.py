@@ -44,11 +44,6 @@ class CuratedFeed:
     missing: Mapping[date, str]
 
 
-def load_feed(store: ArtifactStore, use_case: UseCase, feed: str, first: date, last: date) -> CuratedFeed:
-    """One feed of the partitions first to last; see load_feeds."""
-    return load_feeds(store, use_case, [feed], first, last)[feed]
-
-
 def load_feeds(
     store: ArtifactStore,
     use_case: UseCase,

@@ -19,18 +19,7 @@ from nightshift.io import warehouse_schema
 from nightshift.io.warehouse_schema import Connection, table_name
 from nightshift.usecase import UseCase
 
-COLUMNS = (
-    "partition",
-    "action",
-    "role",
-    "spec_id",
-    "spec",
-    "model_version",
-    "model",
-    "replaces",
-    "reason",
-    "decided_by",
-)
+COLUMNS = tuple(Deployment.model_fields)
 
 
 def decisions(connection: Connection, use_case: UseCase) -> list[Deployment]:

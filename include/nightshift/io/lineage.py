@@ -148,15 +148,7 @@ class _Walker:
 
 
 def _check_identity(ref: ArtifactRef, manifest: Manifest) -> None:
-    digest = identity_sha256(
-        use_case=manifest.use_case,
-        step=manifest.step,
-        partition=manifest.partition,
-        variant=manifest.variant,
-        inputs=manifest.inputs,
-        files=manifest.files,
-        parameters=manifest.parameters,
-    )
+    digest = identity_sha256(manifest)
     if digest != ref.sha256:
         raise ArtifactCorrupt(
             f"{ref.uri}manifest.json was changed: it hashes to {digest}, its consumer recorded {ref.sha256}."

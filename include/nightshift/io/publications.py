@@ -12,9 +12,8 @@ from typing import Any
 import pyarrow as pa
 from psycopg import errors, sql
 from psycopg.rows import dict_row
-from pydantic import BaseModel, ConfigDict
 
-from nightshift.artifact import ArtifactRef, canonical_json, sha256_hex
+from nightshift.artifact import ArtifactRef, Value, canonical_json, sha256_hex
 from nightshift.core.lifecycle.state import state_as_of
 from nightshift.deployment import Role
 from nightshift.errors import AuditFailed, ConfigurationError
@@ -25,10 +24,8 @@ from nightshift.usecase import UseCase
 MODEL_VERSION = "model_version"
 
 
-class Publication(BaseModel):
+class Publication(Value):
     """One partition of predictions: what it is, and the artifacts it came from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition: date
     prediction_date: date
@@ -52,8 +49,8 @@ class Publication(BaseModel):
 def publish(connection: Connection, use_case: UseCase, publication: Publication, predictions: pa.Table) -> bool:
     """See Warehouse.publish_predictions."""
     warehouse_schema.lock(connection, use_case.name, "publish", publication.partition.isoformat())
-    current = current_publication(connection, use_case, publication.partition)
-    if current is not None and current["publish_id"] == publication.publish_id:
+    before = current(connection, use_case, "partition", publication.partition)
+    if before is not None and before["publish_id"] == publication.publish_id:
         return False
     day = table_name(use_case, f"predictions_{publication.prediction_date:%Y%m%d}")
     is_new = not warehouse_schema.exists(connection, day)
@@ -63,8 +60,8 @@ def publish(connection: Connection, use_case: UseCase, publication: Publication,
         # After the copy: a person who turns the switch on waits no longer than the rest of the transaction takes.
         _check_kill_switch(connection, use_case, publication, predictions)
         _record(connection, use_case, publication)
-        if current is not None and current["prediction_date"] != publication.prediction_date:
-            _clear(connection, use_case, current["prediction_date"])
+        if before is not None and before["prediction_date"] != publication.prediction_date:
+            _clear(connection, use_case, before["prediction_date"])
         if is_new:
             _attach(connection, use_case, publication, day)
         else:
@@ -203,25 +200,16 @@ def _rejected(use_case: UseCase, publication: Publication, error: errors.Integri
     )
 
 
-def current_publication(connection: Connection, use_case: UseCase, partition: date) -> dict[str, Any] | None:
-    """The publications row that is current for a partition, or None."""
-    query = sql.SQL("SELECT * FROM {} WHERE partition = %s AND superseded_at IS NULL")
+def current(
+    connection: Connection, use_case: UseCase, column: str = "", day: date | None = None
+) -> dict[str, Any] | None:
+    """The newest current publications row, or the one with that day in `column`; None if there is none."""
+    table, where = table_name(use_case, "publications"), sql.SQL("")
+    if column:
+        where = sql.SQL("AND {} = {}").format(sql.Identifier(column), sql.Literal(day))
+    query = sql.SQL("SELECT * FROM {} WHERE superseded_at IS NULL {} ORDER BY partition DESC LIMIT 1")
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.format(table_name(use_case, "publications")), [partition]).fetchone()
-
-
-def latest_publication(connection: Connection, use_case: UseCase) -> dict[str, Any] | None:
-    """The current publications row of the newest partition, or None."""
-    query = sql.SQL("SELECT * FROM {} WHERE superseded_at IS NULL ORDER BY partition DESC LIMIT 1")
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.format(table_name(use_case, "publications"))).fetchone()
-
-
-def publication_of_day(connection: Connection, use_case: UseCase, prediction_date: date) -> dict[str, Any] | None:
-    """The publications row whose predictions are for a day, or None."""
-    query = sql.SQL("SELECT * FROM {} WHERE prediction_date = %s AND superseded_at IS NULL")
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.format(table_name(use_case, "publications")), [prediction_date]).fetchone()
+        return cursor.execute(query.format(table, where)).fetchone()
 
 
 def find_prediction(

@@ -75,17 +75,17 @@ class Warehouse:
     def publication(self, partition: date) -> dict[str, Any] | None:
         """The publications row that is current for a partition, or None."""
         with self.connection() as connection:
-            return publications.current_publication(connection, self._use_case, partition)
+            return publications.current(connection, self._use_case, "partition", partition)
 
     def latest_publication(self) -> dict[str, Any] | None:
         """The current publications row of the newest partition that is published, or None."""
         with self.connection() as connection:
-            return publications.latest_publication(connection, self._use_case)
+            return publications.current(connection, self._use_case)
 
     def publication_of(self, prediction_date: date) -> dict[str, Any] | None:
         """The publications row whose predictions are for a day, or None."""
         with self.connection() as connection:
-            return publications.publication_of_day(connection, self._use_case, prediction_date)
+            return publications.current(connection, self._use_case, "prediction_date", prediction_date)
 
     def prediction(self, key: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """The predictions row with that key and its publications row, or None."""
@@ -226,7 +226,7 @@ class Warehouse:
 
         An outcome known already is replaced, unless a later partition delivered it.
         """
-        key = [column.name for column in self._use_case.prediction_key]
+        key = self._use_case.key_columns
         names = {
             "outcomes": self.table("outcomes"),
             "key": sql.SQL(", ").join(map(sql.Identifier, key)),

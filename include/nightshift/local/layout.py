@@ -22,6 +22,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nightshift.artifact import Value
 from nightshift.errors import ConfigurationError
 from nightshift.local import postgres, processes, services
 from nightshift.local.processes import ProcessRecord
@@ -39,10 +40,8 @@ DEFAULT_PORTS = {"ui": 8080, "mlflow": 5500, "s3": 8333}
 PORT_VARIABLES = {"ui": "NIGHTSHIFT_UI_PORT", "mlflow": "NIGHTSHIFT_MLFLOW_PORT", "s3": "NIGHTSHIFT_S3_PORT"}
 
 
-class Credentials(BaseModel):
+class Credentials(Value):
     """Secrets of one local stack, generated at its first start."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     s3_secret_key: str = Field(default_factory=lambda: secrets.token_urlsafe(30))
     ui_password: str = Field(default_factory=lambda: secrets.token_urlsafe(12))

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
-from pydantic import BaseModel, ConfigDict
 
+from nightshift.artifact import Value
 from nightshift.errors import ConfigurationError
 
 CREATED_TOLERANCE_SECONDS = 2.0
@@ -34,10 +34,8 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 """Processes started by this very process, kept so that they can be reaped."""
 
 
-class ProcessRecord(BaseModel):
+class ProcessRecord(Value):
     """What identifies a process: its id and when it was created (seconds since the epoch)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pid: int
     created: float

@@ -1,21 +1,13 @@
-"""A real S3 server (SeaweedFS) and a real PostgreSQL on this machine, both from PyPI wheels, without Docker.
-
-    python -m nightshift.local.services --dir X
-
-starts both below folder X on free ports, prints `export` lines and stays until it is interrupted.
-"""
+"""A real S3 server (SeaweedFS) and a real PostgreSQL on this machine, both from PyPI wheels, without Docker."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import secrets
 import shutil
-import signal
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -176,34 +168,6 @@ def running(folder: Path, *, databases: Sequence[str] = ("warehouse",)) -> Itera
             shutil.rmtree(outside, ignore_errors=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """See the module docstring."""
-    parser = argparse.ArgumentParser(prog="python -m nightshift.local.services", description=__doc__)
-    parser.add_argument("--dir", type=Path, required=True, help="folder for data and logs")
-    parser.add_argument("--bucket", default="nightshift-play", help="bucket to create")
-    chosen = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with running(chosen.dir) as services:
-            url = services.postgres.url("warehouse")
-            variables = services.s3.environment() | {
-                "NIGHTSHIFT_ENVIRONMENT": "test",
-                "NIGHTSHIFT_BUCKET": chosen.bucket,
-                "NIGHTSHIFT_WAREHOUSE_URL": url,
-            }
-            ensure_bucket(services.s3, chosen.bucket)
-            for name, value in variables.items():
-                print(f"export {name}='{value}'", flush=True)
-            print("# Both run until this is interrupted (Ctrl-C).", file=sys.stderr, flush=True)
-            with contextlib.suppress(KeyboardInterrupt):
-                while processes.find(services.s3.process) and processes.find(services.postgres.process):
-                    time.sleep(1)
-    except NightshiftError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 def ensure_bucket(s3: S3Server, bucket: str) -> None:
     """Create the bucket unless it is there."""
     import boto3
@@ -219,7 +183,3 @@ def ensure_bucket(s3: S3Server, bucket: str) -> None:
     )
     if bucket not in {found["Name"] for found in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket=bucket)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -61,16 +61,7 @@ def changed_bytes(store: ArtifactStore, manifests: Manifests) -> dict[ArtifactRe
 
     def changed(ref: ArtifactRef) -> list[str]:
         manifest = manifests[ref]
-        identity = identity_sha256(
-            use_case=manifest.use_case,
-            step=manifest.step,
-            partition=manifest.partition,
-            variant=manifest.variant,
-            inputs=manifest.inputs,
-            files=manifest.files,
-            parameters=manifest.parameters,
-        )
-        texts = [] if identity == ref.sha256 else [f"{ref.uri}manifest.json is not what was committed"]
+        texts = [] if identity_sha256(manifest) == ref.sha256 else [f"{ref.uri}manifest.json is not what was committed"]
         for entry in manifest.files:
             body = store.get(store.key(ref.uri) + entry.path)
             if body is None or sha256_hex(body) != entry.sha256:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.estimators import FittedModel
-from nightshift.core.evaluation import LEAST_PROBABILITY
+from nightshift.core.evaluation import log_odds
 from nightshift.core.feature_computation import PARTITION
 
 Floats = npt.NDArray[np.float64]
@@ -70,13 +70,8 @@ class Problem:
 
 def mean_log_odds(probabilities: Sequence[Floats]) -> Floats:
     """The probabilities [n] that have the mean of the given ones' log odds."""
-    answers = np.mean([_log_odds(probability) for probability in probabilities], axis=0)
+    answers = np.mean([log_odds(probability) for probability in probabilities], axis=0)
     return np.asarray(1 / (1 + np.exp(-answers)))
-
-
-def _log_odds(probability: Floats) -> Floats:
-    bounded = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return np.asarray(np.log(bounded / (1 - bounded)))
 
 
 Technique = Callable[[FittedModel, Problem], FittedModel]

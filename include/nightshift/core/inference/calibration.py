@@ -24,7 +24,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from nightshift.core.evaluation import LEAST_PROBABILITY
+from nightshift.core.evaluation import log_odds as log_odds_of
 from nightshift.declare.models import CalibrationSpec
 from nightshift.documents import SpecCalibration
 
@@ -71,7 +71,7 @@ def fit_calibration(spec: CalibrationSpec, history: Sequence[LabelledScores]) ->
     known = sorted((one for one in history if len(one.labels)), key=lambda one: one.partition)
     if not known or spec.half_life_days == 0:
         return SpecCalibration()
-    log_odds = np.concatenate([_log_odds(one.scores) for one in known])
+    log_odds = np.concatenate([log_odds_of(one.scores) for one in known])
     labels = np.concatenate([one.labels for one in known])
     weights = np.concatenate([np.full(len(one.labels), 0.5 ** (one.age_days / spec.half_life_days)) for one in known])
     mean_predictions = sum(one.predictions for one in known) / len(known)
@@ -95,7 +95,7 @@ def calibrated(calibration: SpecCalibration, scores: Floats) -> Floats:
     """
     if calibration.intercept == 0.0 and calibration.slope == 1.0:
         return scores
-    answers = _probability(calibration.intercept + calibration.slope * _log_odds(scores))
+    answers = _probability(calibration.intercept + calibration.slope * log_odds_of(scores))
     return np.where((scores >= 0) & (scores <= 1), answers, scores)
 
 
@@ -137,11 +137,6 @@ def _newton(log_odds: Floats, target: Floats, weights: Floats, slope: float, *, 
 
 def _cross_entropy(log_odds: Floats, target: Floats, weights: Floats) -> float:
     return float((weights * (np.logaddexp(0.0, log_odds) - target * log_odds)).sum())
-
-
-def _log_odds(scores: Floats) -> Floats:
-    clipped = np.clip(scores, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
 def _probability(log_odds: Floats) -> Floats:

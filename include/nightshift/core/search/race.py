@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.compression.problem import Floats
-from nightshift.core.evaluation import area_under_curve, log_loss
+from nightshift.core.evaluation import auc_or_none, log_loss
 from nightshift.core.feature_computation import PARTITION
 from nightshift.core.measurement import measure, measure_native
 from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
@@ -100,13 +100,12 @@ def partition_scores(rows: pa.Table, label: str, probability: Floats) -> tuple[P
     for day in np.unique(days):
         chosen = days == day
         own, answers = labels[chosen], np.asarray(probability, dtype=np.float64)[chosen]
-        both = 0 < own.sum() < len(own)
         scores.append(
             PartitionScore(
                 partition=day.astype(object),
                 rows=len(own),
                 log_loss=log_loss(own, answers),
-                auc=area_under_curve(own, answers) if both else None,
+                auc=auc_or_none(own, answers),
             )
         )
     return tuple(scores)

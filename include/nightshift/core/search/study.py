@@ -6,11 +6,8 @@ Golovin et al. 2017, "Google Vizier", for ending hopeless trials early; both as 
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import Any
 
 import numpy as np
@@ -26,24 +23,14 @@ from nightshift.core.feature_computation import PARTITION
 from nightshift.core.onnx_model import Signature
 from nightshift.errors import ConfigurationError, DataContractError
 
-log = logging.getLogger(__name__)
-
 TRIALS_PER_PARAMETER = 10
 """More trials than this for each parameter of a space find little: one parameter does not need thirty."""
 
 PRUNED_AGAINST = 5
 """Trials that are finished, whatever they promise, before the median says which ones are hopeless."""
 
-TRIED_FIRST = 3
-"""Settings that were best on other folds are tried before the sampler has its way."""
-
 LARGEST_SHARE_OF_ROWS = {"min_child_weight": 1 / 50}
 """Parameters in numbers of rows are searched up to this share of the rows."""
-
-FOLDS, LOG_LOSS = "folds", "log_loss"
-"""Attributes of a trial: the folds it was judged on, its mean log loss over them."""
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -75,13 +62,12 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows to fit on and newer rows to judge on. `base` is the log loss of always answering the former's label rate."""
+    """Rows to fit on and newer rows to judge on, with their labels (0 or 1)."""
 
     train: pa.Table
     train_labels: npt.NDArray[np.int64]
     judged: pa.Table
     labels: npt.NDArray[np.int64]
-    base: float
 
     def describe(self) -> dict[str, Any]:
         """First and last day judged, rows of both parts. JSON-safe."""
@@ -98,7 +84,7 @@ class Fold:
 class Found:
     """The outcome of a study: settings in use and best settings, each with its mean log loss on the same folds.
 
-    `trials` are those judged on these folds, oldest first. Being the best of many is no proof of being better: a
+    `trials`: oldest first. Being the best of many is no proof of being better: a
     race on later partitions decides that.
     """
 
@@ -140,8 +126,7 @@ def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int
                 f"The rows before {first} have the one label {rate:.0f} in {label!r}, so the fold {first} to {last} "
                 "cannot be searched on. Load more history."
             )
-        base = log_loss(labels, np.full(judged.num_rows, rate))
-        made.append(Fold(train, train_labels, judged, labels, base))
+        made.append(Fold(train, train_labels, judged, labels))
     return made
 
 
@@ -168,10 +153,6 @@ def search(
     signature: Signature,
     in_use: Mapping[str, Any],
     *,
-    storage: optuna.storages.BaseStorage,
-    study_name: str,
-    partition: date,
-    folds_id: str,
     trials: int,
     seconds: float,
     seed: int,
@@ -179,77 +160,42 @@ def search(
 ) -> Found:
     """Search for settings with a lower mean log loss over the folds than `in_use` (full hyperparameters) has.
 
-    Goes on with the study of that name (see `study_as_of`) where it stopped: at most `trials` trials are judged on the
-    folds called `folds_id`, in at most about `seconds` more seconds (a trial that has begun is ended, and
-    the settings in use are always judged). Trials on other folds guide the sampler: their value is
-    log loss relative to that of the label rate, so it means the same on easy and on hard days; the best
-    of them are tried first. Pruned trials are never the best.
+    At most `trials` trials, in about `seconds` seconds after the first, which judges the settings in use; a trial that
+    has begun is ended. Pruned trials are never the best. The same arguments try the same settings in the same order.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = space_of(estimator, in_use, folds[-1].train.num_rows)
     started = {name: in_use.get(name, declared.usual) for name, declared in space.items()}
     study = optuna.create_study(
-        storage=storage,
-        study_name=study_name,
         direction="minimize",
-        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=PRUNED_AGAINST),
     )
-    _end_abandoned(study)
-    # Another seed after each resumption: the same one would draw the same settings again.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
 
     def judge(trial: optuna.Trial) -> float:
-        trial.set_user_attr(FOLDS, folds_id)
-        trial.set_user_attr(PARTITION, partition.isoformat())
         chosen = {name: _suggested(trial, name, declared) for name, declared in space.items()}
         losses: list[float] = []
-        base = 0.0
         for number, fold in enumerate(folds):
             model = fit_estimator(
                 estimator, fold.train, fold.train_labels, signature, {**in_use, **chosen}, seed=seed, threads=threads
             )
             losses.append(log_loss(fold.labels, model.probability(fold.judged)))
-            base += fold.base
-            trial.report(sum(losses) / base, number)
-            # What everything is held against is never cut short.
+            trial.report(sum(losses) / len(losses), number)
+            # What everything is compared with is never cut short.
             if chosen != started and number + 1 < len(folds) and trial.should_prune():
                 raise optuna.TrialPruned
-        trial.set_user_attr(LOG_LOSS, sum(losses) / len(losses))
-        return sum(losses) / base
+        return sum(losses) / len(losses)
 
-    ends = time.monotonic() + seconds
-    bound = min(trials, TRIALS_PER_PARAMETER * len(space))
-    if not _found(study, folds_id, started):
-        study.enqueue_trial(started)
-        study.optimize(judge, n_trials=1)
-    tried = [trial.params for trial in _on_folds(study, folds_id)]
-    untried = [settings for settings in _best_elsewhere(study, folds_id, space) if settings not in tried]
-    while len(_on_folds(study, folds_id)) < bound and time.monotonic() < ends:
-        if untried:
-            study.enqueue_trial(untried.pop(0))
-        study.optimize(judge, n_trials=1)
-    known = [trial for trial in _on_folds(study, folds_id) if trial.state == TrialState.COMPLETE]
-    best = min(known, key=lambda trial: (trial.user_attrs[LOG_LOSS], trial.number))
-    first = _found(study, folds_id, started)[0]
+    study.enqueue_trial(started)
+    study.optimize(judge, n_trials=1)
+    study.optimize(judge, n_trials=min(trials, TRIALS_PER_PARAMETER * len(space)) - 1, timeout=seconds)
     return Found(
         in_use=started,
-        in_use_log_loss=first.user_attrs[LOG_LOSS],
-        best=best.params,
-        best_log_loss=best.user_attrs[LOG_LOSS],
-        trials=_on_folds(study, folds_id),
+        in_use_log_loss=study.trials[0].values[0],
+        best=study.best_params,
+        best_log_loss=study.best_value,
+        trials=study.trials,
     )
-
-
-def study_as_of(storage: optuna.storages.BaseStorage, name: str, partition: date) -> str:
-    """The study that a search for a partition goes on with: the one called `name`, or one of the partition's own
-    if that one has tried anything on a later partition, which this one could not know of."""
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return name
-    newest = max((t.user_attrs.get(PARTITION, "") for t in study.get_trials(deepcopy=False)), default="")
-    return name if newest <= partition.isoformat() else f"{name}.{partition}"
 
 
 def importances(found: Found) -> dict[str, float]:
@@ -273,34 +219,3 @@ def _suggested(trial: optuna.Trial, name: str, declared: Range) -> float | int:
     if declared.whole:
         return trial.suggest_int(name, int(declared.low), int(declared.high))
     return trial.suggest_float(name, declared.low, declared.high, log=declared.log)
-
-
-def _on_folds(study: optuna.Study, folds_id: str) -> list[FrozenTrial]:
-    finished = study.get_trials(deepcopy=False, states=FINISHED)
-    return [trial for trial in finished if trial.user_attrs.get(FOLDS) == folds_id]
-
-
-def _best_elsewhere(study: optuna.Study, folds_id: str, space: Mapping[str, Range]) -> list[dict[str, Any]]:
-    """Settings of the best trials on other folds, the best first, moved into the space."""
-    known = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    others = [t for t in known if t.user_attrs.get(FOLDS) != folds_id and set(t.params) == set(space)]
-    best = sorted(others, key=lambda trial: (trial.value, trial.number))[:TRIED_FIRST]
-    return [
-        {name: min(max(value, space[name].low), space[name].high) for name, value in trial.params.items()}
-        for trial in best
-    ]
-
-
-def _found(study: optuna.Study, folds_id: str, settings: Mapping[str, Any]) -> list[FrozenTrial]:
-    return [
-        trial for trial in _on_folds(study, folds_id) if trial.state == TrialState.COMPLETE and trial.params == settings
-    ]
-
-
-def _end_abandoned(study: optuna.Study) -> None:
-    """Trials that a search which was stopped left running or waiting are failed."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-    for _ in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        # Asking takes a waiting trial first, and only a running one can be ended.
-        study.tell(study.ask(), state=TrialState.FAIL)

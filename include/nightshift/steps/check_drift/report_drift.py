@@ -7,8 +7,8 @@ from datetime import date
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference
-from nightshift.core.drift_report import render
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.reports.drift import render
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -38,6 +38,6 @@ def run(
         step="report_drift",
         partition=partition,
         kind="report",
-        files={"report.html": page.encode()},
+        files={"report.html": page},
         inputs={"drift": [drift], "model": [model]},
     )

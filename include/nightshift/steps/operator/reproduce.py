@@ -20,13 +20,14 @@ from datetime import date
 from typing import Any
 
 from nightshift.artifact import ArtifactRef, Manifest, canonical_json
-from nightshift.core.reproduction import artifact_differences, environment_differences, render
+from nightshift.core.reproduction import artifact_differences, environment_differences
 from nightshift.documents import ModelChoice
 from nightshift.errors import ConfigurationError, PartitionNotReady, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import code_version, library_versions, lock_sha256
 from nightshift.io.warehouse import Warehouse
 from nightshift.pipeline import STAGE_OF_STEP, step_module
+from nightshift.reports.page import render_page
 from nightshift.services.recorded import RecordedStore, changed_bytes, recorded_manifests, statuses
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -94,7 +95,7 @@ def run(use_case: UseCase, settings: Settings, store: ArtifactStore, partition: 
         kind="reproduction",
         files={
             "reproduction.json": canonical_json(result),
-            "reproduction.html": render(result, title=use_case.title).encode(),
+            "reproduction.html": render_page("reproduction.html.j2", result=result, title=use_case.title),
         },
         inputs={"reproduced": [last]},
         parameters={"what": what},

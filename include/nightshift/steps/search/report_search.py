@@ -13,10 +13,10 @@ from datetime import date
 from nightshift.artifact import ArtifactRef
 from nightshift.core.gates import failures
 from nightshift.core.risk import demands
-from nightshift.core.search.report import render
 from nightshift.deployment import GateResult
 from nightshift.documents import Candidates, CandidateSpec, Comparison, StudyResult
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.reports.search import render
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 

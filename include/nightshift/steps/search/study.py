@@ -1,8 +1,7 @@
 """Search better hyperparameters for the use case's estimators, within the bounds its search policy sets.
 
 Only rows known by the oldest origin of the race are used, so that the race judges what is found here on partitions
-that nothing was chosen by. A study that is run again goes on where it stopped: each estimator has a study
-`<use case>.<estimator>` in the warehouse.
+that nothing was chosen by.
 
 Artifact: `study.json` (documents.StudyResult), `trials.csv`.
 """
@@ -17,25 +16,17 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from nightshift.artifact import ArtifactRef, canonical_json, sha256_hex
+from optuna.trial import FrozenTrial, TrialState
+
+from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.estimators import DEFAULTS, hyperparameters
 from nightshift.core.models.version import signature_of_spec
 from nightshift.core.search.race import race_origins
-from nightshift.core.search.study import (
-    LOG_LOSS,
-    SPACES,
-    Fold,
-    Found,
-    importances,
-    search,
-    study_as_of,
-    walk_forward_folds,
-)
+from nightshift.core.search.study import SPACES, Fold, Found, importances, search, walk_forward_folds
 from nightshift.core.training_rows import newest_rows
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import StudyOfEstimator, StudyResult, TrainingSet
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.studies import study_storage
 from nightshift.services.training_rows import load_rows
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -56,8 +47,7 @@ def run(
     """Commit the best settings found for each estimator that has a search space.
 
     `trials` (of each estimator) and `seconds` (of all together) take the place of the search policy's. Raises
-    DataContractError with too little history for the race, and WarehouseUnavailable while another process
-    searches in the same study.
+    DataContractError with too little history for the race.
     """
     policy = use_case.search
     rows = load_rows(store, store.read_document(training_set, TrainingSet).parts)
@@ -71,7 +61,6 @@ def run(
         found[name] = _search(
             use_case,
             settings,
-            partition,
             name,
             folds,
             trials=policy.trials if trials is None else trials,
@@ -99,36 +88,20 @@ def run(
 
 
 def _search(
-    use_case: UseCase,
-    settings: Settings,
-    partition: date,
-    name: str,
-    folds: list[Fold],
-    *,
-    trials: int,
-    seconds: float,
+    use_case: UseCase, settings: Settings, name: str, folds: list[Fold], *, trials: int, seconds: float
 ) -> Found:
     policy = use_case.training
-    rows = folds[-1].train.num_rows
-    signature = signature_of_spec(use_case, ModelSpec(name="study", estimators=(name,)))
-    described = [use_case.name, [fold.describe() for fold in folds], signature.model_dump(mode="json")]
-    study = f"{use_case.name}.{name}"
-    with study_storage(settings, study) as storage:
-        found = search(
-            name,
-            folds,
-            signature,
-            hyperparameters(name, DEFAULTS, policy.parameters, rows),
-            storage=storage,
-            study_name=study_as_of(storage, study, partition),
-            partition=partition,
-            folds_id=sha256_hex(canonical_json(described))[:16],
-            trials=trials,
-            seconds=seconds,
-            seed=policy.seed,
-            threads=settings.threads,
-        )
-    log.info("%s: log loss %.5f in use, %.5f with %s", study, found.in_use_log_loss, found.best_log_loss, found.best)
+    found = search(
+        name,
+        folds,
+        signature_of_spec(use_case, ModelSpec(name="study", estimators=(name,))),
+        hyperparameters(name, DEFAULTS, policy.parameters, folds[-1].train.num_rows),
+        trials=trials,
+        seconds=seconds,
+        seed=policy.seed,
+        threads=settings.threads,
+    )
+    log.info("%s: log loss %.5f in use, %.5f with %s", name, found.in_use_log_loss, found.best_log_loss, found.best)
     return found
 
 
@@ -138,9 +111,13 @@ def _outcome(found: Found) -> StudyOfEstimator:
         in_use_log_loss=found.in_use_log_loss,
         best=found.best,
         best_log_loss=found.best_log_loss,
-        trials=tuple(trial.user_attrs.get(LOG_LOSS) for trial in found.trials),
+        trials=tuple(_log_loss(trial) for trial in found.trials),
         importance=importances(found),
     )
+
+
+def _log_loss(trial: FrozenTrial) -> float | None:
+    return trial.value if trial.state == TrialState.COMPLETE else None
 
 
 def _csv(found: Mapping[str, Found]) -> bytes:
@@ -150,7 +127,7 @@ def _csv(found: Mapping[str, Found]) -> bytes:
             "estimator": name,
             "trial": trial.number,
             "state": trial.state.name.lower(),
-            "log_loss": trial.user_attrs.get(LOG_LOSS),
+            "log_loss": _log_loss(trial),
             "folds": len(trial.intermediate_values),
             "settings": canonical_json(trial.params).decode(),
         }

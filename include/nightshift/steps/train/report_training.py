@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core import model_card
 from nightshift.core.explanations import Explanation, explain
 from nightshift.core.feature_computation import PARTITION
 from nightshift.core.model_package import CARD, HOLDOUT, MODEL, SIGNATURE
@@ -22,6 +21,7 @@ from nightshift.core.training_rows import newest_rows
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.reports import model_card
 from nightshift.services.training_rows import load_rows
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -57,7 +57,7 @@ def run(
             explanation=None if "unusable" in found else _explain(use_case, store, entry.model, known),
             others={spec_id: name for spec_id, name in names.items() if spec_id != entry.spec_id},
         )
-        files[names[entry.spec_id]] = model_card.render(use_case, records).encode()
+        files[names[entry.spec_id]] = model_card.render(use_case, records)
     return store.commit(
         use_case=use_case.name,
         step="report_training",

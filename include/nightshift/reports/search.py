@@ -5,23 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from nightshift.documents import Candidates, ComparedSpec, Comparison, StudyOfEstimator, StudyResult
+from nightshift.reports.page import BLUE, GREEN, GREY, INK, SOFT, new_axes, render_page, style, svg
 from nightshift.usecase import CompressionBudget
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
 PAGE, TABLE = "search.html", "search.csv"
-FRONT, OTHER, CHOSEN, TRIAL = "#1864ab", "#9aa7b4", "#1d7a46", "#7b8ca0"
-INK, SOFT, GRID = "#1c2733", "#5a6b7d", "#dde3ea"
 
 
 def render(
@@ -41,12 +33,7 @@ def render(
         "study": study,
         "sections": [_section(name, one) for name, one in study.estimators.items()],
     }
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = _number
-    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=page)
-    return {PAGE: html.encode(), TABLE: _csv(rows)}
+    return {PAGE: render_page("search.html.j2", page=page), TABLE: _csv(rows)}
 
 
 def _order(one: ComparedSpec) -> tuple[bool, float, str]:
@@ -98,12 +85,6 @@ def _setting(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _number(value: float | None, digits: int = 4, sign: bool = False) -> str:
-    if value is None:
-        return "-"
-    return f"{value:{'+' if sign else ''},.{digits}f}"
-
-
 def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     sink = io.StringIO()
     writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
@@ -117,11 +98,10 @@ def _plot(comparison: Comparison) -> str:
     shown = [one for one in comparison.specs if one.rows_per_second and one.bytes and one.difference is not None]
     if not shown:
         return "<p>No spec was measured.</p>"
-    figure = Figure(figsize=(11, 5.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(11, 5.6)
     largest = max(one.bytes or 0 for one in shown)
     for one in sorted(shown, key=lambda one: -(one.bytes or 0)):
-        colour = CHOSEN if one.spec.spec_id == comparison.chosen else FRONT if one.on_front else OTHER
+        colour = GREEN if one.spec.spec_id == comparison.chosen else BLUE if one.on_front else GREY
         x, y, (low, high) = one.rows_per_second or 0.0, one.difference or 0.0, one.interval or (0.0, 0.0)
         axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.6)
         axes.scatter([x], [y], s=30 + 900 * (one.bytes or 0) / largest, color=colour, alpha=0.75)
@@ -130,39 +110,19 @@ def _plot(comparison: Comparison) -> str:
     axes.invert_yaxis()
     axes.axhline(0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e6 else f"{x / 1e3:g} k"))
-    _style(axes, "rows per second of one core", "log loss, difference from the best")
-    return _svg(figure)
+    style(axes, "rows per second of one core", "log loss, difference from the best", grid="both")
+    return svg(figure)
 
 
 def _history(one: StudyOfEstimator) -> str:
     """Mean log loss of each finished trial, the best so far, and that of the settings in use."""
     finished = [(number, loss) for number, loss in enumerate(one.trials, 1) if loss is not None]
-    figure = Figure(figsize=(9, 2.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(9, 2.6)
     losses = [loss for _, loss in finished]
-    axes.plot([number for number, _ in finished], losses, "o", color=TRIAL, markersize=4, label="a trial")
+    axes.plot([number for number, _ in finished], losses, "o", color=GREY, markersize=4, label="a trial")
     best = [min(losses[: count + 1]) for count in range(len(losses))]
-    axes.step([number for number, _ in finished], best, color=FRONT, where="post", label="best so far")
+    axes.step([number for number, _ in finished], best, color=BLUE, where="post", label="best so far")
     axes.axhline(one.in_use_log_loss, color=INK, linewidth=1, linestyle="--", label="settings in use")
     axes.legend(frameon=False, fontsize=9)
-    _style(axes, "trial", "mean log loss of the folds")
-    return _svg(figure)
-
-
-def _style(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, color=SOFT, fontsize=9)
-    axes.set_ylabel(y, color=SOFT, fontsize=9)
-    axes.tick_params(colors=SOFT, labelsize=8, length=0)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an <svg> element, the same for the same figure."""
-    sink = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "nightshift", "svg.fonttype": "path"}):
-        FigureCanvasSVG(figure).print_svg(sink, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    text = sink.getvalue()
-    return text[text.index("<svg") :]
+    style(axes, "trial", "mean log loss of the folds", grid="both")
+    return svg(figure)

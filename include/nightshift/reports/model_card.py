@@ -6,29 +6,20 @@ from records that other steps made; nothing is measured here.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
-
-import jinja2
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from nightshift.artifact import Manifest
 from nightshift.core.explanations import Explanation
 from nightshift.core.risk import Demands
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet
+from nightshift.reports.page import GREY, ORANGE, new_axes, percent, render_page, style, svg
 from nightshift.usecase import UseCase
 
-TEMPLATE = Path(__file__).with_name("model_card.html.j2")
-MODEL, REFERENCE, INK, SOFT, GRID = "#d9480f", "#7b8ca0", "#1c2733", "#5a6b7d", "#dde3ea"
 FEATURES_SHOWN = 15
 LARGEST_SCORE = 25
 A_YEAR = 364
@@ -61,7 +52,7 @@ class Records:
     others: Mapping[str, str]
 
 
-def render(use_case: UseCase, records: Records) -> str:
+def render(use_case: UseCase, records: Records) -> bytes:
     """The card. Equal records give an equal page within one version of matplotlib."""
     headline, tone = HEADLINES[records.entry.action]
     card, found, explanation = records.card, records.verification, records.explanation
@@ -96,16 +87,7 @@ def render(use_case: UseCase, records: Records) -> str:
         "limits": [card["limits"], *_limits(records)],
         "others": records.others,
     }
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["number"] = _number
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=page)
-
-
-def _number(value: float | None) -> str:
-    """Four decimals below 10; thousands get separators and lose their decimals."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 or (value == int(value) and abs(value) >= 10) else f"{value:.4g}"
+    return render_page("model_card.html.j2", page=page)
 
 
 def _demanded(use_case: UseCase, records: Records) -> str:
@@ -161,49 +143,25 @@ def _limits(records: Records) -> list[str]:
 
 def _calibration(bins: Sequence[Mapping[str, float]]) -> str:
     """Observed rate over mean score of each bin; on the diagonal, scores mean what they say."""
-    figure = Figure(figsize=(5.4, 4.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(5.4, 4.4)
     scores, rates = [one["mean_score"] for one in bins], [one["observed_rate"] for one in bins]
     most = min(1.0, 1.08 * max([*scores, *rates, 0.05]))
-    axes.plot([0, most], [0, most], color=REFERENCE, linewidth=1, linestyle="--", label="perfectly calibrated")
-    axes.plot(scores, rates, "o-", color=MODEL, markersize=5, linewidth=1.3, label="this spec")
+    axes.plot([0, most], [0, most], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
+    axes.plot(scores, rates, "o-", color=ORANGE, markersize=5, linewidth=1.3, label="this spec")
     axes.set_xlim(0, most)
     axes.set_ylim(0, most)
-    axes.set_xlabel("mean score of the bin", color=SOFT, fontsize=9)
-    axes.set_ylabel("observed rate", color=SOFT, fontsize=9)
     axes.legend(frameon=False, fontsize=9, loc="upper left")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(matplotlib.ticker.PercentFormatter(xmax=1, decimals=0))
-    _style(axes, "both")
-    return _svg(figure)
+        percent(axis)
+    style(axes, "mean score of the bin", "observed rate", grid="both")
+    return svg(figure)
 
 
 def _explained(explanation: Explanation) -> str:
     """Bars of the features that matter most, the largest on top."""
     shown = explanation.features[:FEATURES_SHOWN][::-1]
-    figure = Figure(figsize=(5.4, 4.4), layout="constrained")
-    axes = figure.subplots()
-    axes.barh([name for name, _ in shown], [value for _, value in shown], color=MODEL, height=0.62)
-    axes.set_xlabel(explanation.measure, color=SOFT, fontsize=9)
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=5))
-    _style(axes, "x")
-    return _svg(figure)
-
-
-def _style(axes: Axes, grid: str) -> None:
-    axes.tick_params(colors=SOFT, labelsize=8, length=0)
-    axes.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
-    axes.set_axisbelow(True)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("bottom", "left"))
-        spine.set_color(GRID)
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an <svg> element, the same for the same figure."""
-    sink = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "nightshift", "svg.fonttype": "path"}):
-        FigureCanvasSVG(figure).print_svg(sink, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    text = sink.getvalue()
-    return text[text.index("<svg") :]
+    figure, axes = new_axes(5.4, 4.4)
+    axes.barh([name for name, _ in shown], [value for _, value in shown], color=ORANGE, height=0.62)
+    axes.locator_params(axis="x", nbins=5)
+    style(axes, explanation.measure, grid="x")
+    return svg(figure)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from nightshift.core.drift import Reference
+from nightshift.reports.page import GREY, INK, ORANGE, percent, render_page, style, svg
 
-TEMPLATE = Path(__file__).with_name("drift_report.html.j2")
-NIGHT, REFERENCE, INK, SOFT, GRID = "#d9480f", "#7b8ca0", "#1c2733", "#5a6b7d", "#dde3ea"
 COLUMNS_SHOWN = 15
 PLOTTED = 6
 MARK_PERCENT = 50.0
@@ -27,7 +21,7 @@ LONGEST_LABEL = 16
 NAMES = {"data": "Features (data drift)", "prediction": "Scores (prediction drift)", "label": "Outcomes (label drift)"}
 
 
-def render(drift: Mapping[str, Any], reference: Reference, *, title: str, sources: Sequence[tuple[str, str]]) -> str:
+def render(drift: Mapping[str, Any], reference: Reference, *, title: str, sources: Sequence[tuple[str, str]]) -> bytes:
     """The page for one comparison.
 
     `drift` is what `compare_drift` committed (drift.json), `reference` the one it was compared
@@ -45,6 +39,7 @@ def render(drift: Mapping[str, Any], reference: Reference, *, title: str, source
         "reference_first": reference.days[0].isoformat(),
         "reference_last": reference.days[-1].isoformat(),
         "verdict": drift["verdict"],
+        "tones": {"drifted": "bad", "stable": "good", "not judged": ""},
         "headline": {"drifted": "Drifted", "stable": "Stable", "not judged": "Not judged"}[drift["verdict"]],
         "summary": _summary(drifted, judged, columns),
         "cards": [{"name": text, **groups[name]} for name, text in NAMES.items()],
@@ -57,8 +52,7 @@ def render(drift: Mapping[str, Any], reference: Reference, *, title: str, source
         "scores_and_labels": _scores_and_labels(drift, reference),
         "sources": sources,
     }
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=page)
+    return render_page("drift.html.j2", page=page)
 
 
 def _row(column: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +87,7 @@ def _histograms(drift: Mapping[str, Any], reference: Reference, names: Sequence[
         axes.set_axis_off()
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _bars(axes: Axes, reference: Reference, name: str, night: Sequence[int]) -> None:
@@ -103,14 +97,15 @@ def _bars(axes: Axes, reference: Reference, name: str, night: Sequence[int]) -> 
     filled = np.flatnonzero((usual > 0) | (tonight > 0))
     labels = [reference.bins[name].labels[i] for i in filled]
     at = np.arange(len(filled))
-    for counts, offset, colour, said in ((usual, -0.2, REFERENCE, "reference"), (tonight, 0.2, NIGHT, "this night")):
+    for counts, offset, colour, said in ((usual, -0.2, GREY, "reference"), (tonight, 0.2, ORANGE, "this night")):
         axes.bar(at + offset, counts[filled] / max(counts.sum(), 1), 0.4, color=colour, label=said)
     axes.set_xticks(at, [label if len(label) <= LONGEST_LABEL else f"{label[:LONGEST_LABEL]}…" for label in labels])
     axes.tick_params(axis="x", labelrotation=45 if len(at) > 3 else 0, labelsize=7.5)
     for tick in axes.get_xticklabels():
         tick.set_horizontalalignment("right" if len(at) > 3 else "center")
         tick.set_rotation_mode("anchor")
-    _style(axes)
+    style(axes)
+    percent(axes.yaxis)
 
 
 def _scores_and_labels(drift: Mapping[str, Any], reference: Reference) -> str:
@@ -124,19 +119,20 @@ def _scores_and_labels(drift: Mapping[str, Any], reference: Reference) -> str:
     if label in reference.bins:
         _label_rates(right, reference, label, drift)
     right.set_title(f"{label}: share per day", fontsize=10, color=INK, loc="left", fontweight="bold")
-    _style(left)
-    _style(right)
-    return _svg(figure)
+    for axes in (left, right):
+        style(axes)
+        percent(axes.yaxis)
+    return svg(figure)
 
 
 def _label_rates(axes: Axes, reference: Reference, label: str, drift: Mapping[str, Any]) -> None:
     known = reference.counts[label][:, :-1].sum(axis=1) > 0
     days = np.asarray(reference.days, "datetime64[D]")[known]
     rates = label_rates(reference, label)
-    axes.plot(days, rates, color=REFERENCE, linewidth=1.3, label="reference")
+    axes.plot(days, rates, color=GREY, linewidth=1.3, label="reference")
     if drift["label_rate"] is not None:
         matured = np.datetime64(drift["label_day"])
-        axes.plot([matured], [drift["label_rate"]], "o", color=NIGHT, markersize=8, label=f"outcomes of {matured}")
+        axes.plot([matured], [drift["label_rate"]], "o", color=ORANGE, markersize=8, label=f"outcomes of {matured}")
     axes.set_ylim(0, min(1.0, 1.3 * max([*rates, drift["label_rate"] or 0.0, 0.05])))
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
@@ -151,23 +147,3 @@ def label_rates(reference: Reference, label: str) -> list[float]:
     known = history[history.sum(axis=1) > 0]
     rates: list[float] = (known[:, above[:-1]].sum(axis=1) / known.sum(axis=1)).tolist()
     return rates
-
-
-def _style(axes: Axes) -> None:
-    axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(xmax=1, decimals=0))
-    axes.tick_params(colors=SOFT, labelsize=8, length=0)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name == "bottom")
-        spine.set_color(GRID)
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an <svg> element, the same for the same figure."""
-    sink = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "nightshift", "svg.fonttype": "path"}):
-        FigureCanvasSVG(figure).print_svg(sink, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    text = sink.getvalue()
-    return text[text.index("<svg") :]
