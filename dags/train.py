@@ -13,24 +13,18 @@ A rejected version is recorded, not an error: the earlier version of its spec go
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, history
-from dagkit.defaults import RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
+from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
 from dagkit.runtime import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
-        # One at a time, in order: each version is compared with the one before it.
-        **dag_arguments(use_case, "train", doc=__doc__) | {"max_active_runs": 1},
+        **dag_arguments(use_case, "train", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case) | history(use_case)),
     ) as dag:
-        rows = step(
-            use_case,
-            "append_training_rows",
-            on_last_try={"allow_undecided": True},
-            last_retries=WAITED_ENOUGH,
-            **RETRIES_WAITING,
-        )()
-        training_set = step(use_case, "build_training_set")(rows=rows)
+        waiting = {"on_last_try": {"allow_undecided": True}, "last_retries": WAITED_ENOUGH, **RETRIES_WAITING}
+        rows = step(use_case, "append_training_rows", **waiting)()
+        training_set = step(use_case, "build_training_set", **waiting)(rows=rows)
         specs = step(use_case, "choose_specs")()
         versions = step(use_case, "fit", map_name="spec").partial(training_set=training_set).expand(spec=specs)
         verified = (

@@ -280,3 +280,19 @@ def test_a_holdout_of_other_rows_is_noticed(nights, use_case, store):
         nights.step("verify", night, training_set=other, version=versions[0])
     assert store.read(versions[0], MODEL)
     assert training_set != other
+
+
+def test_training_waits_for_the_rows_of_the_partition_before(nights):
+    load(nights, date(2020, 3, 12))
+    before, day = date(2020, 3, 13), date(2020, 3, 14)
+    nights.deliver([before, day])
+    for one in (before, day):
+        nights.ingest(one)
+    for one in (before, day):
+        nights.materialize(one)
+    rows = nights.append(day)
+    with pytest.raises(PartitionNotReady, match=str(before)):
+        nights.step("build_training_set", day, rows=rows)
+    without = nights.step("build_training_set", day, rows=rows, allow_undecided=True)
+    nights.append(before)
+    assert nights.step("build_training_set", day, rows=rows).rows > without.rows

@@ -7,13 +7,14 @@ which a day was made again since, are compacted first.
 from __future__ import annotations
 
 import logging
-from datetime import date
+from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.documents import TrainingSet
-from nightshift.errors import TerminalError
+from nightshift.errors import PartitionNotReady, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.services.training_rows import compact_months, known_rows
+from nightshift.io.curated import STEP as CURATED
+from nightshift.services.training_rows import NOT_RUN, compact_months, known_rows
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -27,13 +28,24 @@ def run(
     partition: date,
     *,
     rows: ArtifactRef,
+    allow_undecided: bool = False,
 ) -> ArtifactRef:
     """Commit the training set as of the partition, whose own `rows` are among them.
 
-    Raises TerminalError if labels of fewer than the use case's `minimum_days` partitions are known.
+    Raises PartitionNotReady while the partition before was ingested and its rows are not appended (with
+    `allow_undecided` it goes on without them), TerminalError if labels of fewer than the use case's `minimum_days`
+    partitions are known.
     """
     compact_months(store, use_case, partition)
     known = known_rows(store, use_case, partition)
+    before = partition - timedelta(days=1)
+    if known.missing.get(before.isoformat()) == NOT_RUN and not allow_undecided:
+        ingested = store.decision(use_case.name, CURATED, before)
+        if ingested is not None and ingested.status == "published":
+            raise PartitionNotReady(
+                f"{use_case.name} {partition}: the training rows of {before} are not appended yet. Run or clear "
+                f"{use_case.name}.train for {before}; after some minutes the training goes on without them."
+            )
     needed = max(use_case.training.minimum_days, use_case.training.holdout_days + 1)
     if known.days < needed or known.first is None or known.last is None:
         span = f" ({known.first} to {known.last})" if known.days else ""
