@@ -6,13 +6,21 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from integration.history import History, empty_bucket
+from integration.nights import Nights
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local.services import Services, running
+from nightshift.policies import RiskPolicy
 from nightshift.settings import Settings, load_settings
+from nightshift.usecase import UseCase, load_use_case
+
+SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
 
 
 @pytest.fixture(scope="session")
@@ -49,10 +57,30 @@ def service_environment(services: Services, warehouse_url: str) -> Iterator[dict
     load_settings.cache_clear()
 
 
+@pytest.fixture(scope="session")
+def history(service_environment: dict[str, str]) -> History:
+    """Past partitions of the second use case, to copy; a test that asks for them has their bucket, empty at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIGHTSHIFT_BUCKET", "test-history")
+        patch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
+        load_settings.cache_clear()
+        settings = load_settings()
+        store = ArtifactStore(settings)
+        store.ensure_bucket()
+        use_case = replace(load_use_case("late_returns"), risk=RiskPolicy())
+        made = History(Nights(use_case, settings, store))
+    load_settings.cache_clear()
+    return made
+
+
 @pytest.fixture
-def settings(service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(
+    service_environment: dict[str, str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
     """Settings of the test environment with a bucket of this test's own (also what `load_settings` returns)."""
     bucket = f"test-{uuid.uuid4().hex[:12]}"
+    if "history" in request.fixturenames:
+        bucket = request.getfixturevalue("history").bucket
     monkeypatch.setenv("NIGHTSHIFT_BUCKET", bucket)
     load_settings.cache_clear()
     return load_settings()
@@ -63,4 +91,27 @@ def store(settings: Settings) -> ArtifactStore:
     """An artifact store on an empty bucket of this test's own."""
     made = ArtifactStore(settings)
     made.ensure_bucket()
+    empty_bucket(made)
     return made
+
+
+@pytest.fixture
+def late_returns(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[UseCase]:
+    """The second use case, under a warehouse schema of this test's own."""
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
+    yield load_use_case("late_returns")
+    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS late_returns CASCADE")
+
+
+@pytest.fixture
+def nights(late_returns: UseCase, settings: Settings, store: ArtifactStore, history: History) -> Nights:
+    """The second use case with nothing delivered yet, without the risk that demands approval of a champion."""
+    return Nights(replace(late_returns, risk=RiskPolicy()), settings, store)
+
+
+@pytest.fixture
+def trained_nights(nights: Nights, history: History) -> Nights:
+    """The second use case after the training of `history.TRAINED`, the first one."""
+    history.copy_trained(nights)
+    return nights

@@ -6,7 +6,6 @@ import dataclasses
 from datetime import date, timedelta
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from integration.nights import Nights
@@ -17,32 +16,18 @@ from nightshift.documents import BacktestResult, Nomination
 from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.warehouse import Warehouse
 from nightshift.services.look_ahead import look_ahead_gate
-from nightshift.usecase import load_use_case, partition_range
 
-SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
-FIRST, LAST = date(2020, 3, 1), date(2020, 3, 21)
+LAST = date(2020, 3, 21)
 WORSE = ModelSpec(name="worse", estimators=("logistic_regression",), numeric=("weekday",))
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture
-def nights(monkeypatch, settings, store) -> Nights:
-    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
-    use_case = load_use_case("late_returns")
-    strict = dataclasses.replace(use_case.promotion, margin_log_loss=0.05)
-    loaded = Nights(dataclasses.replace(use_case, promotion=strict), settings, store)
-    days = partition_range(FIRST, LAST)
-    loaded.deliver(days)
-    for day in days:
-        loaded.ingest(day)
-    for day in days:
-        loaded.materialize(day)
-    for day in days:
-        loaded.append(day)
-    yield loaded
-    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS late_returns CASCADE")
+def nights(late_returns, settings, store, history) -> Nights:
+    strict = dataclasses.replace(late_returns.promotion, margin_log_loss=0.05)
+    history.copy(store, LAST)
+    return Nights(dataclasses.replace(late_returns, promotion=strict), settings, store)
 
 
 def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsys) -> None:

@@ -1,48 +1,32 @@
 """Whole nights of the second use case, on a real object store and a real warehouse, without a scheduler.
 
-What is promised of every night: nothing after the cutoff touches it, the same again changes nothing,
-a refused night holds up nobody.
+What is promised of every night: nothing delivered later changes its predictions, the same again changes nothing,
+and one that failed does not stop the next.
 """
 
-from datetime import date
-from pathlib import Path
+from __future__ import annotations
 
+from datetime import date, timedelta
+from io import BytesIO
+
+import pandas as pd
 import psycopg
 import pytest
 
+from integration.history import FIRST, TRAINED
 from integration.nights import Nights
+from nightshift.artifact import ArtifactRef
+from nightshift.core.lifecycle.state import State
+from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import AuditFailed, DataContractError, PartitionNotReady
 from nightshift.io.lineage import trace
-from nightshift.usecase import load_use_case, partition_range
+from nightshift.io.warehouse import Warehouse
+from nightshift.usecase import partition_range
 
-SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
-FIRST, LAST_OF_HISTORY = date(2020, 3, 1), date(2020, 3, 12)
-NIGHTS = partition_range(date(2020, 3, 13), date(2020, 3, 15))
+DAY = timedelta(days=1)
+NIGHTS = partition_range(TRAINED + DAY, TRAINED + 3 * DAY)
 
 pytestmark = pytest.mark.filterwarnings("default")
-
-
-@pytest.fixture
-def use_case(monkeypatch, settings):
-    """The second use case, under a warehouse schema of this test's own."""
-    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
-    yield load_use_case("late_returns")
-    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS late_returns CASCADE")
-
-
-def load_history(nights: Nights, *, train: bool = True) -> None:
-    history = partition_range(FIRST, LAST_OF_HISTORY)
-    nights.deliver(history)
-    for partition in history:
-        nights.ingest(partition)
-    for partition in history:
-        nights.materialize(partition)
-    nights.bootstrap(LAST_OF_HISTORY)
-    if train:
-        nights.train(LAST_OF_HISTORY)
-    else:
-        nights.fail("train", LAST_OF_HISTORY)
 
 
 def rows(nights: Nights, query: str) -> list[tuple]:
@@ -50,145 +34,196 @@ def rows(nights: Nights, query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
 
 
-def swapped(feed: str, body: bytes) -> bytes:
-    """A delivery with the branches exchanged."""
-    return body.replace(b"north", b"NORTH").replace(b"south", b"north").replace(b"NORTH", b"south")
+def predictions(nights: Nights, last: date = date.max) -> str:
+    """The md5 of every row of the table of predictions, up to a day."""
+    query = "SELECT md5(string_agg(p::text, ',' ORDER BY p)) FROM late_returns.predictions p WHERE booking_date <= "
+    ((md5,),) = rows(nights, f"{query}'{last}'")
+    return str(md5)
 
 
-PREDICTIONS = (
-    "SELECT booking_date, booking, branch, p_late, decision, model_version, publish_id "
-    "FROM late_returns.predictions ORDER BY 1, 2"
-)
+def served(nights: Nights) -> dict[date, str]:
+    """The versions whose predictions are published, by partition."""
+    query = "SELECT partition, model_version FROM late_returns.publications WHERE superseded_at IS NULL"
+    return dict(rows(nights, query))
 
 
-def test_nights(use_case, settings, store):
-    nights = Nights(use_case, settings, store)
-    load_history(nights)
+def scored_with(nights: Nights, partition: date) -> ModelChoice:
+    ref = nights.store.current(nights.use_case.name, "resolve_model", partition)
+    return nights.store.read_document(ref, ModelChoice)
+
+
+def state_for(nights: Nights, partition: date) -> State:
+    return Warehouse(nights.settings, nights.use_case).state_as_of(partition)
+
+
+def scrambled(feed: str, body: bytes) -> bytes:
+    """A delivery with other branches, customers, hours and labels; returns state labels of earlier days besides."""
+    table = pd.read_csv(BytesIO(body))
+    table["branch"] = table["branch"].replace({"north": "south", "south": "north"})
+    table["customer"] = table["customer"].to_numpy()[::-1]
+    table["hours"] = 73 - table["hours"]
+    if feed == "returns":
+        table["returned_late"] = 1 - table["returned_late"]
+        day = date.fromisoformat(table["booking_date"][0])
+        earlier = [table.assign(booking_date=str(day - n * DAY)) for n in range(1, 4)]
+        table = pd.concat([*earlier, table])
+    return table.to_csv(index=False).encode()
+
+
+def ingest(nights: Nights, partition: date) -> None:
+    nights.ingest(partition)
+    nights.materialize(partition, online=True)
+
+
+def whole_night(nights: Nights, partition: date) -> list[ArtifactRef]:
+    """Every DAG of a night, in the order of their schedule."""
+    ingest(nights, partition)
+    made = [nights.train(partition), nights.promote(partition), nights.predict(partition)]
+    return [*made, nights.check_drift(partition)]
+
+
+def test_nights(trained_nights: Nights) -> None:
+    nights = trained_nights
     nights.deliver(NIGHTS)
-    scores = {}
-    for partition in NIGHTS:
-        nights.ingest(partition)
-        nights.materialize(partition, online=True)
-        nights.train(partition)
-        nights.promote(partition)
-        scores[partition] = nights.predict(partition)
-        nights.check_drift(partition)
+    made = [whole_night(nights, night) for night in NIGHTS]
 
-    published = rows(nights, PREDICTIONS)
-    per_night = {}
-    for day, *_ in published:
-        per_night[day] = per_night.get(day, 0) + 1
-    assert per_night == {date.fromordinal(p.toordinal() + 1): 40 for p in NIGHTS}
-    assert all(0 <= row[3] <= 1 for row in published)
+    per_day = rows(nights, "SELECT booking_date, count(*) FROM late_returns.predictions GROUP BY 1 ORDER BY 1")
+    assert per_day == [(night + DAY, 40) for night in NIGHTS]
+    assert rows(nights, "SELECT count(*) FROM late_returns.predictions WHERE p_late BETWEEN 0 AND 1") == [(120,)]
 
-    # Each night is answered by a champion decided before it, or by the fallback.
-    served = rows(nights, "SELECT partition, model_version FROM late_returns.publications ORDER BY 1")
-    assert all(version[:10] < partition.isoformat() for partition, version in served)
+    # What the training of each night makes is published by the next.
+    champion = nights.use_case.champion.spec_id
+    for night, version in served(nights).items():
+        newest = state_for(nights, night).version(champion)
+        assert newest is not None
+        assert (version, newest.partition) == (newest.model_version, night - DAY)
+        assert {one.role for one in scored_with(nights, night).shadows} == {"fallback"}
 
-    # The same again: same artifacts, same rows, nothing written.
-    for partition in NIGHTS:
-        assert nights.predict(partition) == scores[partition]
-    assert rows(nights, PREDICTIONS) == published
+    # The same nights again: the same artifacts, decisions and rows.
+    before, decided = predictions(nights), Warehouse(nights.settings, nights.use_case).decisions()
+    nights.deliver(NIGHTS)
+    assert [whole_night(nights, night) for night in NIGHTS] == made
+    assert predictions(nights) == before
+    assert Warehouse(nights.settings, nights.use_case).decisions() == decided
+    assert len(rows(nights, "SELECT 1 FROM late_returns.publications")) == len(NIGHTS)
 
-    key = {"booking_date": "2020-03-16", "booking": "7"}
-    path = trace(use_case, settings, store, key)
-    landed = f"landing/late_returns/bookings/dt={NIGHTS[-1]}/bookings.csv"
-    assert landed in path
-    assert "build_training_set" in path
+    key = {"booking_date": str(NIGHTS[-1] + DAY), "booking": "7"}
+    path = trace(nights.use_case, nights.settings, nights.store, key)
+    assert f"landing/late_returns/bookings/dt={NIGHTS[-1]}/bookings.csv" in path
+    assert f"build_training_set {NIGHTS[-2]}" in path
 
 
-def test_nothing_after_the_cutoff_touches_a_night(use_case, settings, store):
-    """Every byte landed for a later partition is changed, before anything runs: the night's scores stay the same."""
-    night, later = NIGHTS[0], NIGHTS[1:]
-    nights = Nights(use_case, settings, store)
-    load_history(nights)
-    nights.deliver([night])
-    nights.ingest(night)
-    features = nights.materialize(night)
+def test_what_is_delivered_later_changes_no_prediction(trained_nights: Nights) -> None:
+    nights, store = trained_nights, trained_nights.store
+    *earlier, night = NIGHTS
+    later = partition_range(night + DAY, night + 2 * DAY)
+    nights.deliver(NIGHTS)
+    for partition in earlier:
+        ingest(nights, partition)
+        nights.fail("train", partition)
+        nights.predict(partition)
+    ingest(nights, night)
     scores = nights.predict(night)
-    before = {name: store.read(scores, name) for name in ("scores.parquet", "features.parquet")}
+    files = {name: store.read(scores, name) for name in ("scores.parquet", "all_scores.parquet", "features.parquet")}
+    published = predictions(nights, night + DAY)
+    (calibration,) = store.manifest(scores).inputs["calibration"]
+    assert all(one.rows for one in store.read_document(calibration, Calibration).specs.values())
 
-    nights.deliver(later, swapped)
+    nights.deliver(later, scrambled)
     for partition in later:
-        nights.ingest(partition)
-        nights.materialize(partition)
+        ingest(nights, partition)
     nights.train(night)
-    nights.promote(night)
     nights.train(later[0])
-    assert nights.materialize(night) == features
-    again = nights.predict(night)
-    assert again == scores
-    assert {name: store.read(again, name) for name in before} == before
+    for partition in (night, *later):
+        nights.promote(partition)
+    nights.predict(later[-1])
+    # All that the night did, once more.
+    ingest(nights, night)
+    assert nights.predict(night) == scores
+    assert {name: store.read(scores, name) for name in files} == files
+    assert predictions(nights, night + DAY) == published
 
-    # The test can fail: the same change to what was known before the cutoff does move the scores.
-    nights.deliver([night], swapped)
-    nights.ingest(night)
-    nights.materialize(night)
-    assert store.read(nights.predict(night), "scores.parquet") != before["scores.parquet"]
+    # The same change to what the night itself delivers does change them.
+    nights.deliver([night], scrambled)
+    ingest(nights, night)
+    assert store.read(nights.predict(night), "scores.parquet") != files["scores.parquet"]
 
 
-def test_a_refused_night_holds_up_nobody(use_case, settings, store):
-    nights = Nights(use_case, settings, store)
-    load_history(nights, train=False)
+def test_a_failed_training_leaves_the_version_before(trained_nights: Nights) -> None:
+    nights = trained_nights
+    nights.deliver(NIGHTS)
+    for night in NIGHTS:
+        ingest(nights, night)
+    before = state_for(nights, NIGHTS[0]).version(nights.use_case.champion.spec_id)
+    assert before is not None
+    nights.predict(NIGHTS[0])
+    with pytest.raises(PartitionNotReady, match=f"training of partition {NIGHTS[0]} is undecided"):
+        nights.predict(NIGHTS[1])
+    nights.fail("train", NIGHTS[0])
+    nights.predict(NIGHTS[1])
+    assert served(nights) == dict.fromkeys(NIGHTS[:2], before.model_version)
+    # The next training that succeeds counts again.
+    nights.append(NIGHTS[0])
+    nights.train(NIGHTS[1])
+    nights.fail("train", NIGHTS[1])  # of another run, which is over later: it changes nothing
+    nights.predict(NIGHTS[2])
+    assert served(nights)[NIGHTS[2]].startswith(str(NIGHTS[1]))
+    decisions = Warehouse(nights.settings, nights.use_case).decisions()
+    assert [one.partition for one in decisions if one.action == "failed"] == [NIGHTS[0]]
+
+
+def test_a_rejected_partition_does_not_stop_the_next(trained_nights: Nights) -> None:
+    nights = trained_nights
     broken, following = NIGHTS[:2]
     nights.deliver([broken], lambda feed, body: body[: len(body) // 2] if feed == "returns" else body)
     with pytest.raises(DataContractError, match=rf"returns.*dt={broken}"):
         nights.ingest(broken)
-    assert store.decision(use_case.name, "publish", broken).status == "rejected"
+    assert nights.store.decision(nights.use_case.name, "publish", broken).status == "rejected"
 
     nights.deliver([following])
-    nights.ingest(following)
-    nights.materialize(following)
-    nights.predict(following)  # with the fallback: no training ever gave a champion
-    assert rows(nights, "SELECT partition FROM late_returns.publications") == [(following,)]
+    ingest(nights, following)
+    nights.predict(following)
+    assert list(served(nights)) == [following]
 
-    # Delivered anew, the refused night is made good.
+    # Delivered again, the rejected partition is predicted after all.
     nights.deliver([broken])
-    nights.ingest(broken)
-    nights.materialize(broken)
+    ingest(nights, broken)
     nights.predict(broken)
-    assert len(rows(nights, PREDICTIONS)) == 80
+    assert rows(nights, "SELECT count(*) FROM late_returns.predictions") == [(80,)]
 
 
-def test_a_night_that_is_not_delivered_is_refused_in_the_end(use_case, settings, store):
-    nights = Nights(use_case, settings, store)
+def test_a_partition_that_is_not_delivered_is_rejected_in_the_end(nights: Nights) -> None:
+    store, name = nights.store, nights.use_case.name
     with pytest.raises(PartitionNotReady, match=f"nothing was delivered at .*dt={FIRST}"):
         nights.step("land", FIRST)
-    assert store.decision(use_case.name, "publish", FIRST) is None
+    assert store.decision(name, "publish", FIRST) is None
     with pytest.raises(DataContractError, match="did not come in time"):
         nights.step("land", FIRST, refuse_undelivered=True)
-    assert store.decision(use_case.name, "publish", FIRST).status == "rejected"
+    assert store.decision(name, "publish", FIRST).status == "rejected"
 
 
-def test_scores_that_were_superseded_are_not_published(use_case, settings, store):
-    nights = Nights(use_case, settings, store)
-    load_history(nights, train=False)
-    night = NIGHTS[0]
+def test_scores_that_were_superseded_are_not_published(trained_nights: Nights) -> None:
+    nights, night = trained_nights, NIGHTS[0]
     nights.deliver([night])
-    nights.ingest(night)
-    nights.materialize(night)
-    old = nights.step("score", night, model_choice=nights.step("resolve_model", night))
+    ingest(nights, night)
+    choice = nights.step("resolve_model", night)
+    calibration = nights.step("calibrate", night, model_choice=choice)
+    old = nights.step("score", night, model_choice=choice, calibration=calibration)
     audited = nights.step("audit", night, scores=old)
-    nights.deliver([night], swapped)
-    nights.ingest(night)
-    nights.materialize(night)
+    nights.deliver([night], scrambled)
+    ingest(nights, night)
     nights.predict(night)
-    published = rows(nights, PREDICTIONS)
+    published = predictions(nights)
     with pytest.raises(AuditFailed, match="superseded"):
         nights.step("publish_predictions", night, scores=old, audited=audited)
-    assert rows(nights, PREDICTIONS) == published
+    assert predictions(nights) == published
 
 
-def test_a_night_waits_for_the_one_before(use_case, settings, store):
-    nights = Nights(use_case, settings, store)
-    load_history(nights, train=False)
+def test_features_wait_for_the_partition_before(trained_nights: Nights) -> None:
+    nights = trained_nights
     nights.deliver(NIGHTS[:2])
     nights.ingest(NIGHTS[1])
     with pytest.raises(PartitionNotReady, match=str(NIGHTS[0])):
         nights.materialize(NIGHTS[1])
     nights.ingest(NIGHTS[0])
     nights.materialize(NIGHTS[1])
-    with pytest.raises(PartitionNotReady, match=rf"training of partition {NIGHTS[0]}"):
-        nights.predict(NIGHTS[1])
-    nights.fail("train", NIGHTS[0])
-    nights.predict(NIGHTS[1])

@@ -2,20 +2,17 @@
 
 import dataclasses
 import json
-from datetime import date, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import psycopg
 import pytest
 
-from integration.nights import Nights
+from integration.history import FIRST
+from integration.history import TRAINED as LAST
 from nightshift.errors import ConfigurationError, PartitionNotReady
-from nightshift.policies import RiskPolicy
 from nightshift.steps.operator import reproduce
-from nightshift.usecase import load_use_case, partition_range
+from nightshift.usecase import partition_range
 
-SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
-FIRST, LAST = date(2020, 3, 1), date(2020, 3, 16)
 HISTORY = partition_range(FIRST, LAST)
 NIGHT = LAST + timedelta(days=1)
 
@@ -23,20 +20,12 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture
-def nights(monkeypatch, settings, store):
-    """The second use case under a warehouse schema of this test's own: history up to LAST, and the night after it."""
-    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
-    made = Nights(dataclasses.replace(load_use_case("late_returns"), risk=RiskPolicy()), settings, store)
-    made.deliver([*HISTORY, NIGHT])
-    for partition in [*HISTORY, NIGHT]:
-        made.ingest(partition)
-    for partition in [*HISTORY, NIGHT]:
-        made.materialize(partition)
-    made.bootstrap(LAST)
-    made.train(LAST)
-    yield made
-    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS late_returns CASCADE")
+def nights(trained_nights):
+    """History up to LAST and its training, and the night after it."""
+    trained_nights.deliver([NIGHT])
+    trained_nights.ingest(NIGHT)
+    trained_nights.materialize(NIGHT)
+    return trained_nights
 
 
 def predict(nights):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import date, timedelta
-from pathlib import Path
 
-import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -21,11 +19,9 @@ from nightshift.documents import Registration, TrainingSet
 from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejected, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
-from nightshift.policies import RiskPolicy
 from nightshift.services.training_rows import STEP, compact_months, load_rows, parts_known, publish_rows
-from nightshift.usecase import UseCase, load_use_case, partition_range
+from nightshift.usecase import UseCase, partition_range
 
-SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
 FIRST = date(2020, 3, 1)
 DAY = timedelta(days=1)
 
@@ -33,28 +29,8 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture
-def use_case(monkeypatch, settings):
-    """The second use case, under a warehouse schema of this test's own; nobody need approve a champion."""
-    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
-    yield dataclasses.replace(load_use_case("late_returns"), risk=RiskPolicy())
-    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS late_returns CASCADE")
-
-
-@pytest.fixture
-def nights(use_case, settings, store) -> Nights:
-    return Nights(use_case, settings, store)
-
-
-def load(nights: Nights, last: date, first: date = FIRST) -> None:
-    days = partition_range(first, last)
-    nights.deliver(days)
-    for day in days:
-        nights.ingest(day)
-    for day in days:
-        nights.materialize(day)
-    for day in days:
-        nights.append(day)
+def use_case(nights: Nights) -> UseCase:
+    return nights.use_case
 
 
 def registration(nights: Nights, partition: date) -> Registration:
@@ -65,9 +41,9 @@ def failed_gates(registered: Registration) -> dict[str, str]:
     return {one.spec_id: one.why for one in registered.versions if one.action == "rejected"}
 
 
-def test_versions_are_registered_and_a_second_run_changes_nothing(nights, use_case, store, settings):
+def test_versions_are_registered_and_a_second_run_changes_nothing(nights, use_case, store, settings, history):
     last = date(2020, 3, 16)
-    load(nights, last)
+    history.copy(nights.store, last)
     registered = registration(nights, last)
     assert failed_gates(registered) == {}
     assert {one.role: one.spec_id for one in registered.versions} == {
@@ -86,7 +62,7 @@ def test_versions_are_registered_and_a_second_run_changes_nothing(nights, use_ca
     assert Warehouse(settings, use_case).decisions() == recorded
 
     night = last + DAY
-    load(nights, night, first=night)
+    history.copy(store, night, first=night)
     again = registration(nights, night)
     assert failed_gates(again) == {}
     assert again.promoted == ""
@@ -97,9 +73,9 @@ def test_versions_are_registered_and_a_second_run_changes_nothing(nights, use_ca
     assert by_gate["calibration"] == "not applicable"
 
 
-def test_cards_and_tracking_follow_a_registration(nights, store, use_case, monkeypatch):
+def test_cards_and_tracking_follow_a_registration(nights, store, use_case, monkeypatch, history):
     last = date(2020, 3, 14)
-    load(nights, last)
+    history.copy(nights.store, last)
     registered = nights.train(last)
     card = nights.step("report_training", last, registered=registered)
     champion, fallback = store.read_document(registered, Registration).versions
@@ -112,9 +88,9 @@ def test_cards_and_tracking_follow_a_registration(nights, store, use_case, monke
     assert store.manifest(tracked).metrics == {champion.spec_id: None, fallback.spec_id: None}
 
 
-def test_the_shipped_graph_is_fitted_on_the_newest_labels(nights, use_case, store):
+def test_the_shipped_graph_is_fitted_on_the_newest_labels(nights, use_case, store, history):
     last = date(2020, 3, 16)
-    load(nights, last)
+    history.copy(nights.store, last)
     _, versions = nights.fit(last)
     names = {entry.path for entry in store.manifest(versions[0]).files}
     assert not [name for name in names if "pickle" in name]
@@ -125,9 +101,9 @@ def test_the_shipped_graph_is_fitted_on_the_newest_labels(nights, use_case, stor
     assert len(holdout["partition"].unique()) == use_case.training.holdout_days
 
 
-def test_labels_flipped_for_one_day_stop_both_versions(nights):
+def test_labels_flipped_for_one_day_stop_both_versions(nights, history):
     last = date(2020, 3, 16)
-    load(nights, last)
+    history.copy(nights.store, last)
     nights.train(last)
     night = last + DAY
 
@@ -146,15 +122,8 @@ def test_labels_flipped_for_one_day_stop_both_versions(nights):
     assert nights.use_case.champion.spec_id in rejected
 
 
-def test_a_failed_training_is_recorded_once_and_not_over_a_decision(nights, settings, use_case):
-    nights.step("record_failure", FIRST, run_id="one")
-    nights.step("record_failure", FIRST, run_id="two")
-    assert [one.action for one in Warehouse(settings, use_case).decisions()] == ["failed"]
-    assert Warehouse(settings, use_case).training_decided(FIRST)
-
-
-def test_too_few_days_are_refused(nights):
-    load(nights, date(2020, 3, 5))
+def test_too_few_days_are_refused(nights, history):
+    history.copy(nights.store, date(2020, 3, 5))
     with pytest.raises(TerminalError, match="labels of 4 partitions are known"):
         nights.train(date(2020, 3, 5))
 
@@ -201,9 +170,9 @@ def test_features_still_to_come_are_waited_for_and_then_left_out(nights, store):
     assert list(store.manifest(ref).parameters["missing"]) == ["2020-03-01"]
 
 
-def test_a_rejected_day_is_missing_and_named(nights, store, use_case):
+def test_a_rejected_day_is_missing_and_named(nights, store, use_case, history):
     last = date(2020, 3, 3)
-    load(nights, last)
+    history.copy(nights.store, last)
     store.decide(use_case.name, "publish", FIRST + DAY, Decision(status="rejected", reason="half a file"))
     with pytest.raises(PartitionRejected, match="half a file"):
         nights.append(FIRST + DAY)
@@ -214,9 +183,9 @@ def test_a_rejected_day_is_missing_and_named(nights, store, use_case):
     assert "half a file" in missing["2020-03-02"]
 
 
-def test_a_month_is_compacted_once_and_again_after_a_day_was_made_again(nights, store, use_case):
+def test_a_month_is_compacted_once_and_again_after_a_day_was_made_again(nights, store, use_case, history):
     last = date(2020, 4, 2)
-    load(nights, last)
+    history.copy(nights.store, last)
     days, _ = parts_known(store, use_case, last)
     before = load_rows(store, days)
     (month,) = compact_months(store, use_case, last)
@@ -242,9 +211,9 @@ def test_a_month_is_compacted_once_and_again_after_a_day_was_made_again(nights, 
     assert pc.max(load_rows(store, training_set.parts)[KNOWN_ON]).as_py() == last
 
 
-def test_requests_of_a_training_do_not_grow_with_history(nights, store, use_case, settings):
+def test_requests_of_a_training_do_not_grow_with_history(nights, store, use_case, settings, history):
     last = date(2020, 3, 14)
-    load(nights, last)
+    history.copy(nights.store, last)
     rows = store.read_table(store.current(use_case.name, STEP, last), "rows.parquet")
     long = dataclasses.replace(use_case, first_partition=date(2020, 1, 1))
     for day in partition_range(long.first_partition, FIRST - DAY):
@@ -269,12 +238,12 @@ def test_requests_of_a_training_do_not_grow_with_history(nights, store, use_case
     assert few < many <= 1.2 * few
 
 
-def test_a_holdout_of_other_rows_is_noticed(nights, use_case, store):
+def test_a_holdout_of_other_rows_is_noticed(nights, use_case, store, history):
     last = date(2020, 3, 16)
-    load(nights, last)
+    history.copy(nights.store, last)
     training_set, versions = nights.fit(last)
     night = last + DAY
-    load(nights, night, first=night)
+    history.copy(store, night, first=night)
     other = nights.step("build_training_set", night, rows=nights.append(night))
     with pytest.raises(ArtifactCorrupt, match="other rows"):
         nights.step("verify", night, training_set=other, version=versions[0])
