@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.local.services import Services, running
 from nightshift.settings import Settings, load_settings
+from support.servers import Services, running
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def warehouse_url(services: Services) -> str:
 @pytest.fixture(scope="session")
 def service_environment(services: Services, warehouse_url: str) -> Iterator[dict[str, str]]:
     """Environment variables that point every client at the services, set for the whole session."""
-    variables = services.s3.environment() | {
+    variables = services.s3_environment() | {
         "NIGHTSHIFT_ENVIRONMENT": "test",
         "NIGHTSHIFT_WAREHOUSE_URL": warehouse_url,
     }
