@@ -7,12 +7,25 @@ training registers the first champion and the fallback. No predictions are made 
 A day whose data is rejected is noted in the task's result and left out; the rest is loaded.
 """
 
+from typing import Any
+
 from airflow.sdk import DAG, Param, task
 
 from dagkit.assets import history
 from dagkit.defaults import by_hand_arguments
-from dagkit.runtime import APPEND, INGEST, MATERIALIZE, announce_history, plan_history, run_history_chunk
+from dagkit.runtime import APPEND, INGEST, MATERIALIZE, Chain, announce_history, plan_history, run_history_chunk
 from nightshift.usecase import all_use_cases
+
+
+def on_chunks(name: str, chunks: Any, stage: str, chain: Chain, doc: str) -> Any:
+    """A mapped task that runs a chain of steps on every partition of each chunk, a chunk in one process."""
+
+    @task(task_id=f"{stage}_history", map_index_template="{{ map_name }}", doc_md=doc)
+    def run_chunk(chunk: list[str], use_case_name: str) -> dict[str, object]:
+        return run_history_chunk(use_case_name, chain, chunk)
+
+    return run_chunk.partial(use_case_name=name).expand(chunk=chunks)
+
 
 for use_case in all_use_cases():
     with DAG(
@@ -30,41 +43,16 @@ for use_case in all_use_cases():
             """Cut the range into chunks, one mapped task each."""
             return plan_history()
 
-        @task(
-            task_id="ingest_history",
-            map_index_template="{{ map_name }}",
-            doc_md="Runs the steps of ingest on every partition of a chunk, in one process.",
-        )
-        def ingest_chunk(chunk: list[str], use_case_name: str) -> dict[str, object]:
-            """Ingest every partition of a chunk."""
-            return run_history_chunk(use_case_name, INGEST, chunk)
-
-        @task(
-            task_id="materialize_history",
-            map_index_template="{{ map_name }}",
-            doc_md="Builds and publishes the features of every partition of a chunk, in one process.",
-        )
-        def materialize_chunk(chunk: list[str], use_case_name: str) -> dict[str, object]:
-            """Build and publish the features of every partition of a chunk."""
-            return run_history_chunk(use_case_name, MATERIALIZE, chunk)
-
-        @task(
-            task_id="append_history",
-            map_index_template="{{ map_name }}",
-            doc_md="Keeps the training rows that every partition of a chunk delivered, in one process.",
-        )
-        def append_chunk(chunk: list[str], use_case_name: str) -> dict[str, object]:
-            """Keep the training rows of every partition of a chunk; they need the features of the day before."""
-            return run_history_chunk(use_case_name, APPEND, chunk)
-
         @task(task_id="announce_history", outlets=[history(use_case)])
         def announce(use_case_name: str) -> str:
             """Tell train that the history up to its last partition is there."""
             return announce_history(use_case_name)
 
         chunks = plan()
-        ingested = ingest_chunk.partial(use_case_name=name).expand(chunk=chunks)
-        materialized = materialize_chunk.partial(use_case_name=name).expand(chunk=chunks)
-        appended = append_chunk.partial(use_case_name=name).expand(chunk=chunks)
+        ingested = on_chunks(name, chunks, "ingest", INGEST, "Ingests every partition of a chunk.")
+        materialized = on_chunks(
+            name, chunks, "materialize", MATERIALIZE, "Builds and publishes the features of a chunk."
+        )
+        appended = on_chunks(name, chunks, "append", APPEND, "Keeps the training rows that a chunk delivered.")
         ingested >> materialized >> appended >> announce(name)
     globals()[dag.dag_id] = dag

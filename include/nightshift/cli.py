@@ -288,7 +288,7 @@ def lineage(chosen: argparse.Namespace) -> None:
     from nightshift.settings import load_settings
 
     use_case = load_use_case(chosen.use_case)
-    names = [column.name for column in use_case.prediction_key]
+    names = use_case.key_columns
     if len(chosen.key) != len(names):
         raise ConfigurationError(f"A prediction of {use_case.name} is named by {len(names)} values: {' '.join(names)}.")
     settings = load_settings()

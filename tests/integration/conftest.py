@@ -15,10 +15,10 @@ import pytest
 from integration.history import History, empty_bucket
 from integration.nights import Nights
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.local.services import Services, running
 from nightshift.policies import RiskPolicy
 from nightshift.settings import Settings, load_settings
 from nightshift.usecase import UseCase, load_use_case
+from support.servers import Services, running
 
 SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
 
@@ -45,7 +45,7 @@ def warehouse_url(services: Services) -> str:
 @pytest.fixture(scope="session")
 def service_environment(services: Services, warehouse_url: str) -> Iterator[dict[str, str]]:
     """Environment variables that point every client at the services, set for the whole session."""
-    variables = services.s3.environment() | {
+    variables = services.s3_environment() | {
         "NIGHTSHIFT_ENVIRONMENT": "test",
         "NIGHTSHIFT_WAREHOUSE_URL": warehouse_url,
     }

@@ -14,7 +14,8 @@ import pytest
 from nightshift.errors import ConfigurationError
 from nightshift.local import postgres, processes
 from nightshift.local.postgres import postgres_place, start_postgres
-from nightshift.local.services import S3Ports, ensure_bucket, running, start_s3
+from nightshift.local.services import ensure_bucket, start_s3
+from support.servers import free_s3_ports, running
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_postgresql_has_no_port_and_its_socket_is_its_owners(services):
 def test_data_survives_a_restart_on_other_ports(folder):
     keys = {"access_key": "someone", "secret_key": "very-secret-indeed"}
     for start in range(2):
-        s3 = start_s3(folder / "s3", S3Ports.free(), **keys)
+        s3 = start_s3(folder / "s3", free_s3_ports(), **keys)
         postgres = start_postgres(folder / "postgres", databases=("warehouse",))
         try:
             ensure_bucket(s3, "kept")

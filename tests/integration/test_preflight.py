@@ -82,15 +82,15 @@ def test_wrong_credentials_are_named(settings: Settings, store: ArtifactStore, m
 def test_a_store_that_ignores_conditions_is_found_out(
     settings: Settings, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = preflight._client
+    real = preflight.s3_client
 
-    def careless(chosen: Settings) -> Any:
-        client = real(chosen)
+    def careless(chosen: Settings, **config: Any) -> Any:
+        client = real(chosen, **config)
         put = client.put_object
         client.put_object = lambda **given: put(**{k: v for k, v in given.items() if k != "IfNoneMatch"})  # type: ignore[method-assign]
         return client
 
-    monkeypatch.setattr(preflight, "_client", careless)
+    monkeypatch.setattr(preflight, "s3_client", careless)
     assert "8 of 8 writers" in failed(settings)["object store conditional put"]
 
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_parity import check_parity
 from nightshift.core import estimators
 from nightshift.core.candidates import RECIPES
 from nightshift.core.compression.boosted_trees import (
@@ -40,7 +41,7 @@ from nightshift.core.evaluation import evaluate, log_loss
 from nightshift.core.network import layers_of
 from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import load_session, score
-from nightshift.core.parity import check_parity, probe_rows
+from nightshift.core.parity import probe_rows
 from nightshift.errors import NotApplicable
 from problems import problem_of
 from synthetic_training_set import SIGNATURE, training_split, use_case

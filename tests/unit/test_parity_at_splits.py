@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
+from model_parity import check_parity
 from nightshift.core.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
 from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import load_session, score
-from nightshift.core.parity import check_parity, compare_answers, probe_rows
+from nightshift.core.parity import compare_answers, probe_rows
 from nightshift.core.split_probes import SIDES, split_probes
 from nightshift.errors import ParityError
 from synthetic_training_set import NUMERIC, SIGNATURE, training_split, use_case

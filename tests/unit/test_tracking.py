@@ -10,6 +10,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, TEMPORARILY_UNAVAILA
 
 from nightshift.errors import ConfigurationError, TrackingUnavailable
 from nightshift.io import by_hand, tracking
+from nightshift.settings import Settings
 
 URI = "https://ann:very@secret@mlflow.example:5000"
 
@@ -20,7 +21,8 @@ URI = "https://ann:very@secret@mlflow.example:5000"
 def test_an_error_of_mlflow_does_not_tell_the_password(code: int, kind: type[Exception]) -> None:
     from mlflow.exceptions import MlflowException
 
-    with pytest.raises(kind) as told, tracking._explained(URI):
+    settings = Settings(bucket="nowhere", warehouse_url="postgresql://nowhere/none", mlflow_tracking_uri=URI)
+    with pytest.raises(kind) as told, tracking._connected(settings):
         raise MlflowException(f"API request to {URI}/api/2.0 failed", error_code=code)
     assert "secret" not in str(told.value)
     assert "API request to https://mlflow.example:5000/api/2.0 failed" in str(told.value)

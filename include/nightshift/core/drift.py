@@ -254,11 +254,6 @@ class ColumnDrift:
         """Whether the night is further from the reference than its own days are."""
         return self.threshold is not None and self.psi > self.threshold
 
-    @property
-    def ratio(self) -> float:
-        """Index over threshold; 0 where there is no threshold."""
-        return self.psi / self.threshold if self.threshold else 0.0
-
 
 Verdict = Literal["stable", "drifted", "not judged"]
 
@@ -271,11 +266,6 @@ class GroupDrift:
     allowed: int
     verdict: Verdict
     reason: str
-
-    @property
-    def exceeding(self) -> tuple[ColumnDrift, ...]:
-        """The columns beyond their threshold, the furthest first."""
-        return tuple(sorted((c for c in self.columns if c.exceeds), key=lambda c: -c.ratio))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-safe."""

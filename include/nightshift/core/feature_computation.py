@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from nightshift.core.duckdb_session import copy_table, duckdb_database
 from nightshift.errors import FeatureContractError
 from nightshift.usecase import FeatureSet
 
@@ -73,15 +74,9 @@ def _stamped(table: pa.Table, stamps: list[datetime]) -> pa.Table:
 
 @contextmanager
 def _database(feeds: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        # One thread: sums of floats depend on their order, and equal inputs must give equal bytes.
-        connection.execute("SET threads = 1")
-        connection.execute("SET TimeZone = 'UTC'")
+    with duckdb_database() as connection:
         for name, table in feeds.items():
-            # Copied: DuckDB keeps no statistics of Arrow tables and plans joins of them badly.
-            connection.register("delivered", table)
-            connection.execute(f'CREATE TABLE "{name}" AS FROM delivered')
-            connection.unregister("delivered")
+            copy_table(connection, name, table)
         yield connection
 
 

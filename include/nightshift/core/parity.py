@@ -7,7 +7,7 @@ every row is compared, and rows are made in which each feature is strange in eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ from nightshift.core.onnx_model import Signature
 from nightshift.errors import ParityError
 
 Floats = npt.NDArray[np.float64]
-Answer = Callable[[pa.Table], Floats]
 
 PROBE_ROWS = 12
 UNSEEN_CATEGORY = "\N{REPLACEMENT CHARACTER} never seen"
@@ -103,18 +102,6 @@ def _with(table: pa.Table, name: str, values: Any) -> pa.Table:
     kind = table.schema.field(name).type
     array = pa.array(values, from_pandas=True)
     return table.set_column(table.schema.get_field_index(name), pa.field(name, kind), array.cast(kind, safe=False))
-
-
-def in_batches(answer: Answer, table: pa.Table, *, rows: int) -> Floats:
-    """The answers for a table asked for in batches of at most `rows` rows."""
-    return np.concatenate([answer(table.slice(start, rows)) for start in range(0, table.num_rows, rows)])
-
-
-def check_parity(
-    fitted: Answer, exported: Answer, probes: Probes, tolerance: float, *, what: str, key: tuple[str, ...] = ()
-) -> float:
-    """`compare_answers` of two models asked about the probes."""
-    return compare_answers(fitted(probes.rows), exported(probes.rows), probes, tolerance, what=what, key=key)
 
 
 def compare_answers(

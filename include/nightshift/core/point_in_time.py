@@ -7,15 +7,16 @@ view each entity row gets; Arrow takes the values from there. So columns of any 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+
+from nightshift.core.duckdb_session import copy_table, duckdb_database
 
 COMPARED = pa.timestamp("us", tz="UTC")
 
@@ -69,15 +70,15 @@ def newest_rows(table: pa.Table, join_keys: Sequence[str], timestamp: str, creat
     """The newest row of each combination of join keys, in the table's order; ties as in FeatureRows."""
     view = FeatureRows(table, {key: key for key in join_keys}, {}, timestamp, created)
     keys = ", ".join(f"key_{i}" for i in range(len(join_keys)))
-    with _database() as connection:
-        _copy(connection, "moments", _moments(view))
+    with duckdb_database() as connection:
+        copy_table(connection, "moments", _moments(view))
         kept = f"SELECT position FROM moments QUALIFY {_first(keys, 'known_at DESC')} ORDER BY position"  # noqa: S608
         return table.take(_rows(connection, kept)["position"])
 
 
 def _taken(entities: pa.Table, asked_at: pa.ChunkedArray, view: FeatureRows) -> pa.Table:
     """The view's features for each entity row."""
-    with _database() as connection:
+    with duckdb_database() as connection:
         positions = _matched_positions(connection, entities, asked_at, view)
     # One chunk first: taking from a column of many partitions' chunks is slow.
     return view.table.select(list(view.features)).combine_chunks().take(positions)
@@ -88,8 +89,8 @@ def _matched_positions(
 ) -> pa.Array:
     """For each entity row the position of the view's row to use, null if there is none."""
     asked = {f"key_{i}": entities[column] for i, column in enumerate(view.join_keys.values())}
-    _copy(connection, "asked", pa.table({"row": _positions(entities), "asked_at": asked_at, **asked}))
-    _copy(connection, "moments", _moments(view))
+    copy_table(connection, "asked", pa.table({"row": _positions(entities), "asked_at": asked_at, **asked}))
+    copy_table(connection, "moments", _moments(view))
     keys = [f"key_{i}" for i in range(len(view.join_keys))]
     moment = ", ".join([*keys, "known_at"])
     ties = f"SELECT 1 FROM moments GROUP BY {moment} HAVING count(*) > 1 LIMIT 1"  # noqa: S608
@@ -127,21 +128,5 @@ def _first(keys: str, *order: str) -> str:
     return f"row_number() OVER (PARTITION BY {keys} ORDER BY {ordering}) = 1"
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
-    # Never joined as a registered Arrow table: without statistics the join takes a hundred times as long.
-    connection.register("incoming", table)
-    connection.execute(f"CREATE OR REPLACE TABLE {name} AS FROM incoming")
-    connection.unregister("incoming")
-
-
 def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
     return connection.execute(query).to_arrow_table()
-
-
-@contextmanager
-def _database() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        # Views are joined side by side; within one there is too little to share out.
-        connection.execute("SET threads = 1")
-        connection.execute("SET TimeZone = 'UTC'")
-        yield connection

@@ -7,18 +7,16 @@ row is looked up that does, and only the split's own feature is set.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xgboost
 
+from nightshift.core.compression.boosted_trees import Split, leaf_ids, nodes, read_ensemble
 from nightshift.core.estimators import FittedModel
 from nightshift.core.parity import as_float64
-from nightshift.core.preprocessing import feature_frame
 
 Integers = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
@@ -100,40 +98,17 @@ def _rows(base: pa.Table, names: tuple[str, ...], asked: _Splits) -> pa.Table:
 
 
 def _splits(fitted: FittedModel, real: pa.Table) -> _Splits:
-    """All splits on numeric features, in the order of trees and nodes."""
-    trees = fitted.pipeline[-1]
-    feature: list[Integers] = []
-    threshold: list[Float32s] = []
-    row: list[Integers] = []
-    if isinstance(trees, xgboost.XGBModel):
-        booster = trees.get_booster()
-        features = fitted.pipeline[:-1].transform(feature_frame(real, fitted.signature))
-        leaves = booster.predict(xgboost.DMatrix(features), pred_leaf=True).astype(np.int64)
-        model = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"]["model"]
-        numbers = len(fitted.signature.numeric)
-        for tree, reached in zip(model["trees"], leaves.reshape(real.num_rows, -1).T, strict=True):
-            rows_by_node = _rows_by_node(tree, reached)
-            indices = np.asarray(tree["split_indices"], dtype=np.int64)
-            inner = np.asarray(tree["left_children"], dtype=np.int64) != -1
-            chosen = np.flatnonzero(inner & (indices < numbers) & (np.asarray(tree["split_type"]) == 0))
-            feature.append(indices[chosen])
-            threshold.append(np.asarray(tree["split_conditions"], dtype=np.float32)[chosen])
-            row.append(rows_by_node[chosen])
-    none = np.empty(0, dtype=np.int64)
-    return _Splits(
-        np.concatenate([none, *feature]),
-        np.concatenate([np.empty(0, np.float32), *threshold]),
-        np.concatenate([none, *row]),
-    )
-
-
-def _rows_by_node(tree: dict[str, Any], reached: Integers) -> Integers:
-    """For each node, a row that passes it, given the leaf that each row ends in; -1 where none does."""
-    parents = tree["parents"]
-    found = np.full(len(parents), -1, dtype=np.int64)
-    for leaf, row in zip(*np.unique(reached, return_index=True), strict=True):
-        node = int(leaf)
-        while 0 <= node < len(parents) and found[node] < 0:
-            found[node] = row
-            node = parents[node]
-    return found
+    """All splits on numeric features."""
+    found: list[tuple[int, np.float32, int]] = []
+    if isinstance(fitted.pipeline[-1], xgboost.XGBModel):
+        leaves = leaf_ids(fitted, real, threads=1)
+        for tree, reached in zip(read_ensemble(fitted).trees, leaves.T, strict=True):
+            row_at = dict(zip(*(part.tolist() for part in np.unique(reached, return_index=True)), strict=True))
+            # Children come after their parents; a row that ends below a node passes it.
+            for node in reversed(nodes(tree)):
+                if isinstance(node, Split):
+                    row_at[node.id] = max(row_at.get(node.left.id, -1), row_at.get(node.right.id, -1))
+                    found.append((node.feature, node.threshold, row_at[node.id]))
+    numeric = [one for one in found if one[0] < len(fitted.signature.numeric)]
+    feature, threshold, row = zip(*numeric, strict=True) if numeric else ((), (), ())
+    return _Splits(np.array(feature, np.int64), np.array(threshold, np.float32), np.array(row, np.int64))

@@ -57,6 +57,16 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
+def s3_client(settings: Settings, **config: Any) -> Any:
+    """A client of the store that the settings name; `config` are further arguments of botocore's Config."""
+    return boto3.Session().client(
+        "s3",
+        endpoint_url=settings.s3_endpoint_url,
+        region_name=settings.s3_region,
+        config=botocore.config.Config(s3={"addressing_style": "path"}, **config),
+    )
+
+
 class ArtifactStore:
     """One bucket. Every method raises StoreUnavailable (transient) when the store does not answer
     and ConfigurationError when it refuses the credentials."""
@@ -64,17 +74,12 @@ class ArtifactStore:
     def __init__(self, settings: Settings) -> None:
         self.bucket = settings.bucket
         self._manifests: dict[ArtifactRef, Manifest] = {}
-        self._client = boto3.Session().client(
-            "s3",
-            endpoint_url=settings.s3_endpoint_url,
-            region_name=settings.s3_region,
-            config=botocore.config.Config(
-                s3={"addressing_style": "path"},
-                retries={"max_attempts": 4, "mode": "standard"},
-                max_pool_connections=READERS * 2,
-                connect_timeout=5,
-                read_timeout=60,
-            ),
+        self._client = s3_client(
+            settings,
+            retries={"max_attempts": 4, "mode": "standard"},
+            max_pool_connections=READERS * 2,
+            connect_timeout=5,
+            read_timeout=60,
         )
 
     # Objects

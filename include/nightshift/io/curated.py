@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Decision
+from nightshift.core.feature_computation import compute_spine
 from nightshift.core.landed_table import landed_schema
 from nightshift.errors import DataContractError, NothingDelivered, PartitionNotReady
 from nightshift.io.artifact_store import READERS, ArtifactStore
@@ -82,6 +84,36 @@ def load_feeds(
         chosen = dict(sorted(published.items())[-1:]) if feed.cadence == "snapshot" else published
         loaded[name] = CuratedFeed(_load(store, feed, chosen), tuple(chosen.values()), missing)
     return loaded
+
+
+@dataclass(frozen=True)
+class Spine:
+    """`rows` of a spine (see core.feature_computation.compute_spine), the artifacts read, and why the partition has
+    no data ("": it has)."""
+
+    rows: pa.Table
+    refs: tuple[ArtifactRef, ...]
+    rejected: str
+
+
+def delivered_spine(
+    use_case: UseCase, store: ArtifactStore, partition: date, sql: Path, feeds: Sequence[str] = ()
+) -> Spine:
+    """What a spine's SQL says of the deliveries of one partition, of all feeds or those named.
+
+    Raises PartitionNotReady if the partition has not been ingested.
+    """
+    loaded = load_feeds(store, use_case, feeds or [feed.name for feed in use_case.feeds], partition, partition)
+    rows = compute_spine(
+        sql,
+        {name: feed.table for name, feed in loaded.items()},
+        partition=partition,
+        cutoff=use_case.cutoff,
+        key=tuple(use_case.key_columns),
+    )
+    refs = {ref.sha256: ref for feed in loaded.values() for ref in feed.refs}
+    rejected = next((reason for feed in loaded.values() for reason in feed.missing.values()), "")
+    return Spine(rows, tuple(refs.values()), rejected)
 
 
 def _load(store: ArtifactStore, feed: Feed, refs: Mapping[date, ArtifactRef]) -> pa.Table:

@@ -48,7 +48,7 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
     )
     decision = "at or above the threshold" if row["decision"] else "below the threshold"
     lines = [
-        f"{use_case.name}  {'  '.join(str(row[column.name]) for column in use_case.prediction_key)}",
+        f"{use_case.name}  {'  '.join(str(row[name]) for name in use_case.key_columns)}",
         f"  {use_case.score} = {row[use_case.score]:.4f} ({decision}), "
         f"predicted {row['predicted_at']:%Y-%m-%d %H:%M:%S} UTC",
         f"  version {_scored_by(row, publication)}, publication {_short(row['publish_id'])} of "
@@ -202,7 +202,7 @@ def _short(digest: str) -> str:
 
 def _landed_rows(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef, row: Mapping[str, Any]) -> list[str]:
     """The landed file and row of each curated row with the prediction's key that went into the scores."""
-    names = [column.name for column in use_case.prediction_key]
+    names = use_case.key_columns
     lines = []
     for refs in store.manifest(scores).inputs.values():
         for ref in refs:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.artifact import ArtifactRef, FileEntry, sha256_hex
-from nightshift.errors import ArtifactCorrupt, ConfigurationError
+from nightshift.artifact import ArtifactRef
+from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import READERS, ArtifactStore
 from nightshift.usecase import parse_partition
 
@@ -44,13 +44,12 @@ class PublishedPartitions:
     """Reads published partitions of an artifact store, `READERS` at a time, every file's hash checked.
 
     With `pinned` only those artifacts are read, whatever is decided meanwhile; without, those
-    that the decisions name. Manifests are read once, so keep an instance for several files.
+    that the decisions name.
     """
 
     def __init__(self, store: ArtifactStore, pinned: Mapping[date, ArtifactRef] | None = None) -> None:
         self._store = store
         self._pinned = pinned
-        self._files: dict[ArtifactRef, Sequence[FileEntry]] = {}
 
     def read(
         self, source: ArtifactSource, timestamp: str, columns: Sequence[str], first: datetime, last: datetime
@@ -83,16 +82,7 @@ class PublishedPartitions:
         return [d.ref for d in decisions.values() if d is not None and d.status == "published" and d.ref is not None]
 
     def _read_file(self, ref: ArtifactRef, path: str, columns: list[str]) -> pa.Table:
-        if ref not in self._files:
-            self._files[ref] = self._store.manifest(ref).files
-        entry = next((file for file in self._files[ref] if file.path == path), None)
-        if entry is None:
-            raise ArtifactCorrupt(f"The manifest of {ref.uri} names no file {path!r}; publish the partition again.")
-        body = self._store.get(self._store.key(ref.uri) + path)
-        if body is None or sha256_hex(body) != entry.sha256:
-            state = "missing" if body is None else "not the bytes its manifest states"
-            raise ArtifactCorrupt(f"{ref.uri}{path} is {state}; restore it or publish the partition again.")
-        file = pq.ParquetFile(pa.BufferReader(body))
+        file = pq.ParquetFile(pa.BufferReader(self._store.read(ref, path)))
         absent = sorted(set(columns) - set(file.schema_arrow.names))
         if absent:
             raise ConfigurationError(

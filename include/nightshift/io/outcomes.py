@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.feature_computation import compute_spine
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.curated import load_feeds
+from nightshift.io.curated import delivered_spine
 from nightshift.usecase import UseCase
 
 
@@ -43,15 +42,6 @@ def delivered_outcomes(use_case: UseCase, store: ArtifactStore, partition: date)
 
     Raises PartitionNotReady if the partition has not been ingested.
     """
-    feeds = load_feeds(store, use_case, use_case.label_feeds, partition, partition)
-    key = tuple(column.name for column in use_case.prediction_key)
-    table = compute_spine(
-        use_case.training_spine,
-        {name: feed.table for name, feed in feeds.items()},
-        partition=partition,
-        cutoff=use_case.cutoff,
-        key=key,
-    )
-    refs = {ref.sha256: ref for feed in feeds.values() for ref in feed.refs}
-    rejected = next((reason for feed in feeds.values() for reason in feed.missing.values()), "")
-    return Outcomes(table.select([*key, use_case.label]), tuple(refs.values()), table, rejected)
+    spine = delivered_spine(use_case, store, partition, use_case.training_spine, use_case.label_feeds)
+    table = spine.rows.select([*use_case.key_columns, use_case.label])
+    return Outcomes(table, spine.refs, spine.rows, spine.rejected)

@@ -19,11 +19,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import botocore.config
 import botocore.exceptions
 
 from nightshift.errors import NightshiftError
 from nightshift.io import warehouse_schema
+from nightshift.io.artifact_store import s3_client
 from nightshift.io.runtimes import require_runtimes, runtimes_folder
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -58,7 +58,13 @@ def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
     Objects it writes below `preflight/` are removed again; in the warehouse it only makes a
     temporary table.
     """
-    client = _client(settings)
+    client = s3_client(
+        settings,
+        retries={"max_attempts": 1},
+        connect_timeout=TIMEOUT_SECONDS,
+        read_timeout=30,
+        max_pool_connections=WRITERS,
+    )
     probe = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
     store_checks: list[tuple[str, Callable[[], str]]] = [
         ("object store credentials", _credentials),
@@ -94,20 +100,6 @@ def _tried(name: str, attempt: Callable[[], str]) -> Check:
         return Check(name, False, f"refused ({code}): check the credentials and what they may do.")
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         return Check(name, False, f"no answer ({type(error).__name__}): check AWS_ENDPOINT_URL, and that it is up.")
-
-
-def _client(settings: Settings) -> S3Client:
-    config = botocore.config.Config(
-        s3={"addressing_style": "path"},
-        retries={"max_attempts": 1},
-        connect_timeout=TIMEOUT_SECONDS,
-        read_timeout=30,
-        max_pool_connections=WRITERS,
-    )
-    client: S3Client = boto3.Session().client(
-        "s3", endpoint_url=settings.s3_endpoint_url, region_name=settings.s3_region, config=config
-    )
-    return client
 
 
 def _credentials() -> str:

@@ -138,7 +138,7 @@ def _stage(
 def _attach(connection: Connection, use_case: UseCase, publication: Publication, day: sql.Identifier) -> None:
     """Make the staged table the day's partition: unlike CREATE TABLE ... PARTITION OF, this blocks no reader."""
     next_day = publication.prediction_date + timedelta(days=1)
-    key = sql.SQL(", ").join(sql.Identifier(column.name) for column in use_case.prediction_key)
+    key = sql.SQL(", ").join(map(sql.Identifier, use_case.key_columns))
     for statement in (
         "ALTER TABLE {day} ADD PRIMARY KEY ({key})",
         "ALTER TABLE {day} ALTER publish_id DROP DEFAULT, ALTER predicted_at DROP DEFAULT",
@@ -204,12 +204,11 @@ def current(
     connection: Connection, use_case: UseCase, column: str = "", day: date | None = None
 ) -> dict[str, Any] | None:
     """The newest current publications row, or the one with that day in `column`; None if there is none."""
-    table, where = table_name(use_case, "publications"), sql.SQL("")
-    if column:
-        where = sql.SQL("AND {} = {}").format(sql.Identifier(column), sql.Literal(day))
+    table, where = table_name(use_case, "publications"), sql.SQL("AND {} = {}")
+    which = where.format(sql.Identifier(column), sql.Literal(day)) if column else sql.SQL("")
     query = sql.SQL("SELECT * FROM {} WHERE superseded_at IS NULL {} ORDER BY partition DESC LIMIT 1")
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.format(table, where)).fetchone()
+        return cursor.execute(query.format(table, which)).fetchone()
 
 
 def find_prediction(

@@ -72,24 +72,17 @@ def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) 
     with a log line, where no tracking is configured.
     Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
     """
-    uri = tracking_uri(settings)
-    if uri is None:
-        log.info("MLflow is not configured (mlflow_tracking_uri, MLFLOW_TRACKING_URI): nothing is logged there.")
-        return None
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    with _explained(uri):
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        experiment = _experiment(client, settings, use_case, uri)
+    with _connected(settings) as client:
+        if client is None:
+            return None
+        experiment = _experiment(client, settings, use_case)
         run = _run(client, experiment, record)
         if run.info.status != "FINISHED":
             _log_run(client, run, use_case, record)
         _register(client, run, use_case, record)
         client.set_tag(run.info.run_id, DECISION_TAG, record.action)
         run_id: str = run.info.run_id
-    log.info("MLflow run %s of %s at %s", run_id, record.model_version, uri.split("@")[-1])
+    log.info("MLflow run %s of %s", run_id, record.model_version)
     return run_id
 
 
@@ -101,16 +94,9 @@ def mirror_aliases(settings: Settings, use_case: UseCase, state: State) -> None:
     is removed. Nothing is done, with a log line, where no tracking is configured or nothing was ever
     registered. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
     """
-    uri = tracking_uri(settings)
-    if uri is None:
-        log.info("MLflow is not configured (mlflow_tracking_uri, MLFLOW_TRACKING_URI): no alias is set there.")
-        return
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    with _explained(uri):
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    with _connected(settings) as client:
+        if client is None:
+            return
         versions = client.search_model_versions(f"name = '{use_case.name}'")
         if not versions:
             log.info("MLflow knows no model %s: no alias is set there.", use_case.name)
@@ -156,11 +142,12 @@ def _set_aliases(
             client.delete_registered_model_alias(name, alias)
 
 
-def _experiment(client: MlflowClient, settings: Settings, use_case: UseCase, uri: str) -> str:
+def _experiment(client: MlflowClient, settings: Settings, use_case: UseCase) -> str:
     found = client.get_experiment_by_name(use_case.name)
     if found is None:
         # A server knows where its artifacts go; a database does not, and would say "here, on this machine".
-        location = None if uri.startswith("http") else f"s3://{settings.bucket}/{use_case.name}/mlflow"
+        served = (tracking_uri(settings) or "").startswith("http")
+        location = None if served else f"s3://{settings.bucket}/{use_case.name}/mlflow"
         with _already_there():
             return str(client.create_experiment(use_case.name, artifact_location=location))
         found = client.get_experiment_by_name(use_case.name)
@@ -240,12 +227,21 @@ def _already_there() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(uri: str) -> Iterator[None]:
+def _connected(settings: Settings) -> Iterator[MlflowClient | None]:
+    """A client of the configured tracking server, whose errors are explained; None, with a log line, without one."""
+    uri = tracking_uri(settings)
+    if uri is None:
+        log.info("MLflow is not configured (mlflow_tracking_uri, MLFLOW_TRACKING_URI): nothing is recorded there.")
+        yield None
+        return
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     where = uri.split("@")[-1]
     try:
-        yield
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except MlflowException as error:
         # It may quote the URI with its password; for the same reason the cause is left out.
         said = re.sub(r"//[^/\s]+@", "//", str(error.message))

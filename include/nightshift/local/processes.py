@@ -165,13 +165,6 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def answers(port: int, host: str = "127.0.0.1") -> bool:
-    """True if something accepts connections on the port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((host, port)) == 0
-
-
 def port_holder(port: int) -> str:
     """Who listens on a port, for a message: name and pid where the system tells, else "another program"."""
     try:

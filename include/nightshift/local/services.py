@@ -1,23 +1,18 @@
-"""A real S3 server (SeaweedFS) and a real PostgreSQL on this machine, both from PyPI wheels, without Docker."""
+"""A real S3 server (SeaweedFS) on this machine, from a PyPI wheel, without Docker."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
-import shutil
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nightshift.errors import NightshiftError
 from nightshift.local import processes
-from nightshift.local.postgres import PostgresServer, postgres_place, start_postgres
 from nightshift.local.processes import LONGEST_SOCKET_PATH, ProcessRecord, write_secret
 
 BIN = Path(sys.executable).parent
@@ -37,12 +32,6 @@ class S3Ports:
     filer: int
     admin: int
 
-    @classmethod
-    def free(cls, s3: int | None = None) -> S3Ports:
-        """Free ports; `s3` fixes the one that clients see."""
-        chosen = processes.free_ports(5, also=GRPC_OFFSET)
-        return cls(s3 or chosen[0], *chosen[1:])
-
 
 @dataclass(frozen=True)
 class S3Server:
@@ -52,26 +41,6 @@ class S3Server:
     endpoint_url: str
     access_key: str
     secret_key: str
-
-    def environment(self) -> dict[str, str]:
-        """The variables every S3 client knows."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_DEFAULT_REGION": REGION,
-        }
-
-
-@dataclass(frozen=True)
-class Services:
-    """Both servers."""
-
-    s3: S3Server
-    postgres: PostgresServer
-
-
-# SeaweedFS
 
 
 def start_s3(folder: Path, ports: S3Ports, *, access_key: str, secret_key: str, log: Path | None = None) -> S3Server:
@@ -144,28 +113,6 @@ def s3_is_ready(endpoint: str) -> bool:
     except OSError:
         return False
     return True
-
-
-# Both
-
-
-@contextlib.contextmanager
-def running(folder: Path, *, databases: Sequence[str] = ("warehouse",)) -> Iterator[Services]:
-    """Both servers below `folder` on free ports with new credentials, stopped at the end, at once: for passing data."""
-    folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    s3 = start_s3(folder / "s3", S3Ports.free(), access_key="nightshift", secret_key=secrets.token_urlsafe(24))
-    try:
-        postgres = start_postgres(folder / "postgres", databases=databases)
-        try:
-            yield Services(s3, postgres)
-        finally:
-            processes.stop(postgres.process, interrupt=True)
-    finally:
-        processes.stop(s3.process, timeout=1.0)
-        outside = postgres_place(folder / "postgres").outside
-        if outside is not None:
-            shutil.rmtree(outside, ignore_errors=True)
 
 
 def ensure_bucket(s3: S3Server, bucket: str) -> None:

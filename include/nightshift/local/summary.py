@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from psycopg import sql
@@ -178,11 +178,8 @@ def _seconds(use_case: UseCase) -> dict[str, str]:
     for key in runs[0]:
         found = [run for by_key in runs if (run := by_key.get(key)) and run.started_at and run.seconds is not None]
         if len(found) == len(NIGHTLY):
-            starts = [run.started_at for run in found if run.started_at]
-            ends = [_end(run.started_at, run.seconds) for run in found if run.started_at and run.seconds is not None]
-            seconds[key] = f"{max(ends) - min(s.timestamp() for s in starts):.0f}"
+            spans = [
+                (run.started_at.timestamp(), run.seconds) for run in found if run.started_at and run.seconds is not None
+            ]
+            seconds[key] = f"{max(start + took for start, took in spans) - min(spans)[0]:.0f}"
     return seconds
-
-
-def _end(started_at: datetime, seconds: float) -> float:
-    return started_at.timestamp() + seconds

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.feature_audit import audit_view
-from nightshift.core.feature_computation import compute_spine
 from nightshift.errors import FeatureContractError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.curated import load_feeds
+from nightshift.io.curated import delivered_spine
 from nightshift.io.feature_store import STEP, declared_views
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -41,14 +40,7 @@ def run(
             f"{use_case.name} declares the feature tables {declared}, but {use_case.feature_repo} serves "
             f"{ {name: view.join_keys for name, view in views.items()} }. Names and join keys must agree."
         )
-    feeds = load_feeds(store, use_case, [feed.name for feed in use_case.feeds], partition, partition)
-    spine = compute_spine(
-        use_case.scoring_spine,
-        {name: feed.table for name, feed in feeds.items()},
-        partition=partition,
-        cutoff=use_case.cutoff,
-        key=tuple(column.name for column in use_case.prediction_key),
-    )
+    spine = delivered_spine(use_case, store, partition, use_case.scoring_spine).rows
     files = {name: store.read(features, f"{name}.parquet") for name in views}
     tables = {name: pq.read_table(pa.BufferReader(body)) for name, body in files.items()}
     null_share = {

@@ -6,11 +6,10 @@ import json
 from datetime import date
 
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.core.feature_computation import compute_spine
 from nightshift.core.score_audit import audit_scores
 from nightshift.errors import AuditFailed
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.curated import load_feeds
+from nightshift.io.curated import delivered_spine
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -28,12 +27,11 @@ def run(
 
     The expected number of rows is counted from the curated data, not from the scores.
     """
-    key = tuple(column.name for column in use_case.prediction_key)
     checks = audit_scores(
         store.read_table(scores, "scores.parquet"),
-        key=key,
+        key=use_case.key_columns,
         score=use_case.score,
-        scheduled_rows=_scheduled_rows(use_case, store, partition, key),
+        scheduled_rows=delivered_spine(use_case, store, partition, use_case.scoring_spine).rows.num_rows,
         policy=use_case.audit,
     )
     failed = [check for check in checks if not check.passed]
@@ -60,11 +58,3 @@ def run(
             f"Look at {scores.uri} and {ref.uri}audit.json; the table keeps what it had."
         )
     return ref
-
-
-def _scheduled_rows(use_case: UseCase, store: ArtifactStore, partition: date, key: tuple[str, ...]) -> int:
-    feeds = load_feeds(store, use_case, [feed.name for feed in use_case.feeds], partition, partition)
-    tables = {name: feed.table for name, feed in feeds.items()}
-    spine = compute_spine(use_case.scoring_spine, tables, partition=partition, cutoff=use_case.cutoff, key=key)
-    rows: int = spine.num_rows
-    return rows

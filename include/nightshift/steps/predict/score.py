@@ -28,7 +28,6 @@ import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.canary import canary_rows
-from nightshift.core.feature_computation import compute_spine
 from nightshift.core.inference.calibration import calibrated
 from nightshift.core.onnx_model import Signature, load_session
 from nightshift.core.onnx_model import score as raw_scores
@@ -36,7 +35,7 @@ from nightshift.core.score_audit import PROBABILITY_CHECKS, audit_scores
 from nightshift.documents import Calibration, ModelChoice, ScoredModel, SpecCalibration
 from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TransientError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.curated import load_feeds
+from nightshift.io.curated import delivered_spine
 from nightshift.io.feature_store import historical_features
 from nightshift.services.live_scores import ALL_SCORES
 from nightshift.settings import Settings
@@ -176,19 +175,10 @@ def _reason(error: BaseException | None) -> str:
 
 def _scheduled(use_case: UseCase, store: ArtifactStore, partition: date) -> tuple[pa.Table, list[ArtifactRef]]:
     """The scoring spine's rows with `event_timestamp`, sorted by key, and the artifacts read."""
-    feeds = load_feeds(store, use_case, [feed.name for feed in use_case.feeds], partition, partition)
-    rejected = next((feed.missing[partition] for feed in feeds.values() if partition in feed.missing), None)
-    if rejected is not None:
-        raise PartitionRejected(f"{use_case.name}: the data of partition {partition} was rejected: {rejected}")
-    rows = compute_spine(
-        use_case.scoring_spine,
-        {name: feed.table for name, feed in feeds.items()},
-        partition=partition,
-        cutoff=use_case.cutoff,
-        key=tuple(column.name for column in use_case.prediction_key),
-    )
-    refs = {ref.sha256: ref for feed in feeds.values() for ref in feed.refs}
-    return rows, list(refs.values())
+    spine = delivered_spine(use_case, store, partition, use_case.scoring_spine)
+    if spine.rejected:
+        raise PartitionRejected(f"{use_case.name}: the data of partition {partition} was rejected: {spine.rejected}")
+    return spine.rows, list(spine.refs)
 
 
 def _scored(

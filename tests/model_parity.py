@@ -1,0 +1,22 @@
+"""Two models asked about the same probes."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+from nightshift.core.parity import Floats, Probes, compare_answers
+
+Answer = Callable[[pa.Table], Floats]
+
+
+def in_batches(answer: Answer, table: pa.Table, *, rows: int) -> Floats:
+    """The answers for a table asked for in batches of at most `rows` rows."""
+    return np.concatenate([answer(table.slice(start, rows)) for start in range(0, table.num_rows, rows)])
+
+
+def check_parity(
+    fitted: Answer, exported: Answer, probes: Probes, tolerance: float, *, what: str, key: tuple[str, ...] = ()
+) -> float:
+    """`compare_answers` of two models asked about the probes."""
+    return compare_answers(fitted(probes.rows), exported(probes.rows), probes, tolerance, what=what, key=key)
