@@ -251,9 +251,9 @@ def test_a_holdout_of_other_rows_is_noticed(nights, use_case, store, history):
     assert training_set != other
 
 
-def test_training_waits_for_the_rows_of_the_partition_before(nights):
-    load(nights, date(2020, 3, 12))
-    before, day = date(2020, 3, 13), date(2020, 3, 14)
+def test_training_waits_for_the_rows_of_the_partition_before(nights, store, history):
+    before, day = date(2020, 3, 18), date(2020, 3, 19)
+    history.copy(store, date(2020, 3, 17))
     nights.deliver([before, day])
     for one in (before, day):
         nights.ingest(one)
