@@ -69,7 +69,7 @@ def main() -> None:
         if path is not None:
             pq.write_table(rows, path, compression="zstd")
     state = State()
-    specs = [find_spec(use_case, state, name) for name in arguments.spec.split(",") if name]
+    specs = [find_spec(use_case, {}, name) for name in arguments.spec.split(",") if name]
     start = time.perf_counter()
     result, _ = walk_specs(
         use_case,

@@ -28,18 +28,17 @@ ROWS_FOR_PROCESSES = 20_000
 """Fewer rows than this are walked in one process: others take seconds to start."""
 
 
-def find_spec(use_case: UseCase, state: State, text: str) -> ModelSpec:
-    """A spec by name or id, among those declared and those recorded in `deployments`, or written out as JSON.
+def find_spec(use_case: UseCase, recorded: Mapping[str, ModelSpec], text: str) -> ModelSpec:
+    """A spec by name or id, among those declared and those `recorded` by searches and decisions, or written as JSON.
 
-    Of several recorded specs of one name the one recorded last is taken; a declared one goes before those.
-    Raises ConfigurationError.
+    Of several specs of one name a declared one is taken, else the last one recorded. Raises ConfigurationError.
     """
     if text.lstrip().startswith("{"):
         try:
             return ModelSpec.model_validate_json(text)
         except ValidationError as error:
             raise ConfigurationError(f"This is no spec: {error}") from None
-    known = {**state.specs, **use_case.specs}
+    known = {**recorded, **use_case.specs}
     if text in known:
         return known[text]
     named = [spec for spec in known.values() if spec.name == text]

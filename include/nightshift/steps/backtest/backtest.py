@@ -17,6 +17,7 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
 from nightshift.reports.backtest_page import render
 from nightshift.services.backtests import find_spec, walk_specs
+from nightshift.services.candidates import candidate_specs
 from nightshift.services.training_rows import load_rows, parts_known
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase, parse_partition
@@ -56,12 +57,14 @@ def run(
     warehouse = Warehouse(settings, use_case)
     state = state_after(warehouse.decisions(), partition)
     parts, missing = parts_known(store, use_case, partition)
+    searched = candidate_specs(store, use_case, partition)
+    recorded = {**dict(reversed(searched.items())), **state.specs}
     named = _names(specs) or [spec.spec_id for spec in use_case.challengers]
     result, losses = walk_specs(
         use_case,
         load_rows(store, parts),
         state,
-        [find_spec(use_case, state, text) for text in named],
+        [find_spec(use_case, recorded, text) for text in named],
         partition=partition,
         first=start,
         last=to,
