@@ -122,11 +122,12 @@ def compare_answers(
     wrong = np.flatnonzero(~(valid & (difference <= tolerance)))
     if len(wrong) == 0:
         return float(difference.max(initial=0.0))
-    # The worst row of each kind of strangeness, the worst kinds first: that points at the feature.
+    # The worst row of each kind of strangeness, rows as delivered first, then the worst kinds: that points at the
+    # feature.
     worst: dict[str, int] = {}
     for i in wrong[np.argsort(-np.nan_to_num(difference[wrong], nan=np.inf), kind="stable")]:
         worst.setdefault(probes.strangeness[i], int(i))
-    shown = list(worst.values())[:EXAMPLES]
+    shown = [row for _, row in sorted(worst.items(), key=lambda kind: kind[0] != AS_DELIVERED)][:EXAMPLES]
     rows = probes.rows.take(pa.array(shown)).to_pylist()
     examples = "; ".join(
         f"row {i} {', '.join(f'{name}={row[name]}' for name in key)} ({probes.strangeness[i]}): "
