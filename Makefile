@@ -61,8 +61,10 @@ types: $(STAMP) ## Check types
 	$(BIN)/mypy
 
 .PHONY: test
-test: $(STAMP) ## Run all tests: unit, DAGs, integration, end to end (ARGS="-k name" picks some)
-	$(BIN)/python -m pytest tests/unit tests/dags tests/integration tests/e2e $(ARGS)
+test: $(STAMP) ## Run all tests: unit, DAGs, integration, end to end, each kind in a process of its own
+	$(BIN)/python -m pytest tests/unit tests/dags $(ARGS)
+	$(BIN)/python -m pytest tests/integration $(ARGS)
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 .PHONY: test-unit test-dags test-integration test-e2e
 test-unit: $(STAMP) ## Run the tests that need no services
