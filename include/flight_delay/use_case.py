@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flight_delay.features import CALENDAR, FALLBACK_FEATURES, FEATURES, LEVEL, SCORING_SPINE, TILT, TRAINING_SPINE
 from flight_delay.feeds import FEEDS
-from nightshift.declare.models import ModelSpec
+from nightshift.declare.models import CalibrationSpec, ModelSpec
 from nightshift.policies import (
     BehaviourExpectation,
     DataSource,
@@ -72,6 +72,8 @@ USE_CASE = UseCase(
         estimators=("level_blend",),
         parameters={"level_blend": LEVELS},
         half_life_days=90,
+        # One night's labels are noisy and the level features know most of it: they move the intercept slowly.
+        calibration=CalibrationSpec(half_life_days=7, prior_days=3),
     ),
     fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=FALLBACK_FEATURES),
     challengers=(
