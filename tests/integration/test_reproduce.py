@@ -41,7 +41,8 @@ def reproduced(nights, partition, what, **changes):
     ref = reproduce.run(use_case, nights.settings, nights.store, partition, what=what)
     result = json.loads(nights.store.read(ref, "reproduction.json"))
     page = nights.store.read(ref, "reproduction.html").decode()
-    assert f'<b class="{result["verdict"]}">' in page
+    shown = {"identical": "good", "differs": "bad"}[result["verdict"]]
+    assert f'<b class="{shown}">{result["verdict"]}</b>' in page
     return result
 
 
