@@ -1,7 +1,7 @@
 """Score the next day with the champion's newest version and publish the predictions, exactly once.
 
 **resolve_model** takes the champion's version from an earlier partition, or the fallback's, and the versions that
-score beside it. It waits for the training of the partition before, about five minutes at most, and for nothing
+score beside it. It waits for the training of the partition before, about eight minutes, and for nothing
 older. **calibrate** fits an intercept on the log odds of each spec from its scores of recent partitions and the labels
 known by now. **score** runs the versions in onnxruntime on the features their signatures name, and applies the
 calibration; a canary answers its share of the rows. **audit** compares the scores with the schedule and with what

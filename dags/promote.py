@@ -5,7 +5,7 @@ champion's. **advance** records what follows: canary, champion, withdrawn, confi
 is to approve. **mirror_models** lets MLflow's aliases follow; nothing waits for that.
 
 Where the use case's risks demand it, a person must agree before a spec becomes champion. **approval_needed** skips
-the rest if nobody is needed. **approve** waits for an answer (Airflow shows it under "Required actions") and holds
+the rest if no approval is needed. **approve** waits for an answer (Airflow shows it under "Required actions") and holds
 no worker while it does; without an answer in time, that counts as no. **record_approval** records the answer, or
 that there was none, and who gave it.
 
@@ -34,7 +34,7 @@ for use_case in all_use_cases():
 
         @task.short_circuit(task_id="approval_needed")
         def approval_needed(use_case_name: str, advanced: dict[str, object]) -> str:
-            """Return the evidence for the person who is to approve; empty, and the rest is skipped, if nobody is."""
+            """Return the evidence for the person who is to approve; empty if none is needed: the rest is skipped."""
             return evidence_for_approval(use_case_name, advanced)
 
         # Not the runs: one that waits for a person stays active for as long as it takes.
