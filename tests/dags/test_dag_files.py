@@ -189,7 +189,7 @@ def test_a_decision_by_hand_needs_a_reason(dag_bag, stage):
 
     def checked(**filled):
         params = copy.deepcopy(dag_bag.dags[f"flight_delay.{stage}"].params)
-        params.update({"state": "on", "model_version": "2013-06-01-0123abcd", **filled})
+        params.update({"state": "on", "spec_or_version": "2013-06-01-0123abcd", **filled})
         return params.validate()
 
     for too_short in ({}, {"reason": ""}, {"reason": "broken"}):
