@@ -84,8 +84,8 @@ def test_a_store_that_ignores_conditions_is_found_out(
 ) -> None:
     real = preflight.s3_client
 
-    def careless(chosen: Settings, **config: Any) -> Any:
-        client = real(chosen, **config)
+    def careless(*address: Any, **config: Any) -> Any:
+        client = real(*address, **config)
         put = client.put_object
         client.put_object = lambda **given: put(**{k: v for k, v in given.items() if k != "IfNoneMatch"})  # type: ignore[method-assign]
         return client

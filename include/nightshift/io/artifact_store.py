@@ -57,13 +57,18 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def s3_client(settings: Settings, **config: Any) -> Any:
-    """A client of the store that the settings name; `config` are further arguments of botocore's Config."""
+def s3_client(endpoint_url: str | None, region: str, keys: Mapping[str, Any] | None = None, **config: Any) -> Any:
+    """A client of an S3-compatible store, with path-style addresses.
+
+    `keys` are boto3's arguments for credentials (None: those of the environment); `config` are further arguments
+    of botocore's Config.
+    """
     return boto3.Session().client(
         "s3",
-        endpoint_url=settings.s3_endpoint_url,
-        region_name=settings.s3_region,
+        endpoint_url=endpoint_url,
+        region_name=region,
         config=botocore.config.Config(s3={"addressing_style": "path"}, **config),
+        **(keys or {}),
     )
 
 
@@ -75,7 +80,8 @@ class ArtifactStore:
         self.bucket = settings.bucket
         self._manifests: dict[ArtifactRef, Manifest] = {}
         self._client = s3_client(
-            settings,
+            settings.s3_endpoint_url,
+            settings.s3_region,
             retries={"max_attempts": 4, "mode": "standard"},
             max_pool_connections=READERS * 2,
             connect_timeout=5,

@@ -59,7 +59,8 @@ def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
     temporary table.
     """
     client = s3_client(
-        settings,
+        settings.s3_endpoint_url,
+        settings.s3_region,
         retries={"max_attempts": 1},
         connect_timeout=TIMEOUT_SECONDS,
         read_timeout=30,

@@ -12,8 +12,11 @@ import random
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
@@ -49,13 +52,13 @@ def write_secret(path: Path, text: str) -> None:
         file.write(text)
 
 
+def as_user(user: int | None) -> dict[str, Any]:
+    """Arguments of `subprocess` that run a program as that user id and no group of this process's (root only)."""
+    return {} if user is None else {"user": user, "group": user, "extra_groups": []}
+
+
 def spawn(
-    argv: Sequence[str | Path],
-    *,
-    log: Path,
-    env: Mapping[str, str],
-    cwd: Path,
-    user: int | None = None,
+    argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str], cwd: Path, user: int | None = None
 ) -> ProcessRecord:
     """Start a process in its own session, both outputs appended to `log`. `user`: run as that user id (root only).
 
@@ -71,10 +74,8 @@ def spawn(
                 stderr=subprocess.STDOUT,
                 env=dict(env),
                 cwd=cwd,
-                user=user,
-                group=user,
-                extra_groups=None if user is None else [],
                 start_new_session=True,
+                **as_user(user),
             )
         except (FileNotFoundError, PermissionError) as error:
             raise ConfigurationError(
@@ -86,10 +87,8 @@ def spawn(
 
 def find(record: ProcessRecord) -> psutil.Process | None:
     """The live process of a record; None if it ended, or if its id now belongs to another process."""
-    child = _children.get(record.pid)
-    if child is not None and child.poll() is not None:
-        del _children[record.pid]
-        return None
+    if record.pid in _children:
+        _children[record.pid].poll()
     try:
         process = psutil.Process(record.pid)
         same = abs(process.create_time() - record.created) < CREATED_TOLERANCE_SECONDS
@@ -152,6 +151,19 @@ def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
         source.seek(max(0, log.stat().st_size - 400 * lines))
         text = source.read().decode(errors="replace")
     return "\n".join("    " + line for line in text.splitlines()[-lines:])
+
+
+def http_get(url: str) -> tuple[int, bytes] | None:
+    """Status and body of a GET to a server on this machine, never through a proxy; None if nothing answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, b""
+    except OSError:
+        return None
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:

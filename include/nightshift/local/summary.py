@@ -167,19 +167,18 @@ def _seconds(use_case: UseCase) -> dict[str, str]:
     layout = Layout.default()
     try:
         environment = public_environment(layout, layout.state())
-        api = AirflowApi(
-            environment["AIRFLOW_API_URL"], environment["NIGHTSHIFT_UI_USER"], environment["NIGHTSHIFT_UI_PASSWORD"]
-        )
+        api = AirflowApi(environment)
         runs = [api.newest_runs(f"{use_case.name}.{stage}") for stage in NIGHTLY]
     except NightshiftError:
         # The summary is about what was left behind; it can be read while Airflow is down.
         return {}
     seconds = {}
     for key in runs[0]:
-        found = [run for by_key in runs if (run := by_key.get(key)) and run.started_at and run.seconds is not None]
-        if len(found) == len(NIGHTLY):
-            spans = [
-                (run.started_at.timestamp(), run.seconds) for run in found if run.started_at and run.seconds is not None
-            ]
-            seconds[key] = f"{max(start + took for start, took in spans) - min(spans)[0]:.0f}"
+        spans = [
+            (run.start_date.timestamp(), run.start_date.timestamp() + run.duration)
+            for by_key in runs
+            if (run := by_key.get(key)) and run.start_date and run.duration is not None
+        ]
+        if len(spans) == len(NIGHTLY):
+            seconds[key] = f"{max(end for _, end in spans) - min(start for start, _ in spans):.0f}"
     return seconds
