@@ -14,8 +14,8 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from dagkit.defaults import by_hand_arguments
-from dagkit.forms import partition
-from dagkit.runtime import filled_in, step
+from dagkit.params import filled_in, partition
+from dagkit.steps import step
 from nightshift.usecase import all_use_cases
 
 LONGEST = timedelta(hours=2)

@@ -14,7 +14,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
 from dagkit.assets import predictions, search_request
 from dagkit.defaults import dag_arguments
-from dagkit.runtime import skip_unless_search_is_due, step
+from dagkit.steps import skip_unless_search_is_due, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():

@@ -17,7 +17,7 @@ from airflow.sdk import DAG, CronPartitionTimetable
 
 from dagkit.assets import curated
 from dagkit.defaults import RETRIES_DELIVERY, dag_arguments
-from dagkit.runtime import decide_on_failure, step
+from dagkit.steps import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():

@@ -14,7 +14,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, predictions
 from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
-from dagkit.runtime import decide_on_failure, step
+from dagkit.steps import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():

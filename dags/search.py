@@ -15,8 +15,8 @@ from airflow.sdk import DAG, Param, PartitionedAssetTimetable
 
 from dagkit.assets import search_request
 from dagkit.defaults import RETRIES_WAITING, by_hand_arguments
-from dagkit.forms import partition
-from dagkit.runtime import filled_in, step
+from dagkit.params import filled_in, partition
+from dagkit.steps import step
 from nightshift.usecase import all_use_cases
 
 LONGEST = timedelta(hours=5)
