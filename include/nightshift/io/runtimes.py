@@ -62,11 +62,6 @@ def runtimes_folder() -> Path:
     return Path(os.environ.get(RUNTIMES_VARIABLE) or PROJECT_ROOT / ".runtimes")
 
 
-def missing_runtimes(versions: Sequence[str]) -> list[str]:
-    """Those of the versions that have no environment."""
-    return [version for version in versions if not _python(version).exists()]
-
-
 def require_runtimes(versions: Sequence[str]) -> None:
     """Raises ConfigurationError if there are no versions, or one of them has no environment."""
     if not versions:
@@ -74,7 +69,7 @@ def require_runtimes(versions: Sequence[str]) -> None:
             "No onnxruntime_versions are declared, so no model can be verified; name at least one in the use case's "
             "verification policy."
         )
-    if missing := missing_runtimes(versions):
+    if missing := [version for version in versions if not _python(version).exists()]:
         raise ConfigurationError(
             f"There is no clean environment with onnxruntime {', '.join(missing)} in {runtimes_folder()}. {BUILD} "
             f"(from config/runtimes/onnxruntime-<version>.txt), or set {RUNTIMES_VARIABLE}."
@@ -132,12 +127,11 @@ def ask_runtime(
             return RuntimeAnswer(version, None, {}, TOO_SLOW)
         report = _report(version, done)
         costs = {name: float(value) for name, value in report.items() if isinstance(value, float | int)}
-        if report.get("error"):
-            refused = report["error_type"] == "MemoryError" or any(said in report["error"] for said in OUT_OF_MEMORY)
-            return RuntimeAnswer(
-                version, None, costs, f"{report['error_type']}: {_one_line(report['error'])}", out_of_memory=refused
-            )
-        return RuntimeAnswer(version, np.load(answers, allow_pickle=False), costs)
+        if not (error := report.get("error")):
+            return RuntimeAnswer(version, np.load(answers, allow_pickle=False), costs)
+        refused = report["error_type"] == "MemoryError" or any(text in error for text in OUT_OF_MEMORY)
+        message = f"{report['error_type']}: {' '.join(error.split())[:300]}"
+        return RuntimeAnswer(version, None, costs, message, out_of_memory=refused)
 
 
 def _report(version: str, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -157,10 +151,6 @@ def _report(version: str, done: subprocess.CompletedProcess[str]) -> dict[str, A
         found = report.get("onnxruntime", report.get("error"))
         raise ConfigurationError(f"{where} does not have onnxruntime {version}: {found}. Remove it. {BUILD}.")
     return report
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
 
 
 def _python(version: str) -> Path:

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -67,8 +66,8 @@ class Stack:
         Raises ConfigurationError, in one sentence, for what is in the way.
         """
         started = time.monotonic()
-        self._check_machine()
         self.layout.folder.mkdir(parents=True, exist_ok=True)
+        self._check_disk()
         with self._only_one():
             state = self.layout.state()
             state.processes = self._alive(state)
@@ -87,18 +86,11 @@ class Stack:
             took = time.monotonic() - started
             self.say(f"The local stack is up after {took:.0f} s ({self._address(state, 'api-server')}).")
 
-    def _check_machine(self) -> None:
-        place = self.layout.folder
-        while not place.exists():
-            place = place.parent
-        if not os.access(place, os.W_OK):
-            raise ConfigurationError(
-                f"{place} may not be written to: set {layouts.FOLDER_VARIABLE} to a folder of yours."
-            )
-        free = shutil.disk_usage(place).free
+    def _check_disk(self) -> None:
+        free = shutil.disk_usage(self.layout.folder).free
         if free < LEAST_FREE_BYTES:
             raise ConfigurationError(
-                f"{place} has {free / 1024**3:.1f} GiB of free disk and the local stack needs "
+                f"{self.layout.folder} has {free / 1024**3:.1f} GiB of free disk and the local stack needs "
                 f"{LEAST_FREE_BYTES / 1024**3:.0f}: free some, or set {layouts.FOLDER_VARIABLE} to another disk."
             )
 

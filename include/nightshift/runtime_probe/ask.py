@@ -102,27 +102,16 @@ def load(model: bytes) -> Any:
 def batches(folder: Path, rows: int) -> Iterator[Feed]:
     """The inputs of the folder, at most `rows` rows at a time; strings as Python objects."""
     import numpy as np
-    from numpy.lib import format as npy
 
-    with_files = [(path.stem, path.open("rb")) for path in sorted(folder.glob("*.npy"))]
-    try:
-        shapes = {}
-        for name, file in with_files:
-            npy.read_magic(file)
-            shape, _, kind = npy.read_array_header_1_0(file)
-            shapes[name] = (shape[0], shape[1], kind)
-        total = min(shape[0] for shape in shapes.values())
-        for start in range(0, total, rows):
-            count = min(rows, total - start)
-            feed = {}
-            for name, file in with_files:
-                _, width, kind = shapes[name]
-                values = np.fromfile(file, dtype=kind, count=count * width).reshape(count, width)
-                feed[name] = values.astype(object) if kind.kind == "U" else values
-            yield feed
-    finally:
-        for _, file in with_files:
-            file.close()
+    # Mapped for dtype and offset only: what is read through a mapping would count as memory that the model takes.
+    mapped = {path: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    for start in range(0, min(map(len, mapped.values())), rows):
+        feed = {}
+        for path, matrix in mapped.items():
+            part, offset = matrix[start : start + rows], matrix.offset + start * matrix.strides[0]
+            values = np.fromfile(path, dtype=part.dtype, count=part.size, offset=offset).reshape(part.shape)
+            feed[path.stem] = values.astype(object) if part.dtype.kind == "U" else values
+        yield feed
 
 
 def costs(
