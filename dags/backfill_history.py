@@ -35,7 +35,7 @@ for use_case in all_use_cases():
             "first": Param(use_case.first_partition.isoformat(), type="string", format="date"),
             "last": Param(type="string", format="date", description="the last past partition, included"),
         },
-    ) as dag:
+    ):
 
         @task(task_id="plan_history")
         def plan() -> list[list[str]]:
@@ -54,4 +54,3 @@ for use_case in all_use_cases():
         )
         appended = on_chunks(use_case, chunks, "append", APPEND, "Keeps the training rows that a chunk delivered.")
         ingested >> materialized >> appended >> announce(use_case.name)
-    globals()[dag.dag_id] = dag

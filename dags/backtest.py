@@ -54,7 +54,7 @@ for use_case in all_use_cases():
             "nominate": Param(False, type="boolean", title="Nominate", description="Judge the specs by the result."),
             "partition": partition("Labels known by then count; a nomination takes effect after it."),
         },
-    ) as dag:
+    ):
 
         @task.short_circuit(task_id="wanted")
         def wanted() -> bool:
@@ -68,4 +68,3 @@ for use_case in all_use_cases():
             execution_timeout=LONGEST,
         )()
         walked >> wanted() >> step(use_case, "nominate")(backtest=walked)
-    globals()[dag.dag_id] = dag

@@ -26,10 +26,9 @@ for use_case in all_use_cases():
         schedule=CronPartitionTimetable(
             use_case.cron, timezone=use_case.timezone, run_offset=-1, key_format="%Y-%m-%d"
         ),
-    ) as dag:
+    ):
         landed = step(use_case, "land", on_last_try={"refuse_undelivered": True}, **RETRIES_DELIVERY)()
         profiled = step(use_case, "profile")(landed=landed)
         validated = step(use_case, "validate")(landed=landed)
         published = step(use_case, "publish", outlets=[curated(use_case)])(validated=validated, profiled=profiled)
         [landed, profiled, validated, published] >> decide_on_failure(use_case, "ingest")
-    globals()[dag.dag_id] = dag

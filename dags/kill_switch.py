@@ -29,6 +29,5 @@ for use_case in all_use_cases():
             "reason": reason("scores are near zero for a whole airline"),
             "partition": partition(),
         },
-    ) as dag:
+    ):
         step(use_case, "kill_switch", arguments=filled_in("state", "reason", signed=True))()
-    globals()[dag.dag_id] = dag

@@ -21,7 +21,7 @@ for use_case in all_use_cases():
     with DAG(
         **dag_arguments(use_case, "predict", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case)),
-    ) as dag:
+    ):
         chosen = step(
             use_case,
             "resolve_model",
@@ -36,4 +36,3 @@ for use_case in all_use_cases():
             scores=scores, audited=audited
         )
         [chosen, calibrated, scores, audited, published] >> decide_on_failure(use_case, "predict")
-    globals()[dag.dag_id] = dag

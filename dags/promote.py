@@ -31,7 +31,7 @@ for use_case in all_use_cases():
     with DAG(
         **arguments | {"dagrun_timeout": arguments["dagrun_timeout"] + answer_within},
         schedule=PartitionedAssetTimetable(assets=features(use_case) | history(use_case)),
-    ) as dag:
+    ):
 
         @task.short_circuit(task_id="approval_needed")
         def approval_needed(advanced: dict[str, object]) -> str:
@@ -57,4 +57,3 @@ for use_case in all_use_cases():
         )
         needed >> approve
         step(use_case, "record_approval", arguments=answered)(advanced=advanced, response=approve.output)
-    globals()[dag.dag_id] = dag

@@ -27,6 +27,5 @@ for use_case in all_use_cases():
                 "to the audited scores.",
             ),
         },
-    ) as dag:
+    ):
         step(use_case, "reproduce", arguments=filled_in("what"))()
-    globals()[dag.dag_id] = dag

@@ -26,6 +26,5 @@ for use_case in all_use_cases():
             ),
             "partition": partition(),
         },
-    ) as dag:
+    ):
         step(use_case, "rollback_model", arguments=filled_in("reason", "to_spec", signed=True))()
-    globals()[dag.dag_id] = dag

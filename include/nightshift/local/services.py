@@ -19,7 +19,6 @@ GRPC_OFFSET = 10_000
 PORTS = {"s3": "s3", "s3_master": "master", "s3_volume": "volume", "s3_filer": "filer", "s3_admin": "admin"}
 """The ports of one SeaweedFS, and the name that its flags have for each."""
 REGION = "us-east-1"
-START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,7 @@ def start_s3(
     )
     endpoint = f"http://127.0.0.1:{ports['s3']}"
     try:
-        processes.wait_until(
-            lambda: s3_is_ready(endpoint), record=record, name="SeaweedFS (S3)", log=log, timeout=START_SECONDS
-        )
+        processes.wait_until(lambda: s3_is_ready(endpoint), record=record, name="SeaweedFS (S3)", log=log)
     except NightshiftError:
         processes.stop(record)
         raise
