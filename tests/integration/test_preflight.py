@@ -76,7 +76,7 @@ def test_missing_credentials_are_named(
 
 def test_wrong_credentials_are_named(settings: Settings, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    assert "refused" in failed(settings)["object store bucket"]
+    assert "denied" in failed(settings)["object store bucket"]
 
 
 def test_a_store_that_ignores_conditions_is_found_out(

@@ -120,7 +120,7 @@ def ask_runtime(
             "single_rows": single_rows,
             "batch_repeats": batch_repeats,
         }
-        command = [_python(version), "-I", ask.__file__, json.dumps(options)]
+        command = [str(_python(version)), "-I", ask.__file__, json.dumps(options)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=START_SECONDS + seconds, env=ONE_THREAD, check=False

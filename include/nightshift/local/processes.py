@@ -80,7 +80,7 @@ def spawn(
             )
         except (FileNotFoundError, PermissionError) as error:
             raise ConfigurationError(
-                f"{argv[0]} cannot be run ({error.strerror}): build .venv anew with `rm -rf .venv && make venv`."
+                f"{argv[0]} cannot be run ({error.strerror}): build .venv again with `rm -rf .venv && make venv`."
             ) from error
     _children[child.pid] = child
     return ProcessRecord(pid=child.pid, created=psutil.Process(child.pid).create_time())

@@ -43,7 +43,7 @@ Say = Callable[[str], None]
 
 
 class ServiceStatus(NamedTuple):
-    """One row of `status`: `state` is "running", "stopped" or "dead" (it ended without being asked to)."""
+    """One row of `status`: `state` is "running", "stopped" or "dead" (it ended by itself)."""
 
     service: str
     state: str
