@@ -148,12 +148,10 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 def _seconds(use_case: UseCase) -> dict[str, str]:
     """Partition -> seconds from the start of its ingest to the end of its last DAG; empty if Airflow is not there."""
     from nightshift.local.airflow_api import NIGHTLY, AirflowApi
-    from nightshift.local.layout import Layout, public_environment
+    from nightshift.local.stack import Stack
 
-    layout = Layout.default()
     try:
-        environment = public_environment(layout, layout.state())
-        api = AirflowApi(environment)
+        api = AirflowApi(Stack().environment())
         runs = [api.newest_runs(f"{use_case.name}.{stage}") for stage in NIGHTLY]
     except NightshiftError:
         # The summary is about what was left behind; it can be read while Airflow is down.
