@@ -179,6 +179,28 @@ def test_congestion_counts_departures_around_the_flight() -> None:
     assert row["origin_flights"] == 4.0
 
 
+def test_head_wind_is_told_by_evening_flights_to_time_zones_west_of_here() -> None:
+    def flown(age: int, minutes: float, *, minute: int = 1020, route: int = 0) -> pa.Table:
+        day = DAY - timedelta(days=age)
+        return on(
+            day, "flights", flight(day, "UA", 100 + minute, minute, route) | arrived(0) | {"air_time_minutes": minutes}
+        )
+
+    def head_wind(*history: pa.Table) -> list[float | None]:
+        row = compute(schedule=tomorrow(), flights=pa.concat_tables(history))["origin_level"].to_pylist()[0]
+        return [row["level_head_wind_1d_percent"], row["level_head_wind_change_percent"]]
+
+    evenings = [flown(0, 220.0), flown(1, 200.0), flown(9, 180.0)]
+    assert head_wind(*evenings) == pytest.approx([10.0, 5.0])
+    # Neither the morning, nor flights that keep the clock of New York, nor evenings of 28 days ago tell.
+    others = [flown(0, 300.0, minute=600), flown(0, 300.0, route=3), flown(28, 300.0)]
+    assert head_wind(*evenings, *others) == pytest.approx([10.0, 5.0])
+    assert head_wind(*evenings[1:]) == [None, None]
+    assert head_wind(*others) == [None, None]
+    # Bounded: a route that was flown once at half its usual time is an error of the record.
+    assert head_wind(flown(0, 40.0), *evenings[1:])[0] == pytest.approx(-40.0)
+
+
 HISTORY = deliveries(DAY - timedelta(days=20), 26)
 TABLES = [view.name for view in FEATURES.tables]
 
