@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from onnx import numpy_helper
 
-from model_parity import check_parity, in_batches
+from model_parity import ParityError, check_parity, in_batches
 from nightshift.core import estimators
 from nightshift.core.candidates import RECIPES
 from nightshift.core.compression import students
@@ -31,7 +31,6 @@ from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.core.parity import probe_rows
 from nightshift.core.preprocessing import MOST_CATEGORIES
-from nightshift.errors import ParityError
 from problems import problem_of
 from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 

@@ -11,6 +11,7 @@ from nightshift.core.leakage import check_leakage, single_feature_auc
 from nightshift.core.onnx_model import Signature
 from nightshift.core.training_split import TrainingSplit, split_training_set
 from nightshift.deployment import GateResult
+from nightshift.policies import VerificationPolicy
 from synthetic_training_set import NUMERIC, SIGNATURE, training_table, use_case
 
 TABLE = training_table()
@@ -28,7 +29,7 @@ def verdict(split: TrainingSplit, extra: str = "", *, declared: bool = True, cat
     kind = "categorical" if categorical else "numeric"
     signature = SIGNATURE.model_copy(update={kind: (*getattr(SIGNATURE, kind), *added)})
     features = dataclasses.replace(DECLARED, **{kind: getattr(signature, kind)}) if declared else DECLARED
-    return check_leakage(signature, features, split, largest_auc=0.85)
+    return check_leakage(signature, features, split, VerificationPolicy(largest_single_feature_auc=0.85))
 
 
 def test_features_as_of_the_cutoff_pass_and_the_best_one_is_named() -> None:
@@ -69,7 +70,7 @@ def test_a_category_can_be_the_leak() -> None:
 
 def test_another_feature_service_is_named() -> None:
     signature = SIGNATURE.model_copy(update={"feature_service": "other_v9"})
-    result = check_leakage(signature, DECLARED, split_training_set(TABLE, "is_late"), 0.85)
+    result = check_leakage(signature, DECLARED, split_training_set(TABLE, "is_late"), VerificationPolicy())
     assert result.verdict == "fail"
     assert "other_v9" in result.reason
 

@@ -12,11 +12,11 @@ import numpy as np
 from nightshift.artifact import ArtifactRef, Manifest
 from nightshift.core.evaluation import evaluate
 from nightshift.core.explanations import Explanation
-from nightshift.core.gates import VERSION_GATES
 from nightshift.core.model_package import describe
 from nightshift.core.risk import demands
 from nightshift.core.slices import slice_metrics
 from nightshift.core.training_split import PARTITION
+from nightshift.core.verification import VERSION_GATES
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet
 from nightshift.policies import DataSource, Risk, RiskPolicy, SlicePolicy

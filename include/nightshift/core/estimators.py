@@ -36,6 +36,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "subsample": 0.7,
         "colsample_bytree": 0.35,
         "min_child_weight": 100,
+        "reg_lambda": 1,
         "max_bin": 128,
     },
     "level_additive": {

@@ -30,6 +30,17 @@ def evaluate(labels: Labels, probability: Floats) -> dict[str, float]:
     }
 
 
+def quality(labels: Labels, scores: Floats) -> dict[str, float | None]:
+    """log_loss (nats), brier, auc (None if all labels are alike), mean_score and label_rate of some rows."""
+    return {
+        "log_loss": log_loss(labels, scores),
+        "brier": float(np.mean((scores - labels) ** 2)),
+        "auc": auc_or_none(labels, scores),
+        "mean_score": float(scores.mean()),
+        "label_rate": float(labels.mean()),
+    }
+
+
 def area_under_curve(labels: Labels, probability: Floats) -> float:
     """Area under the ROC curve: the chance that a positive outranks a negative, ties counting half (Mann-Whitney)."""
     _, inverse, counts = np.unique(probability, return_inverse=True, return_counts=True)
