@@ -72,15 +72,20 @@ def log_odds(probability: Floats) -> Floats:
     return np.asarray(np.log(p / (1 - p)))
 
 
+def calibration_bins(labels: Labels, scores: Floats, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
+    """Mean score and observed label rate in bins of equal mass, in order of score; those of `calibration_error`."""
+    order = np.argsort(scores, kind="stable")
+    return [
+        {"mean_score": float(scores[part].mean()), "observed_rate": float(labels[part].mean()), "rows": len(part)}
+        for part in np.array_split(order, min(bins, len(order)))
+    ]
+
+
 def calibration_error(labels: Labels, probability: Floats, bins: int = CALIBRATION_BINS) -> float:
     """Expected calibration error: mean |observed rate - mean score| over bins of equal mass, weighted by rows.
 
     Naeini et al. 2015, with bins of equal mass (as in Nixon et al. 2019) in place of equal width, so
     that the few rows with high scores do not make a noisy bin of their own.
     """
-    order = np.argsort(probability, kind="stable")
-    gaps = [
-        abs(labels[part].mean() - probability[part].mean()) * len(part)
-        for part in np.array_split(order, min(bins, len(order)))
-    ]
-    return float(sum(gaps) / len(order))
+    found = calibration_bins(labels, probability, bins)
+    return sum(abs(one["observed_rate"] - one["mean_score"]) * one["rows"] for one in found) / len(labels)

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import onnxruntime
 import pyarrow as pa
 
-from nightshift.core.behaviour import calibration_bins, check_behaviour, observe_behaviour
+from nightshift.core.behaviour import check_behaviour, observe_behaviour
 from nightshift.core.change import ReferenceRows, check_change, check_feature_values, check_new_rows, reference_rows
 from nightshift.core.compression.quantization import TOLERANCE as QUANTIZED_TOLERANCE
-from nightshift.core.evaluation import evaluate, log_loss
+from nightshift.core.evaluation import calibration_bins, evaluate, log_loss
 from nightshift.core.gates import Gate, RuntimeAnswer
 from nightshift.core.leakage import check_leakage
 from nightshift.core.onnx_model import Signature, ask_in_batches, feed_of, load_session, score
