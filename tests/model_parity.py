@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from nightshift.core.parity import Floats, Probes, compare
+from nightshift.core.arrays import Floats
+from nightshift.core.parity import Probes, compare
 
 Answer = Callable[[pa.Table], Floats]
 

@@ -16,10 +16,10 @@ from datetime import date, timedelta
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightshift.core.arrays import Floats, Integers
 from nightshift.core.estimators import FittedModel
 from nightshift.core.feature_computation import PARTITION
 from nightshift.core.inference.calibration import LabelledScores, calibrated, fit_calibration, window_days
@@ -29,9 +29,6 @@ from nightshift.core.training_rows import KNOWN_ON, with_label_order
 from nightshift.declare.models import ModelSpec
 from nightshift.errors import LookAhead, TerminalError
 from nightshift.usecase import partition_range
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 WARM_UP_HALF_LIVES = 3
 """Partitions walked before the first one reported, in half-lives of the calibration: it needs scores to start from."""

@@ -17,9 +17,6 @@ from nightshift.core.slices import slices_of
 from nightshift.documents import BacktestMonth, BacktestSeries, BacktestSlice, PairedDifference
 from nightshift.policies import SlicePolicy
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-
 LOSSES_SCHEMA = pa.schema(
     [
         ("spec_id", pa.string()),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int64]
+from nightshift.core.arrays import Floats, Labels
 
 LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 """Probabilities are float32: one that rounds to 0 or 1 is no claim of certainty."""

@@ -6,14 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nightshift.core.evaluation import Labels, area_under_curve
+from nightshift.core.arrays import Floats, Labels
+from nightshift.core.evaluation import area_under_curve
 from nightshift.core.onnx_model import Signature, categorical_matrix, numeric_matrix
 from nightshift.core.training_split import TrainingSplit
 from nightshift.deployment import GateResult
 from nightshift.policies import VerificationPolicy
 from nightshift.usecase import FeatureSet
-
-Floats = npt.NDArray[np.float64]
 
 GATE = "leakage"
 PRIOR_ROWS = 10.0

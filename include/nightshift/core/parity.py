@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from nightshift.core.arrays import Floats
 from nightshift.core.onnx_model import Signature
-
-Floats = npt.NDArray[np.float64]
 
 BATCH_ROWS = 20_000
 """Rows scored at once."""

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.evaluation import Floats, Labels, quality, row_losses
+from nightshift.core.arrays import Floats, Labels
+from nightshift.core.evaluation import quality, row_losses
 from nightshift.core.paired_differences import clustered
 from nightshift.errors import ConfigurationError
 from nightshift.policies import SlicePolicy

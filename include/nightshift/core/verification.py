@@ -12,10 +12,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import pyarrow as pa
 
+from nightshift.core.arrays import Floats
 from nightshift.core.behaviour import check_behaviour, observe_behaviour
 from nightshift.core.change import ReferenceRows, check_change, check_feature_values, check_new_rows, reference_rows
 from nightshift.core.compression.quantization import TOLERANCE as QUANTIZED_TOLERANCE
@@ -32,8 +32,6 @@ from nightshift.deployment import GateResult
 from nightshift.errors import FeatureContractError
 from nightshift.policies import VerificationPolicy
 from nightshift.usecase import UseCase
-
-Floats = npt.NDArray[np.float64]
 
 SMALL_BATCHES = ((1, 300), (37, 5_000), (512, 1_000_000))
 """Rows scored at once, and of at most how many rows, evenly spread."""

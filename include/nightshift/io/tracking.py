@@ -136,14 +136,12 @@ def _set_aliases(
 
 
 def _experiment(client: MlflowClient, settings: Settings, use_case: UseCase) -> str:
+    # A server knows where its artifacts go; a database does not, and would say "here, on this machine".
+    served = (tracking_uri(settings) or "").startswith("http")
+    location = None if served else f"s3://{settings.bucket}/{use_case.name}/mlflow"
+    with _already_there():
+        return str(client.create_experiment(use_case.name, artifact_location=location))
     found = client.get_experiment_by_name(use_case.name)
-    if found is None:
-        # A server knows where its artifacts go; a database does not, and would say "here, on this machine".
-        served = (tracking_uri(settings) or "").startswith("http")
-        location = None if served else f"s3://{settings.bucket}/{use_case.name}/mlflow"
-        with _already_there():
-            return str(client.create_experiment(use_case.name, artifact_location=location))
-        found = client.get_experiment_by_name(use_case.name)
     return str(found.experiment_id)
 
 

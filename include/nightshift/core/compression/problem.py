@@ -8,15 +8,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightshift.core.arrays import Floats, Integers
 from nightshift.core.evaluation import log_odds
 from nightshift.core.feature_computation import PARTITION
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 VALIDATION_SHARE = 0.15
 """Of the training rows, the newest days with about this share judge how far a technique may go."""
