@@ -81,7 +81,7 @@ def _records(**changed: Any) -> Records:
         card=card,
         verification={
             "holdout": holdout,
-            "slices": slice_metrics(SPLIT.holdout, labels, scores, CASE.slices, days, seed=1),
+            "slices": slice_metrics(SPLIT.holdout, labels, scores, CASE.slices, days),
             "calibration": [{"mean_score": 0.2, "observed_rate": 0.25, "rows": 10}],
             "bytes": 20_000,
         },
