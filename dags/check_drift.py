@@ -14,14 +14,14 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
 from dagkit.assets import predictions, search_request
 from dagkit.defaults import dag_arguments
-from dagkit.runtime import skip_unless_search_is_due, step
+from dagkit.steps import skip_unless_search_is_due, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
         **dag_arguments(use_case, "check_drift", doc=__doc__),
         schedule=PartitionedAssetTimetable(assets=predictions(use_case)),
-    ) as dag:
+    ):
 
         @task(task_id="ask_for_search", outlets=[search_request(use_case)])
         def ask_for_search(use_case_name: str, drift_record: dict[str, object]) -> None:
@@ -32,4 +32,3 @@ for use_case in all_use_cases():
         reported = step(use_case, "report_drift")(drift=compared)
         recorded = step(use_case, "record_drift")(drift=compared, report=reported)
         ask_for_search(use_case.name, recorded)
-    globals()[dag.dag_id] = dag

@@ -17,7 +17,7 @@ from airflow.sdk import DAG, CronPartitionTimetable
 
 from dagkit.assets import curated
 from dagkit.defaults import RETRIES_DELIVERY, dag_arguments
-from dagkit.runtime import decide_on_failure, step
+from dagkit.steps import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -26,10 +26,9 @@ for use_case in all_use_cases():
         schedule=CronPartitionTimetable(
             use_case.cron, timezone=use_case.timezone, run_offset=-1, key_format="%Y-%m-%d"
         ),
-    ) as dag:
+    ):
         landed = step(use_case, "land", on_last_try={"refuse_undelivered": True}, **RETRIES_DELIVERY)()
         profiled = step(use_case, "profile")(landed=landed)
         validated = step(use_case, "validate")(landed=landed)
         published = step(use_case, "publish", outlets=[curated(use_case)])(validated=validated, profiled=profiled)
         [landed, profiled, validated, published] >> decide_on_failure(use_case, "ingest")
-    globals()[dag.dag_id] = dag

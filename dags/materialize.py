@@ -15,14 +15,14 @@ from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import curated, features
 from dagkit.defaults import RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
-from dagkit.runtime import decide_on_failure, step
+from dagkit.steps import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
         **dag_arguments(use_case, "materialize", doc=__doc__),
         schedule=PartitionedAssetTimetable(assets=curated(use_case)),
-    ) as dag:
+    ):
         built = step(
             use_case,
             "build_features",
@@ -33,4 +33,3 @@ for use_case in all_use_cases():
         published = step(use_case, "publish_features", outlets=[features(use_case)])(features=built)
         step(use_case, "load_online")(published=published)
         [built, published] >> decide_on_failure(use_case, "materialize")
-    globals()[dag.dag_id] = dag

@@ -14,14 +14,14 @@ from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, predictions
 from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
-from dagkit.runtime import decide_on_failure, step
+from dagkit.steps import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
         **dag_arguments(use_case, "predict", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case)),
-    ) as dag:
+    ):
         chosen = step(
             use_case,
             "resolve_model",
@@ -36,4 +36,3 @@ for use_case in all_use_cases():
             scores=scores, audited=audited
         )
         [chosen, calibrated, scores, audited, published] >> decide_on_failure(use_case, "predict")
-    globals()[dag.dag_id] = dag

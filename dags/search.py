@@ -15,8 +15,8 @@ from airflow.sdk import DAG, Param, PartitionedAssetTimetable
 
 from dagkit.assets import search_request
 from dagkit.defaults import RETRIES_WAITING, by_hand_arguments
-from dagkit.forms import partition
-from dagkit.runtime import filled_in, step
+from dagkit.params import filled_in, partition
+from dagkit.steps import step
 from nightshift.usecase import all_use_cases
 
 LONGEST = timedelta(hours=5)
@@ -44,7 +44,7 @@ for use_case in all_use_cases():
             ),
             "partition": partition("Its training set is searched on."),
         },
-    ) as dag:
+    ):
         training_set = step(use_case, "find_training_set", **RETRIES_WAITING)()
         studied = step(use_case, "study", arguments=filled_in("trials", "seconds"), execution_timeout=LONGEST)(
             training_set=training_set
@@ -57,4 +57,3 @@ for use_case in all_use_cases():
             step(use_case, "verify", map_name="version").partial(training_set=training_set).expand(version=versions)
         )
         step(use_case, "report_search")(studied=studied, selected=selected, verified=verified)
-    globals()[dag.dag_id] = dag

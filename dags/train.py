@@ -16,14 +16,14 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule
 
 from dagkit.assets import features, history
 from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
-from dagkit.runtime import decide_on_failure, step
+from dagkit.steps import decide_on_failure, step
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
         **dag_arguments(use_case, "train", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case) | history(use_case)),
-    ) as dag:
+    ):
         waiting = {"on_last_try": {"allow_undecided": True}, "last_retries": WAITED_ENOUGH, **RETRIES_WAITING}
         rows = step(use_case, "append_training_rows", **waiting)()
         training_set = step(use_case, "build_training_set", **waiting)(rows=rows)
@@ -38,4 +38,3 @@ for use_case in all_use_cases():
             step(use_case, leaf)(registered=registered)
         decided = decide_on_failure(use_case, "train", TriggerRule.ALL_DONE)
         [rows, training_set, specs, versions, verified, registered] >> decided
-    globals()[dag.dag_id] = dag

@@ -17,6 +17,7 @@ from nightshift.usecase import (
     Column,
     CompressionBudget,
     FeatureSet,
+    FeatureTable,
     TrainingPolicy,
     UseCase,
 )
@@ -50,7 +51,10 @@ def use_case(**training: Any) -> UseCase:
         first_partition=FIRST,
         feeds=(),
         features=FeatureSet(
-            prelude=nowhere, tables=(), lookback_days=7, service="toy_v1", numeric=NUMERIC, categorical=CATEGORICAL
+            prelude=nowhere,
+            tables=(FeatureTable("toy", ("toy",), nowhere, numeric=NUMERIC, categorical=CATEGORICAL),),
+            lookback_days=7,
+            service="toy_v1",
         ),
         training_spine=nowhere,
         scoring_spine=nowhere,

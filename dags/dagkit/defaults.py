@@ -26,12 +26,7 @@ RETRIES = {
 }
 """For what may be out of order for a while (object store, warehouse): at least an hour in all."""
 
-RETRIES_DELIVERY = {
-    "retries": 12,
-    "retry_delay": timedelta(seconds=15),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=10),
-}
+RETRIES_DELIVERY = RETRIES | {"retries": 12, "max_retry_delay": timedelta(minutes=10)}
 """For a delivery that is late: at least an hour and a quarter in all. Then the partition is rejected."""
 
 RETRIES_WAITING = {

@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from typing import Any, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nightshift.declare.models import ModelSpec
 from nightshift.errors import ConfigurationError, UnknownUseCase
@@ -34,6 +35,7 @@ ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Severity = Literal["critical", "quarantine", "warning"]
 
 ROOTS_VARIABLE = "NIGHTSHIFT_USE_CASE_ROOTS"
+USE_CASE_FILES = "include/*/use_case.py"
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -46,6 +48,13 @@ class Column:
     nullable: bool = True
     unit: str = ""
     description: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigurationError for a type that there is not."""
+        if self.type not in get_args(ColumnType):
+            raise ConfigurationError(
+                f"Column {self.name!r} has the type {self.type!r}; a type is one of {', '.join(get_args(ColumnType))}."
+            )
 
 
 @dataclass(frozen=True)
@@ -90,16 +99,19 @@ class Feed:
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """The SQL behind one Feast feature view of the same name.
+    """One Feast feature view and the SQL behind it.
 
-    `sql` reads the tables that `FeatureSet.prelude` made and returns the view's join keys and
-    features, one row per entity, for one partition. `event_timestamp` is added by the machinery:
-    it is the partition's cutoff.
+    `sql` reads the tables that `FeatureSet.prelude` made and returns the view's `join_keys` (strings), `numeric`
+    (float64) and `categorical` (string) features, one row per entity, for one partition. `event_timestamp` is added
+    by the machinery: it is the partition's cutoff.
     """
 
     name: str
     join_keys: tuple[str, ...]
     sql: Path
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,15 +120,25 @@ class FeatureSet:
 
     `prelude` is SQL run first, over one table per feed holding the deliveries of the last
     `lookback_days` partitions with the delivery day in `delivered_on`; `$partition` (date)
-    and `$cutoff` (timestamp, UTC) are bound in every query.
+    and `$cutoff` (timestamp, UTC) are bound in every query. `service` names the Feast feature service over all
+    tables. `join_keys` are those join keys that are categorical features themselves.
     """
 
     prelude: Path
     tables: tuple[FeatureTable, ...]
     lookback_days: int
     service: str
-    numeric: tuple[str, ...]
-    categorical: tuple[str, ...]
+    join_keys: tuple[str, ...] = ()
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """Names of all numeric features."""
+        return tuple(name for table in self.tables for name in table.numeric)
+
+    @property
+    def categorical(self) -> tuple[str, ...]:
+        """Names of all categorical features."""
+        return (*self.join_keys, *(name for table in self.tables for name in table.categorical))
 
 
 @dataclass(frozen=True)
@@ -208,12 +230,24 @@ class UseCase:
     last_partition: date | None = None  # None: deliveries go on; a replay of the past ends
 
     def __post_init__(self) -> None:
-        """Raises ConfigurationError for a declaration about a feature there is not: it would hold whatever happens."""
+        """Raises ConfigurationError for a declaration that contradicts itself or a cutoff that a day lacks."""
         known = {*self.features.numeric, *self.features.categorical}
         expected = {expectation.feature for expectation in self.verification.expectations}
         if unknown := sorted((expected | set(self.slices.columns)) - known):
             raise ConfigurationError(
                 f"{self.name} declares expectations or slices of {unknown}, which are none of its features."
+            )
+        names = [column.name for column in self.prediction_key]
+        if self.prediction_date not in names:
+            raise ConfigurationError(
+                f"{self.name}: prediction_date {self.prediction_date!r} is not a column of prediction_key, {names}."
+            )
+        if strange := sorted(set(self.labels_from) - {feed.name for feed in self.feeds}):
+            raise ConfigurationError(f"{self.name}: labels_from names {strange}, which are none of its feeds.")
+        if day := _day_without_one_cutoff(self.timezone, self.cutoff_time, self.first_partition):
+            raise ConfigurationError(
+                f"{self.name}: on {day} the clocks of {self.timezone} skip or repeat the cutoff_time "
+                f"{self.cutoff_time}. Choose a time that every day has exactly once."
             )
 
     @property
@@ -254,6 +288,20 @@ class UseCase:
         return local.astimezone(UTC)
 
 
+@cache
+def _day_without_one_cutoff(timezone: str, cutoff: time, first: date) -> date | None:
+    """The first day of ten years on which a change of the clocks skips or repeats that time of the day."""
+    try:
+        zone = ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ConfigurationError(f"{timezone!r} is no time zone; use a name such as Europe/Vienna.") from error
+    for day in range(3653):
+        local = datetime.combine(first, cutoff, zone) + timedelta(days=day)
+        if local.astimezone(UTC) != local.replace(fold=1).astimezone(UTC):
+            return local.date()
+    return None
+
+
 def parse_partition(key: str) -> date:
     """A partition key `YYYY-MM-DD` as a date. Raises ConfigurationError for anything else."""
     try:
@@ -279,6 +327,59 @@ def use_case_roots() -> list[Path]:
     return [PROJECT_ROOT, *extra]
 
 
+def load_use_case(name: str) -> UseCase:
+    """The use case of that name; other use cases are not imported.
+
+    Raises UnknownUseCase, ConfigurationError for a faulty declaration, and whatever importing its `use_case.py` raises.
+    """
+    files = _files()
+    if name not in files:
+        raise UnknownUseCase(
+            f"No use case is called {name!r}; known are {sorted(files)}. "
+            f"A use case is a folder include/<name>/ with a use_case.py, here or below {ROOTS_VARIABLE}."
+        )
+    return _load(files[name])
+
+
+def all_use_cases() -> list[UseCase]:
+    """Every use case that can be loaded, by name; `broken_use_cases` tells about the others."""
+    return sorted(
+        (_load(path) for path in _files().values() if _fault(path) is None), key=lambda use_case: use_case.name
+    )
+
+
+def broken_use_cases() -> dict[str, str]:
+    """What is wrong, with file and line, by the path of each `use_case.py` or root that cannot be used."""
+    faults = {str(path): _fault(path) for path in _files().values()}
+    roots = {
+        str(root): f"is in {ROOTS_VARIABLE} and has no include/<use case>/use_case.py"
+        for root in use_case_roots()[1:]
+        if not any(root.glob(USE_CASE_FILES))
+    }
+    return roots | {path: fault for path, fault in faults.items() if fault is not None}
+
+
+def _files() -> dict[str, Path]:
+    """The `use_case.py` of each use case by name; of two with one name, that of the first root."""
+    files = [path for root in use_case_roots() for path in sorted(root.glob(USE_CASE_FILES))]
+    return {path.parent.name: path for path in reversed(files)}
+
+
+@cache
+def _fault(path: Path) -> str | None:
+    """Why a use case cannot be loaded: the error and the last line of its own folder that led to it."""
+    try:
+        _load(path)
+    except Exception as error:  # noqa: BLE001 - whatever a declaration raises must stop that use case alone
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if str(path.parent) in frame.filename]
+        if isinstance(error, SyntaxError):
+            where = f"{error.filename}, line {error.lineno}: "
+        else:
+            where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
+        return f"{where}{type(error).__name__}: {error}"
+    return None
+
+
 @cache
 def _load(path: Path) -> UseCase:
     include = str(path.parent.parent)
@@ -293,20 +394,3 @@ def _load(path: Path) -> UseCase:
             f"{path} declares the name {declared.name!r}; it must be its folder's name, {path.parent.name!r}."
         )
     return declared
-
-
-def all_use_cases() -> list[UseCase]:
-    """Every registered use case, by name. A use case is registered by being there."""
-    found = [path for root in use_case_roots() for path in root.glob("include/*/use_case.py")]
-    return sorted((_load(path) for path in found), key=lambda use_case: use_case.name)
-
-
-def load_use_case(name: str) -> UseCase:
-    """The use case of that name. Raises UnknownUseCase."""
-    for use_case in all_use_cases():
-        if use_case.name == name:
-            return use_case
-    raise UnknownUseCase(
-        f"No use case is called {name!r}; known are {[u.name for u in all_use_cases()]}. "
-        f"A use case is a folder include/<name>/ with a use_case.py, here or below {ROOTS_VARIABLE}."
-    )

@@ -108,8 +108,20 @@ GRAPHS = {
 
 def test_every_file_is_accounted_for(dag_bag):
     assert dag_bag.import_errors == {}
-    assert {path.stem for path in DAG_FILES} == STAGES
+    assert {path.stem for path in DAG_FILES} == STAGES | {"broken_use_cases"}
     assert set(dag_bag.dags) == {f"flight_delay.{stage}" for stage in STAGES}
+
+
+def test_a_broken_use_case_is_an_import_error_of_its_own(dag_bag, tmp_path, monkeypatch):
+    folder = tmp_path / "include" / tmp_path.name
+    folder.mkdir(parents=True)
+    (folder / "use_case.py").write_text("USE_CASE = UseCase(name='misspelt', titel='')\n")
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(tmp_path))
+    parsed = type(dag_bag)(str(ROOT / "dags"))
+    assert set(parsed.dags) == set(dag_bag.dags)
+    ((path, error),) = parsed.import_errors.items()
+    assert path.endswith("broken_use_cases.py")
+    assert f"{folder / 'use_case.py'}, line 1: NameError" in error
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
@@ -218,7 +230,7 @@ print(json.dumps(found))
 
 
 def test_parsing_imports_nothing_heavy(imported_afresh):
-    assert {Path(name).stem for name in imported_afresh} == STAGES
+    assert {Path(name).stem for name in imported_afresh} == STAGES | {"broken_use_cases"}
     for name, imported in imported_afresh.items():
         assert "nightshift" in imported, name
         assert not HEAVY & set(imported), name

@@ -56,7 +56,7 @@ def _parcels(name: str) -> UseCase:
         cutoff_time=time(3),
         first_partition=date(2013, 1, 1),
         feeds=(),
-        features=FeatureSet(here, (), 7, "parcels_v1", (), ()),
+        features=FeatureSet(here, (), 7, "parcels_v1"),
         training_spine=here,
         scoring_spine=here,
         label="came late",

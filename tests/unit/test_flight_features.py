@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from curated_flights import arrived, as_feeds, deliveries, flight, table
-from flight_delay.features import FEATURES, NUMERIC, SCORING_SPINE, TRAINING_SPINE
+from flight_delay.features import FEATURES, SCORING_SPINE, TRAINING_SPINE
 from nightshift.core.feature_computation import compute_features, compute_spine
 from nightshift.errors import FeatureContractError
 from nightshift.usecase import load_use_case
@@ -44,9 +44,9 @@ def tomorrow(*rows: dict[str, Any]) -> pa.Table:
 def test_every_declared_feature_is_computed_as_float64() -> None:
     computed = compute(schedule=tomorrow())
     types = {field.name: field.type for rows in computed.values() for field in rows.schema}
-    assert [name for name in NUMERIC if types.get(name) != pa.float64()] == []
+    assert [name for name in FEATURES.numeric if types.get(name) != pa.float64()] == []
     keys = {key for view in FEATURES.tables for key in view.join_keys}
-    assert set(types) == {*NUMERIC, *keys, "event_timestamp"}
+    assert set(types) == {*FEATURES.numeric, *keys, "event_timestamp"}
     stamps = {stamp for rows in computed.values() for stamp in rows["event_timestamp"].to_pylist()}
     assert stamps == {CUTOFF}
 

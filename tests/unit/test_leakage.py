@@ -28,7 +28,8 @@ def verdict(split: TrainingSplit, extra: str = "", *, declared: bool = True, cat
     added = (extra,) if extra else ()
     kind = "categorical" if categorical else "numeric"
     signature = SIGNATURE.model_copy(update={kind: (*getattr(SIGNATURE, kind), *added)})
-    features = dataclasses.replace(DECLARED, **{kind: getattr(signature, kind)}) if declared else DECLARED
+    table = dataclasses.replace(DECLARED.tables[0], **{kind: getattr(signature, kind)})
+    features = dataclasses.replace(DECLARED, tables=(table,)) if declared else DECLARED
     return check_leakage(signature, features, split, VerificationPolicy(largest_single_feature_auc=0.85))
 
 

@@ -1,9 +1,10 @@
 """Partitions, cutoffs and the registration of use cases."""
 
 import dataclasses
+import os
 import subprocess
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift.errors import ConfigurationError, UnknownUseCase
-from nightshift.usecase import all_use_cases, load_use_case, parse_partition, partition_range
+from nightshift.usecase import (
+    Column,
+    all_use_cases,
+    broken_use_cases,
+    load_use_case,
+    parse_partition,
+    partition_range,
+)
 
 SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
 DAYS = st.dates(date(1990, 1, 1), date(2040, 12, 31))
@@ -104,3 +112,55 @@ def test_an_expectation_about_no_feature_is_refused():
     verification = dataclasses.replace(flights.verification, expectations=(misspelt,))
     with pytest.raises(ConfigurationError, match="none of its features"):
         dataclasses.replace(flights, verification=verification)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cutoff_time": time(2, 30)}, "2013-03-10 .* skip or repeat"),
+        ({"timezone": "Europe/Helsinki"}, "2013-03-31 .* skip or repeat"),
+        ({"timezone": "New York"}, "no time zone"),
+        ({"prediction_date": "day"}, "not a column of prediction_key"),
+        ({"labels_from": ("flight",)}, "none of its feeds"),
+    ],
+)
+def test_a_faulty_declaration_is_rejected_at_load(changes, message):
+    with pytest.raises(ConfigurationError, match=message):
+        dataclasses.replace(load_use_case("flight_delay"), **changes)
+
+
+@pytest.mark.parametrize("timezone", ["America/New_York", "Europe/Vienna", "Asia/Kolkata", "Australia/Lord_Howe"])
+def test_a_cutoff_that_every_day_has_once_is_accepted(timezone):
+    dataclasses.replace(load_use_case("flight_delay"), timezone=timezone, cutoff_time=time(4, 30))
+
+
+def test_a_column_type_that_there_is_not_is_rejected():
+    with pytest.raises(ConfigurationError, match="type 'int'"):
+        Column("flight", "int")
+
+
+@pytest.fixture
+def broken_root(tmp_path, monkeypatch):
+    """A root with a use case whose line 2 raises, and a second root that holds none."""
+    # Named for the test: a package that was imported once is not looked for again.
+    folder = tmp_path / "one" / "include" / tmp_path.name
+    folder.mkdir(parents=True)
+    (folder / "use_case.py").write_text("from nightshift.usecase import Column\nColumn('a', 'int')\n")
+    (tmp_path / "two").mkdir()
+    roots = [str(tmp_path / "one"), str(tmp_path / "two"), str(tmp_path / "three")]
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", os.pathsep.join(roots))
+    return tmp_path
+
+
+def test_a_broken_use_case_stops_no_other(broken_root):
+    assert [use_case.name for use_case in all_use_cases()] == ["flight_delay"]
+    assert load_use_case("flight_delay").name == "flight_delay"
+
+
+def test_a_broken_use_case_is_named_with_file_and_line(broken_root):
+    broken = broken_use_cases()
+    path = str(broken_root / "one" / "include" / broken_root.name / "use_case.py")
+    assert set(broken) == {path, str(broken_root / "two"), str(broken_root / "three")}
+    assert f"{path}, line 2: ConfigurationError" in broken[path]
+    with pytest.raises(ConfigurationError):
+        load_use_case(broken_root.name)

@@ -36,8 +36,8 @@ D = TypeVar("D", bound=Document)
 READERS = 8
 KEPT_MANIFESTS = 4096
 _NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
-_EXISTS = {"412", "PreconditionFailed"}
-_CONFLICT = {"409", "ConditionalRequestConflict"}
+EXISTS = {"412", "PreconditionFailed"}
+CONFLICT = {"409", "ConditionalRequestConflict"}
 CONFLICT_TRIES = 6
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
@@ -57,13 +57,18 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def s3_client(settings: Settings, **config: Any) -> Any:
-    """A client of the store that the settings name; `config` are further arguments of botocore's Config."""
+def s3_client(endpoint_url: str | None, region: str, keys: Mapping[str, Any] | None = None, **config: Any) -> Any:
+    """A client of an S3-compatible store, with path-style addresses.
+
+    `keys` are boto3's arguments for credentials (None: those of the environment); `config` are further arguments
+    of botocore's Config.
+    """
     return boto3.Session().client(
         "s3",
-        endpoint_url=settings.s3_endpoint_url,
-        region_name=settings.s3_region,
+        endpoint_url=endpoint_url,
+        region_name=region,
         config=botocore.config.Config(s3={"addressing_style": "path"}, **config),
+        **(keys or {}),
     )
 
 
@@ -75,7 +80,8 @@ class ArtifactStore:
         self.bucket = settings.bucket
         self._manifests: dict[ArtifactRef, Manifest] = {}
         self._client = s3_client(
-            settings,
+            settings.s3_endpoint_url,
+            settings.s3_region,
             retries={"max_attempts": 4, "mode": "standard"},
             max_pool_connections=READERS * 2,
             connect_timeout=5,
@@ -120,9 +126,9 @@ class ArtifactStore:
             try:
                 self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **extra)
             except botocore.exceptions.ClientError as error:
-                if immutable and _code(error) in _EXISTS:
+                if immutable and _code(error) in EXISTS:
                     return False
-                if immutable and _code(error) in _CONFLICT and attempt < CONFLICT_TRIES:
+                if immutable and _code(error) in CONFLICT and attempt < CONFLICT_TRIES:
                     time.sleep(0.05 * 2**attempt)
                     continue
                 raise self._explain(error, key) from error

@@ -115,7 +115,7 @@ def historical_features(
 def open_feature_store(use_case: UseCase, settings: Settings) -> FeatureStore:
     """A Feast store of the use case's project, with the current definitions applied.
 
-    Opened once per process. Definitions are applied only if the file changed since they last
+    Opened once per process. Definitions are applied only if they changed since they last
     were. Raises ConfigurationError for unusable settings, WarehouseUnavailable if the registry's
     database does not answer.
     """
@@ -186,13 +186,13 @@ def _apply_if_changed(feast: FeatureStore, definitions: Path) -> None:
     from feast import Project
     from feast.errors import ProjectObjectNotFoundException
 
-    digest = hashlib.sha256(definitions.read_bytes()).hexdigest()
+    objects = [o for o in _definitions(definitions) if not isinstance(o, Project)]
+    digest = hashlib.sha256(b"".join(o.to_proto().SerializeToString(deterministic=True) for o in objects)).hexdigest()
     try:
         applied = feast.get_project(feast.project).tags.get(DEFINITIONS_TAG)
     except ProjectObjectNotFoundException:
         applied = None
     if applied != digest:
-        objects = [o for o in _definitions(definitions) if not isinstance(o, Project)]
         # The project last: its tag says that everything before it was applied.
         feast.apply(objects)
         feast.apply([Project(name=feast.project, tags={DEFINITIONS_TAG: digest})])

@@ -39,11 +39,6 @@ def runtimes_folder() -> Path:
     return Path(os.environ.get(RUNTIMES_VARIABLE) or PROJECT_ROOT / ".runtimes")
 
 
-def missing_runtimes(versions: Sequence[str]) -> list[str]:
-    """Those of the versions that have no environment."""
-    return [version for version in versions if not _python(version).exists()]
-
-
 def require_runtimes(versions: Sequence[str]) -> None:
     """Raises ConfigurationError if there are no versions, or one of them has no environment."""
     if not versions:
@@ -51,7 +46,7 @@ def require_runtimes(versions: Sequence[str]) -> None:
             "No onnxruntime_versions are declared, so no model can be verified; name at least one in the use case's "
             "verification policy."
         )
-    if missing := missing_runtimes(versions):
+    if missing := [version for version in versions if not _python(version).exists()]:
         raise ConfigurationError(
             f"There is no clean environment with onnxruntime {', '.join(missing)} in {runtimes_folder()}. {BUILD} "
             f"(from config/runtimes/onnxruntime-<version>.txt), or set {RUNTIMES_VARIABLE}."
@@ -93,14 +88,16 @@ def ask_runtime(
         path, answers = Path(folder) / "model.onnx", Path(folder) / "answers.npy"
         path.write_bytes(model)
         options = {
-            "--batch-rows": batch_rows,
-            "--single-rows": single_rows,
-            "--batch-repeats": batch_repeats,
-            "--memory-mb": memory_mb + max(memory_mb, LEAST_SPARE_MB),
-            **({} if cost_rows is None else {"--cost-rows": cost_rows}),
+            "model": str(path),
+            "inputs": str(inputs),
+            "answers": str(answers),
+            "memory_mb": memory_mb + max(memory_mb, LEAST_SPARE_MB),
+            "cost_rows": cost_rows,
+            "batch_rows": batch_rows,
+            "single_rows": single_rows,
+            "batch_repeats": batch_repeats,
         }
-        command = [str(_python(version)), "-I", ask.__file__, str(path), str(inputs), str(answers)]
-        command += [str(part) for option in options.items() for part in option]
+        command = [str(_python(version)), "-I", ask.__file__, json.dumps(options)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=START_SECONDS + seconds, env=ONE_THREAD, check=False
@@ -109,12 +106,11 @@ def ask_runtime(
             return RuntimeAnswer(version, None, {}, TOO_SLOW)
         report = _report(version, done)
         costs = {name: float(value) for name, value in report.items() if isinstance(value, float | int)}
-        if report.get("error"):
-            refused = report["error_type"] == "MemoryError" or any(said in report["error"] for said in OUT_OF_MEMORY)
-            return RuntimeAnswer(
-                version, None, costs, f"{report['error_type']}: {_one_line(report['error'])}", out_of_memory=refused
-            )
-        return RuntimeAnswer(version, np.load(answers, allow_pickle=False), costs)
+        if not (error := report.get("error")):
+            return RuntimeAnswer(version, np.load(answers, allow_pickle=False), costs)
+        refused = report["error_type"] == "MemoryError" or any(text in error for text in OUT_OF_MEMORY)
+        message = f"{report['error_type']}: {' '.join(error.split())[:300]}"
+        return RuntimeAnswer(version, None, costs, message, out_of_memory=refused)
 
 
 def _report(version: str, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -134,10 +130,6 @@ def _report(version: str, done: subprocess.CompletedProcess[str]) -> dict[str, A
         found = report.get("onnxruntime", report.get("error"))
         raise ConfigurationError(f"{where} does not have onnxruntime {version}: {found}. Remove it. {BUILD}.")
     return report
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
 
 
 def _python(version: str) -> Path:

@@ -88,13 +88,17 @@ USE_CASE = UseCase(
     features=FeatureSet(
         prelude=SQL / "prelude.sql",
         tables=(
-            FeatureTable("booking", ("booking_key",), SQL / "booking.sql"),
-            FeatureTable("branch_history", ("branch",), SQL / "branch_history.sql"),
+            FeatureTable(
+                "booking",
+                ("booking_key",),
+                SQL / "booking.sql",
+                numeric=("hours", "weekday"),
+                categorical=("customer",),
+            ),
+            FeatureTable("branch_history", ("branch",), SQL / "branch_history.sql", numeric=("branch_late_rate",)),
         ),
         lookback_days=14,
         service="late_returns_v1",
-        numeric=("hours", "weekday", "branch_late_rate"),
-        categorical=("customer",),
     ),
     training_spine=SQL / "training_spine.sql",
     scoring_spine=SQL / "scoring_spine.sql",

@@ -1,0 +1,10 @@
+"""Makes no DAG: reports the use cases that cannot be loaded as an Airflow import error of this file alone.
+
+The other files make the DAGs of all other use cases.
+"""
+
+from nightshift.errors import ConfigurationError
+from nightshift.usecase import broken_use_cases
+
+if broken := broken_use_cases():
+    raise ConfigurationError("; ".join(f"{path}: {fault}" for path, fault in broken.items()))
