@@ -127,15 +127,16 @@ def skip_unless_search_is_due(use_case_name: str, drift_record: Mapping[str, Any
         raise AirflowSkipException(f"The response to drift is {response!r}, and it is not the weekday for a search.")
 
 
-def decide_on_failure(use_case: UseCase, stage: str) -> Any:
+def decide_on_failure(use_case: UseCase, stage: str, when: TriggerRule = TriggerRule.ONE_FAILED) -> Any:
     """A task `record_failure`, to be put downstream of every task that the stage's decision depends on.
 
     If one of them fails, it decides the partition: rejected, unless it has a status already. The run stays red.
+    `when`: ONE_FAILED, at the first failure; ALL_DONE for a stage that goes on without the mapped task that failed.
     """
 
     @task(
         task_id="record_failure",
-        trigger_rule=TriggerRule.ONE_FAILED,
+        trigger_rule=when,
         doc_md="If a task before it failed, rejects the partition with that reason, so that later ones go on.",
     )
     def record_failure(use_case_name: str, stage: str) -> None:
@@ -143,6 +144,8 @@ def decide_on_failure(use_case: UseCase, stage: str) -> Any:
         run_id = str(context["run_id"])
         states = context["ti"].get_task_states(context["ti"].dag_id, run_ids=[run_id])[run_id]
         failed = sorted(name for name, state in states.items() if state == "failed")
+        if not failed:
+            raise AirflowSkipException("No task before this one failed.")
         with airflow_errors():
             use_case = load_use_case(use_case_name)
             reject_partition(use_case, stage, partition_of_run(use_case), failed)

@@ -41,7 +41,8 @@ def steps_run(dag_bag, set_context, monkeypatch):
 def test_every_task_before_the_decision_leads_to_record_failure(dag_bag, stage):
     dag = dag_bag.dags[f"flight_delay.{stage}"]
     record = dag.get_task("record_failure")
-    assert record.trigger_rule == "one_failed"
+    # A training goes on without the spec that failed, and registers the others first.
+    assert record.trigger_rule == ("all_done" if stage == "train" else "one_failed")
     deciding = dag.get_task(DECIDING[stage])
     assert record.upstream_task_ids == deciding.get_flat_relative_ids(upstream=True) | {deciding.task_id}
 
@@ -54,6 +55,27 @@ def test_a_failed_run_is_recorded_and_stays_red(dag_bag, steps_run):
         record("flight_delay", "ingest")
     arguments = {"stage": "ingest", "run_id": "run-7", "failed_tasks": ["profile", "validate"]}
     assert steps_run == [("record_failure", "2013-03-01", arguments)]
+
+
+def test_a_run_without_a_failure_records_none(dag_bag, steps_run, set_context):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    states = {"run-7": {"fit_0": "success", "register": "success"}}
+    ti = SimpleNamespace(dag_id="flight_delay.train", get_task_states=lambda dag_id, run_ids: states)
+    set_context({"run_id": "run-7", "ti": ti, "dag_run": SimpleNamespace(partition_key="2013-03-01"), "params": {}})
+    record = dag_bag.dags["flight_delay.train"].get_task("record_failure").python_callable
+    with pytest.raises(AirflowSkipException):
+        record("flight_delay", "train")
+    assert steps_run == []
+
+
+def test_a_training_goes_on_without_a_spec_that_failed(dag_bag):
+    dag = dag_bag.dags["flight_delay.train"]
+    assert dag.get_task("verify").trigger_rule == "all_done"
+    register = dag.get_task("register")
+    assert register.trigger_rule == "all_done_min_one_success"
+    # Whether there is a version to register follows from these alone.
+    assert register.upstream_task_ids == {"verify"}
 
 
 def test_a_day_of_history_that_breaks_a_contract_is_rejected(dag_bag, steps_run):

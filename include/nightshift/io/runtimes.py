@@ -11,13 +11,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nightshift.core.gates import TOO_SLOW, RuntimeAnswer
 from nightshift.errors import ConfigurationError
 from nightshift.runtime_probe import ask
 from nightshift.usecase import PROJECT_ROOT
@@ -31,30 +31,7 @@ START_SECONDS = 60.0
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """All that a clean process is told of its surroundings. Linear algebra would start a thread for each core, each with
 memory of its own, and on a large machine that alone is more than a model may take."""
-TOO_SLOW = "it did not answer in the time that the declared rows per second allow"
 BUILD = "Build it with `make runtimes`"
-
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class RuntimeAnswer:
-    """What a clean process said. `answers` (float64 [n]) is None and `error` says why if it did not answer; the
-    error of one that was too slow names no seconds, so that it reads the same on every machine.
-
-    `costs`: load_ms, rows_per_second, single_row_p50_ms, single_row_p99_ms, peak_memory_mb (MiB).
-    """
-
-    version: str
-    answers: Floats | None
-    costs: Mapping[str, float]
-    error: str = ""
-    out_of_memory: bool = False
-
-    @property
-    def too_slow(self) -> bool:
-        """Whether it was ended for want of time."""
-        return self.error == TOO_SLOW
 
 
 def runtimes_folder() -> Path:
