@@ -15,7 +15,7 @@ from airflow.sdk import DAG, Param, get_current_context, task
 
 from dagkit.defaults import by_hand_arguments
 from dagkit.params import filled_in, partition
-from dagkit.steps import step
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 LONGEST = timedelta(hours=2)
@@ -61,10 +61,7 @@ for use_case in all_use_cases():
             """Whether the form asks for a nomination."""
             return bool(get_current_context()["params"]["nominate"])
 
-        walked = step(
-            use_case,
-            "backtest",
-            arguments=filled_in("specs", "first", "last", "refit_every"),
-            execution_timeout=LONGEST,
-        )()
-        walked >> wanted() >> step(use_case, "nominate")(backtest=walked)
+        tasks = StageTasks(use_case, "backtest")
+        chosen = filled_in("specs", "first", "last", "refit_every")
+        walked = tasks.add("backtest", arguments=chosen, execution_timeout=LONGEST)
+        walked >> wanted() >> tasks.add("nominate")

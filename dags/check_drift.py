@@ -14,7 +14,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
 from dagkit.assets import predictions, search_request
 from dagkit.defaults import dag_arguments
-from dagkit.steps import skip_unless_search_is_due, step
+from dagkit.steps import StageTasks, skip_unless_search_is_due
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -28,7 +28,6 @@ for use_case in all_use_cases():
             """Request a search for this partition if it is the weekday for it or drift asks for retraining."""
             skip_unless_search_is_due(use_case_name, drift_record)
 
-        compared = step(use_case, "compare_drift")()
-        reported = step(use_case, "report_drift")(drift=compared)
-        recorded = step(use_case, "record_drift")(drift=compared, report=reported)
-        ask_for_search(use_case.name, recorded)
+        tasks = StageTasks(use_case, "check_drift")
+        tasks.add_rest()
+        ask_for_search(use_case.name, tasks.tasks["record_drift"])

@@ -12,7 +12,7 @@ from airflow.sdk import DAG, Param
 
 from dagkit.defaults import by_hand_arguments
 from dagkit.params import filled_in, partition, reason
-from dagkit.steps import step
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -30,4 +30,4 @@ for use_case in all_use_cases():
             "partition": partition(),
         },
     ):
-        step(use_case, "kill_switch", arguments=filled_in("state", "reason", signed=True))()
+        StageTasks(use_case, "kill_switch").add("kill_switch", arguments=filled_in("state", "reason", signed=True))

@@ -9,7 +9,7 @@ from airflow.sdk import DAG, Param
 
 from dagkit.defaults import by_hand_arguments
 from dagkit.params import filled_in, partition
-from dagkit.steps import step
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -28,4 +28,4 @@ for use_case in all_use_cases():
             ),
         },
     ):
-        step(use_case, "reproduce", arguments=filled_in("what"))()
+        StageTasks(use_case, "reproduce").add("reproduce", arguments=filled_in("what"))

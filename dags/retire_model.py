@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 
 from dagkit.defaults import by_hand_arguments
 from dagkit.params import filled_in, partition, reason, spec_or_version
-from dagkit.steps import step
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -28,4 +28,6 @@ for use_case in all_use_cases():
             "partition": partition(),
         },
     ):
-        step(use_case, "retire_model", arguments=filled_in("spec_or_version", "reason", signed=True))()
+        StageTasks(use_case, "retire_model").add(
+            "retire_model", arguments=filled_in("spec_or_version", "reason", signed=True)
+        )

@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 
 from dagkit.defaults import by_hand_arguments
 from dagkit.params import filled_in, optional_spec, partition, reason
-from dagkit.steps import step
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -27,4 +27,6 @@ for use_case in all_use_cases():
             "partition": partition(),
         },
     ):
-        step(use_case, "rollback_model", arguments=filled_in("reason", "to_spec", signed=True))()
+        StageTasks(use_case, "rollback_model").add(
+            "rollback_model", arguments=filled_in("reason", "to_spec", signed=True)
+        )

@@ -12,11 +12,11 @@ no version at all, it records the training as failed. Nothing waits for the mode
 MLflow (**track_training**).
 """
 
-from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule
+from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, history
-from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
-from dagkit.steps import decide_on_failure, step
+from dagkit.defaults import NIGHTS_AT_ONCE, dag_arguments
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -24,17 +24,4 @@ for use_case in all_use_cases():
         **dag_arguments(use_case, "train", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case) | history(use_case)),
     ):
-        waiting = {"on_last_try": {"allow_undecided": True}, "last_retries": WAITED_ENOUGH, **RETRIES_WAITING}
-        rows = step(use_case, "append_training_rows", **waiting)()
-        training_set = step(use_case, "build_training_set", **waiting)(rows=rows)
-        specs = step(use_case, "choose_specs")()
-        versions = step(use_case, "fit", map_name="spec").partial(training_set=training_set).expand(spec=specs)
-        # What was fitted is verified and registered, whatever became of the other specs.
-        verify = step(use_case, "verify", map_name="version", trigger_rule=TriggerRule.ALL_DONE)
-        verified = verify.partial(training_set=training_set).expand(version=versions)
-        register = step(use_case, "register", trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
-        registered = register(verified=verified)
-        for leaf in ("report_training", "track_training"):
-            step(use_case, leaf)(registered=registered)
-        decided = decide_on_failure(use_case, "train", TriggerRule.ALL_DONE)
-        [rows, training_set, specs, versions, verified, registered] >> decided
+        StageTasks(use_case, "train").add_rest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from airflow.sdk import get_current_context
@@ -14,22 +15,14 @@ from dagkit.connections import use_connections
 from dagkit.params import partition_of_run
 from dagkit.steps import airflow_errors, reject_partition, restore_refs, run_step
 from nightshift.errors import DataContractError, FeatureContractError, PartitionRejected
-from nightshift.pipeline import STAGE_OF_STEP
+from nightshift.pipeline import run_stage
 from nightshift.usecase import UseCase, load_use_case, parse_partition, partition_range
 
 log = logging.getLogger(__name__)
 
-Chain = Sequence[tuple[str, Mapping[str, str]]]
-"""Steps run one after another in one process: (step, {argument: the earlier step whose ref it gets})."""
+LAST_STEP = {"train": "append_training_rows"}
+"""Of stages that load the past, the step up to which they do it; otherwise all that decide its partition."""
 
-INGEST: Chain = (
-    ("land", {}),
-    ("profile", {"landed": "land"}),
-    ("validate", {"landed": "land"}),
-    ("publish", {"validated": "validate", "profiled": "profile"}),
-)
-MATERIALIZE: Chain = (("build_features", {}), ("publish_features", {"features": "build_features"}))
-APPEND: Chain = (("append_training_rows", {}),)
 FURTHER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "land": {"refuse_undelivered": True},
     "build_features": {"allow_undecided": True},
@@ -53,8 +46,8 @@ def plan_history() -> list[list[str]]:
     return [[chunk[0].isoformat(), chunk[-1].isoformat()] for chunk in chunks]
 
 
-def run_history_chunk(use_case: UseCase, chain: Chain, chunk: Sequence[str]) -> dict[str, Any]:
-    """Run a chain of steps on every partition from chunk[0] to chunk[1], in this one process.
+def run_history_chunk(use_case: UseCase, stage: str, chunk: Sequence[str]) -> dict[str, Any]:
+    """Run a stage on every partition from chunk[0] to chunk[1], in this one process.
 
     A partition that breaks a contract is rejected and the rest go on, as they would on separate nights.
     Returns {"first", "last", "done": n, "rejected": {partition: reason}}.
@@ -64,18 +57,20 @@ def run_history_chunk(use_case: UseCase, chain: Chain, chunk: Sequence[str]) -> 
     partitions = partition_range(parse_partition(first), parse_partition(last))
     rejected: dict[str, str] = {}
     for partition in partitions:
-        refs: dict[str, Any] = {}
+        started: list[str] = []
+
+        def run(step: str, *, of: date = partition, log_to: list[str] = started, **refs: Any) -> Any:
+            log_to.append(step)
+            return run_step(use_case, step, of, restore_refs(refs))
+
         with airflow_errors():
             try:
-                for name, inputs in chain:
-                    arguments = restore_refs({argument: refs[earlier] for argument, earlier in inputs.items()})
-                    refs[name] = run_step(use_case, name, partition, arguments | FURTHER_ARGUMENTS.get(name, {}))
+                run_stage(stage, run, until=LAST_STEP.get(stage, ""), further=FURTHER_ARGUMENTS)
                 log.info("partition %s done", partition)
             except (DataContractError, FeatureContractError, PartitionRejected) as error:
                 log.error("partition %s was rejected: %s", partition, error)
                 rejected[partition.isoformat()] = str(error)
-                failed_step = chain[len(refs)][0]
-                reject_partition(use_case, STAGE_OF_STEP[failed_step], partition, [failed_step])
+                reject_partition(use_case, stage, partition, started[-1:])
     return {"first": first, "last": last, "done": len(partitions) - len(rejected), "rejected": rejected}
 
 

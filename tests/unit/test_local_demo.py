@@ -4,10 +4,11 @@ import pytest
 
 from nightshift.errors import ConfigurationError
 from nightshift.local import demo, landing
-from nightshift.local.airflow_api import NIGHTLY, DagRun, TaskRun
+from nightshift.local.airflow_api import DagRun, TaskRun
 from nightshift.local.demo import DemoFailed, Nights, Plan, Progress
 from nightshift.local.landing import land
 from nightshift.local.summary import table
+from nightshift.pipeline import NIGHTLY
 from nightshift.usecase import load_use_case
 
 FIRST, LAST = date(2013, 1, 1), date(2013, 1, 30)

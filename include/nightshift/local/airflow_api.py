@@ -19,7 +19,6 @@ RETRIES = Retry(4, backoff_factor=1, status_forcelist=range(500, 600), allowed_m
 """A request that may have changed something is sent once: only reads are retried."""
 FINISHED = ("success", "failed")
 
-NIGHTLY = ("ingest", "materialize", "train", "promote", "predict", "check_drift")
 """Stages whose DAGs make up a night, in their order."""
 
 

@@ -14,9 +14,10 @@ from datetime import date, timedelta
 from urllib.parse import quote
 
 from nightshift.errors import ConfigurationError, NightshiftError
-from nightshift.local.airflow_api import FINISHED, NIGHTLY, AirflowApi, DagRun, RequestFailed, TaskRun
+from nightshift.local.airflow_api import FINISHED, AirflowApi, DagRun, RequestFailed, TaskRun
 from nightshift.local.landing import land
 from nightshift.local.stack import Stack
+from nightshift.pipeline import NIGHTLY
 from nightshift.usecase import UseCase, partition_range
 
 HISTORY = "backfill_history"

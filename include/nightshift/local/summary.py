@@ -16,6 +16,7 @@ from nightshift.documents import Calibration
 from nightshift.errors import NightshiftError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import TRAINING, Warehouse
+from nightshift.pipeline import NIGHTLY
 from nightshift.settings import load_settings
 from nightshift.usecase import UseCase
 
@@ -147,7 +148,7 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _seconds(use_case: UseCase) -> dict[str, str]:
     """Partition -> seconds from the start of its ingest to the end of its last DAG; empty if Airflow is not there."""
-    from nightshift.local.airflow_api import NIGHTLY, AirflowApi
+    from nightshift.local.airflow_api import AirflowApi
     from nightshift.local.stack import Stack
 
     try:

@@ -13,7 +13,7 @@ from nightshift.core.lifecycle.specs import specs_to_fit
 from nightshift.deployment import Deployment
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
-from nightshift.pipeline import DECIDED_BY
+from nightshift.pipeline import find_stage
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -47,9 +47,9 @@ def run(
         files={},
         parameters={"stage": stage, "run_id": run_id, "failed_tasks": sorted(failed_tasks)},
     )
-    if stage in DECIDED_BY:
+    if decided_by := find_stage(stage).decided_by:
         rejected = Decision(status="rejected", ref=ref, reason=why)
-        store.decide(use_case.name, DECIDED_BY[stage], partition, rejected, only_if_undecided=True)
+        store.decide(use_case.name, decided_by, partition, rejected, only_if_undecided=True)
         return ref
     warehouse = Warehouse(settings, use_case)
     if failed := _failed(use_case, warehouse, partition, {"why": why, "run_id": run_id}):
