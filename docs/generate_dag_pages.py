@@ -1,4 +1,4 @@
-"""Write docs/dags/<stage>.md from nightshift.pipeline and the docstrings of DAG files and steps. `make docs` runs it, a test checks."""
+"""Write docs/dags/<stage>.md from nightshift.pipeline and docstrings. `make docs` runs it, a test checks."""
 
 from __future__ import annotations
 
