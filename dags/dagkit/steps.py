@@ -115,6 +115,7 @@ def run_step(use_case: UseCase, name: str, partition: date, arguments: Mapping[s
     from nightshift.artifact import Attempt
     from nightshift.io.provenance import CURRENT_ATTEMPT
     from nightshift.settings import load_settings
+    from nightshift.steps.context import StepContext
 
     ti = get_current_context()["ti"]
     CURRENT_ATTEMPT.set(
@@ -127,7 +128,7 @@ def run_step(use_case: UseCase, name: str, partition: date, arguments: Mapping[s
             started_at=datetime.now(UTC).isoformat(),
         )
     )
-    result = pipeline.run_step(name, use_case, load_settings(), store, partition, **arguments)
+    result = pipeline.run_step(name, StepContext(use_case, load_settings(), store, partition), **arguments)
     # Several refs: a mapped task follows, one instance for each.
     return [ref.model_dump() for ref in result] if isinstance(result, list) else result.model_dump()
 

@@ -231,13 +231,14 @@ def backtest(chosen: argparse.Namespace) -> None:
     from nightshift.io.warehouse import Warehouse
     from nightshift.reports.backtest_text import lines
     from nightshift.steps.backtest import backtest as step
+    from nightshift.steps.context import StepContext
 
     use_case, store = load_use_case(chosen.use_case), ArtifactStore(settings)
     newest = Warehouse(settings, use_case).latest_publication()
     # The labels of a partition's predictions are delivered with the next one, late ones after it.
     as_of = max(chosen.last + timedelta(days=1), newest["partition"] if newest else date.min)
     ref = step.run(
-        use_case, settings, store, as_of,
+        StepContext(use_case, settings, store, as_of),
         specs=chosen.spec, first=chosen.first, last=chosen.last, refit_every=chosen.every,
     )  # fmt: skip
     result = store.read_document(ref, BacktestResult)

@@ -190,9 +190,9 @@ def step_module(step: str) -> str:
     return f"nightshift.steps.{folder}.{step}"
 
 
-def run_step(step: str, *arguments: Any, **refs: Any) -> Any:
-    """Run a step in this process: `arguments` are use case, settings, store, partition. Returns its ref, or refs."""
-    return importlib.import_module(step_module(step)).run(*arguments, **refs)
+def run_step(step: str, context: Any, **arguments: Any) -> Any:
+    """Run a step in this process; `context` is a StepContext. Returns its ref, or refs."""
+    return importlib.import_module(step_module(step)).run(context, **arguments)
 
 
 def run_stage(

@@ -11,6 +11,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.pipeline import step_module
 from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase, partition_range
 
 
@@ -22,7 +23,7 @@ class Nights:
 
     def step(self, name: str, partition: date, **refs: Any) -> Any:
         module = importlib.import_module(step_module(name))
-        return module.run(self.use_case, self.settings, self.store, partition, **refs)
+        return module.run(StepContext(self.use_case, self.settings, self.store, partition), **refs)
 
     def deliver(self, partitions: Sequence[date], change: Callable[[str, bytes], bytes] = lambda feed, body: body):
         replay = importlib.import_module(f"{self.use_case.name}.replay")

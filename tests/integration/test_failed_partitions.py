@@ -17,6 +17,7 @@ from nightshift.io import feature_store
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land
 from nightshift.steps.materialize import build_features, publish_features
 from nightshift.steps.operator import record_failure
@@ -37,20 +38,22 @@ def ingest(store: ArtifactStore, *partitions: date) -> None:
 
 def features(store: ArtifactStore, settings: Settings, partition: date, **arguments: bool) -> list[str]:
     """Publish a partition's features; the partitions they were built without."""
-    built = build_features.run(USE_CASE, settings, store, partition, **arguments)
-    published = publish_features.run(USE_CASE, settings, store, partition, features=built)
+    built = build_features.run(StepContext(USE_CASE, settings, store, partition), **arguments)
+    published = publish_features.run(StepContext(USE_CASE, settings, store, partition), features=built)
     assert store.current(USE_CASE.name, "publish_features", partition) == published
     return list(store.manifest(built).parameters["missing"])
 
 
 def fail(store: ArtifactStore, settings: Settings, partition: date, stage: str, task: str, use_case=USE_CASE):
-    return record_failure.run(use_case, settings, store, partition, stage=stage, run_id="run-7", failed_tasks=[task])
+    return record_failure.run(
+        StepContext(use_case, settings, store, partition), stage=stage, run_id="run-7", failed_tasks=[task]
+    )
 
 
 def test_a_partition_never_decided_is_waited_for_once(store: ArtifactStore, settings: Settings) -> None:
     ingest(store, *(day for day in DAYS if day != LOST))
     with pytest.raises(PartitionNotReady, match=LOST.isoformat()):
-        build_features.run(USE_CASE, settings, store, DAYS[3])
+        build_features.run(StepContext(USE_CASE, settings, store, DAYS[3]))
     assert features(store, settings, DAYS[3], allow_undecided=True) == [LOST.isoformat()]
     # The next partition goes on at once.
     assert features(store, settings, DAYS[4]) == [LOST.isoformat()]
@@ -61,7 +64,7 @@ def test_a_partition_never_decided_is_waited_for_once(store: ArtifactStore, sett
 def test_its_own_partition_is_never_missing(store: ArtifactStore, settings: Settings) -> None:
     ingest(store, *DAYS[:2])
     with pytest.raises(PartitionNotReady, match=LOST.isoformat()):
-        build_features.run(USE_CASE, settings, store, LOST, allow_undecided=True)
+        build_features.run(StepContext(USE_CASE, settings, store, LOST), allow_undecided=True)
 
 
 @pytest.mark.parametrize(
@@ -132,17 +135,17 @@ def test_published_data_outlives_its_landing_files(
 ) -> None:
     for feed, dt, name, body in replay.deliveries(FIRST):
         store.put(f"landing/flight_delay/{feed}/dt={dt}/{name}", body)
-    land.run(USE_CASE, settings, store, FIRST, refuse_undelivered=True)
+    land.run(StepContext(USE_CASE, settings, store, FIRST), refuse_undelivered=True)
     ingest(store, FIRST)
     published = store.decision(USE_CASE.name, "publish", FIRST)
     for info in store.list("landing/flight_delay/flights/"):
         store._client.delete_object(Bucket=store.bucket, Key=info.key)
     with pytest.raises(NothingDelivered, match=f"{FIRST} stays published; this run changed nothing"):
-        land.run(USE_CASE, settings, store, FIRST, refuse_undelivered=True)
+        land.run(StepContext(USE_CASE, settings, store, FIRST), refuse_undelivered=True)
     assert store.decision(USE_CASE.name, "publish", FIRST) == published
     assert "although its landed files are gone" in caplog.text
     with pytest.raises(NothingDelivered, match="did not come in time"):
-        land.run(USE_CASE, settings, store, LOST, refuse_undelivered=True)
+        land.run(StepContext(USE_CASE, settings, store, LOST), refuse_undelivered=True)
     decision = store.decision(USE_CASE.name, "publish", LOST)
     assert decision is not None
     assert decision.status == "rejected"

@@ -15,6 +15,7 @@ from nightshift.errors import FeatureContractError, PartitionNotReady, Partition
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feature_store import historical_features, open_feature_store
 from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.steps.materialize import build_features, load_online, publish_features
 from nightshift.steps.train import append_training_rows
 from nightshift.usecase import UseCase, load_use_case
@@ -36,8 +37,8 @@ def ingest(store: ArtifactStore, use_case: UseCase = USE_CASE, curated: dict[dat
 
 
 def materialize(store: ArtifactStore, settings: Settings, partition: date, use_case: UseCase = USE_CASE) -> ArtifactRef:
-    built = build_features.run(use_case, settings, store, partition)
-    return publish_features.run(use_case, settings, store, partition, features=built)
+    built = build_features.run(StepContext(use_case, settings, store, partition))
+    return publish_features.run(StepContext(use_case, settings, store, partition), features=built)
 
 
 def materialize_all(store: ArtifactStore, settings: Settings) -> dict[date, ArtifactRef]:
@@ -62,28 +63,28 @@ def test_a_gap_waits_and_a_refusal_does_not(store: ArtifactStore, settings: Sett
     gap = FIRST + timedelta(days=2)
     ingest(store, curated={day: tables for day, tables in CURATED.items() if day != gap})
     with pytest.raises(PartitionNotReady, match=gap.isoformat()):
-        build_features.run(USE_CASE, settings, store, LAST)
+        build_features.run(StepContext(USE_CASE, settings, store, LAST))
     ingest(store)
     with pytest.raises(PartitionRejected, match="half a file"):
-        build_features.run(USE_CASE, settings, store, REFUSED)
+        build_features.run(StepContext(USE_CASE, settings, store, REFUSED))
 
 
 def test_a_table_that_breaks_its_contract_is_not_published(store: ArtifactStore, settings: Settings) -> None:
     ingest(store)
-    built = build_features.run(USE_CASE, settings, store, LAST)
+    built = build_features.run(StepContext(USE_CASE, settings, store, LAST))
     manifest = store.manifest(built)
     files = {file.path: store.read_table(built, file.path) for file in manifest.files}
     files["plane.parquet"] = files["plane.parquet"].slice(1)
     short = store.commit(use_case=USE_CASE.name, step="build_features", partition=LAST, kind="features", files=files)
     with pytest.raises(FeatureContractError, match="plane: 1 of 24 rows to score have no features"):
-        publish_features.run(USE_CASE, settings, store, LAST, features=short)
+        publish_features.run(StepContext(USE_CASE, settings, store, LAST), features=short)
     assert store.decision(USE_CASE.name, "publish_features", LAST) is None
 
 
 def test_training_rows_have_the_features_of_their_own_partition(store: ArtifactStore, settings: Settings) -> None:
     ingest(store)
     published = materialize_all(store, settings)
-    ref = append_training_rows.run(USE_CASE, settings, store, LAST)
+    ref = append_training_rows.run(StepContext(USE_CASE, settings, store, LAST))
     rows, manifest = store.read_table(ref, "rows.parquet"), store.manifest(ref)
     # Flights that landed after midnight are of the day before.
     days = rows["partition"].unique().to_pylist()
@@ -101,13 +102,13 @@ def test_training_rows_have_the_features_of_their_own_partition(store: ArtifactS
     for row in rows.to_pylist():
         flight_id = f"{row['flight_date']}|{row['carrier']}|{row['flight']}|{row['origin']}"
         assert row["typical_seats"] == seats[row["partition"], flight_id]
-    assert append_training_rows.run(USE_CASE, settings, store, LAST) == ref
+    assert append_training_rows.run(StepContext(USE_CASE, settings, store, LAST)) == ref
 
     # Columns of the key that are features as well are there once.
     assert {"carrier", "origin"} <= {*USE_CASE.key_columns} & {*USE_CASE.features.categorical}
     assert len(rows.column_names) == len(set(rows.column_names))
 
-    after = append_training_rows.run(USE_CASE, settings, store, REFUSED + timedelta(days=1))
+    after = append_training_rows.run(StepContext(USE_CASE, settings, store, REFUSED + timedelta(days=1)))
     assert REFUSED not in store.read_table(after, "rows.parquet")["partition"].to_pylist()
     assert store.manifest(after).parameters["missing"] == {REFUSED.isoformat(): "half a file"}
 
@@ -147,7 +148,7 @@ def test_the_online_store_holds_the_newest_partition(
     feast = open_feature_store(USE_CASE, settings)
 
     def load(partition: date) -> tuple[ArtifactRef, bool]:
-        ref = load_online.run(USE_CASE, settings, store, partition, published=published[partition])
+        ref = load_online.run(StepContext(USE_CASE, settings, store, partition), published=published[partition])
         return ref, store.manifest(ref).metrics["loaded"]
 
     def online() -> Any:

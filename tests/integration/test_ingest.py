@@ -19,6 +19,7 @@ from nightshift.errors import DataContractError, MalformedFile, PartitionNotRead
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import load_feeds
 from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land, profile, publish, validate
 
 NIGHT = date(2013, 2, 12)
@@ -43,10 +44,10 @@ def ingest(settings: Settings, store: ArtifactStore) -> Callable[..., dict[str, 
     """The four steps of a night; refs by step."""
 
     def run(night: date) -> dict[str, ArtifactRef]:
-        landed = land.run(USE_CASE, settings, store, night)
-        profiled = profile.run(USE_CASE, settings, store, night, landed=landed)
-        validated = validate.run(USE_CASE, settings, store, night, landed=landed)
-        published = publish.run(USE_CASE, settings, store, night, validated=validated, profiled=profiled)
+        landed = land.run(StepContext(USE_CASE, settings, store, night))
+        profiled = profile.run(StepContext(USE_CASE, settings, store, night), landed=landed)
+        validated = validate.run(StepContext(USE_CASE, settings, store, night), landed=landed)
+        published = publish.run(StepContext(USE_CASE, settings, store, night), validated=validated, profiled=profiled)
         return {"land": landed, "profile": profiled, "validate": validated, "publish": published}
 
     return run

@@ -10,6 +10,7 @@ import pytest
 from integration.history import FIRST
 from integration.history import TRAINED as LAST
 from nightshift.errors import ConfigurationError, PartitionNotReady
+from nightshift.steps.context import StepContext
 from nightshift.steps.operator import reproduce
 from nightshift.usecase import partition_range
 
@@ -38,7 +39,7 @@ def predict(nights):
 
 def reproduced(nights, partition, what, **changes):
     use_case = dataclasses.replace(nights.use_case, **changes)
-    ref = reproduce.run(use_case, nights.settings, nights.store, partition, what=what)
+    ref = reproduce.run(StepContext(use_case, nights.settings, nights.store, partition), what=what)
     result = json.loads(nights.store.read(ref, "reproduction.json"))
     page = nights.store.read(ref, "reproduction.html").decode()
     shown = {"identical": "good", "differs": "bad"}[result["verdict"]]

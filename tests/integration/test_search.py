@@ -11,6 +11,7 @@ from nightshift.errors import DataContractError, PartitionNotReady
 from nightshift.io.warehouse import Warehouse
 from nightshift.policies import SearchPolicy
 from nightshift.services.candidates import candidate_specs
+from nightshift.steps.context import StepContext
 from nightshift.steps.search import (
     find_training_set,
     plan_race,
@@ -67,26 +68,26 @@ def committed(store, case, table, partition=PARTITION):
 def test_a_search_leaves_candidates_on_the_front(case, settings, store):
     given = (case, settings, store, PARTITION)
     with pytest.raises(PartitionNotReady, match="build_training_set of 2020-01-21 has not run"):
-        find_training_set.run(*given)
+        find_training_set.run(StepContext(*given))
     training_set = committed(store, case, training_table())
-    assert find_training_set.run(*given) == training_set
+    assert find_training_set.run(StepContext(*given)) == training_set
     rows = {"training_set": training_set}
 
-    studied = study.run(*given, **rows)
+    studied = study.run(StepContext(*given), **rows)
     found = store.read_document(studied, StudyResult)
     assert found.last < FIRST + timedelta(days=DAYS - 6)
     assert len(found.estimators["xgboost"].trials) == 3
-    assert study.run(*given, **rows) == studied
+    assert study.run(StepContext(*given), **rows) == studied
 
-    origins = plan_race.run(*given, **rows, studied=studied)
+    origins = plan_race.run(StepContext(*given), **rows, studied=studied)
     plans = [store.read_document(ref, RaceOrigin) for ref in origins]
     assert [plan.measured for plan in plans] == [False, True]
     # Nothing that the study looked at is scored in the race.
     assert min(plans[0].scored) > plans[0].origin > found.last
 
-    raced = [race.run(*given, **rows, origin=origin) for origin in origins]
+    raced = [race.run(StepContext(*given), **rows, origin=origin) for origin in origins]
     assert {one.spec.name for one in store.read_document(raced[0], Race).specs} >= {"champion", "additive", "fallback"}
-    selected = select_candidates.run(*given, raced=raced)
+    selected = select_candidates.run(StepContext(*given), raced=raced)
     comparison = store.read_document(store.manifest(selected[0]).inputs["comparison"][0], Comparison)
     assert store.manifest(selected[0]).variant == comparison.chosen
     assert len(comparison.partitions) == 6
@@ -94,9 +95,9 @@ def test_a_search_leaves_candidates_on_the_front(case, settings, store):
         one.spec.spec_id for one in comparison.specs if one.on_front
     }
 
-    versions = [fit.run(*given, **rows, spec=spec) for spec in selected]
-    verified = [verify.run(*given, **rows, version=version) for version in versions]
-    ref = report_search.run(*given, studied=studied, selected=selected, verified=verified)
+    versions = [fit.run(StepContext(*given), **rows, spec=spec) for spec in selected]
+    verified = [verify.run(StepContext(*given), **rows, version=version) for version in versions]
+    ref = report_search.run(StepContext(*given), studied=studied, selected=selected, verified=verified)
     candidates = store.read_document(ref, Candidates)
     assert candidates.specs[0].chosen
     assert {entry.path for entry in store.manifest(ref).files} == {"candidates.json", "search.csv", "search.html"}
@@ -108,8 +109,8 @@ def test_a_search_leaves_candidates_on_the_front(case, settings, store):
 def test_more_trials_begin_with_the_same_ones(case, settings, store):
     given = (case, settings, store, PARTITION)
     training_set = committed(store, case, training_table())
-    first = store.read_document(study.run(*given, training_set=training_set), StudyResult)
-    more = store.read_document(study.run(*given, training_set=training_set, trials=5), StudyResult)
+    first = store.read_document(study.run(StepContext(*given), training_set=training_set), StudyResult)
+    more = store.read_document(study.run(StepContext(*given), training_set=training_set, trials=5), StudyResult)
     assert more.estimators["xgboost"].trials[:3] == first.estimators["xgboost"].trials
     assert len(more.estimators["xgboost"].trials) == 5
 
@@ -118,4 +119,4 @@ def test_a_race_needs_history(case, settings, store):
     training_set = committed(store, case, training_table())
     short = dataclasses.replace(case, search=dataclasses.replace(SEARCH, origins=6))
     with pytest.raises(DataContractError, match="Load more history"):
-        study.run(short, settings, store, PARTITION, training_set=training_set)
+        study.run(StepContext(short, settings, store, PARTITION), training_set=training_set)

@@ -49,6 +49,7 @@ from nightshift.io.warehouse import Warehouse
 from nightshift.pipeline import step_module
 from nightshift.policies import RiskPolicy
 from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.steps.predict import score
 from nightshift.usecase import UseCase, load_use_case
 
@@ -139,7 +140,7 @@ class Desk:
     def step(self, name: str, partition: date, **refs: Any) -> ArtifactRef:
         """Run one step."""
         module = importlib.import_module(step_module(name))
-        ref: ArtifactRef = module.run(self.use_case, self.settings, self.store, partition, **refs)
+        ref: ArtifactRef = module.run(StepContext(self.use_case, self.settings, self.store, partition), **refs)
         return ref
 
     # What earlier stages make

@@ -13,14 +13,12 @@ from datetime import date, timedelta
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import state_after
 from nightshift.errors import ConfigurationError
-from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
 from nightshift.reports.backtest_page import render
 from nightshift.services.backtests import find_spec, walk_specs
 from nightshift.services.candidates import candidate_specs
 from nightshift.services.training_rows import load_rows, parts_known
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase, parse_partition
+from nightshift.steps.context import StepContext
+from nightshift.usecase import parse_partition
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +26,7 @@ LOSSES = "losses.parquet"
 
 
 def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
+    context: StepContext,
     *,
     specs: Sequence[str] | str = (),
     first: date | str | None = None,
@@ -44,6 +39,7 @@ def run(
     `last` (partitions): left out, the newest `promotion.backtest_partitions` before `partition`; `refit_every`: left
     out, as the promotion policy says. Raises ConfigurationError, and TerminalError if too little history is there.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     policy = use_case.promotion
     to = _partition(last) or partition - timedelta(days=1)
     start = _partition(first) or to - timedelta(days=policy.backtest_partitions - 1)
@@ -54,7 +50,7 @@ def run(
             f"labels), begins no later than it ends, and is refitted every 1 or more; this one would run from "
             f"{start} to {to}, refitted every {every}."
         )
-    warehouse = Warehouse(settings, use_case)
+    warehouse = context.warehouse
     state = state_after(warehouse.decisions(), partition)
     parts, missing = parts_known(store, use_case, partition)
     searched = candidate_specs(store, use_case, partition)

@@ -17,10 +17,9 @@ from nightshift.deployment import Deployment, GateResult
 from nightshift.documents import BacktestResult, BacktestSeries, Nomination
 from nightshift.errors import ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
 from nightshift.services.backtests import specs_in_service
 from nightshift.services.look_ahead import look_ahead_gate
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
@@ -29,17 +28,16 @@ STEP = "nominate"
 LOSSES = "losses.parquet"
 
 
-def run(
-    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, backtest: ArtifactRef
-) -> ArtifactRef:
+def run(context: StepContext, *, backtest: ArtifactRef) -> ArtifactRef:
     """Judge each challenger of a backtest by the promotion policy and record what follows.
 
     The one with the lowest log loss among those that pass is recorded as shadow, a failed one as backtest_failed. One
     that passes while another spec is on its way, or beside a better one, is left for a later nomination. Raises
     ChampionChanged, having recorded nothing, if the champion is another than the one that the backtest has.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     result = store.read_document(backtest, BacktestResult)
-    warehouse = Warehouse(settings, use_case)
+    warehouse = context.warehouse
     decisions = warehouse.decisions()
     state = state_after([d for d in decisions if (d.partition, d.decided_by) != (partition, STEP)], partition)
     champion, _ = specs_in_service(use_case, state)
@@ -68,10 +66,8 @@ def run(
         why={spec_id: why for spec_id, (_, why) in outcome.items()},
         gates={spec_id: tuple(results) for spec_id, results in gates.items()},
     )
-    return store.commit(
-        use_case=use_case.name,
-        step=STEP,
-        partition=partition,
+    return context.commit(
+        STEP,
         kind="nomination",
         files=nomination.to_files(),
         inputs={"backtest": [backtest]},

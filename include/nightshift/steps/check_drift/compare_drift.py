@@ -22,22 +22,20 @@ from nightshift.documents import ModelChoice, ScoredModel
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.outcomes import Outcomes, delivered_outcomes
 from nightshift.services.live_scores import ALL_SCORES
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase, partition_range
 
 log = logging.getLogger(__name__)
 
 
 def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
-    store: ArtifactStore,
-    partition: date,
+    context: StepContext,
 ) -> ArtifactRef:
     """Commit `drift.json` for the partition's published predictions and the outcomes delivered with it.
 
     Raises PartitionNotReady if the partition's predictions have not been published.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     publication = store.current(use_case.name, "publish_predictions", partition)
     (scores,) = store.manifest(publication).inputs["scores"]
     primary = _primary(store, scores)

@@ -20,21 +20,13 @@ from nightshift.io.outcomes import Outcomes, delivered_outcomes
 from nightshift.io.publications import MODEL_VERSION
 from nightshift.io.warehouse import Warehouse
 from nightshift.services.live_scores import ALL_SCORES, known_labels, losses
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    drift: ArtifactRef,
-    report: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> ArtifactRef:
     """Replace the partition's rows of drift_daily, add its outcomes, commit `response.json`.
 
     The rows of performance_daily of every day that the partition delivered labels for are computed again, from all
@@ -44,7 +36,8 @@ def run(
     to `settings.alert_webhook_url`, if that is set, when the partition's drift is recorded for the
     first time or differs from what was recorded. Raises WarehouseUnavailable.
     """
-    warehouse = Warehouse(settings, use_case)
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    warehouse = context.warehouse
     found = json.loads(store.read(drift, "drift.json"))
     outcomes = delivered_outcomes(use_case, store, partition)
     warehouse.record_outcomes(partition, outcomes.table)

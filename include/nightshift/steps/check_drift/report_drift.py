@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import date
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.reports.drift import render
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
-    store: ArtifactStore,
-    partition: date,
-    *,
-    drift: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, drift: ArtifactRef) -> ArtifactRef:
     """Commit `report.html` for a comparison."""
+    use_case, store, partition = context.use_case, context.store, context.partition
     inputs = store.manifest(drift).inputs
     (model,), scores = inputs["model"], inputs["scores"][-1]
     reference = Reference.from_files(

@@ -8,7 +8,6 @@ Metrics: per feed `delivered`, `quarantined` and `exact_duplicates` rows and `re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -18,23 +17,14 @@ from nightshift.core.curated_table import curate
 from nightshift.core.landed_table import LandedTable, read_landed, refuse_if_undelivered
 from nightshift.core.quarantine import gathered
 from nightshift.errors import NothingDelivered, PartitionNotReady
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import refusing
 from nightshift.io.landing import DeliveredFeed, read_delivery
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 STEP = "land"
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
-    store: ArtifactStore,
-    partition: date,
-    *,
-    refuse_undelivered: bool = False,
-) -> ArtifactRef:
+def run(context: StepContext, *, refuse_undelivered: bool = False) -> ArtifactRef:
     """Land all feeds of the partition.
 
     A file delivered twice with the same bytes is read once. A key delivered twice counts as it
@@ -44,6 +34,7 @@ def run(
     NothingDelivered; SchemaChanged or MalformedFile. All but the first reject the partition, so that later
     ones go on without it; a partition that was decided before keeps its status if nothing is delivered.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     files: dict[str, pa.Table] = {}
     inputs: dict[str, tuple[ArtifactRef, ...]] = {}
     metrics: dict[str, dict[str, Any]] = {}
@@ -70,10 +61,8 @@ def run(
                 "exact_duplicates": curated.exact_duplicates,
                 "repeated_files": delivery.repeated,
             }
-    return store.commit(
-        use_case=use_case.name,
-        step=STEP,
-        partition=partition,
+    return context.commit(
+        STEP,
         kind="landed",
         files=files,
         inputs=inputs,

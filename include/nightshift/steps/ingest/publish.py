@@ -18,24 +18,17 @@ from nightshift.core.quarantine import QUARANTINE, gathered, reason_counts, with
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.io.curated import STEP, refusing
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import Feed, UseCase
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
-    store: ArtifactStore,
-    partition: date,
-    *,
-    validated: ArtifactRef,
-    profiled: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) -> ArtifactRef:
     """Publish the partition of a validation that no critical expectation stopped.
 
     Every delivered row is published, quarantined, or an exact duplicate of one that is; raises
     DataContractError, and rejects the partition, if the sums say otherwise.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     validation = store.manifest(validated)
     landed = validation.inputs["landed"][0]
     landing = store.manifest(landed)
@@ -51,10 +44,8 @@ def run(
             _check_sums(use_case, partition, feed, rows[feed.name], quarantined[feed.name], landing)
     warnings = [_set_aside(store, validation, "warnings", feed) for feed in use_case.feeds]
     uris = {name: _keep(store, use_case, partition, name, table) for name, table in quarantined.items() if len(table)}
-    return store.commit(
-        use_case=use_case.name,
-        step=STEP,
-        partition=partition,
+    return context.commit(
+        STEP,
         kind="curated",
         files={f"{name}.parquet": table for name, table in rows.items()},
         inputs={"landed": [landed], "profiled": [profiled], "validated": [validated]},

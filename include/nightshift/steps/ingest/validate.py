@@ -8,7 +8,6 @@ Artifact: `results/<feed>.json`, `data_docs/*.html` (open index.html), and where
 from __future__ import annotations
 
 import json
-from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -16,29 +15,22 @@ import pyarrow as pa
 from nightshift.artifact import ArtifactRef
 from nightshift.core.quarantine import set_aside
 from nightshift.errors import DataContractError
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import refusing
 from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
-from nightshift.settings import Settings
-from nightshift.usecase import Severity, UseCase
+from nightshift.steps.context import StepContext
+from nightshift.usecase import Severity
 
 STEP = "validate"
 _FOLDERS: dict[str, Severity] = {"quarantine": "quarantine", "warnings": "warning"}
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
-    store: ArtifactStore,
-    partition: date,
-    *,
-    landed: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
     """Examine all feeds of the landed artifact.
 
     Raises DataContractError if a critical expectation fails, after results and Data Docs are
     written and the partition is rejected with them as evidence.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     tables = {feed.name: store.read_table(landed, f"{feed.name}.parquet") for feed in use_case.feeds}
     parameter = suite_parameters(use_case, partition, lambda feed, column: _distinct(tables[feed], column))
     verdicts = [examine(use_case, feed, tables[feed.name], parameter) for feed in use_case.feeds]
@@ -55,10 +47,8 @@ def run(
                 rows = tables[verdict.feed].take(pa.array(list(reasons), pa.int64()))
                 files[f"{folder}/{verdict.feed}.parquet"] = set_aside(rows, list(reasons.values()), step=STEP)
     with refusing(store, use_case, partition) as evidence:
-        evidence.ref = store.commit(
-            use_case=use_case.name,
-            step=STEP,
-            partition=partition,
+        evidence.ref = context.commit(
+            STEP,
             kind="validation",
             files=files,
             inputs={"landed": [landed]},

@@ -14,7 +14,7 @@ from nightshift.core.feature_computation import compute_features
 from nightshift.errors import PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import load_feeds
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase, parse_partition, partition_range
 
 STEP = "build_features"
@@ -22,20 +22,14 @@ STEP = "build_features"
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
-    store: ArtifactStore,
-    partition: date,
-    *,
-    allow_undecided: bool = False,
-) -> ArtifactRef:
+def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     """Commit the feature tables of the partition.
 
     Raises PartitionNotReady if this partition is undecided, or an earlier one of the lookback window that
     the features of the partition before were not built without; with `allow_undecided`, earlier ones are missing.
     Raises PartitionRejected if this one was rejected, FeatureContractError if a query does not run.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     features = use_case.features
     first = partition - timedelta(days=features.lookback_days - 1)
     earlier = partition_range(first, partition - timedelta(days=1))
@@ -57,10 +51,8 @@ def run(
         log.warning("%s %s: built without %s", use_case.name, partition, ", ".join(map(str, sorted(missing))))
     curated = {ref.uri: ref for feed in feeds.values() for ref in feed.refs}
     log.info("%s %s: %d feature tables from %d partitions", use_case.name, partition, len(tables), len(curated))
-    return store.commit(
-        use_case=use_case.name,
-        step=STEP,
-        partition=partition,
+    return context.commit(
+        STEP,
         kind="features",
         files={f"{name}.parquet": table for name, table in tables.items()},
         inputs={"curated": [curated[uri] for uri in sorted(curated)]},

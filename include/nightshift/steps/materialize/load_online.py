@@ -9,27 +9,23 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import redirect_stderr, redirect_stdout
-from datetime import date
 from io import StringIO
 
 from nightshift.artifact import ArtifactRef
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feature_store import drop_expired, loading_online, open_feature_store
 from nightshift.io.offline_partitions import PublishedPartitions
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, published: ArtifactRef
-) -> ArtifactRef:
+def run(context: StepContext, *, published: ArtifactRef) -> ArtifactRef:
     """Materialize exactly this partition, however often it is run.
 
     A partition older than what is online is not loaded: the online store holds the newest values,
     and runs may come late or out of order.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     feast = open_feature_store(use_case, settings)
     cutoff = use_case.cutoff(partition)
     views = [table.name for table in use_case.features.tables]

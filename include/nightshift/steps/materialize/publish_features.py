@@ -7,7 +7,6 @@ Artifact: the audited `<view>.parquet`, byte for byte. Metrics: `rows` {view: n}
 from __future__ import annotations
 
 import logging
-from datetime import date
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,24 +14,16 @@ import pyarrow.parquet as pq
 from nightshift.artifact import ArtifactRef
 from nightshift.core.feature_audit import audit_view
 from nightshift.errors import FeatureContractError
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import delivered_spine
 from nightshift.io.feature_store import STEP, declared_views
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
-    store: ArtifactStore,
-    partition: date,
-    *,
-    features: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, features: ArtifactRef) -> ArtifactRef:
     """Publish the feature tables. Raises FeatureContractError if one breaks its contract; then nothing changes."""
+    use_case, store, partition = context.use_case, context.store, context.partition
     views = declared_views(use_case)
     declared = {table.name: table.join_keys for table in use_case.features.tables}
     if declared != {name: view.join_keys for name, view in views.items()}:
@@ -55,10 +46,8 @@ def run(
         for name, table in tables.items()
     }
     log.info("%s %s: %d feature views published for %d rows", use_case.name, partition, len(tables), spine.num_rows)
-    return store.commit(
-        use_case=use_case.name,
-        step=STEP,
-        partition=partition,
+    return context.commit(
+        STEP,
         kind="features",
         files={f"{name}.parquet": body for name, body in files.items()},
         inputs={"features": [features]},

@@ -8,10 +8,9 @@ from typing import Literal
 from nightshift.artifact import ArtifactRef
 from nightshift.deployment import Action, Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.by_hand import check_in_reach, make_known, stated
 from nightshift.io.warehouse import Warehouse
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 SwitchState = Literal["on", "off"]
@@ -19,16 +18,7 @@ SwitchState = Literal["on", "off"]
 ACTIONS: dict[str, Action] = {"on": "killed", "off": "restored"}
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    state: SwitchState,
-    reason: str,
-    decided_by: str,
-) -> ArtifactRef:
+def run(context: StepContext, *, state: SwitchState, reason: str, decided_by: str) -> ArtifactRef:
     """Record `killed` (on) or `restored` (off), which takes effect after `partition`; commit `kill_switch.json`.
 
     Nothing is recorded if the switch is in that state already. The people behind the alert webhook are told of a
@@ -36,9 +26,10 @@ def run(
     ConfigurationError for another state, a partition later than the newest published one, or if a later partition
     turned it the other way.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     if state not in ACTIONS:
         raise ConfigurationError(f"The kill switch of {use_case.name} cannot be turned {state!r}; state on or off.")
-    warehouse = Warehouse(settings, use_case)
+    warehouse = context.warehouse
     check_in_reach(use_case, warehouse, partition)
     after = partition + timedelta(days=1)
     before = warehouse.state_as_of(after)

@@ -11,25 +11,15 @@ from datetime import date
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.lifecycle.specs import specs_to_fit
 from nightshift.deployment import Deployment
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
 from nightshift.pipeline import find_stage
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 STEP = "record_failure"
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    stage: str,
-    run_id: str,
-    failed_tasks: Sequence[str],
-) -> ArtifactRef:
+def run(context: StepContext, *, stage: str, run_id: str, failed_tasks: Sequence[str]) -> ArtifactRef:
     """Reject the partition of the stage unless it has a status already.
 
     For train, add a `failed` row to deployments for each spec that has no version while others were registered or
@@ -37,11 +27,10 @@ def run(
 
     A later run that succeeds replaces the status. Raises StoreUnavailable or WarehouseUnavailable.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     why = f"failed: task {', '.join(failed_tasks)}, run {run_id}"
-    ref = store.commit(
-        use_case=use_case.name,
-        step=STEP,
-        partition=partition,
+    ref = context.commit(
+        STEP,
         variant=stage,
         kind="failure",
         files={},
@@ -51,7 +40,7 @@ def run(
         rejected = Decision(status="rejected", ref=ref, reason=why)
         store.decide(use_case.name, decided_by, partition, rejected, only_if_undecided=True)
         return ref
-    warehouse = Warehouse(settings, use_case)
+    warehouse = context.warehouse
     if failed := _failed(use_case, warehouse, partition, {"why": why, "run_id": run_id}):
         warehouse.record_deployments(failed)
     return ref

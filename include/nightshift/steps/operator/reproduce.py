@@ -30,6 +30,7 @@ from nightshift.pipeline import step_module
 from nightshift.reports.page import render_page
 from nightshift.services.recorded import RecordedStore, changed_bytes, recorded_manifests, statuses
 from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
@@ -55,12 +56,13 @@ REBUILT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """Steps with their arguments: each gets the last of the recorded inputs of that name."""
 
 
-def run(use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, what: str) -> ArtifactRef:
+def run(context: StepContext, *, what: str) -> ArtifactRef:
     """Commit the verdict on the partition's training or prediction: identical, or differs.
 
     A difference is a result, not an error; changed or lost bytes are one, too. Raises PartitionNotReady if nothing is
     recorded of the partition, ArtifactCorrupt if a manifest is gone, ConfigurationError for another `what`.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     if what not in REBUILT:
         raise ConfigurationError(f"{what!r} cannot be reproduced; choose one of {', '.join(REBUILT)}.")
     last = store.current(use_case.name, LAST_STEP[what], partition)
@@ -116,7 +118,7 @@ def _rebuild(
         recorded = RecordedStore(store, statuses(store, manifest, manifests))
         inputs = {name: manifest.inputs[name][-1] for name in arguments}
         step = importlib.import_module(step_module(manifest.step))
-        ref = step.run(use_case, settings, recorded, date.fromisoformat(manifest.partition), **inputs)
+        ref = step.run(StepContext(use_case, settings, recorded, date.fromisoformat(manifest.partition)), **inputs)
         if ref.sha256 == manifest.ref.sha256:
             return []
         made, files = recorded.committed(ref)

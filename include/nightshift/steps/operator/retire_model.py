@@ -9,24 +9,13 @@ from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.lifecycle.state import State, Version, state_as_of
 from nightshift.deployment import Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.by_hand import check_in_reach, make_known, stated
 from nightshift.io.model_archive import archive_key, archive_model
-from nightshift.io.warehouse import Warehouse
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    spec_or_version: str,
-    reason: str,
-    decided_by: str,
-) -> ArtifactRef:
+def run(context: StepContext, *, spec_or_version: str, reason: str, decided_by: str) -> ArtifactRef:
     """Write `archive/<use case>/<spec or version>.zip`, then record `retired`; commit `retirement.json`.
 
     `spec_or_version`: a spec id or a version. The archive, of the version or the spec's newest one, is written first:
@@ -35,8 +24,9 @@ def run(
     fallback or the only version of one of them, as of `partition` or by what was decided since; or if the partition
     is later than the newest published one.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     name = spec_or_version
-    warehouse = Warehouse(settings, use_case)
+    warehouse = context.warehouse
     check_in_reach(use_case, warehouse, partition)
     decisions = warehouse.decisions()
     now, later = (state_as_of(decisions, day) for day in (partition + timedelta(days=1), date.max))

@@ -9,25 +9,14 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, standing, state_after, state_as_of
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged, UnknownModel
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.by_hand import check_in_reach, make_known, recorded_by_this_run, stated
-from nightshift.io.warehouse import Warehouse
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 CHAMPIONS = ("promoted", "rolled_back")
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    reason: str,
-    decided_by: str,
-    to_spec: str = "",
-) -> ArtifactRef:
+def run(context: StepContext, *, reason: str, decided_by: str, to_spec: str = "") -> ArtifactRef:
     """Record that `to_spec` (a spec id; default: the newest former champion) is champion again; commit `rollback.json`.
 
     Its newest version serves the partitions after `partition`. The people behind the alert webhook are told, and
@@ -37,7 +26,8 @@ def run(
     ChampionChanged if the champion is another one on a later partition, or by now; ConfigurationError if the
     partition is later than the newest published one.
     """
-    warehouse = Warehouse(settings, use_case)
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    warehouse = context.warehouse
     check_in_reach(use_case, warehouse, partition)
     decisions = warehouse.decisions()
     decision = recorded_by_this_run(decisions, "rolled_back", partition)

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-from datetime import date
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.score_audit import audit_scores
 from nightshift.errors import AuditFailed
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import delivered_spine
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
-    store: ArtifactStore,
-    partition: date,
-    *,
-    scores: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, scores: ArtifactRef) -> ArtifactRef:
     """Commit `audit.json`: every check with what it observed. Raises AuditFailed, with the evidence
     committed and the partition's audit decided as rejected, if a check fails.
 
     The expected number of rows is counted from the curated data, not from the scores.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     checks = audit_scores(
         store.read_table(scores, "scores.parquet"),
         key=use_case.key_columns,

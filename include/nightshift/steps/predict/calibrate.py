@@ -17,7 +17,7 @@ from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_scores import ScoredPartition, days_predicted, known_labels, scored_partitions
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase, partition_range
 
 log = logging.getLogger(__name__)
@@ -25,20 +25,14 @@ log = logging.getLogger(__name__)
 SPEC = "spec.json"
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
-    store: ArtifactStore,
-    partition: date,
-    *,
-    model_choice: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, model_choice: ArtifactRef) -> ArtifactRef:
     """Commit a Calibration; its inputs are the choice, the past scores and the labels that it rests on.
 
     Read are raw scores of a spec's versions, in whatever role they scored, and labels delivered up to the partition.
     A spec without such history, or that declares no calibration, gets the identity. Past scores that cannot be read
     are left out with the reason in the metrics: they must not stop the partition.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     choice = store.read_document(model_choice, ModelChoice)
     specs = {one.spec_id: ModelSpec.model_validate_json(store.read(one.model, SPEC)) for one in choice.scored}
     scored, unreadable = _recent(use_case, store, partition, specs)

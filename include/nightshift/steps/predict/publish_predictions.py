@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import logging
-from datetime import date
 
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.documents import ModelChoice
 from nightshift.errors import AuditFailed
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.publications import Publication
-from nightshift.io.warehouse import Warehouse
 from nightshift.services.live_scores import ALL_SCORES
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    scores: ArtifactRef,
-    audited: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> ArtifactRef:
     """Make `scores` the partition's rows of `predictions`, and the shadows' of `shadow_predictions`.
 
     Commits `publication.json`. Publishing the same scores of the same version and calibration again writes nothing.
     Raises AuditFailed if the scores were superseded, if `audited` is not the audit of these scores or did not pass,
     if the warehouse counts other rows, or if the kill switch was turned on after the versions were chosen.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     if store.current(use_case.name, "score", partition) != scores:
         raise AuditFailed(
             f"{scores.uri} was superseded by a newer scoring of {partition}, which another run publishes. "
@@ -67,7 +56,7 @@ def run(
         dag_id=attempt.dag_id if attempt else "",
         run_id=attempt.run_id if attempt else "",
     )
-    warehouse = Warehouse(settings, use_case)
+    warehouse = context.warehouse
     written = warehouse.publish_predictions(publication, table)
     everything = store.read_table(scores, ALL_SCORES)
     warehouse.record_shadow(

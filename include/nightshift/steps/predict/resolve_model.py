@@ -14,23 +14,20 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version, state_as_of
 from nightshift.documents import ModelChoice, ScoredModel, ScoringRole
 from nightshift.errors import PartitionNotReady, UnknownModel
-from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import TRAINING, Warehouse
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.io.warehouse import TRAINING
+from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, allow_undecided: bool = False
-) -> ArtifactRef:
+def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     """Commit a ModelChoice; its inputs are the versions.
 
     Raises PartitionNotReady if the training of the partition before is undecided and `allow_undecided` is False;
     nothing older is waited for. Raises UnknownModel if neither a champion nor a fallback has a version.
     """
-    decisions = Warehouse(settings, use_case).decisions()
+    use_case, store, partition = context.use_case, context.store, context.partition
+    decisions = context.warehouse.decisions()
     before = partition - timedelta(days=1)
     # Without any earlier decision about models, no training was started yet, and none is waited for.
     undecided = any(one.partition < before for one in decisions) and not any(

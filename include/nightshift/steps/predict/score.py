@@ -38,7 +38,7 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import delivered_spine
 from nightshift.io.feature_store import historical_features
 from nightshift.services.live_scores import ALL_SCORES
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 if TYPE_CHECKING:
@@ -79,20 +79,13 @@ class LoadedVersion:
         return raw, calibrated(self.calibration, raw)
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    model_choice: ArtifactRef,
-    calibration: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, model_choice: ArtifactRef, calibration: ArtifactRef) -> ArtifactRef:
     """Commit the partition's scores; inputs are the choice, the calibration, the versions, curated data and features.
 
     Features are held for `settings.score_batch_rows` rows at a time. Raises PartitionRejected if the partition's
     data was rejected, PartitionNotReady if its features are missing, and whatever keeps the primary from scoring.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     choice = store.read_document(model_choice, ModelChoice)
     calibrations = store.read_document(calibration, Calibration).specs
     primary = _load(store, choice.primary, calibrations)

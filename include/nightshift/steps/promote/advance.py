@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import date
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.lifecycle.review import answers, approval_summary
@@ -22,6 +21,7 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.by_hand import newest_chosen
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
@@ -43,16 +43,15 @@ ALERTED = ("promoted", "withdrawn", "rolled_back")
 """Actions that people are told of: another spec is published, or one that was on its way no longer is."""
 
 
-def run(
-    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, reviewed: ArtifactRef
-) -> ArtifactRef:
+def run(context: StepContext, *, reviewed: ArtifactRef) -> ArtifactRef:
     """Append the decision of `reviewed` to deployments and commit the Advance.
 
     Run again, it replaces what it recorded for the partition; `held` takes back a decision that no longer follows.
     Raises ChampionChanged, with nothing recorded, if the champion is another one by now.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     review = store.read_document(reviewed, Review)
-    warehouse = Warehouse(settings, use_case)
+    warehouse = context.warehouse
     decisions = warehouse.decisions()
     rows = _rows(review) or _taken_back(review, decisions)
     chosen = newest_chosen(use_case, store, warehouse, partition)
@@ -82,10 +81,8 @@ def run(
         approval_needed=asked,
         summary=approval_summary(use_case.title, review, hours=hours, page_uri=page) if asked else "",
     )
-    return store.commit(
-        use_case=use_case.name,
-        step=STEP,
-        partition=partition,
+    return context.commit(
+        STEP,
         kind="advance",
         files=advance.to_files(),
         inputs={"reviewed": [reviewed]},

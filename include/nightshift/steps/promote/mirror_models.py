@@ -8,22 +8,18 @@ from __future__ import annotations
 from datetime import date
 
 from nightshift.artifact import ArtifactRef
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.tracking import mirror_aliases, wanted_aliases
-from nightshift.io.warehouse import Warehouse
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 
-def run(
-    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, advanced: ArtifactRef
-) -> ArtifactRef:
+def run(context: StepContext, *, advanced: ArtifactRef) -> ArtifactRef:
     """Set the aliases by all decisions there are; commit which version each names, as metrics.
 
     `advanced` is what `advance` committed. Whatever partition this is, the aliases show the state as of now. Raises
     TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects the request.
     """
-    state = Warehouse(settings, use_case).state_as_of(date.max)
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    state = context.warehouse.state_as_of(date.max)
     mirror_aliases(settings, use_case, state, f"{use_case.name} {partition}: what advance decided is recorded.")
     return store.commit(
         use_case=use_case.name,

@@ -22,7 +22,7 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.by_hand import newest_chosen
 from nightshift.io.tracking import mirror_aliases
 from nightshift.io.warehouse import Warehouse
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
@@ -37,16 +37,7 @@ ANSWERS: Mapping[str, Action] = {
 """What each answer is recorded as."""
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    advanced: ArtifactRef,
-    answer: Answer,
-    decided_by: str,
-) -> ArtifactRef:
+def run(context: StepContext, *, advanced: ArtifactRef, answer: Answer, decided_by: str) -> ArtifactRef:
     """Record the answer and, with it, the promotion or the withdrawal; commit the Approval.
 
     `advanced` is what `advance` committed, `decided_by` the person's user name ("" if nobody answered). An answer
@@ -54,13 +45,14 @@ def run(
     Raises ChampionChanged if the champion is another one than the one reviewed, and ConfigurationError if nobody
     was to answer or the answer is unknown.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     advance = store.read_document(advanced, Advance)
     if advance.action != "awaiting_approval" or answer not in ANSWERS:
         raise ConfigurationError(
             f"{use_case.name} {partition}: there is nothing to answer {answer!r} to, advance recorded "
             f"{advance.action!r}. An answer is one of {sorted(ANSWERS)}, to a promotion that awaits approval."
         )
-    warehouse = Warehouse(settings, use_case)
+    warehouse = context.warehouse
     recorded: Sequence[Deployment] = answers(warehouse.decisions(), advance.spec_id, advance.partition)
     if not recorded:
         recorded = _decisions(use_case, store, warehouse, advance, answer, decided_by)

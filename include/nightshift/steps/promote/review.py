@@ -16,7 +16,6 @@ from nightshift.core.lifecycle.review import review_partition
 from nightshift.core.lifecycle.state import State, state_as_of
 from nightshift.documents import ReviewedLoss
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
 from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest
 from nightshift.services.live_scores import (
     PartitionLoss,
@@ -27,14 +26,16 @@ from nightshift.services.live_scores import (
     scored_partitions,
 )
 from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase, partition_range
 
 log = logging.getLogger(__name__)
 
 
-def run(use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date) -> ArtifactRef:
+def run(context: StepContext) -> ArtifactRef:
     """Commit the Review of a partition, from the state as of it and labels delivered up to it."""
-    decisions = Warehouse(settings, use_case).decisions()
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    decisions = context.warehouse.decisions()
     state = state_as_of(decisions, partition)
     days = partition_range(_first(state, partition), partition - timedelta(days=1))
     scored = scored_partitions(store, use_case, days)

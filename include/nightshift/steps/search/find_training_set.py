@@ -5,14 +5,11 @@ Returns the artifact of `build_training_set`.
 
 from __future__ import annotations
 
-from datetime import date
-
 from nightshift.artifact import ArtifactRef
-from nightshift.io.artifact_store import ArtifactStore
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 
-def run(use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date) -> ArtifactRef:  # noqa: ARG001
+def run(context: StepContext) -> ArtifactRef:
     """The training set of the partition. Raises PartitionNotReady while there is none."""
+    use_case, store, partition = context.use_case, context.store, context.partition
     return store.current(use_case.name, "build_training_set", partition)

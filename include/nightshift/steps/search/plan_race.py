@@ -5,36 +5,26 @@ Artifacts (variant: the origin): `origin.json` (documents.RaceOrigin), one for e
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.candidates import candidate_specs
 from nightshift.core.search.race import race_origins, scored_partitions
 from nightshift.documents import RaceOrigin, StudyResult, TrainingSet
-from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
 from nightshift.services.training_rows import load_rows
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    training_set: ArtifactRef,
-    studied: ArtifactRef,
-) -> list[ArtifactRef]:
+def run(context: StepContext, *, training_set: ArtifactRef, studied: ArtifactRef) -> list[ArtifactRef]:
     """Commit the origins. Declared specs, the champion first, race with what the training policy expands to.
 
     Raises DataContractError with too little history for the declared origins, ConfigurationError for an unknown
     estimator or technique.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     rows = load_rows(store, store.read_document(training_set, TrainingSet).parts)
     origins = race_origins(rows, use_case.search, use_case.training.minimum_days)
-    state = Warehouse(settings, use_case).state_as_of(partition + timedelta(days=1))
+    state = context.warehouse.state_as_of(partition + timedelta(days=1))
     champion = state.specs.get(state.champion or "", use_case.champion)
     found = {
         name: dict(one.best)

@@ -6,27 +6,16 @@ rows per second on one core are measured, too.
 
 from __future__ import annotations
 
-from datetime import date
-
 from nightshift.artifact import ArtifactRef
 from nightshift.core.search.race import run_race
 from nightshift.documents import RaceOrigin, TrainingSet
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.training_rows import load_rows
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    training_set: ArtifactRef,
-    origin: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, training_set: ArtifactRef, origin: ArtifactRef) -> ArtifactRef:
     """Commit the scores of every candidate. Raises DataContractError if nothing can be fitted or scored."""
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     plan = store.read_document(origin, RaceOrigin)
     rows = load_rows(store, store.read_document(training_set, TrainingSet).parts)
     raced = run_race(use_case, plan, rows, partition, threads=settings.threads)

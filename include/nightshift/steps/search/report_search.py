@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from datetime import date
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.gates import failures
@@ -17,23 +16,17 @@ from nightshift.deployment import GateResult
 from nightshift.documents import Candidates, CandidateSpec, Comparison, StudyResult
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.reports.search import render
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 
 
 def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001
-    store: ArtifactStore,
-    partition: date,
-    *,
-    studied: ArtifactRef,
-    selected: Sequence[ArtifactRef],
-    verified: Sequence[ArtifactRef],
+    context: StepContext, *, studied: ArtifactRef, selected: Sequence[ArtifactRef], verified: Sequence[ArtifactRef]
 ) -> ArtifactRef:
     """Commit the page and the candidates. `selected`: specs of `select_candidates`; `verified`: their verifications."""
+    use_case, store, partition = context.use_case, context.store, context.partition
     manifests = [store.manifest(ref) for ref in selected]
     compared = manifests[0].inputs["comparison"][0]
     comparison = store.read_document(compared, Comparison)

@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import date
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.search.selection import compare
 from nightshift.documents import Race
-from nightshift.io.artifact_store import ArtifactStore
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001
-    store: ArtifactStore,
-    partition: date,
-    *,
-    raced: Sequence[ArtifactRef],
-) -> list[ArtifactRef]:
+def run(context: StepContext, *, raced: Sequence[ArtifactRef]) -> list[ArtifactRef]:
     """Commit the comparison and the specs to verify. Raises DataContractError if no spec was raced at all origins."""
+    use_case, store, partition = context.use_case, context.store, context.partition
     races = [store.read_document(ref, Race) for ref in raced]
     comparison = compare(races, use_case.compression, use_case.promotion)
     compared = store.commit(

@@ -24,29 +24,23 @@ from nightshift.core.search.study import SPACES, Fold, importances, search, walk
 from nightshift.core.training_rows import newest_rows
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import StudyOfEstimator, StudyResult, TrainingSet
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.training_rows import load_rows
 from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 
 
 def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    training_set: ArtifactRef,
-    trials: int | None = None,
-    seconds: float | None = None,
+    context: StepContext, *, training_set: ArtifactRef, trials: int | None = None, seconds: float | None = None
 ) -> ArtifactRef:
     """Commit the best settings found for each estimator that has a search space.
 
     `trials` (of each estimator) and `seconds` (of all together) take the place of the search policy's. Raises
     DataContractError with too little history for the race.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     policy = use_case.search
     rows = load_rows(store, store.read_document(training_set, TrainingSet).parts)
     origin = race_origins(rows, policy, use_case.training.minimum_days)[0]

@@ -26,21 +26,20 @@ from nightshift.io.feature_store import STEP as PUBLISHED
 from nightshift.io.feature_store import historical_features
 from nightshift.io.outcomes import delivered_outcomes
 from nightshift.services.training_rows import publish_rows, withdraw_rows
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, allow_undecided: bool = False
-) -> ArtifactRef:
+def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     """Commit the partition's training rows.
 
     Raises PartitionNotReady while features of one of the rows' partitions are undecided (with `allow_undecided`
     those rows are left out), PartitionRejected if the partition's data was, FeatureContractError if the feature
     service lacks a declared feature.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     outcomes = delivered_outcomes(use_case, store, partition)
     if outcomes.rejected:
         reason = f"{partition} delivered no labels: {outcomes.rejected}"

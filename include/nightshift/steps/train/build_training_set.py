@@ -7,42 +7,32 @@ which a day was made again since, are compacted first.
 from __future__ import annotations
 
 import logging
-from datetime import date, timedelta
+from datetime import timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.documents import TrainingSet
 from nightshift.errors import PartitionNotReady, TerminalError
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import STEP as CURATED
-from nightshift.io.warehouse import Warehouse
 from nightshift.services.training_rows import NOT_RUN, compact_months, known_rows
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    rows: ArtifactRef,
-    allow_undecided: bool = False,
-) -> ArtifactRef:
+def run(context: StepContext, *, rows: ArtifactRef, allow_undecided: bool = False) -> ArtifactRef:
     """Commit the training set as of the partition, whose own `rows` are among them.
 
     Raises PartitionNotReady while the partition before was ingested and its rows are not appended, unless its
     training failed (with `allow_undecided` it goes on without them), TerminalError if labels of fewer than the use
     case's `minimum_days` partitions are known.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     compact_months(store, use_case, partition)
     known = known_rows(store, use_case, partition)
     before = partition - timedelta(days=1)
     if known.missing.get(before.isoformat()) == NOT_RUN and not allow_undecided:
         ingested = store.decision(use_case.name, CURATED, before)
-        failed = Warehouse(settings, use_case).training_decided(before)
+        failed = context.warehouse.training_decided(before)
         if ingested is not None and ingested.status == "published" and not failed:
             raise PartitionNotReady(
                 f"{use_case.name} {partition}: the training rows of {before} are not appended yet. Run or clear "

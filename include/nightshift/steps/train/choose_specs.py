@@ -6,21 +6,18 @@ Artifact (variant: the spec id): `spec.json`; its role is in the parameters.
 from __future__ import annotations
 
 import logging
-from datetime import date
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.specs import specs_to_fit
-from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
-def run(use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date) -> list[ArtifactRef]:
+def run(context: StepContext) -> list[ArtifactRef]:
     """Commit each spec; one ref a spec. Raises ConfigurationError if a deployed spec is not on record."""
-    state = Warehouse(settings, use_case).state_as_of(partition)
+    use_case, store, partition = context.use_case, context.store, context.partition
+    state = context.warehouse.state_as_of(partition)
     chosen = specs_to_fit(state, use_case)
     log.info("%s %s: to fit are %s", use_case.name, partition, {spec.spec_id: role for spec, role in chosen})
     return [

@@ -26,28 +26,19 @@ from nightshift.core.training_rows import newest_rows
 from nightshift.core.training_split import split_rows
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import TrainingSet
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.training_rows import load_rows
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    training_set: ArtifactRef,
-    spec: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -> ArtifactRef:
     """Commit the version. The same training set and spec give the same bytes.
 
     Raises ConfigurationError for a spec that names what there is not, DataContractError for rows that cannot be
     learned from or judged on.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     parts = store.read_document(training_set, TrainingSet).parts
     rows = newest_rows(load_rows(store, parts), use_case.key_columns, partition)
     declared, role = ModelSpec.model_validate_json(store.read(spec, SPEC)), store.manifest(spec).parameters["role"]

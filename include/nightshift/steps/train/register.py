@@ -26,27 +26,20 @@ from nightshift.deployment import Deployment, GateResult, model_version
 from nightshift.documents import Registration
 from nightshift.errors import ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    verified: Sequence[ArtifactRef],
-) -> ArtifactRef:
+def run(context: StepContext, *, verified: Sequence[ArtifactRef]) -> ArtifactRef:
     """Commit the registration and record it. Run again, nothing is recorded twice.
 
     Raises ChampionChanged, having recorded no decision, if a first champion was to be promoted and there is a
     champion by now; WarehouseUnavailable.
     """
-    warehouse = Warehouse(settings, use_case)
+    use_case, store, partition = context.use_case, context.store, context.partition
+    warehouse = context.warehouse
     entries, decisions = [], []
     for ref in verified:
         entry, decision, measured = _decided(use_case, store, partition, ref)

@@ -6,7 +6,6 @@ Artifact: `card.html` for the first version registered or rejected, `card-<spec 
 from __future__ import annotations
 
 import json
-from datetime import date
 
 import numpy as np
 import pyarrow.compute as pc
@@ -23,19 +22,13 @@ from nightshift.documents import Registration, TrainingSet
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.reports import model_card
 from nightshift.services.training_rows import load_rows
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,  # noqa: ARG001 - every step takes the same arguments
-    store: ArtifactStore,
-    partition: date,
-    *,
-    registered: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
     """Commit the cards of what `register` decided."""
+    use_case, store, partition = context.use_case, context.store, context.partition
     entries = store.read_document(registered, Registration).versions
     verified = store.manifest(registered).inputs["verified"]
     names = {entry.spec_id: f"card-{entry.spec_id}.html" for entry in entries}

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-from datetime import date
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.model_package import CARD, MODEL, SIGNATURE, SPEC
 from nightshift.documents import Registration
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.tracking import TrainingRecord, log_training
-from nightshift.settings import Settings
-from nightshift.usecase import UseCase
+from nightshift.steps.context import StepContext
 
 
-def run(
-    use_case: UseCase, settings: Settings, store: ArtifactStore, partition: date, *, registered: ArtifactRef
-) -> ArtifactRef:
+def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
     """Log and commit the MLflow run of each version, as metrics; none where no tracking is configured.
 
     Raises TrackingUnavailable if MLflow does not answer, ConfigurationError if it rejects the call. What `register`
     recorded stands either way.
     """
+    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     runs = {}
     for entry in store.read_document(registered, Registration).versions:
         manifest = store.manifest(entry.model)

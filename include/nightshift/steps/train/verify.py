@@ -28,10 +28,9 @@ from nightshift.documents import TrainingSet
 from nightshift.errors import ArtifactCorrupt
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
-from nightshift.io.warehouse import Warehouse
 from nightshift.policies import VerificationPolicy
 from nightshift.services.training_rows import load_rows
-from nightshift.settings import Settings
+from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
@@ -41,23 +40,16 @@ PATIENCE = 4.0
 """A clean process may take this many times as long as the declared rows per second need."""
 
 
-def run(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    partition: date,
-    *,
-    training_set: ArtifactRef,
-    version: ArtifactRef,
-) -> ArtifactRef:
+def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef) -> ArtifactRef:
     """Commit the verification of a version that `fit` made from the training set.
 
     Raises ConfigurationError if a clean environment is missing; a version that fails does not raise.
     """
+    use_case, store, partition = context.use_case, context.store, context.partition
     policy = use_case.verification
     require_runtimes(policy.onnxruntime_versions)
     spec_id = store.manifest(version).variant
-    replaced = Warehouse(settings, use_case).state_as_of(partition).version(spec_id)
+    replaced = context.warehouse.state_as_of(partition).version(spec_id)
     before = Replaced(replaced.model_version, *_model(store, replaced.model)) if replaced else None
     judged = judge(_subject(use_case, store, partition, training_set, version, before))
     failed = [f"{result.gate}: {result.reason}" for result in judged.gates if result.verdict == "fail"]

@@ -1,0 +1,32 @@
+"""What every step gets: use case, settings, store and partition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from nightshift.artifact import ArtifactRef
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse import Warehouse
+from nightshift.settings import Settings
+from nightshift.usecase import UseCase
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """A step runs on one partition of one use case."""
+
+    use_case: UseCase
+    settings: Settings
+    store: ArtifactStore
+    partition: date
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """The use case's schema in the warehouse."""
+        return Warehouse(self.settings, self.use_case)
+
+    def commit(self, step: str, **content: Any) -> ArtifactRef:
+        """Commit an artifact of this partition; `content` are the further arguments of `ArtifactStore.commit`."""
+        return self.store.commit(use_case=self.use_case.name, step=step, partition=self.partition, **content)
