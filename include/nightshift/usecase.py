@@ -332,13 +332,7 @@ def load_use_case(name: str) -> UseCase:
 
     Raises UnknownUseCase, ConfigurationError for a faulty declaration, and whatever importing its `use_case.py` raises.
     """
-    files = _files()
-    if name not in files:
-        raise UnknownUseCase(
-            f"No use case is called {name!r}; known are {sorted(files)}. "
-            f"A use case is a folder include/<name>/ with a use_case.py, here or below {ROOTS_VARIABLE}."
-        )
-    return _load(files[name])
+    return _load(use_case_file(name))
 
 
 def all_use_cases() -> list[UseCase]:
@@ -371,13 +365,29 @@ def _fault(path: Path) -> str | None:
     try:
         _load(path)
     except Exception as error:  # noqa: BLE001 - whatever a declaration raises must stop that use case alone
-        own = [frame for frame in traceback.extract_tb(error.__traceback__) if str(path.parent) in frame.filename]
-        if isinstance(error, SyntaxError):
-            where = f"{error.filename}, line {error.lineno}: "
-        else:
-            where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
+        file, line = raised_at(error, path.parent)
+        where = f"{file}, line {line}: " if file else ""
         return f"{where}{type(error).__name__}: {error}"
     return None
+
+
+def raised_at(error: BaseException, folder: Path) -> tuple[str, int | None]:
+    """File and line of the last statement in a folder that led to an error; ("", None) if none there did."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return error.filename, error.lineno
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if str(folder) in frame.filename]
+    return (own[-1].filename, own[-1].lineno) if own else ("", None)
+
+
+def use_case_file(name: str) -> Path:
+    """The `use_case.py` of that name, whether it can be loaded or not. Raises UnknownUseCase."""
+    files = _files()
+    if name not in files:
+        raise UnknownUseCase(
+            f"No use case is called {name!r}; known are {sorted(files)}. "
+            f"A use case is a folder include/<name>/ with a use_case.py, here or below {ROOTS_VARIABLE}."
+        )
+    return files[name]
 
 
 @cache
