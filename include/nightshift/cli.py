@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nightshift.errors import ConfigurationError, NightshiftError
-from nightshift.usecase import all_use_cases, load_use_case, parse_partition, partition_range
+from nightshift.usecase import all_use_cases, broken_use_cases, load_use_case, parse_partition, partition_range
 
 _EXPLAINED = {
     errno.EACCES: "this user may not use it; was it made by another user? Remove it as that user, or set "
@@ -102,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     summary_command.add_argument("--use-case", default="flight_delay")
     summary_command.add_argument("--from", dest="first", type=_partition, metavar="YYYY-MM-DD")
     summary_command.add_argument("--to", dest="last", type=_partition, metavar="YYYY-MM-DD")
+
+    from nightshift.local.use_case_commands import COMMANDS
+
+    for run, arguments in COMMANDS.items():
+        added = command(run.__name__, run)
+        for names, options in arguments.items():
+            added.add_argument(*names.split(), **options)
     return parser
 
 
@@ -246,12 +253,17 @@ def migrate(chosen: argparse.Namespace) -> None:
 
 
 def preflight(_: argparse.Namespace) -> int:
-    """Check that the object store and the warehouse answer and can do what the pipeline needs."""
+    """Check every use case, and that the object store and the warehouse can do what the pipeline needs."""
     _adopt_local_stack()
-    from nightshift.io.preflight import check
+    from nightshift.io.preflight import Check, check
+    from nightshift.services.check_use_case import check_declared
     from nightshift.settings import load_settings
 
     found = check(load_settings(), all_use_cases())
+    found += [Check(path, False, fault) for path, fault in broken_use_cases().items()]
+    for use_case in all_use_cases():
+        faults = check_declared(use_case)
+        found.append(Check(f"use case {use_case.name}", not faults, "\n".join(map(str, faults)) or "no faults"))
     for result in found:
         print(f"{'ok' if result.ok else 'MISSING':<8} {result.name}: {result.detail}")
     return 0 if all(result.ok for result in found) else 1

@@ -23,6 +23,7 @@ from nightshift.errors import ConfigurationError
 from nightshift.local import layout as layouts
 from nightshift.local import postgres, processes, services
 from nightshift.local.layout import Layout, State
+from nightshift.usecase import ROOTS_VARIABLE
 
 SERVICES = ("s3", "postgres", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer")
 """In the order in which they start; they stop in the opposite order."""
@@ -73,6 +74,13 @@ class Stack:
         with self._only_one():
             state = self.layout.state()
             running = self._running(state)
+            roots = os.environ.get(ROOTS_VARIABLE, state.roots)
+            if running and roots != state.roots:
+                raise ConfigurationError(
+                    f"The local stack runs with {ROOTS_VARIABLE}={state.roots!r}, this shell has {roots!r}: "
+                    "run `make down` first."
+                )
+            state.roots = roots
             if running == set(SERVICES):
                 self.say(f"The local stack is up already ({self._ui(state)}).")
                 return
