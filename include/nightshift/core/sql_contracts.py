@@ -187,7 +187,8 @@ def _does_not_run(contract: SqlContract, lines_before: int, message: str) -> Sql
 
 def _differences(contract: SqlContract, text: str, schema: pa.Schema) -> list[SqlFault]:
     def fault(name: str, what: str, advice: str) -> SqlFault:
-        return SqlFault(contract.file, _last_line_with(text, name), f"{contract.what} {what}", advice)
+        line = _last_line_with(text, name) or _last_line_with(text, "select")
+        return SqlFault(contract.file, line, f"{contract.what} {what}", advice)
 
     declared, names = contract.returns, schema.names
     faults = [
@@ -222,7 +223,8 @@ def _fits(found: Any, wanted: Any, *, exact: bool) -> bool:
 
 
 def _last_line_with(text: str, name: str) -> int | None:
-    lines = [n for n, line in enumerate(text.splitlines(), start=1) if re.search(rf"\b{re.escape(name)}\b", line)]
+    word = re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE)
+    lines = [n for n, line in enumerate(text.splitlines(), start=1) if word.search(line)]
     return lines[-1] if lines else None
 
 
