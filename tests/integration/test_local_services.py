@@ -14,8 +14,8 @@ import pytest
 from nightshift.errors import ConfigurationError
 from nightshift.local import postgres, processes
 from nightshift.local.postgres import postgres_place, start_postgres
-from nightshift.local.services import ensure_bucket, start_s3
 from nightshift.local.scratch import free_s3_ports, running
+from nightshift.local.services import ensure_bucket, start_s3
 
 
 @pytest.fixture

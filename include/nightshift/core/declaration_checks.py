@@ -117,11 +117,19 @@ def _unmet(use_case: UseCase) -> Iterator[tuple[str, str, str]]:
     training, promotion, drift = use_case.training, use_case.promotion, use_case.drift
     low, high = use_case.audit.mean_score_between
     if not 0 <= low < high <= 1:
-        yield "mean_score_between", f"mean_score_between is {low} to {high}.", "Give two probabilities, the lower first."
+        yield (
+            "mean_score_between",
+            f"mean_score_between is {low} to {high}.",
+            "Give two probabilities, the lower first.",
+        )
     if not 0 < use_case.decision_threshold < 1:
         yield "decision_threshold", f"decision_threshold is {use_case.decision_threshold}.", "Give a probability."
     if training.holdout_days < 1:
-        yield "holdout_days", "training.holdout_days is below 1.", "Hold out at least one day: specs are measured on it."
+        yield (
+            "holdout_days",
+            "training.holdout_days is below 1.",
+            "Hold out at least one day: specs are measured on it.",
+        )
     if not 0 < promotion.canary_share <= 1:
         yield "canary_share", f"promotion.canary_share is {promotion.canary_share}.", "Give a share above 0, at most 1."
     if drift.resamples + 1 < 1 / (1 - drift.quantile):
@@ -137,7 +145,9 @@ def _unmet(use_case: UseCase) -> Iterator[tuple[str, str, str]]:
         what = f"There are {days} partitions from first_partition to last_partition; a first training needs {needed}."
         yield "minimum_days", what, "Lower minimum_days and holdout_days, or deliver more partitions."
     elif promotion.backtest_partitions > days - needed:
-        what = f"A backtest of {promotion.backtest_partitions} partitions does not fit into {days} with a training before."
+        what = (
+            f"A backtest of {promotion.backtest_partitions} partitions does not fit into {days} with a training before."
+        )
         yield "backtest_partitions", what, "Lower promotion.backtest_partitions."
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.declaration_checks import Problem, data_problems, partitions_needed
-from nightshift.documents import Registration, TrainingSet
+from nightshift.documents import Registration
 from nightshift.errors import ConfigurationError, DataContractError, NightshiftError, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local.landing import producer
@@ -239,7 +239,9 @@ def of_folder(use_case: UseCase, folder: Path) -> Source:
 
     def files(first: date, last: date) -> Landed:
         for feed, dt_of in days.items():
-            for path in (path for path, dt in dt_of.items() if dt in _wanted(use_case, feed, dt_of.values(), first, last)):
+            for path in (
+                path for path, dt in dt_of.items() if dt in _wanted(use_case, feed, dt_of.values(), first, last)
+            ):
                 yield feed, dt_of[path], path.name, path.read_bytes()
 
     return files

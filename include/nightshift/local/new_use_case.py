@@ -68,7 +68,7 @@ def write(
     context = _context(name, table, label, day, key)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,  # noqa: S701 - no HTML
+        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
 
     environment.filters |= {"quoted": partial(json.dumps, ensure_ascii=False), "names": _tuple}
@@ -127,7 +127,7 @@ def _read(path: Path) -> pa.Table:
             connection.execute("SET TimeZone = 'UTC'")
             sample = connection.execute(f"FROM {reader}($path)", {"path": str(path)})
             casts = [f'"{name}"::{_sql_type(str(kind))} AS "{name}"' for name, kind, *_ in sample.description or []]
-            query = f"SELECT {', '.join(casts)} FROM {reader}($path)"  # noqa: S608 - the sample's own names
+            query = f"SELECT {', '.join(casts)} FROM {reader}($path)"
             return connection.execute(query, {"path": str(path)}).to_arrow_table()
     except duckdb.Error as error:
         raise ConfigurationError(f"{path} cannot be read as a sample: {error}. Give a CSV or Parquet file.") from error

@@ -53,7 +53,8 @@ def check(chosen: argparse.Namespace) -> int:
     from nightshift.services.check_use_case import check as check_use_case
 
     stack = _stack_environment()
-    faults, found = check_use_case(chosen.name), {}
+    faults = check_use_case(chosen.name)
+    found: dict[str, Any] = {}
     say: Callable[[str], None] = (lambda _: None) if chosen.json else (lambda line: print(line, flush=True))
     if chosen.partition and not faults:
         from nightshift.local.dry_run import dry_run, source_of
