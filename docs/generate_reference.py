@@ -201,8 +201,8 @@ def _gates() -> Iterable[str]:
     yield from (
         "## Gates",
         "",
-        "Every version is judged by all of them. A version that fails a mandatory one does not serve; the version before "
-        "goes on. `gate_results` in the warehouse has every result.",
+        "Every version is judged by all of them. A version that fails a mandatory one does not serve; the version "
+        "before goes on. `gate_results` in the warehouse has every result.",
         "",
     )
     yield from ("| gate | compares | mandatory |", "|---|---|---|")

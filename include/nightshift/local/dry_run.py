@@ -23,7 +23,7 @@ from nightshift.documents import Registration
 from nightshift.errors import ConfigurationError, DataContractError, NightshiftError, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local.landing import producer
-from nightshift.local.processes import forget_ambient_stack
+from nightshift.local.processes import STACK_VARIABLES, forget_ambient_stack
 from nightshift.local.scratch import running
 from nightshift.pipeline import step_module
 from nightshift.services.check_use_case import Fault, from_problems
@@ -139,7 +139,6 @@ class _DryRun(Chain):
         before = partition - timedelta(days=1)
         self._land(first, partition)
         # The partition itself first: what is wrong with it is what the user wants to know.
-        self.use_case = replace(self.use_case, first_partition=first)
         self.say(f"{partition}: land, profile, validate, publish")
         self.ingest(partition, refuse_undelivered=True)
         self._load_history(first, before)
@@ -159,6 +158,7 @@ class _DryRun(Chain):
         loaded_from = last + timedelta(days=1)
         earliest = first - timedelta(days=needed)
         while True:
+            self.use_case = replace(self.use_case, first_partition=first)
             self.say(f"{first} to {loaded_from - timedelta(days=1)}: ingest and materialize")
             for day in partition_range(first, loaded_from - timedelta(days=1)):
                 self._load(day)
@@ -170,7 +170,6 @@ class _DryRun(Chain):
                 return
             loaded_from, first = first, max(first - timedelta(days=lacking), earliest)
             self._land(first, loaded_from)
-            self.use_case = replace(self.use_case, first_partition=first)
 
     def _load(self, day: date) -> None:
         try:
@@ -207,7 +206,7 @@ def _scratch(say: Callable[[str], None]) -> Iterator[tuple[Settings, ArtifactSto
     # Closed to nobody: when root starts PostgreSQL, it runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="nightshift-dry-run-"))
     folder.chmod(0o711)
-    before = dict(os.environ)
+    before = {name: value for name, value in os.environ.items() if name.startswith(STACK_VARIABLES)}
     try:
         with running(folder) as services:
             forget_ambient_stack(os.environ)
@@ -220,7 +219,7 @@ def _scratch(say: Callable[[str], None]) -> Iterator[tuple[Settings, ArtifactSto
             store.ensure_bucket()
             yield load_settings(), store
     finally:
-        os.environ.clear()
+        forget_ambient_stack(os.environ)
         os.environ.update(before)
         load_settings.cache_clear()
         shutil.rmtree(folder, ignore_errors=True)
