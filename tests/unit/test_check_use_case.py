@@ -15,6 +15,7 @@ from nightshift.core.declaration_checks import data_problems, policy_problems
 from nightshift.io.preflight import Check
 from nightshift.policies import PromotionPolicy
 from nightshift.services.check_use_case import Fault, check
+from nightshift.settings import load_settings
 from nightshift.usecase import AuditPolicy, DriftPolicy, TrainingPolicy, load_use_case
 
 SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
@@ -162,3 +163,56 @@ def test_a_policy_that_the_rows_of_a_day_cannot_meet_is_found(monkeypatch):
     use_case = load_use_case("late_returns")
     assert data_problems(use_case, [40], 160) == []
     assert len(data_problems(use_case, [19], 29)) == 2
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What `start` did, on a stack and DAGs that do nothing."""
+    done = []
+
+    class Stack:
+        def __init__(self, say):
+            pass
+
+        def up(self):
+            done.append("up")
+
+        def environment(self):
+            return {}
+
+        def login(self):
+            return "the login"
+
+    class Nights:
+        def __init__(self, plan, stack, progress):
+            self.plan = plan
+
+        def load_history(self):
+            done.append(f"history {self.plan.history[0]} to {self.plan.history[-1]}")
+
+        def run_nights(self):
+            done.append(f"nights {self.plan.nights[0]} to {self.plan.nights[-1]}")
+
+    monkeypatch.setattr("nightshift.local.use_case_commands.Stack", Stack)
+    monkeypatch.setattr("nightshift.local.demo.Nights", Nights)
+    monkeypatch.setattr("nightshift.io.warehouse.Warehouse.__init__", lambda self, settings, use_case: None)
+    monkeypatch.setattr("nightshift.io.warehouse.Warehouse.migrate", lambda self: done.append("migrate"))
+    monkeypatch.setattr("nightshift.local.summary.summarise", lambda use_case, first, last: f"{first} to {last}")
+    monkeypatch.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://nowhere/at_all")
+    monkeypatch.setenv("NIGHTSHIFT_BUCKET", "nothing")
+    load_settings.cache_clear()
+    yield done
+    load_settings.cache_clear()
+
+
+def test_start_loads_history_then_runs_nights(copy, started, capsys):
+    assert cli.main(["start", copy.name, "--first", "2020-03-01", "--last", "2020-03-14", "--nights", "2"]) == 0
+    assert started == ["up", "migrate", "history 2020-03-01 to 2020-03-14", "nights 2020-03-15 to 2020-03-16"]
+    assert "2020-03-15 to 2020-03-16\n\nthe login" in capsys.readouterr().out
+
+
+def test_start_does_nothing_with_a_use_case_that_has_faults(copy, started, capsys):
+    copy.plant(BOOKING, "isodow(booking_date)::double", "isodow(booking_date)")
+    assert cli.main(["start", copy.name, "--first", "2020-03-01", "--last", "2020-03-14"]) == 1
+    assert started == ["up"]
+    assert "booking.sql:1: " in capsys.readouterr().err
