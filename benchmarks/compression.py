@@ -42,10 +42,10 @@ from nightshift.core.landed_table import read_landed
 from nightshift.core.measurement import BATCH_REPEATS, BATCH_ROWS, measure, measure_native
 from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
 from nightshift.core.onnx_model import load_session, score
+from nightshift.core.paired_differences import moving_blocks
 from nightshift.core.point_in_time import FeatureRows, point_in_time_join
 from nightshift.core.preprocessing import feature_frame
 from nightshift.core.search.race import partition_scores
-from nightshift.core.search.selection import block_interval
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import PartitionScore
 from nightshift.usecase import UseCase, load_use_case, partition_range
@@ -231,7 +231,7 @@ def report(scores: dict[str, list[PartitionScore]]) -> tuple[list[str], bool]:
     for name, (speed, size) in sorted(costs.items(), key=lambda item: -item[1][0]):
         model = name.split(",")[0]
         loss, auc = losses[model] - losses[reference], aucs[model] - aucs[reference]
-        loss_interval, auc_interval = block_interval(loss, 7, 0.95), block_interval(auc, 7, 0.95)
+        loss_interval, auc_interval = _interval(loss), _interval(auc)
         faster, smaller = speed / base_speed, base_size / size
         lines.append(
             f"{name:<34} {losses[model].mean():8.4f} {_difference(loss.mean(), loss_interval):>25} "
@@ -244,10 +244,17 @@ def report(scores: dict[str, list[PartitionScore]]) -> tuple[list[str], bool]:
     for one, other in (("distilled_additive", "additive_on_labels"), ("distilled_additive", "logistic_regression")):
         for what, values in (("log loss", losses), ("AUC", aucs)):
             paired = values[one] - values[other]
-            lines.append(f"{one} - {other}, {what}: {_difference(paired.mean(), block_interval(paired, 7, 0.95))}")
+            lines.append(f"{one} - {other}, {what}: {_difference(paired.mean(), _interval(paired))}")
     lines.append(f"{FASTER}x the rows per second, 1/{SMALLER} of the size, no significant loss: "
                  f"{', '.join(reached) or 'reached by none'}")  # fmt: skip
     return lines, bool(reached)
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    paired = moving_blocks(differences, np.arange(len(differences)), block_days=7, confidence=0.95, seed=0)
+    if paired.low is None or paired.high is None:
+        raise SystemExit("There are too few partitions for an interval.")
+    return paired.low, paired.high
 
 
 def _difference(mean: float, interval: tuple[float, float]) -> str:

@@ -89,17 +89,16 @@ def postgres(url: str | None) -> Iterator[str]:
     if url:
         yield url
         return
-    from nightshift.local.services import postgres_place, start_postgres
+    from nightshift.local.postgres import start_postgres
 
     folder = Path(tempfile.mkdtemp(prefix="nightshift-bench-"))
     folder.chmod(0o711)
     server = start_postgres(folder / "postgres", databases=["warehouse"])
     try:
-        yield server.url("warehouse")
+        yield server.place.url("warehouse")
     finally:
         processes.stop(server.process, interrupt=True)
-        outside = postgres_place(folder / "postgres").outside
-        for path in (folder, outside):
+        for path in (folder, server.place.outside):
             if path is not None:
                 shutil.rmtree(path, ignore_errors=True)
 

@@ -13,18 +13,18 @@ from airflow.sdk import DAG, Param, task
 
 from dagkit.assets import history
 from dagkit.defaults import by_hand_arguments
-from dagkit.runtime import APPEND, INGEST, MATERIALIZE, Chain, announce_history, plan_history, run_history_chunk
-from nightshift.usecase import all_use_cases
+from dagkit.history import announce_history, plan_history, run_history_chunk
+from nightshift.usecase import UseCase, all_use_cases
 
 
-def on_chunks(name: str, chunks: Any, stage: str, chain: Chain, doc: str) -> Any:
-    """A mapped task that runs a chain of steps on every partition of each chunk, a chunk in one process."""
+def on_chunks(use_case: UseCase, chunks: Any, task_id: str, stage: str, doc: str) -> Any:
+    """A mapped task that runs a stage on every partition of each chunk, a chunk in one process."""
 
-    @task(task_id=f"{stage}_history", map_index_template="{{ map_name }}", doc_md=doc)
-    def run_chunk(chunk: list[str], use_case_name: str) -> dict[str, object]:
-        return run_history_chunk(use_case_name, chain, chunk)
+    @task(task_id=task_id, map_index_template="{{ map_name }}", doc_md=doc)
+    def run_chunk(chunk: list[str]) -> dict[str, object]:
+        return run_history_chunk(use_case, stage, chunk)
 
-    return run_chunk.partial(use_case_name=name).expand(chunk=chunks)
+    return run_chunk.expand(chunk=chunks)
 
 
 for use_case in all_use_cases():
@@ -35,8 +35,7 @@ for use_case in all_use_cases():
             "first": Param(use_case.first_partition.isoformat(), type="string", format="date"),
             "last": Param(type="string", format="date", description="the last past partition, included"),
         },
-    ) as dag:
-        name = use_case.name
+    ):
 
         @task(task_id="plan_history")
         def plan() -> list[list[str]]:
@@ -49,10 +48,11 @@ for use_case in all_use_cases():
             return announce_history(use_case_name)
 
         chunks = plan()
-        ingested = on_chunks(name, chunks, "ingest", INGEST, "Ingests every partition of a chunk.")
+        ingested = on_chunks(use_case, chunks, "ingest_history", "ingest", "Ingests every partition of a chunk.")
         materialized = on_chunks(
-            name, chunks, "materialize", MATERIALIZE, "Builds and publishes the features of a chunk."
+            use_case, chunks, "materialize_history", "materialize", "Builds and publishes the features of a chunk."
         )
-        appended = on_chunks(name, chunks, "append", APPEND, "Keeps the training rows that a chunk delivered.")
-        ingested >> materialized >> appended >> announce(name)
-    globals()[dag.dag_id] = dag
+        appended = on_chunks(
+            use_case, chunks, "append_history", "train", "Keeps the training rows that a chunk delivered."
+        )
+        ingested >> materialized >> appended >> announce(use_case.name)

@@ -14,8 +14,8 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from dagkit.defaults import by_hand_arguments
-from dagkit.forms import partition
-from dagkit.runtime import filled_in, step
+from dagkit.params import filled_in, partition
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 LONGEST = timedelta(hours=2)
@@ -54,18 +54,14 @@ for use_case in all_use_cases():
             "nominate": Param(False, type="boolean", title="Nominate", description="Judge the specs by the result."),
             "partition": partition("Labels known by then count; a nomination takes effect after it."),
         },
-    ) as dag:
+    ):
 
         @task.short_circuit(task_id="wanted")
         def wanted() -> bool:
             """Whether the form asks for a nomination."""
             return bool(get_current_context()["params"]["nominate"])
 
-        walked = step(
-            use_case,
-            "backtest",
-            arguments=filled_in("specs", "first", "last", "refit_every"),
-            execution_timeout=LONGEST,
-        )()
-        walked >> wanted() >> step(use_case, "nominate")(backtest=walked)
-    globals()[dag.dag_id] = dag
+        tasks = StageTasks(use_case, "backtest")
+        chosen = filled_in("specs", "first", "last", "refit_every")
+        walked = tasks.add("backtest", arguments=chosen, execution_timeout=LONGEST)
+        walked >> wanted() >> tasks.add("nominate")

@@ -14,22 +14,20 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
 from dagkit.assets import predictions, search_request
 from dagkit.defaults import dag_arguments
-from dagkit.runtime import skip_unless_search_is_due, step
+from dagkit.steps import StageTasks, skip_unless_search_is_due
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
         **dag_arguments(use_case, "check_drift", doc=__doc__),
         schedule=PartitionedAssetTimetable(assets=predictions(use_case)),
-    ) as dag:
+    ):
 
         @task(task_id="ask_for_search", outlets=[search_request(use_case)])
         def ask_for_search(use_case_name: str, drift_record: dict[str, object]) -> None:
             """Request a search for this partition if it is the weekday for it or drift asks for retraining."""
             skip_unless_search_is_due(use_case_name, drift_record)
 
-        compared = step(use_case, "compare_drift")()
-        reported = step(use_case, "report_drift")(drift=compared)
-        recorded = step(use_case, "record_drift")(drift=compared, report=reported)
-        ask_for_search(use_case.name, recorded)
-    globals()[dag.dag_id] = dag
+        tasks = StageTasks(use_case, "check_drift")
+        tasks.add_rest()
+        ask_for_search(use_case.name, tasks.tasks["record_drift"])

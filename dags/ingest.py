@@ -16,8 +16,8 @@ later ones go on without it; a run that succeeds later replaces that.
 from airflow.sdk import DAG, CronPartitionTimetable
 
 from dagkit.assets import curated
-from dagkit.defaults import RETRIES_DELIVERY, dag_arguments
-from dagkit.runtime import decide_on_failure, step
+from dagkit.defaults import dag_arguments
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -26,10 +26,7 @@ for use_case in all_use_cases():
         schedule=CronPartitionTimetable(
             use_case.cron, timezone=use_case.timezone, run_offset=-1, key_format="%Y-%m-%d"
         ),
-    ) as dag:
-        landed = step(use_case, "land", on_last_try={"refuse_undelivered": True}, **RETRIES_DELIVERY)()
-        profiled = step(use_case, "profile")(landed=landed)
-        validated = step(use_case, "validate")(landed=landed)
-        published = step(use_case, "publish", outlets=[curated(use_case)])(validated=validated, profiled=profiled)
-        [landed, profiled, validated, published] >> decide_on_failure(use_case, "ingest")
-    globals()[dag.dag_id] = dag
+    ):
+        tasks = StageTasks(use_case, "ingest")
+        tasks.add("publish", outlets=[curated(use_case)])
+        tasks.add_rest()

@@ -11,8 +11,8 @@ published one.
 from airflow.sdk import DAG, Param
 
 from dagkit.defaults import by_hand_arguments
-from dagkit.forms import partition, reason
-from dagkit.runtime import filled_in, step
+from dagkit.params import filled_in, partition, reason
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -29,6 +29,5 @@ for use_case in all_use_cases():
             "reason": reason("scores are near zero for a whole airline"),
             "partition": partition(),
         },
-    ) as dag:
-        step(use_case, "kill_switch", arguments=filled_in("state", "reason", signed=True))()
-    globals()[dag.dag_id] = dag
+    ):
+        StageTasks(use_case, "kill_switch").add("kill_switch", arguments=filled_in("state", "reason", signed=True))

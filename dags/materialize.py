@@ -14,23 +14,15 @@ features could not be built, so that later ones go on.
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import curated, features
-from dagkit.defaults import RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
-from dagkit.runtime import decide_on_failure, step
+from dagkit.defaults import dag_arguments
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
         **dag_arguments(use_case, "materialize", doc=__doc__),
         schedule=PartitionedAssetTimetable(assets=curated(use_case)),
-    ) as dag:
-        built = step(
-            use_case,
-            "build_features",
-            on_last_try={"allow_undecided": True},
-            last_retries=WAITED_ENOUGH,
-            **RETRIES_WAITING,
-        )()
-        published = step(use_case, "publish_features", outlets=[features(use_case)])(features=built)
-        step(use_case, "load_online")(published=published)
-        [built, published] >> decide_on_failure(use_case, "materialize")
-    globals()[dag.dag_id] = dag
+    ):
+        tasks = StageTasks(use_case, "materialize")
+        tasks.add("publish_features", outlets=[features(use_case)])
+        tasks.add_rest()

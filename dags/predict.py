@@ -13,27 +13,15 @@ If the audit fails nothing is published and the table keeps what it had; the aud
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, predictions
-from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
-from dagkit.runtime import decide_on_failure, step
+from dagkit.defaults import NIGHTS_AT_ONCE, dag_arguments
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
         **dag_arguments(use_case, "predict", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case)),
-    ) as dag:
-        chosen = step(
-            use_case,
-            "resolve_model",
-            on_last_try={"allow_undecided": True},
-            last_retries=WAITED_ENOUGH,
-            **RETRIES_WAITING,
-        )()
-        calibrated = step(use_case, "calibrate")(model_choice=chosen)
-        scores = step(use_case, "score")(model_choice=chosen, calibration=calibrated)
-        audited = step(use_case, "audit")(scores=scores)
-        published = step(use_case, "publish_predictions", outlets=[predictions(use_case)])(
-            scores=scores, audited=audited
-        )
-        [chosen, calibrated, scores, audited, published] >> decide_on_failure(use_case, "predict")
-    globals()[dag.dag_id] = dag
+    ):
+        tasks = StageTasks(use_case, "predict")
+        tasks.add("publish_predictions", outlets=[predictions(use_case)])
+        tasks.add_rest()

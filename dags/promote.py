@@ -18,9 +18,10 @@ from datetime import timedelta
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
+from dagkit.approval import APPROVE, REJECT, answered, evidence_for_approval
 from dagkit.assets import features, history
 from dagkit.defaults import NIGHTS_AT_ONCE, dag_arguments
-from dagkit.runtime import APPROVE, REJECT, answered, evidence_for_approval, step
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -30,18 +31,17 @@ for use_case in all_use_cases():
     with DAG(
         **arguments | {"dagrun_timeout": arguments["dagrun_timeout"] + answer_within},
         schedule=PartitionedAssetTimetable(assets=features(use_case) | history(use_case)),
-    ) as dag:
+    ):
 
         @task.short_circuit(task_id="approval_needed")
-        def approval_needed(use_case_name: str, advanced: dict[str, object]) -> str:
+        def approval_needed(advanced: dict[str, object]) -> str:
             """Return the evidence for the person who is to approve; empty if none is needed: the rest is skipped."""
-            return evidence_for_approval(use_case_name, advanced)
+            return evidence_for_approval(advanced)
 
         # Not the runs: one that waits for a person stays active for as long as it takes.
-        reviewed = step(use_case, "review", max_active_tis_per_dag=NIGHTS_AT_ONCE)()
-        advanced = step(use_case, "advance")(reviewed=reviewed)
-        step(use_case, "mirror_models")(advanced=advanced)
-        needed = approval_needed(use_case.name, advanced)
+        tasks = StageTasks(use_case, "promote")
+        tasks.add("review", max_active_tis_per_dag=NIGHTS_AT_ONCE)
+        needed = approval_needed(tasks.add("advance"))
         approve = HITLOperator(
             task_id="approve",
             subject=f"{use_case.title}: may the challenger become champion after {{{{ dag_run.partition_key }}}}?",
@@ -55,5 +55,5 @@ for use_case in all_use_cases():
             doc_md="Waits until a person approves or rejects the spec, or the time for an answer is up.",
         )
         needed >> approve
-        step(use_case, "record_approval", arguments=answered)(advanced=advanced, response=approve.output)
-    globals()[dag.dag_id] = dag
+        tasks.add("record_approval", arguments=answered, refs={"response": approve.output})
+        tasks.add_rest()

@@ -8,8 +8,8 @@ and library versions that changed since. Nothing is written but the result; a di
 from airflow.sdk import DAG, Param
 
 from dagkit.defaults import by_hand_arguments
-from dagkit.forms import partition
-from dagkit.runtime import filled_in, step
+from dagkit.params import filled_in, partition
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -27,6 +27,5 @@ for use_case in all_use_cases():
                 "to the audited scores.",
             ),
         },
-    ) as dag:
-        step(use_case, "reproduce", arguments=filled_in("what"))()
-    globals()[dag.dag_id] = dag
+    ):
+        StageTasks(use_case, "reproduce").add("reproduce", arguments=filled_in("what"))

@@ -11,8 +11,8 @@ The run fails for the champion, the watched former champion, the fallback, and t
 from airflow.sdk import DAG
 
 from dagkit.defaults import by_hand_arguments
-from dagkit.forms import partition, reason, spec_or_version
-from dagkit.runtime import filled_in, step
+from dagkit.params import filled_in, partition, reason, spec_or_version
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -27,6 +27,7 @@ for use_case in all_use_cases():
             "reason": reason("trained on the partitions whose weather was wrong"),
             "partition": partition(),
         },
-    ) as dag:
-        step(use_case, "retire_model", arguments=filled_in("spec_or_version", "reason", signed=True))()
-    globals()[dag.dag_id] = dag
+    ):
+        StageTasks(use_case, "retire_model").add(
+            "retire_model", arguments=filled_in("spec_or_version", "reason", signed=True)
+        )

@@ -11,8 +11,8 @@ partition is later than the newest published one, or if another decision changed
 from airflow.sdk import DAG
 
 from dagkit.defaults import by_hand_arguments
-from dagkit.forms import optional_spec, partition, reason
-from dagkit.runtime import filled_in, step
+from dagkit.params import filled_in, optional_spec, partition, reason
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
@@ -26,6 +26,7 @@ for use_case in all_use_cases():
             ),
             "partition": partition(),
         },
-    ) as dag:
-        step(use_case, "rollback_model", arguments=filled_in("reason", "to_spec", signed=True))()
-    globals()[dag.dag_id] = dag
+    ):
+        StageTasks(use_case, "rollback_model").add(
+            "rollback_model", arguments=filled_in("reason", "to_spec", signed=True)
+        )

@@ -6,32 +6,22 @@ challenger, watched former champion, fallback. For each of them **fit** fits on 
 **verify** judges the version by every gate: runtime, parity, speed, memory, leakage, behaviour, and how far it moves
 from the version it replaces. **register** records which versions serve or are scored from the next partition on.
 
-A rejected version is recorded, not an error: the earlier version of its spec goes on. A failed run is recorded too
-(**record_failure**). Nothing waits for the model card (**report_training**) or for MLflow (**track_training**).
+A rejected version is recorded, not an error: the earlier version of its spec goes on. If **fit** or **verify** of one
+spec fails, the versions of the others are registered, and **record_failure** records that one as failed; if there is
+no version at all, it records the training as failed. Nothing waits for the model card (**report_training**) or for
+MLflow (**track_training**).
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
 from dagkit.assets import features, history
-from dagkit.defaults import NIGHTS_AT_ONCE, RETRIES_WAITING, WAITED_ENOUGH, dag_arguments
-from dagkit.runtime import decide_on_failure, step
+from dagkit.defaults import NIGHTS_AT_ONCE, dag_arguments
+from dagkit.steps import StageTasks
 from nightshift.usecase import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(
         **dag_arguments(use_case, "train", doc=__doc__) | {"max_active_runs": NIGHTS_AT_ONCE},
         schedule=PartitionedAssetTimetable(assets=features(use_case) | history(use_case)),
-    ) as dag:
-        waiting = {"on_last_try": {"allow_undecided": True}, "last_retries": WAITED_ENOUGH, **RETRIES_WAITING}
-        rows = step(use_case, "append_training_rows", **waiting)()
-        training_set = step(use_case, "build_training_set", **waiting)(rows=rows)
-        specs = step(use_case, "choose_specs")()
-        versions = step(use_case, "fit", map_name="spec").partial(training_set=training_set).expand(spec=specs)
-        verified = (
-            step(use_case, "verify", map_name="version").partial(training_set=training_set).expand(version=versions)
-        )
-        registered = step(use_case, "register")(verified=verified)
-        for leaf in ("report_training", "track_training"):
-            step(use_case, leaf)(registered=registered)
-        [rows, training_set, specs, versions, verified, registered] >> decide_on_failure(use_case, "train")
-    globals()[dag.dag_id] = dag
+    ):
+        StageTasks(use_case, "train").add_rest()

@@ -1,4 +1,4 @@
-"""Write docs/dags/<stage>.md from the docstrings of DAG files and steps. `make docs` runs it, a test checks."""
+"""Write docs/dags/<stage>.md from nightshift.pipeline and docstrings. `make docs` runs it, a test checks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import sys
 from pathlib import Path
 
-from nightshift.pipeline import step_module
+from nightshift.pipeline import find_stage, step_module
 
 ROOT = Path(__file__).resolve().parents[1]
 INCLUDE = ROOT / "include"
@@ -15,18 +15,6 @@ PAGES = ROOT / "docs" / "dags"
 
 def _docstring(path: Path) -> str:
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-
-
-def _steps_of(path: Path) -> list[str]:
-    """Names of the steps a DAG file runs, in the order it names them."""
-    calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
-    named = []
-    for call in (call for call in calls if isinstance(call.func, ast.Name)):
-        if call.func.id == "decide_on_failure":
-            named.append((call.lineno, "record_failure"))
-        elif call.func.id == "step" and len(call.args) > 1 and isinstance(call.args[1], ast.Constant):
-            named.append((call.lineno, call.args[1].value))
-    return [str(name) for _, name in sorted(named)]
 
 
 def page(path: Path) -> str:
@@ -38,12 +26,16 @@ def page(path: Path) -> str:
         "",
         _docstring(path),
     ]
-    if steps := _steps_of(path):
-        lines += ["", "| step | what it does |", "|---|---|"]
-        for name in steps:
-            module = f"{step_module(name).replace('.', '/')}.py"
-            summary = " ".join(_docstring(INCLUDE / module).split("\n\n")[0].split())
-            lines.append(f"| [`{name}`](../../include/{module}) | {summary} |")
+    stage = find_stage(path.stem)
+    rows = [(step.name, ", ".join(f"`{earlier}`" for earlier in step.inputs.values())) for step in stage.steps]
+    if stage.records_failure:
+        rows.append(("record_failure", "any step that failed"))
+    if rows:
+        lines += ["", "| step | reads | what it does |", "|---|---|---|"]
+    for name, inputs in rows:
+        module = f"{step_module(name).replace('.', '/')}.py"
+        summary = " ".join(_docstring(INCLUDE / module).split("\n\n")[0].split())
+        lines.append(f"| [`{name}`](../../include/{module}) | {inputs} | {summary} |")
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +180,9 @@ def _names() -> Iterable[str]:
     yield from ("For `ModelSpec.compression`, students first (they learn from all estimators of the spec):", "")
     yield from _parameters(STUDENTS)
     yield from ("Then, in turn:", "", "| technique | what it does |", "|---|---|")
-    for name, technique in TECHNIQUES.items():
-        if name not in STUDENTS:
-            yield f"| `{name}` | {(inspect.getdoc(technique) or '').partition(chr(10))[0]} |"
+    for name in (name for name in TECHNIQUES if name not in STUDENTS):
+        technique = getattr(import_module(f"nightshift.core.compression.{name}"), name)
+        yield f"| `{name}` | {(inspect.getdoc(technique) or '').partition(chr(10))[0]} |"
     yield from ("", "For `TrainingPolicy.techniques`: the students, and", "", "| name | made by |", "|---|---|")
     yield from (f"| `{name}` | {', '.join(f'`{step}`' for step in steps)} |" for name, steps in RECIPES.items())
     yield ""

@@ -65,18 +65,11 @@ def _reports_app() -> Any:
 
 
 def _menu() -> list[dict[str, Any]]:
-    views: list[dict[str, Any]] = [
-        {
-            "name": "Night reports",
-            "href": f"/{MENU}/",
-            "destination": "nav",
-            "url_route": "night-reports",
-            "category": "browse",
-        }
-    ]
+    place = {"destination": "nav", "category": "browse"}
+    views = [{"name": "Night reports", "href": f"/{MENU}/", "url_route": "night-reports", **place}]
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     if tracking.startswith("http"):
-        views.append({"name": "MLflow", "href": tracking, "destination": "nav", "category": "browse"})
+        views.append({"name": "MLflow", "href": tracking, **place})
     return views
 
 

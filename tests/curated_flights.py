@@ -140,7 +140,9 @@ def _outcome(rng: np.random.Generator, row: dict[str, Any]) -> dict[str, Any]:
     if rng.random() < 0.03:
         return row | {"status": "cancelled"}
     late_hour = row["scheduled_departure_minute"] / 60 - 8
-    return row | arrived(float(np.round(rng.normal(2 * late_hour, 15))), f"N10{rng.integers(0, 8)}UA")
+    delay = float(np.round(rng.normal(2 * late_hour, 15)))
+    in_the_air = round(20 + row["distance_miles"] / 8 + delay / 10)
+    return row | arrived(delay, f"N10{rng.integers(0, 8)}UA") | {"air_time_minutes": float(in_the_air)}
 
 
 def _weather(rng: np.random.Generator, partition: date) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from nightshift.errors import ConfigurationError
+from nightshift.pipeline import find_stage
 from nightshift.usecase import UseCase
 
 RUNS_AT_ONCE = 64
@@ -26,12 +26,7 @@ RETRIES = {
 }
 """For what may be out of order for a while (object store, warehouse): at least an hour in all."""
 
-RETRIES_DELIVERY = {
-    "retries": 12,
-    "retry_delay": timedelta(seconds=15),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=10),
-}
+RETRIES_DELIVERY = RETRIES | {"retries": 12, "max_retry_delay": timedelta(minutes=10)}
 """For a delivery that is late: at least an hour and a quarter in all. Then the partition is rejected."""
 
 RETRIES_WAITING = {
@@ -46,32 +41,13 @@ WAITED_ENOUGH = 30
 """Of RETRIES_WAITING: with so many retries left, eight minutes at least have gone by. Earlier partitions are
 not waited for any longer then; the rest is for outages."""
 
-PRIORITIES = {
-    "rollback_model": 100,
-    "kill_switch": 100,
-    "retire_model": 100,
-    "reproduce": 100,
-    "backfill_history": 100,
-    "backtest": 100,
-    "predict": 40,
-    "ingest": 30,
-    "materialize": 30,
-    "promote": 20,
-    "check_drift": 10,
-    "train": 5,
-    "search": 1,
-}
-"""Which stage's tasks go first where slots are scarce: predictions before trainings, and the weekly search with its
-dozens of tasks last. What is only done by hand goes before everything. Every stage is listed."""
-
 
 def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:
     """Keyword arguments of `DAG` for a stage of a use case; `doc` is the DAG file's docstring.
 
-    Raises ConfigurationError for a stage that is not listed in PRIORITIES.
+    Raises ConfigurationError for a stage that nightshift.pipeline does not declare.
     """
-    if stage not in PRIORITIES:
-        raise ConfigurationError(f"The stage {stage!r} has no priority: list it in PRIORITIES of dagkit/defaults.py.")
+    priority = find_stage(stage).priority
     zone = ZoneInfo(use_case.timezone)
     first = datetime.combine(use_case.first_partition, use_case.cutoff_time, zone)
     last = datetime.combine(use_case.last_partition, use_case.cutoff_time, zone) if use_case.last_partition else None
@@ -88,7 +64,7 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
         "default_args": {
             "owner": use_case.owner,
             "execution_timeout": timedelta(minutes=30),
-            "priority_weight": PRIORITIES[stage],
+            "priority_weight": priority,
             "weight_rule": "absolute",
             **RETRIES,
         },

@@ -125,6 +125,8 @@ TABLES = (
         "level_gained_7d_minutes",
         "level_overdue",
         "level_flights",
+        "level_head_wind_1d_percent",
+        "level_head_wind_change_percent",
         "origin_level_late_1d",
         "origin_level_late_3d",
         "origin_level_late_7d",

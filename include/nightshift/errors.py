@@ -55,10 +55,6 @@ class FeatureContractError(TerminalError):
     """Computed features do not match the feature view's declaration."""
 
 
-class ParityError(TerminalError):
-    """An exported model does not answer like the fitted one."""
-
-
 class ChampionChanged(TerminalError):
     """A model was judged against a champion that is no longer the champion."""
 

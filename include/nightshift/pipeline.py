@@ -1,67 +1,223 @@
-"""The stages of the pipeline and their steps. One name everywhere: step module, task, S3 prefix.
+"""The stages of the pipeline and their steps: the graph of the project, written down once.
 
-Put here: which stage a step belongs to and where its module is. Keep out: what a step does.
+Put here: which steps a stage has, what each of them gets from earlier ones, how it is mapped and retried. DAG files,
+paths in the object store, priorities, loading of history, reproduction, tests and the pages in docs/dags read it.
+Keep out: what a step does (nightshift.steps), Airflow (dags/dagkit).
 """
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nightshift.errors import ConfigurationError
+
+Retries = Literal["outage", "delivery", "waiting"]
+"""What a step's retries are for: an outage (an hour), a late delivery, or an earlier partition that is undecided."""
+
+RunWhen = Literal["all_success", "all_done", "all_done_min_one_success"]
+"""Airflow's trigger rule of a step. A mapped step other than all_success goes on without the instances that failed."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A task of a stage. One name everywhere: module, task, S3 prefix, test.
+
+    `inputs` are its arguments, each with the earlier step whose ref, or refs, it gets. `mapped_over` is the argument
+    for each ref of which there is one task instance. `last_try` are arguments added once it has waited long enough.
+    If a step with `decides` fails, the stage's partition is rejected.
+    """
+
+    name: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    mapped_over: str = ""
+    retries: Retries = "outage"
+    last_try: Mapping[str, Any] = field(default_factory=dict)
+    run_when: RunWhen = "all_success"
+    decides: bool = True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A DAG of each use case.
+
+    `priority`: which stage's tasks go first where slots are scarce. `nightly` stages run for every partition.
+    `steps` are its own; `borrowed` steps belong to another stage. `decided_by` is the step whose status says what
+    counts for a partition. With `records_failure`, a failed step rejects the partition, so that later ones go on.
+    `folder` below nightshift/steps is the stage's name unless stated.
+    """
+
+    name: str
+    priority: int
+    steps: tuple[Step, ...] = ()
+    nightly: bool = False
+    borrowed: frozenset[str] = frozenset()
+    decided_by: str = ""
+    records_failure: bool = False
+    folder: str = ""
+
+
+WAITING: Mapping[str, Any] = {"retries": "waiting", "last_try": {"allow_undecided": True}}
+
+STAGES = (
+    Stage(
+        "ingest",
+        priority=30,
+        nightly=True,
+        records_failure=True,
+        decided_by="publish",
+        steps=(
+            Step("land", retries="delivery", last_try={"refuse_undelivered": True}),
+            Step("profile", {"landed": "land"}),
+            Step("validate", {"landed": "land"}),
+            Step("publish", {"validated": "validate", "profiled": "profile"}),
+        ),
+    ),
+    Stage(
+        "materialize",
+        priority=30,
+        nightly=True,
+        records_failure=True,
+        decided_by="publish_features",
+        steps=(
+            Step("build_features", **WAITING),
+            Step("publish_features", {"features": "build_features"}),
+            Step("load_online", {"published": "publish_features"}, decides=False),
+        ),
+    ),
+    Stage(
+        "train",
+        priority=5,
+        nightly=True,
+        records_failure=True,
+        steps=(
+            Step("append_training_rows", **WAITING),
+            Step("build_training_set", {"rows": "append_training_rows"}, **WAITING),
+            Step("choose_specs"),
+            Step("fit", {"training_set": "build_training_set", "spec": "choose_specs"}, mapped_over="spec"),
+            Step(
+                "verify",
+                {"training_set": "build_training_set", "version": "fit"},
+                mapped_over="version",
+                run_when="all_done",
+            ),
+            Step("register", {"verified": "verify"}, run_when="all_done_min_one_success"),
+            Step("report_training", {"registered": "register"}, decides=False),
+            Step("track_training", {"registered": "register"}, decides=False),
+        ),
+    ),
+    Stage(
+        "predict",
+        priority=40,
+        nightly=True,
+        records_failure=True,
+        decided_by="publish_predictions",
+        steps=(
+            Step("resolve_model", **WAITING),
+            Step("calibrate", {"model_choice": "resolve_model"}),
+            Step("score", {"model_choice": "resolve_model", "calibration": "calibrate"}),
+            Step("audit", {"scores": "score"}),
+            Step("publish_predictions", {"scores": "score", "audited": "audit"}),
+        ),
+    ),
+    Stage(
+        "promote",
+        priority=20,
+        nightly=True,
+        steps=(
+            Step("review"),
+            Step("advance", {"reviewed": "review"}),
+            Step("mirror_models", {"advanced": "advance"}),
+            Step("record_approval", {"advanced": "advance"}),
+        ),
+    ),
+    Stage(
+        "check_drift",
+        priority=10,
+        nightly=True,
+        steps=(
+            Step("compare_drift"),
+            Step("report_drift", {"drift": "compare_drift"}),
+            Step("record_drift", {"drift": "compare_drift", "report": "report_drift"}),
+        ),
+    ),
+    Stage("backtest", priority=100, steps=(Step("backtest"), Step("nominate", {"backtest": "backtest"}))),
+    Stage(
+        "search",
+        priority=1,
+        borrowed=frozenset({"fit", "verify"}),
+        steps=(
+            Step("find_training_set", retries="waiting"),
+            Step("study", {"training_set": "find_training_set"}),
+            Step("plan_race", {"training_set": "find_training_set", "studied": "study"}),
+            Step("race", {"training_set": "find_training_set", "origin": "plan_race"}, mapped_over="origin"),
+            Step("select_candidates", {"raced": "race"}),
+            Step("fit", {"training_set": "find_training_set", "spec": "select_candidates"}, mapped_over="spec"),
+            Step("verify", {"training_set": "find_training_set", "version": "fit"}, mapped_over="version"),
+            Step("report_search", {"studied": "study", "selected": "select_candidates", "verified": "verify"}),
+        ),
+    ),
+    Stage("backfill_history", priority=100),
+    Stage("rollback_model", priority=100, steps=(Step("rollback_model"),), folder="operator"),
+    Stage("kill_switch", priority=100, steps=(Step("kill_switch"),), folder="operator"),
+    Stage("retire_model", priority=100, steps=(Step("retire_model"),), folder="operator"),
+    Stage("reproduce", priority=100, steps=(Step("reproduce"),), folder="operator"),
+)
+"""Predictions go before trainings, the weekly search with its dozens of tasks last, what is done by hand first."""
+
+NIGHTLY = tuple(stage.name for stage in STAGES if stage.nightly)
+
 STAGE_OF_STEP = {
-    "land": "ingest",
-    "profile": "ingest",
-    "validate": "ingest",
-    "publish": "ingest",
-    "build_features": "materialize",
-    "publish_features": "materialize",
-    "load_online": "materialize",
-    "append_training_rows": "train",
-    "build_training_set": "train",
-    "choose_specs": "train",
-    "fit": "train",
-    "verify": "train",
-    "register": "train",
-    "report_training": "train",
-    "track_training": "train",
-    "resolve_model": "predict",
-    "calibrate": "predict",
-    "score": "predict",
-    "audit": "predict",
-    "publish_predictions": "predict",
-    "review": "promote",
-    "advance": "promote",
-    "mirror_models": "promote",
-    "record_approval": "promote",
-    "backtest": "backtest",
-    "nominate": "backtest",
-    "rollback_model": "rollback_model",
-    "kill_switch": "kill_switch",
-    "retire_model": "retire_model",
-    "reproduce": "reproduce",
-    "record_failure": "operator",
-    "find_training_set": "search",
-    "study": "search",
-    "plan_race": "search",
-    "race": "search",
-    "select_candidates": "search",
-    "report_search": "search",
-    "compare_drift": "check_drift",
-    "report_drift": "check_drift",
-    "record_drift": "check_drift",
-}
-"""Each step belongs to one DAG. One name everywhere: module, task, S3 prefix."""
+    step.name: stage.name for stage in STAGES for step in stage.steps if step.name not in stage.borrowed
+} | {"record_failure": "operator"}
+"""The stage that each step belongs to, in the order of the stages. `record_failure` serves several."""
 
-ROOMS = {
-    "rollback_model": "operator",
-    "kill_switch": "operator",
-    "retire_model": "operator",
-    "reproduce": "operator",
-}
-"""Folder below `nightshift/steps` of stages that do not have one of their own name."""
 
-DECIDED_BY = {"ingest": "publish", "materialize": "publish_features", "predict": "publish_predictions"}
-"""The step whose status says what counts for a partition of a stage. Training is decided in `deployments`."""
+def find_stage(name: str) -> Stage:
+    """The stage of that name. Raises ConfigurationError."""
+    for stage in STAGES:
+        if stage.name == name:
+            return stage
+    raise ConfigurationError(f"There is no stage {name!r}: declare it in nightshift/pipeline.py.")
 
 
 def step_module(step: str) -> str:
     """Dotted name of the module that runs a step."""
     stage = STAGE_OF_STEP[step]
-    return f"nightshift.steps.{ROOMS.get(stage, stage)}.{step}"
+    folder = next((one.folder for one in STAGES if one.name == stage and one.folder), stage)
+    return f"nightshift.steps.{folder}.{step}"
+
+
+def run_step(step: str, *arguments: Any, **refs: Any) -> Any:
+    """Run a step in this process: `arguments` are use case, settings, store, partition. Returns its ref, or refs."""
+    return importlib.import_module(step_module(step)).run(*arguments, **refs)
+
+
+def run_stage(
+    stage: str,
+    run: Callable[..., Any],
+    *,
+    until: str = "",
+    further: Mapping[str, Mapping[str, Any]] | None = None,
+    refs: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Run the steps of a stage one after another, as far as they decide its partition, up to the step `until`.
+
+    `run(step, **arguments)` runs one step and returns its ref, or refs; `further` are arguments by step beside the
+    inputs; `refs` are results, by step, that are there already. Returns the results by step.
+    """
+    results = dict(refs or {})
+    for step in find_stage(stage).steps:
+        if step.decides and step.name not in results:
+            arguments = {name: results[earlier] for name, earlier in step.inputs.items()}
+            arguments |= (further or {}).get(step.name, {})
+            if step.mapped_over:
+                each = arguments.pop(step.mapped_over)
+                results[step.name] = [run(step.name, **arguments, **{step.mapped_over: one}) for one in each]
+            else:
+                results[step.name] = run(step.name, **arguments)
+        if step.name == until:
+            break
+    return results

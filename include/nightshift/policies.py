@@ -32,7 +32,7 @@ class Risk:
 class RiskPolicy:
     """What the highest risk score demands.
 
-    From `every_gate_from` on, every gate is mandatory; below it those of `nightshift.core.gates.ALWAYS`.
+    From `every_gate_from` on, every gate is mandatory; below it those that `core.verification.GATES` marks `always`.
     From `canary_from` on, a challenger answers a share of the rows before it becomes champion. From
     `approval_from` on, a person must approve each spec before it becomes champion, within `approval_hours`;
     `approvers` are user ids as the auth manager knows them (empty: whoever may edit the DAG's runs).
@@ -66,12 +66,11 @@ class BehaviourExpectation:
 class SlicePolicy:
     """Slices: each value of each of `columns` (features). A slice with fewer than `least_rows` holdout
     rows is too small to judge. A slice may not fall behind the champion by more than
-    `margin_log_loss`, shown by the lower bound of a bootstrap interval over blocks of days."""
+    `margin_log_loss`, shown by the lower bound of an interval clustered by blocks of days."""
 
     columns: tuple[str, ...] = ()
     least_rows: int = 200
     margin_log_loss: float = 0.03
-    resamples: int = 500
     confidence: float = 0.95
 
 

@@ -278,7 +278,12 @@ class UseCase:
     @property
     def label_feeds(self) -> tuple[str, ...]:
         """Names of the feeds that labels are read from."""
-        return self.labels_from or tuple(feed.name for feed in self.feeds)
+        return self.labels_from or self.feed_names
+
+    @property
+    def feed_names(self) -> tuple[str, ...]:
+        """Names of all feeds, in the order declared."""
+        return tuple(feed.name for feed in self.feeds)
 
     @property
     def key_columns(self) -> list[str]:
@@ -290,7 +295,7 @@ class UseCase:
         for feed in self.feeds:
             if feed.name == name:
                 return feed
-        raise ConfigurationError(f"{self.name} declares no feed {name!r}; it declares {[f.name for f in self.feeds]}.")
+        raise ConfigurationError(f"{self.name} declares no feed {name!r}; it declares {self.feed_names}.")
 
     def cutoff(self, partition: date) -> datetime:
         """The moment, in UTC, after which nothing may touch this partition: `cutoff_time` on the next day."""

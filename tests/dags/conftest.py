@@ -17,3 +17,13 @@ def dag_bag(tmp_path_factory):
     from airflow.dag_processing.dagbag import DagBag
 
     return DagBag(str(ROOT / "dags"))
+
+
+@pytest.fixture
+def set_context(monkeypatch):
+    """Makes a dict the context of the current task."""
+
+    def make(context):
+        monkeypatch.setattr("airflow.sdk.definitions._internal.contextmanager._CURRENT_CONTEXT", [context])
+
+    return make

@@ -11,10 +11,10 @@ ANNA = {"id": "7", "name": "anna"}
 
 
 @pytest.fixture(scope="module")
-def runtime(dag_bag):
-    from dagkit import runtime
+def approval(dag_bag):
+    from dagkit import approval
 
-    return runtime
+    return approval
 
 
 @pytest.fixture(scope="module")
@@ -45,40 +45,40 @@ def resumed(approve, chosen, user, *, timedout=False):
     return deserialize(serialize(approve.execute_complete({}, deserialize(serialize(event)))))
 
 
-def test_approval(runtime, approve):
+def test_approval(approval, approve):
     response = resumed(approve, ["Approve"], ANNA)
-    assert runtime.answered({"advanced": ADVANCED, "response": response}) == {
+    assert approval.answered({"advanced": ADVANCED, "response": response}) == {
         "advanced": ADVANCED,
         "answer": "approved",
         "decided_by": "hand:anna",
     }
 
 
-def test_rejection_ends_green_and_skips_nothing(runtime, approve, monkeypatch):
+def test_rejection_ends_green_and_skips_nothing(approval, approve, monkeypatch):
     from airflow.providers.standard.operators.hitl import ApprovalOperator
 
     # ApprovalOperator would skip record_approval, and nobody would know of the rejection.
     assert not isinstance(approve, ApprovalOperator)
     assert not hasattr(approve, "skip")
     response = resumed(approve, ["Reject"], ANNA)
-    assert runtime.answered({"advanced": ADVANCED, "response": response})["answer"] == "declined"
-    assert runtime.answered({"advanced": ADVANCED, "response": response})["decided_by"] == "hand:anna"
+    assert approval.answered({"advanced": ADVANCED, "response": response})["answer"] == "declined"
+    assert approval.answered({"advanced": ADVANCED, "response": response})["decided_by"] == "hand:anna"
 
 
-def test_silence_counts_as_no_and_names_nobody(runtime, approve):
+def test_silence_counts_as_no_and_names_nobody(approval, approve):
     # What the scheduler does when the time is up: it takes the default, and nobody responded.
     assert approve.defaults == ["Reject"]
     response = resumed(approve, approve.defaults, None, timedout=True)
-    assert runtime.answered({"advanced": ADVANCED, "response": response}) == {
+    assert approval.answered({"advanced": ADVANCED, "response": response}) == {
         "advanced": ADVANCED,
         "answer": "timed_out",
         "decided_by": "",
     }
 
 
-def test_somebody_without_a_name_is_recorded_by_id(runtime, approve):
+def test_somebody_without_a_name_is_recorded_by_id(approval, approve):
     response = resumed(approve, ["Approve"], {"id": "7", "name": ""})
-    assert runtime.answered({"response": response})["decided_by"] == "hand:7"
+    assert approval.answered({"response": response})["decided_by"] == "hand:7"
 
 
 def test_the_operator_waits_without_a_worker_until_the_declared_time_is_up(approve, monkeypatch):
@@ -115,10 +115,11 @@ def test_the_person_reads_the_evidence(approve):
 
 
 @pytest.mark.parametrize(("needed", "evidence"), [("true", "better by 0.01"), ("false", "")])
-def test_nobody_is_asked_unless_approval_is_needed(runtime, monkeypatch, needed, evidence):
+def test_nobody_is_asked_unless_approval_is_needed(approval, monkeypatch, needed, evidence):
     body = f'{{"action": "awaiting_approval", "approval_needed": {needed}, "summary": "better by 0.01"}}'
-    monkeypatch.setattr(runtime, "_store", lambda: SimpleNamespace(read=lambda ref, path: {"advance.json": body}[path]))
-    assert runtime.evidence_for_approval("flight_delay", ADVANCED) == evidence
+    store = SimpleNamespace(read=lambda ref, path: {"advance.json": body}[path])
+    monkeypatch.setattr("dagkit.steps.open_store", lambda: store)
+    assert approval.evidence_for_approval(ADVANCED) == evidence
 
 
 def test_the_rest_is_skipped_if_nobody_is_asked(promote):

@@ -9,21 +9,21 @@ from nightshift.usecase import load_use_case
 
 
 @pytest.fixture(scope="module")
-def runtime(dag_bag):
-    from dagkit import runtime
+def params(dag_bag):
+    from dagkit import params
 
-    return runtime
+    return params
 
 
 @pytest.fixture
-def run(runtime, monkeypatch):
+def run(set_context, monkeypatch):
     """Makes the current task's context one of a run with these properties."""
 
-    def make(params=None, *, partition_key=None, user=None, run_type="manual", newest=None):
+    def make(filled_in=None, *, partition_key=None, user=None, run_type="manual", newest=None):
         dag_run = SimpleNamespace(
             partition_key=partition_key, triggering_user_name=user, run_type=run_type, run_id="manual__1"
         )
-        monkeypatch.setattr(runtime, "get_current_context", lambda: {"params": params or {}, "dag_run": dag_run})
+        set_context({"params": filled_in or {}, "dag_run": dag_run})
         published = None if newest is None else {"partition": newest}
         monkeypatch.setattr(
             "nightshift.io.warehouse.Warehouse.latest_publication", lambda self: published, raising=True
@@ -39,48 +39,48 @@ def run(runtime, monkeypatch):
     load_settings.cache_clear()
 
 
-def partition(runtime):
-    return runtime.partition_of_run(load_use_case("flight_delay")).isoformat()
+def partition(params):
+    return params.partition_of_run(load_use_case("flight_delay")).isoformat()
 
 
-def test_the_partition_is_the_runs_then_the_one_filled_in_then_the_newest_published(runtime, run):
+def test_the_partition_is_the_runs_then_the_one_filled_in_then_the_newest_published(params, run):
     from datetime import date
 
     newest = date(2013, 6, 3)
     run({"partition": "2013-06-01"}, partition_key="2013-05-31", newest=newest)
-    assert partition(runtime) == "2013-05-31"
+    assert partition(params) == "2013-05-31"
     run({"partition": "2013-06-01"}, newest=newest)
-    assert partition(runtime) == "2013-06-01"
+    assert partition(params) == "2013-06-01"
     run({"partition": None}, newest=newest)
-    assert partition(runtime) == "2013-06-03"
+    assert partition(params) == "2013-06-03"
     run({"last": "2013-03-02"}, newest=newest)
-    assert partition(runtime) == "2013-03-02"
+    assert partition(params) == "2013-03-02"
 
 
-def test_a_nightly_run_without_a_partition_does_not_take_the_newest(runtime, run):
+def test_a_nightly_run_without_a_partition_does_not_take_the_newest(params, run):
     from datetime import date
 
     run({}, newest=date(2013, 6, 3))
     with pytest.raises(ConfigurationError, match="Partition key"):
-        partition(runtime)
+        partition(params)
 
 
-def test_before_anything_is_published_people_are_told_what_to_fill_in_and_schedules_are_skipped(runtime, run):
+def test_before_anything_is_published_people_are_told_what_to_fill_in_and_schedules_are_skipped(params, run):
     from airflow.sdk.exceptions import AirflowSkipException
 
     run({"partition": None})
     with pytest.raises(ConfigurationError, match="fill in 'partition'"):
-        partition(runtime)
+        partition(params)
     run({"partition": None}, run_type="scheduled")
     with pytest.raises(AirflowSkipException, match="published no predictions yet"):
-        partition(runtime)
+        partition(params)
 
 
-def test_a_step_gets_what_was_filled_in_and_its_own_defaults_for_the_rest(runtime, run):
+def test_a_step_gets_what_was_filled_in_and_its_own_defaults_for_the_rest(params, run):
     run({"reason": "broken", "to_spec": None, "partition": None}, user="anna")
-    arguments = runtime.filled_in("reason", "to_spec", signed=True)
+    arguments = params.filled_in("reason", "to_spec", signed=True)
     assert arguments({}) == {"reason": "broken", "decided_by": "hand:anna"}
-    assert runtime.filled_in("reason")({}) == {"reason": "broken"}
+    assert params.filled_in("reason")({}) == {"reason": "broken"}
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_a_step_gets_what_was_filled_in_and_its_own_defaults_for_the_rest(runtim
         (None, "asset_triggered", "hand:scheduler"),
     ],
 )
-def test_who_decides_is_who_triggered_the_run(runtime, run, user, run_type, who):
+def test_who_decides_is_who_triggered_the_run(params, run, user, run_type, who):
     run(user=user, run_type=run_type)
-    assert runtime.who_decides() == who
+    assert params.who_decides() == who
 
 
-def test_a_person_whom_nobody_names_is_not_silently_nobody(runtime, run, caplog):
+def test_a_person_whom_nobody_names_is_not_silently_nobody(params, run, caplog):
     run()
     with caplog.at_level("WARNING"):
-        assert runtime.who_decides() == "hand:unknown"
+        assert params.who_decides() == "hand:unknown"
     assert "manual__1" in caplog.text
 
 
@@ -122,20 +122,22 @@ def test_the_real_run_context_names_the_user_and_the_kind_of_run():
         ("none", "2013-06-02", True),
     ],
 )
-def test_a_search_is_due_on_its_weekday_and_when_drift_asks(runtime, run, monkeypatch, response, day, due):
+def test_a_search_is_due_on_its_weekday_and_when_drift_asks(dag_bag, run, monkeypatch, response, day, due):
     from airflow.sdk.exceptions import AirflowSkipException
+
+    from dagkit.steps import skip_unless_search_is_due
 
     sunday = 6
     assert load_use_case("flight_delay").search.weekday == sunday
     run(partition_key=day)
     record = {"uri": "s3://bucket/a/", "sha256": "0" * 64, "kind": "drift_record"}
     files = {"response.json": f'{{"response": "{response}"}}'}
-    monkeypatch.setattr(runtime, "_store", lambda: SimpleNamespace(read=lambda ref, path: files[path]))
+    monkeypatch.setattr("dagkit.steps.open_store", lambda: SimpleNamespace(read=lambda ref, path: files[path]))
     if due:
-        runtime.skip_unless_search_is_due("flight_delay", record)
+        skip_unless_search_is_due("flight_delay", record)
     else:
         with pytest.raises(AirflowSkipException, match=response):
-            runtime.skip_unless_search_is_due("flight_delay", record)
+            skip_unless_search_is_due("flight_delay", record)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The DAG files: what is there, how it hangs together, what it costs to parse."""
 
 import copy
+import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from dagkit import defaults
+from nightshift import pipeline
+from nightshift.pipeline import find_stage, step_module
 
 ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
@@ -34,76 +38,21 @@ HEAVY = {
     "psycopg",
 }
 
-GRAPHS = {
-    "ingest": {
-        "land": ["profile", "record_failure", "validate"],
-        "profile": ["publish", "record_failure"],
-        "validate": ["publish", "record_failure"],
-        "publish": ["record_failure"],
-        "record_failure": [],
-    },
-    "materialize": {
-        "build_features": ["publish_features", "record_failure"],
-        "publish_features": ["load_online", "record_failure"],
-        "load_online": [],
-        "record_failure": [],
-    },
-    "train": {
-        "append_training_rows": ["build_training_set", "record_failure"],
-        "build_training_set": ["fit", "record_failure", "verify"],
-        "choose_specs": ["fit", "record_failure"],
-        "fit": ["record_failure", "verify"],
-        "verify": ["record_failure", "register"],
-        "register": ["record_failure", "report_training", "track_training"],
-        "report_training": [],
-        "track_training": [],
-        "record_failure": [],
-    },
-    "promote": {
-        "review": ["advance"],
-        "advance": ["approval_needed", "mirror_models", "record_approval"],
-        "mirror_models": [],
-        "approval_needed": ["approve"],
-        "approve": ["record_approval"],
-        "record_approval": [],
-    },
-    "predict": {
-        "resolve_model": ["calibrate", "record_failure", "score"],
-        "calibrate": ["record_failure", "score"],
-        "score": ["audit", "publish_predictions", "record_failure"],
-        "audit": ["publish_predictions", "record_failure"],
-        "publish_predictions": ["record_failure"],
-        "record_failure": [],
-    },
-    "check_drift": {
-        "compare_drift": ["record_drift", "report_drift"],
-        "report_drift": ["record_drift"],
-        "record_drift": ["ask_for_search"],
-        "ask_for_search": [],
-    },
+BESIDE_STEPS = {
+    "promote": {"approval_needed": ["advance"], "approve": ["approval_needed"]},
+    "check_drift": {"ask_for_search": ["record_drift"]},
     "backfill_history": {
-        "plan_history": ["append_history", "ingest_history", "materialize_history"],
-        "ingest_history": ["materialize_history"],
-        "materialize_history": ["append_history"],
-        "append_history": ["announce_history"],
-        "announce_history": [],
+        "plan_history": [],
+        "ingest_history": ["plan_history"],
+        "materialize_history": ["ingest_history", "plan_history"],
+        "append_history": ["materialize_history", "plan_history"],
+        "announce_history": ["append_history"],
     },
-    "backtest": {"backtest": ["nominate", "wanted"], "wanted": ["nominate"], "nominate": []},
-    "rollback_model": {"rollback_model": []},
-    "kill_switch": {"kill_switch": []},
-    "retire_model": {"retire_model": []},
-    "reproduce": {"reproduce": []},
-    "search": {
-        "find_training_set": ["fit", "plan_race", "race", "study", "verify"],
-        "study": ["plan_race", "report_search"],
-        "plan_race": ["race"],
-        "race": ["select_candidates"],
-        "select_candidates": ["fit", "report_search"],
-        "fit": ["verify"],
-        "verify": ["report_search"],
-        "report_search": [],
-    },
+    "backtest": {"wanted": ["backtest"]},
 }
+"""Tasks that run no step, by stage, each with the tasks before it."""
+FURTHER = {"record_approval": {"approve"}, "nominate": {"wanted"}}
+"""Tasks that a step waits for beside the steps that it gets inputs from."""
 
 
 def test_every_file_is_accounted_for(dag_bag):
@@ -125,9 +74,37 @@ def test_a_broken_use_case_is_an_import_error_of_its_own(dag_bag, tmp_path, monk
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
-def test_graph(dag_bag, stage):
+def test_a_dag_has_the_steps_and_inputs_of_its_stage(dag_bag, stage):
+    declared = find_stage(stage)
+    expected = {step.name: {*step.inputs.values(), *FURTHER.get(step.name, ())} for step in declared.steps}
+    if declared.records_failure:
+        expected["record_failure"] = {step.name for step in declared.steps if step.decides}
+    expected |= {name: set(before) for name, before in BESIDE_STEPS.get(stage, {}).items()}
     dag = dag_bag.dags[f"flight_delay.{stage}"]
-    assert {t.task_id: sorted(t.downstream_task_ids) for t in dag.tasks} == GRAPHS[stage]
+    assert {task.task_id: set(task.upstream_task_ids) for task in dag.tasks} == expected
+
+
+def test_every_input_is_an_argument_of_its_step():
+    for stage in pipeline.STAGES:
+        earlier = set()
+        for step in stage.steps:
+            parameters = inspect.signature(importlib.import_module(step_module(step.name)).run).parameters
+            assert {*step.inputs, *step.last_try} <= set(parameters), step.name
+            assert set(step.inputs.values()) <= earlier, step.name
+            assert not step.mapped_over or step.mapped_over in step.inputs, step.name
+            earlier.add(step.name)
+        assert stage.borrowed <= earlier
+
+
+def test_only_what_the_night_does_not_read_may_fail_without_a_rejection():
+    leaves = {step.name for stage in pipeline.STAGES for step in stage.steps if not step.decides}
+    assert leaves == {"load_online", "report_training", "track_training"}
+    assert {stage.name for stage in pipeline.STAGES if stage.records_failure} == {
+        "ingest",
+        "materialize",
+        "train",
+        "predict",
+    }
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
@@ -244,18 +221,17 @@ def test_people_go_before_predictions_and_a_search_goes_last(dag_bag):
     assert weights == sorted(set(weights), reverse=True)
 
 
-def test_every_stage_has_a_priority_and_its_tasks_have_it(dag_bag):
-    assert set(defaults.PRIORITIES) == STAGES
+def test_tasks_have_the_priority_of_their_stage(dag_bag):
     for stage in STAGES:
         weights = {task.priority_weight for task in dag_bag.dags[f"flight_delay.{stage}"].tasks}
-        assert weights == {defaults.PRIORITIES[stage]}, stage
+        assert weights == {find_stage(stage).priority}, stage
 
 
-def test_a_stage_without_a_priority_is_an_import_error(dag_bag, tmp_path):
+def test_a_stage_that_is_not_declared_is_an_import_error(dag_bag, tmp_path):
     text = (ROOT / "dags" / "kill_switch.py").read_text(encoding="utf-8")
     added = tmp_path / "tidy_up.py"
     added.write_text(text.replace('(use_case, "kill_switch", doc', '(use_case, "tidy_up", doc'), encoding="utf-8")
     parsed = type(dag_bag)(str(tmp_path))
     assert parsed.dags == {}
     (error,) = parsed.import_errors.values()
-    assert "The stage 'tidy_up' has no priority: list it in PRIORITIES" in error
+    assert "There is no stage 'tidy_up': declare it" in error

@@ -16,21 +16,14 @@ DECIDING = {
 }
 
 
-@pytest.fixture(scope="module")
-def runtime(dag_bag):
-    from dagkit import runtime
-
-    return runtime
-
-
 @pytest.fixture
-def steps_run(runtime, monkeypatch):
+def steps_run(dag_bag, set_context, monkeypatch):
     """Steps that were run in a task of run 'run-7' of 2013-03-01 in which two tasks had failed, with arguments."""
     states = {"land": "success", "validate": "failed", "publish": "upstream_failed", "profile": "failed"}
     ti = SimpleNamespace(dag_id="flight_delay.ingest", get_task_states=lambda dag_id, run_ids: {run_ids[0]: states})
     dag_run = SimpleNamespace(partition_key="2013-03-01")
     context = {"run_id": "run-7", "ti": ti, "dag_run": dag_run, "params": {}}
-    monkeypatch.setattr(runtime, "get_current_context", lambda: context)
+    set_context(context)
     run = []
 
     def note(use_case, name, partition, arguments):
@@ -39,7 +32,8 @@ def steps_run(runtime, monkeypatch):
             raise FeatureContractError("plane has no rows")
         return {"uri": "s3://b/a/", "sha256": "0", "kind": name}
 
-    monkeypatch.setattr(runtime, "_run", note)
+    monkeypatch.setattr("dagkit.steps.run_step", note)
+    monkeypatch.setattr("dagkit.history.run_step", note)
     return run
 
 
@@ -47,7 +41,8 @@ def steps_run(runtime, monkeypatch):
 def test_every_task_before_the_decision_leads_to_record_failure(dag_bag, stage):
     dag = dag_bag.dags[f"flight_delay.{stage}"]
     record = dag.get_task("record_failure")
-    assert record.trigger_rule == "one_failed"
+    # A training goes on without the spec that failed, and registers the others first.
+    assert record.trigger_rule == ("all_done" if stage == "train" else "one_failed")
     deciding = dag.get_task(DECIDING[stage])
     assert record.upstream_task_ids == deciding.get_flat_relative_ids(upstream=True) | {deciding.task_id}
 
@@ -62,10 +57,32 @@ def test_a_failed_run_is_recorded_and_stays_red(dag_bag, steps_run):
     assert steps_run == [("record_failure", "2013-03-01", arguments)]
 
 
-def test_a_day_of_history_that_breaks_a_contract_is_rejected(runtime, steps_run):
+def test_a_run_without_a_failure_records_none(dag_bag, steps_run, set_context):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    states = {"run-7": {"fit_0": "success", "register": "success"}}
+    ti = SimpleNamespace(dag_id="flight_delay.train", get_task_states=lambda dag_id, run_ids: states)
+    set_context({"run_id": "run-7", "ti": ti, "dag_run": SimpleNamespace(partition_key="2013-03-01"), "params": {}})
+    record = dag_bag.dags["flight_delay.train"].get_task("record_failure").python_callable
+    with pytest.raises(AirflowSkipException):
+        record("flight_delay", "train")
+    assert steps_run == []
+
+
+def test_a_training_goes_on_without_a_spec_that_failed(dag_bag):
+    dag = dag_bag.dags["flight_delay.train"]
+    assert dag.get_task("verify").trigger_rule == "all_done"
+    register = dag.get_task("register")
+    assert register.trigger_rule == "all_done_min_one_success"
+    # Whether there is a version to register follows from these alone.
+    assert register.upstream_task_ids == {"verify"}
+
+
+def test_a_day_of_history_that_breaks_a_contract_is_rejected(dag_bag, steps_run):
+    from dagkit.history import run_history_chunk
+
     use_case = load_use_case("flight_delay")
-    first = use_case.first_partition
-    found = runtime._run_history_chunk(use_case, runtime.MATERIALIZE, first, first + timedelta(days=1))
+    found = run_history_chunk(use_case, "materialize", ["2013-01-01", "2013-01-02"])
     assert found["rejected"] == dict.fromkeys(("2013-01-01", "2013-01-02"), "plane has no rows")
     arguments = {"stage": "materialize", "run_id": "run-7", "failed_tasks": ["publish_features"]}
     assert [step for step in steps_run if step[0] == "record_failure"] == [
@@ -86,7 +103,7 @@ def test_the_path_to_predictions_outlasts_an_hour_of_outage(dag_bag):
             assert least_wait(task, task.retries) >= timedelta(hours=1), task.task_id
 
 
-def test_earlier_partitions_are_waited_for_some_minutes(dag_bag, runtime, monkeypatch):
+def test_earlier_partitions_are_waited_for_some_minutes(dag_bag, set_context, monkeypatch):
     from dagkit.defaults import WAITED_ENOUGH
 
     task = dag_bag.dags["flight_delay.materialize"].get_task("build_features")
@@ -96,8 +113,8 @@ def test_earlier_partitions_are_waited_for_some_minutes(dag_bag, runtime, monkey
     def arguments_of_try(number):
         ti = SimpleNamespace(try_number=number, max_tries=task.retries)
         dag_run = SimpleNamespace(partition_key="2013-03-01")
-        monkeypatch.setattr(runtime, "get_current_context", lambda: {"ti": ti, "dag_run": dag_run, "params": {}})
-        monkeypatch.setattr(runtime, "_run", lambda use_case, name, partition, arguments: dict(arguments))
+        set_context({"ti": ti, "dag_run": dag_run, "params": {}})
+        monkeypatch.setattr("dagkit.steps.run_step", lambda use_case, name, partition, arguments: dict(arguments))
         return task.python_callable()
 
     assert arguments_of_try(task.retries - WAITED_ENOUGH) == {}

@@ -11,46 +11,49 @@ REF = ArtifactRef(uri="s3://bucket/a/", sha256="0" * 64, kind="landed", rows=3)
 
 
 @pytest.fixture(scope="module")
-def runtime(dag_bag):
-    from dagkit import runtime
+def steps(dag_bag):
+    from dagkit import steps
 
-    return runtime
-
-
-def raising(error):
-    def work():
-        raise error
-
-    return work
+    return steps
 
 
-def test_a_terminal_error_fails_at_once(runtime):
+@pytest.fixture(scope="module")
+def connections(dag_bag):
+    from dagkit import connections
+
+    return connections
+
+
+def test_a_terminal_error_fails_at_once(steps):
     from airflow.sdk.exceptions import AirflowFailException
 
-    with pytest.raises(AirflowFailException, match="SchemaChanged: column 'flight' is missing"):
-        runtime._guard(raising(SchemaChanged("column 'flight' is missing")))
+    with (
+        pytest.raises(AirflowFailException, match="SchemaChanged: column 'flight' is missing"),
+        steps.airflow_errors(),
+    ):
+        raise SchemaChanged("column 'flight' is missing")
 
 
-def test_a_transient_error_is_retried(runtime):
+def test_a_transient_error_is_retried(steps):
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-    with pytest.raises(AirflowException, match="PartitionNotReady: not yet") as caught:
-        runtime._guard(raising(PartitionNotReady("not yet")))
+    with pytest.raises(AirflowException, match="PartitionNotReady: not yet") as caught, steps.airflow_errors():
+        raise PartitionNotReady("not yet")
     assert not isinstance(caught.value, AirflowFailException)
 
 
-def test_any_other_error_is_left_as_it_is(runtime):
-    with pytest.raises(ZeroDivisionError):
-        runtime._guard(lambda: {"never": 1 / 0})
+def test_any_other_error_is_left_as_it_is(steps):
+    with pytest.raises(ZeroDivisionError), steps.airflow_errors():
+        raise ZeroDivisionError
 
 
-def test_refs_come_back_from_xcom(runtime):
+def test_refs_come_back_from_xcom(steps):
     sent = REF.model_dump()
-    restored = runtime._refs({"one": sent, "many": (sent, sent), "name": "xgboost", "flag": True})
+    restored = steps.restore_refs({"one": sent, "many": (sent, sent), "name": "xgboost", "flag": True})
     assert restored == {"one": REF, "many": [REF, REF], "name": "xgboost", "flag": True}
 
 
-def test_connections_stand_in_for_what_the_environment_lacks(runtime, monkeypatch):
+def test_connections_stand_in_for_what_the_environment_lacks(connections, monkeypatch):
     for name in ("NIGHTSHIFT_WAREHOUSE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
         monkeypatch.setenv(name, "to be restored")
         monkeypatch.delenv(name)
@@ -59,16 +62,16 @@ def test_connections_stand_in_for_what_the_environment_lacks(runtime, monkeypatc
         "AIRFLOW_CONN_NIGHTSHIFT_OBJECT_STORE",
         '{"conn_type": "aws", "login": "key", "password": "secret", "extra": {"endpoint_url": "http://store:9000"}}',
     )
-    runtime._use_connections()
+    connections.use_connections()
     assert os.environ["NIGHTSHIFT_WAREHOUSE_URL"] == "postgresql://reader:secret@db.example:5433/warehouse"
     assert os.environ["AWS_ACCESS_KEY_ID"] == "key"
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == "secret"
     assert os.environ["AWS_ENDPOINT_URL"] == "http://store:9000"
 
 
-def test_the_environment_wins_over_connections(runtime, monkeypatch):
+def test_the_environment_wins_over_connections(connections, monkeypatch):
     monkeypatch.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://stated/db")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "stated")
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_WAREHOUSE", "postgres://other/db")
-    runtime._use_connections()
+    connections.use_connections()
     assert os.environ["NIGHTSHIFT_WAREHOUSE_URL"] == "postgresql://stated/db"

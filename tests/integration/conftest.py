@@ -39,7 +39,7 @@ def services() -> Iterator[Services]:
 @pytest.fixture(scope="session")
 def warehouse_url(services: Services) -> str:
     """URL of an empty PostgreSQL database, shared by the session; use a schema of your own."""
-    return services.postgres.url("warehouse")
+    return services.postgres.place.url("warehouse")
 
 
 @pytest.fixture(scope="session")

@@ -123,5 +123,5 @@ def test_a_store_that_is_not_there_is_transient(settings):
 
 def test_wrong_credentials_are_not(store, settings, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(ConfigurationError, match="refused the credentials"):
+    with pytest.raises(ConfigurationError, match="rejected the credentials"):
         ArtifactStore(settings).get("x")

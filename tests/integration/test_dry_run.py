@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,10 +60,10 @@ def test_a_written_use_case_is_scored(written: UseCase, capsys: pytest.CaptureFi
 def test_partitions_without_labels_are_made_up_for(written: UseCase, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
 
-    def train(self: dry_run.Chain, partition: date) -> None:
+    def build_training_set(*_: Any, **__: Any) -> None:
         raise ConfigurationError("far enough")
 
-    monkeypatch.setattr(dry_run.Chain, "train", train)
+    monkeypatch.setattr("nightshift.steps.train.build_training_set.run", build_training_set)
     late = date(2024, 2, 10)
 
     def source(first: date, last: date) -> dry_run.Landed:

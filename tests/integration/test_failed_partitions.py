@@ -10,7 +10,8 @@ import pytest
 
 from curated_flights import deliveries
 from flight_delay import replay
-from nightshift.artifact import Decision
+from nightshift.artifact import ArtifactRef, Decision
+from nightshift.deployment import Deployment
 from nightshift.errors import NothingDelivered, PartitionNotReady, WarehouseUnavailable
 from nightshift.io import feature_store
 from nightshift.io.artifact_store import ArtifactStore
@@ -101,6 +102,31 @@ def test_a_failed_training_is_recorded_once(store: ArtifactStore, settings: Sett
     assert warehouse.training_decided(LOST)
 
 
+def test_a_spec_without_a_version_is_recorded_beside_the_others(store: ArtifactStore, settings: Settings) -> None:
+    use_case = dataclasses.replace(USE_CASE, name="failed_spec")
+    warehouse = Warehouse(settings, use_case)
+    warehouse.migrate()
+    registered = Deployment(
+        partition=LOST,
+        action="registered",
+        role="fallback",
+        spec_id=use_case.fallback.spec_id,
+        spec=use_case.fallback,
+        model_version=f"{LOST}-00000000",
+        model=ArtifactRef(uri="s3://bucket/version/", sha256="0" * 64, kind="version"),
+        decided_by="register",
+    )
+    warehouse.record_deployment(registered)
+    for _ in range(2):
+        fail(store, settings, LOST, "train", "fit_0", use_case)
+    _, row = warehouse.decisions()
+    assert (row.action, row.role, row.spec_id) == ("failed", "champion", use_case.champion.spec_id)
+    assert (row.model_version, row.decided_by) == ("none", "record_failure")
+    state = warehouse.state_as_of(LOST + timedelta(days=1))
+    assert state.primary is not None
+    assert state.primary[1].model_version == registered.model_version
+
+
 def test_published_data_outlives_its_landing_files(
     store: ArtifactStore, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -131,7 +157,7 @@ def test_loading_online_does_not_lock_out_reading(
     with feature_store.loading_online(USE_CASE, settings):
         assert feature_store.open_feature_store(USE_CASE, settings).project == USE_CASE.name
         with (
-            pytest.raises(WarehouseUnavailable, match="'feast online flight_delay' for more than 1 s"),
+            pytest.raises(WarehouseUnavailable, match=r"lock 'nightshift/feast online/flight_delay': .*lock timeout"),
             feature_store.loading_online(USE_CASE, settings),
         ):
             pytest.fail("two at once")

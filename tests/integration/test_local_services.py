@@ -4,14 +4,13 @@ import stat
 import tempfile
 from pathlib import Path
 
-import boto3
-import botocore.config
 import botocore.exceptions
 import psutil
 import psycopg
 import pytest
 
 from nightshift.errors import ConfigurationError
+from nightshift.io.artifact_store import s3_client
 from nightshift.local import postgres, processes
 from nightshift.local.postgres import postgres_place, start_postgres
 from nightshift.local.scratch import free_s3_ports, running
@@ -27,14 +26,8 @@ def folder():
 
 
 def client(server, secret_key):
-    return boto3.client(
-        "s3",
-        endpoint_url=server.endpoint_url,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=secret_key,
-        region_name="us-east-1",
-        config=botocore.config.Config(s3={"addressing_style": "path"}),
-    )
+    keys = {"aws_access_key_id": server.access_key, "aws_secret_access_key": secret_key}
+    return s3_client(server.endpoint_url, "us-east-1", keys)
 
 
 def test_store_round_trips_and_refuses_a_second_immutable_put(store):
@@ -69,7 +62,7 @@ def test_the_store_listens_on_loopback_only(services):
 def test_postgresql_has_no_port_and_its_socket_is_its_owners(services):
     process = psutil.Process(services.postgres.process.pid)
     assert [c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN] == []
-    assert stat.S_IMODE(services.postgres.socket_folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(services.postgres.place.sockets.stat().st_mode) == 0o700
 
 
 def test_data_survives_a_restart_on_other_ports(folder):
@@ -79,7 +72,7 @@ def test_data_survives_a_restart_on_other_ports(folder):
         postgres = start_postgres(folder / "postgres", databases=("warehouse",))
         try:
             ensure_bucket(s3, "kept")
-            connection = psycopg.connect(postgres.url("warehouse"), autocommit=True)
+            connection = psycopg.connect(postgres.place.url("warehouse"), autocommit=True)
             with connection:
                 if start == 0:
                     client(s3, keys["secret_key"]).put_object(Bucket="kept", Key="object", Body=b"bytes")
@@ -104,7 +97,7 @@ def test_a_killed_postgresql_starts_again(folder):
 
 
 def answers(server):
-    with psycopg.connect(server.url("warehouse")) as connection:
+    with psycopg.connect(server.place.url("warehouse")) as connection:
         return connection.execute("select 1").fetchone() == (1,)
 
 

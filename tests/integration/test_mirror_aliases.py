@@ -43,7 +43,9 @@ def test_aliases(settings: Settings, use_case: UseCase, mlflow_uri: str) -> None
 
     client = MlflowClient(tracking_uri=mlflow_uri, registry_uri=mlflow_uri)
     versions = {name: (Version(name, f"{DAY}-{name}-sha", ref(name), DAY),) for name in "abcx"}
-    mirror_aliases(settings, use_case, State(champion="a", versions=versions))  # before anything was registered
+    mirror_aliases(
+        settings, use_case, State(champion="a", versions=versions), "Done."
+    )  # before anything was registered
     client.create_registered_model(use_case.name)
     for name in "abc":
         tags = {"nightshift.model_sha256": f"{name}-sha", "nightshift.partition": str(DAY)}
@@ -62,7 +64,7 @@ def test_aliases(settings: Settings, use_case: UseCase, mlflow_uri: str) -> None
     ]
     for state, expected in states:
         for _ in range(2):
-            mirror_aliases(settings, use_case, replace(state, versions=versions))
+            mirror_aliases(settings, use_case, replace(state, versions=versions), "Done.")
             assert aliases() == expected
     stages = {v.version: v.tags.get("nightshift.stage") for v in client.search_model_versions()}
     assert {str(number): stage for number, stage in stages.items()} == {"1": "retired", "2": None, "3": None}

@@ -169,7 +169,7 @@ def test_a_prediction_is_identical_or_names_what_differs(nights):
 
 
 def test_what_was_never_recorded_cannot_be_reproduced(nights):
-    with pytest.raises(PartitionNotReady, match=f"{NIGHT}: register published nothing"):
+    with pytest.raises(PartitionNotReady, match=f"register of {NIGHT} has not run"):
         reproduced(nights, NIGHT, "training")
     with pytest.raises(ConfigurationError, match="'drift' cannot be reproduced"):
         reproduced(nights, NIGHT, "drift")

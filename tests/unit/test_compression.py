@@ -55,7 +55,7 @@ NETWORK_TECHNIQUES = (low_rank, magnitude_pruning)
 @cache
 def fitted(name: str) -> FittedModel:
     if name in TECHNIQUES:
-        return TECHNIQUES[name](fitted("xgboost"), problem("xgboost"))
+        return apply((name,), fitted("xgboost"), problem("xgboost"))
     parameters = hyperparameters(name, estimators.DEFAULTS, PARAMETERS, SPLIT.train.num_rows)
     return fit_estimator(name, SPLIT.train, SPLIT.train_labels, SIGNATURE, parameters, seed=7, threads=1)
 
@@ -212,7 +212,7 @@ def test_rounding_leaves_training_rows_where_they_fell_and_compresses() -> None:
 @cache
 def network() -> FittedModel:
     wide = {"distilled_mlp": {"hidden_layer_sizes": (48, 24), "max_iter": 12, "batch_size": 128}}
-    return TECHNIQUES["distilled_mlp"](fitted("xgboost"), dataclasses.replace(problem("xgboost"), parameters=wide))
+    return apply(("distilled_mlp",), fitted("xgboost"), dataclasses.replace(problem("xgboost"), parameters=wide))
 
 
 def weights(model: FittedModel) -> int:
@@ -262,7 +262,7 @@ def test_additive_students_leave_out_categories_only_where_they_say_nothing() ->
         "logistic_regression", SPLIT.train, SPLIT.train_labels, numbers, {"C": 1.0}, seed=7, threads=1
     )
     given = problem_of(SPLIT, [blind], seed=7, threads=1, parameters={})
-    student = TECHNIQUES["distilled_additive"](fitted("xgboost"), given)
+    student = apply(("distilled_additive",), fitted("xgboost"), given)
     assert student.signature.categorical == ()
     assert [i.name for i in onnx.ModelProto.FromString(export_onnx(student)).graph.input] == ["numeric"]
 

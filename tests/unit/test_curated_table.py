@@ -86,7 +86,7 @@ def test_rows_without_a_key_are_nobodys_duplicates(tmp_path: Path) -> None:
         (SQL + " UNION ALL " + SQL, "returned 4 rows for 2 landed ones"),
         ("SELECT id, {lineage} FROM landed", r"returns no column \['size_mm'\]"),
         ("SELECT id, 'x' AS size_mm, {lineage} FROM landed", "returns size_mm as string.*declares float64"),
-        ("SELECT nothing FROM landed", "does not run: Binder Error.*Mend the SQL of feed tools"),
+        ("SELECT nothing FROM landed", "does not run: Binder Error.*Correct the SQL of feed tools"),
     ],
 )
 def test_wrong_sql_is_named(tmp_path: Path, sql: str, says: str) -> None:

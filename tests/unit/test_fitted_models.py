@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from onnx import numpy_helper
 
-from model_parity import check_parity, in_batches
+from model_parity import ParityError, check_parity, in_batches
 from nightshift.core import estimators
 from nightshift.core.candidates import RECIPES
 from nightshift.core.compression import students
@@ -23,7 +23,7 @@ from nightshift.core.compression.int8_dynamic import int8_dynamic
 from nightshift.core.compression.int8_static import int8_static
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.quantization import TOLERANCE
-from nightshift.core.compression.techniques import TECHNIQUES, apply
+from nightshift.core.compression.techniques import apply
 from nightshift.core.estimators import FittedModel, fit_estimator, hyperparameters
 from nightshift.core.evaluation import evaluate
 from nightshift.core.measurement import measure
@@ -31,7 +31,6 @@ from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.core.parity import probe_rows
 from nightshift.core.preprocessing import MOST_CATEGORIES
-from nightshift.errors import ParityError
 from problems import problem_of
 from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 
@@ -45,7 +44,7 @@ def fit(name: str, signature: Signature = SIGNATURE) -> FittedModel:
         parameters = hyperparameters(name, estimators.DEFAULTS, overrides, SPLIT.train.num_rows)
         return fit_estimator(name, SPLIT.train, SPLIT.train_labels, signature, parameters, seed=7, threads=2)
     teacher = fit("xgboost", signature) if signature != SIGNATURE else fitted("xgboost")
-    return TECHNIQUES[name](teacher, problem(teacher))
+    return apply((name,), teacher, problem(teacher))
 
 
 def problem(teacher: FittedModel) -> Problem:
@@ -206,7 +205,7 @@ WIDE = {"distilled_mlp": {"hidden_layer_sizes": (128, 64), "max_iter": 5, "batch
 @pytest.mark.parametrize("technique", [int8_dynamic, int8_static])
 def test_int8_is_smaller_and_near_its_own_full_precision_in_any_batch(technique: Any) -> None:
     given = problem_of(SPLIT, [fitted("xgboost")], seed=7, threads=1, parameters=WIDE)
-    network = TECHNIQUES["distilled_mlp"](fitted("xgboost"), given)
+    network = apply(("distilled_mlp",), fitted("xgboost"), given)
     graph, quantized = export_onnx(network), technique(network, given).graph
     assert technique(network, given).graph == quantized
     assert len(quantized) < 0.85 * len(graph)
@@ -244,5 +243,5 @@ def test_a_few_hundred_rows_are_enough_to_fit_with_the_defaults(name: str) -> No
     else:
         soft = np.where(few.train_labels == 1, 0.9, 0.1)
         given = Problem(few.train, few.train_labels, soft, seed=7, threads=1)
-        model = TECHNIQUES[name](fitted("xgboost"), given)
+        model = apply((name,), fitted("xgboost"), given)
     assert evaluate(few.holdout_labels, model.probability(few.holdout))["auc"] > 0.6

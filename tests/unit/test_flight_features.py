@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from curated_flights import arrived, as_feeds, deliveries, flight, table
-from flight_delay.features import FEATURES, NUMERIC, SCORING_SPINE, TRAINING_SPINE
+from flight_delay.features import FEATURES, SCORING_SPINE, TRAINING_SPINE
 from nightshift.core.feature_computation import compute_features, compute_spine
 from nightshift.errors import FeatureContractError
 from nightshift.usecase import load_use_case
@@ -44,9 +44,9 @@ def tomorrow(*rows: dict[str, Any]) -> pa.Table:
 def test_every_declared_feature_is_computed_as_float64() -> None:
     computed = compute(schedule=tomorrow())
     types = {field.name: field.type for rows in computed.values() for field in rows.schema}
-    assert [name for name in NUMERIC if types.get(name) != pa.float64()] == []
+    assert [name for name in FEATURES.numeric if types.get(name) != pa.float64()] == []
     keys = {key for view in FEATURES.tables for key in view.join_keys}
-    assert set(types) == {*NUMERIC, *keys, "event_timestamp"}
+    assert set(types) == {*FEATURES.numeric, *keys, "event_timestamp"}
     stamps = {stamp for rows in computed.values() for stamp in rows["event_timestamp"].to_pylist()}
     assert stamps == {CUTOFF}
 
@@ -177,6 +177,28 @@ def test_congestion_counts_departures_around_the_flight() -> None:
     assert row["carrier_share_60min"] == pytest.approx(2 / 3)
     assert row["origin_departures_until_now"] == 1.0
     assert row["origin_flights"] == 4.0
+
+
+def test_head_wind_is_told_by_evening_flights_to_time_zones_west_of_here() -> None:
+    def flown(age: int, minutes: float, *, minute: int = 1020, route: int = 0) -> pa.Table:
+        day = DAY - timedelta(days=age)
+        return on(
+            day, "flights", flight(day, "UA", 100 + minute, minute, route) | arrived(0) | {"air_time_minutes": minutes}
+        )
+
+    def head_wind(*history: pa.Table) -> list[float | None]:
+        row = compute(schedule=tomorrow(), flights=pa.concat_tables(history))["origin_level"].to_pylist()[0]
+        return [row["level_head_wind_1d_percent"], row["level_head_wind_change_percent"]]
+
+    evenings = [flown(0, 220.0), flown(1, 200.0), flown(9, 180.0)]
+    assert head_wind(*evenings) == pytest.approx([10.0, 5.0])
+    # Neither the morning, nor flights that keep the clock of New York, nor evenings of 28 days ago tell.
+    others = [flown(0, 300.0, minute=600), flown(0, 300.0, route=3), flown(28, 300.0)]
+    assert head_wind(*evenings, *others) == pytest.approx([10.0, 5.0])
+    assert head_wind(*evenings[1:]) == [None, None]
+    assert head_wind(*others) == [None, None]
+    # Bounded: a route that was flown once at half its usual time is an error of the record.
+    assert head_wind(flown(0, 40.0), *evenings[1:])[0] == pytest.approx(-40.0)
 
 
 HISTORY = deliveries(DAY - timedelta(days=20), 26)

@@ -11,6 +11,7 @@ from nightshift.core.leakage import check_leakage, single_feature_auc
 from nightshift.core.onnx_model import Signature
 from nightshift.core.training_split import TrainingSplit, split_training_set
 from nightshift.deployment import GateResult
+from nightshift.policies import VerificationPolicy
 from synthetic_training_set import NUMERIC, SIGNATURE, training_table, use_case
 
 TABLE = training_table()
@@ -29,7 +30,7 @@ def verdict(split: TrainingSplit, extra: str = "", *, declared: bool = True, cat
     signature = SIGNATURE.model_copy(update={kind: (*getattr(SIGNATURE, kind), *added)})
     table = dataclasses.replace(DECLARED.tables[0], **{kind: getattr(signature, kind)})
     features = dataclasses.replace(DECLARED, tables=(table,)) if declared else DECLARED
-    return check_leakage(signature, features, split, largest_auc=0.85)
+    return check_leakage(signature, features, split, VerificationPolicy(largest_single_feature_auc=0.85))
 
 
 def test_features_as_of_the_cutoff_pass_and_the_best_one_is_named() -> None:
@@ -70,7 +71,7 @@ def test_a_category_can_be_the_leak() -> None:
 
 def test_another_feature_service_is_named() -> None:
     signature = SIGNATURE.model_copy(update={"feature_service": "other_v9"})
-    result = check_leakage(signature, DECLARED, split_training_set(TABLE, "is_late"), 0.85)
+    result = check_leakage(signature, DECLARED, split_training_set(TABLE, "is_late"), VerificationPolicy())
     assert result.verdict == "fail"
     assert "other_v9" in result.reason
 

@@ -4,13 +4,19 @@ import pytest
 
 from nightshift.errors import ConfigurationError
 from nightshift.local import demo, landing
-from nightshift.local.airflow_api import NIGHTLY, DagRun, TaskRun
+from nightshift.local.airflow_api import DagRun, TaskRun
 from nightshift.local.demo import DemoFailed, Nights, Plan, Progress
 from nightshift.local.landing import land
-from nightshift.local.summary import HEADINGS, table
+from nightshift.local.summary import table
+from nightshift.pipeline import NIGHTLY
 from nightshift.usecase import load_use_case
 
 FIRST, LAST = date(2013, 1, 1), date(2013, 1, 30)
+
+
+def task_of(run, task_id, state, try_number=1, map_index=-1):
+    identity = {"dag_id": run.dag_id, "dag_run_id": run.dag_run_id, "task_id": task_id, "map_index": map_index}
+    return TaskRun(**identity, state=state, try_number=try_number)
 
 
 class FakeApi:
@@ -25,7 +31,8 @@ class FakeApi:
 
     def _run(self, dag_id, key):
         name = f"{dag_id}|{key}"
-        return DagRun(dag_id, name, self.done[dag_id, key], key, None, None, self.conf.get(dag_id, {}))
+        state, conf = self.done[dag_id, key], self.conf.get(dag_id, {})
+        return DagRun(dag_id=dag_id, dag_run_id=name, state=state, partition_key=key, conf=conf)
 
     def _finish(self, dag_id, key):
         self.done[dag_id, key] = "failed" if (dag_id, key) in self.failing else "success"
@@ -68,9 +75,9 @@ class FakeApi:
 
     def tasks(self, run):
         return [
-            TaskRun(run.dag_id, run.run_id, "fit", -1, "fit", "failed", 2),
-            TaskRun(run.dag_id, run.run_id, "verify", -1, "verify", "upstream_failed", 0),
-            TaskRun(run.dag_id, run.run_id, "record_failure", -1, "record_failure", "failed", 1),
+            task_of(run, "fit", "failed", 2),
+            task_of(run, "verify", "upstream_failed", 0),
+            task_of(run, "record_failure", "failed", 1),
         ]
 
     def log_lines(self, task):
@@ -206,10 +213,10 @@ def test_each_run_that_succeeds_is_one_line(nights, said):
 
 
 def test_a_task_that_waits_is_told_once_and_late(nights, said):
-    run = DagRun("flight_delay.predict", "r", "running", "2013-02-01", None, None)
+    run = DagRun(dag_id="flight_delay.predict", dag_run_id="r", state="running", partition_key="2013-02-01")
 
     def waiting(number):
-        return [(run, [TaskRun(run.dag_id, "r", "resolve_model", -1, "resolve_model", "up_for_retry", number)])]
+        return [(run, [task_of(run, "resolve_model", "up_for_retry", number)])]
 
     for number in range(1, 9):
         assert nights._under_way(waiting(number), "nights", 2) == "predict of 2013-02-01: resolve_model"
@@ -220,11 +227,11 @@ def test_a_task_that_waits_is_told_once_and_late(nights, said):
 
 
 def test_the_tasks_of_a_single_run_are_said_as_they_are_done(nights, said):
-    run = DagRun("flight_delay.backfill_history", "r", "running", None, None, None)
+    run = DagRun(dag_id="flight_delay.backfill_history", dag_run_id="r", state="running")
 
     def states(*of_chunks):
-        chunks = [TaskRun(run.dag_id, "r", "ingest_history", n, f"{n}", s, 1) for n, s in enumerate(of_chunks)]
-        return [(run, [*chunks, TaskRun(run.dag_id, "r", "record_failure", -1, "record_failure", "skipped", 0)])]
+        chunks = [task_of(run, "ingest_history", state, map_index=n) for n, state in enumerate(of_chunks)]
+        return [(run, [*chunks, task_of(run, "record_failure", "skipped", 0)])]
 
     assert nights._under_way(states("success", "running", None), "history", 1) == "ingest_history (1 of 3 done)"
     assert said == []
@@ -257,19 +264,23 @@ def test_landing_writes_what_is_new_or_different_and_nothing_else(monkeypatch):
             yield feed, partition.isoformat(), f"{feed}.csv", f"{feed} of {partition}".encode()
 
     monkeypatch.setattr(landing, "producer", lambda use_case: deliveries)
-    store, use_case, seen = FakeStore(), load_use_case("flight_delay"), []
+    store, use_case, said = FakeStore(), load_use_case("flight_delay"), []
+    monkeypatch.setattr(landing, "SAY_EVERY", 1)
     partitions = [FIRST, date(2013, 1, 2)]
-    landed = land(store, use_case, partitions, lambda done, total: seen.append((done, total)))
-    assert landed.unchanged == 0
-    assert landed.written == store.puts == len(store.objects)
-    assert seen == [(1, 2), (2, 2)]
+    written = land(store, use_case, partitions, said.append)
+    assert written == store.puts == len(store.objects)
+    assert said == [
+        "1 of 2 partitions landed.",
+        "2 of 2 partitions landed.",
+        f"{written} files written, 0 were there already.",
+    ]
     assert "landing/flight_delay/flights/dt=2013-01-01/flights.csv" in store.objects
 
     key = "landing/flight_delay/weather/dt=2013-01-02/weather.csv"
     original = store.objects[key]
     store.objects[key] = bytes(len(original))
-    again = land(store, use_case, partitions)
-    assert (again.written, again.unchanged) == (1, landed.written - 1)
+    assert land(store, use_case, partitions, said.append) == 1
+    assert said[-1] == f"1 files written, {written - 1} were there already."
     assert store.objects[key] == original
 
 
@@ -278,15 +289,17 @@ def test_a_use_case_without_a_producer_says_where_to_land(monkeypatch):
 
     orphan = replace(load_use_case("flight_delay"), name="orphan_case")
     with pytest.raises(ConfigurationError, match=r"landing/orphan_case/<feed>/dt=<partition>/"):
-        land(FakeStore(), orphan, [FIRST])
+        land(FakeStore(), orphan, [FIRST], print)
 
 
 def test_table_puts_numbers_to_the_right_and_words_to_the_left():
-    lines = [["2013-05-31", "1,003", "stable"], ["2013-06-01", "-", "drifted: data (3)"]]
-    assert table(["night", "published", "drift"], lines).splitlines() == [
+    lines = [
+        {"night": "2013-05-31", "published": "1,003", "drift": "stable"},
+        {"night": "2013-06-01", "published": "-", "drift": "drifted: data (3)"},
+    ]
+    assert table(lines).splitlines() == [
         "night       published  drift",
         "----------  ---------  -----------------",
         "2013-05-31      1,003  stable",
         "2013-06-01          -  drifted: data (3)",
     ]
-    assert len(set(HEADINGS)) == len(HEADINGS)

@@ -12,11 +12,11 @@ import numpy as np
 from nightshift.artifact import ArtifactRef, Manifest
 from nightshift.core.evaluation import evaluate
 from nightshift.core.explanations import Explanation
-from nightshift.core.gates import VERSION_GATES
 from nightshift.core.model_package import describe
 from nightshift.core.risk import demands
 from nightshift.core.slices import slice_metrics
 from nightshift.core.training_split import PARTITION
+from nightshift.core.verification import VERSION_GATES
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet
 from nightshift.policies import DataSource, Risk, RiskPolicy, SlicePolicy
@@ -81,7 +81,7 @@ def _records(**changed: Any) -> Records:
         card=card,
         verification={
             "holdout": holdout,
-            "slices": slice_metrics(SPLIT.holdout, labels, scores, CASE.slices, days, seed=1),
+            "slices": slice_metrics(SPLIT.holdout, labels, scores, CASE.slices, days),
             "calibration": [{"mean_score": 0.2, "observed_rate": 0.25, "rows": 10}],
             "bytes": 20_000,
         },

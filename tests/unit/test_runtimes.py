@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,15 @@ import pytest
 from onnx import TensorProto, helper
 
 from nightshift.core.estimators import fit_estimator
+from nightshift.core.gates import RuntimeAnswer
 from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import feed_of, load_session, score
-from nightshift.core.verification import cost_gates
+from nightshift.core.verification import GATES
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
 from nightshift.io import runtimes
 from nightshift.io.preflight import _runtimes
-from nightshift.io.runtimes import RuntimeAnswer, ask_runtime, probe_inputs, require_runtimes
+from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
 from nightshift.policies import VerificationPolicy
 from nightshift.usecase import PROJECT_ROOT
 from synthetic_training_set import SIGNATURE, training_split, use_case
@@ -43,7 +45,9 @@ def asked(model: bytes, version: str = VERSIONS[0], **given: Any) -> RuntimeAnsw
 
 
 def gates(answered: RuntimeAnswer, memory: float = 1e9, p99_ms: float = 1e9, rows: float = 0) -> dict[str, GateResult]:
-    return {result.gate: result for result in cost_gates([answered], memory, p99_ms, rows)}
+    policy = VerificationPolicy(largest_memory_mb=memory, largest_single_row_p99_ms=p99_ms, least_rows_per_second=rows)
+    subject: Any = SimpleNamespace(policy=policy, answered=[answered])
+    return {gate.name: gate.check(subject) for gate in GATES if gate.timed}
 
 
 def filling(megabytes: int) -> bytes:

@@ -20,7 +20,7 @@ from nightshift.core.onnx_model import load_session, score
 from nightshift.core.parity import probe_rows
 from nightshift.core.preprocessing import PiecewiseLinearScaler
 from nightshift.core.search.race import partition_scores, race_origins, run_race, scored_partitions
-from nightshift.core.search.selection import block_interval, compare
+from nightshift.core.search.selection import compare
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import (
     Candidates,
@@ -284,16 +284,6 @@ def test_a_spec_missing_at_one_origin_is_out() -> None:
     assert compared.specs[1].reason == "not applicable: trees have no products"
     with pytest.raises(DataContractError, match="No spec"):
         compare(races(absent), BUDGET, POLICY)
-
-
-def test_block_intervals_cover_the_mean() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(200):
-        low, high = block_interval(rng.normal(0.1, 1, 60), 3, 0.9)
-        hits += low <= 0.1 <= high
-    assert 0.82 <= hits / 200 <= 0.96
-    assert block_interval(np.array([0.5]), 7, 0.9) == (0.5, 0.5)
 
 
 def test_the_page_shows_specs_costs_and_the_study() -> None:

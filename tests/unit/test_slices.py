@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nightshift.core.evaluation import Floats, area_under_curve, log_loss
+from nightshift.core.arrays import Floats
+from nightshift.core.evaluation import area_under_curve, log_loss
 from nightshift.core.slices import slice_metrics, worst_slice
 from nightshift.errors import ConfigurationError
 from nightshift.policies import SlicePolicy
 
-POLICY = SlicePolicy(columns=("carrier",), least_rows=100, margin_log_loss=0.03, resamples=400)
+POLICY = SlicePolicy(columns=("carrier",), least_rows=100, margin_log_loss=0.03)
 DAYS, ROWS_A_DAY = 14, 300
 CARRIERS = ("AA", "BB", "ZZ", "rare", None)
 
@@ -37,7 +38,7 @@ def _in(value: str | None) -> np.ndarray:
 
 
 def test_each_value_is_a_slice_with_its_own_metrics() -> None:
-    slices = slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY, seed=1)
+    slices = slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY)
     assert [one["value"] for one in slices] == ["(missing)", "AA", "BB", "ZZ", "rare"]
     assert sum(one["rows"] for one in slices) == TABLE.num_rows
     zz = next(one for one in slices if one["value"] == "ZZ")
@@ -48,16 +49,16 @@ def test_each_value_is_a_slice_with_its_own_metrics() -> None:
     assert zz["column"] == "carrier"
     assert zz["verdict"] == "judged"
     json.dumps(slices, allow_nan=False)
-    assert slices == slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY, seed=1)
+    assert slices == slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY)
 
 
 def test_small_slices_are_not_judged() -> None:
-    slices = {one["value"]: one for one in slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY, seed=1)}
+    slices = {one["value"]: one for one in slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY)}
     assert slices["rare"]["verdict"] == "too small"
     assert {one["verdict"] for value, one in slices.items() if value != "rare"} == {"judged"}
-    # Many rows of few days are no better: four days have 35 different resamples.
+    # Many rows of few days are no better.
     few = np.datetime64("2020-01-05") > BY_DAY
-    few_days = slice_metrics(TABLE.filter(pa.array(few)), LABELS[few], SCORES[few], POLICY, BY_DAY[few], seed=1)
+    few_days = slice_metrics(TABLE.filter(pa.array(few)), LABELS[few], SCORES[few], POLICY, BY_DAY[few])
     assert {one["verdict"] for one in few_days} == {"too small"}
 
 
@@ -65,7 +66,7 @@ def test_a_slice_of_one_class_on_one_day_has_no_auc_and_no_gaps() -> None:
     table = pa.table({"carrier": ["AA"] * 99 + ["ZZ"]})
     labels = np.array([0, 1] * 49 + [0, 0])
     days = np.arange(100) // 10
-    found = slice_metrics(table, labels, np.full(100, 0.3), POLICY, days, seed=1)
+    found = slice_metrics(table, labels, np.full(100, 0.3), POLICY, days)
     assert found[1]["value"] == "ZZ"
     assert found[1]["auc"] is None
     json.dumps(found, allow_nan=False)
@@ -75,7 +76,7 @@ def test_intervals_are_by_days_not_by_rows() -> None:
     """Where all rows of a day go wrong together, there is less to know than there are rows."""
 
     def width(days: np.ndarray) -> float:
-        one = slice_metrics(table, labels, scores, SlicePolicy(("all",)), days, seed=1)[0]
+        one = slice_metrics(table, labels, scores, SlicePolicy(("all",)), days)[0]
         return one["log_loss_high"] - one["log_loss_low"]
 
     _, labels, scores, days = _rows(day_effect=2.0)
@@ -85,7 +86,7 @@ def test_intervals_are_by_days_not_by_rows() -> None:
 
 def test_the_worst_slice_is_one_that_was_judged() -> None:
     scores = np.where(_in("rare"), 1 - LABELS.astype(float), np.where(_in("BB"), 0.99, SCORES))
-    slices = slice_metrics(TABLE, LABELS, scores, POLICY, BY_DAY, seed=1)
+    slices = slice_metrics(TABLE, LABELS, scores, POLICY, BY_DAY)
     found = worst_slice(slices)
     assert found is not None
     assert (found["column"], found["value"]) == ("carrier", "BB")
@@ -94,4 +95,4 @@ def test_the_worst_slice_is_one_that_was_judged() -> None:
 
 def test_a_column_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigurationError, match="moon_phase"):
-        slice_metrics(TABLE, LABELS, SCORES, SlicePolicy(("moon_phase",)), BY_DAY, seed=1)
+        slice_metrics(TABLE, LABELS, SCORES, SlicePolicy(("moon_phase",)), BY_DAY)

@@ -62,7 +62,7 @@ def test_folds_need_days_and_both_labels():
 
 
 def test_the_space_holds_the_settings_in_use_and_suits_the_rows():
-    space = space_of("xgboost", {"n_estimators": 25, "max_depth": 9}, 5_000)
+    space = space_of("xgboost", in_use(n_estimators=25, max_depth=9), 5_000)
     assert (space["n_estimators"].low, space["max_depth"].high) == (25, 9)
     assert space["min_child_weight"].high == 100
     with pytest.raises(ConfigurationError, match="'svm' has no search space"):
@@ -72,24 +72,23 @@ def test_the_space_holds_the_settings_in_use_and_suits_the_rows():
 def test_better_settings_are_found_and_those_in_use_are_judged_first():
     found = searched(trials=8)
     first = found.trials[0]
-    assert first.params == found.in_use
-    assert {name: found.in_use[name] for name in OVERFITTED} == OVERFITTED
-    assert found.in_use_log_loss == first.value
-    assert found.best_log_loss < found.in_use_log_loss
-    assert found.best_log_loss == min(t.value for t in found.trials if t.state == TrialState.COMPLETE)
+    assert first.params == {name: in_use(**OVERFITTED)[name] for name in first.params}
+    assert {name: first.params[name] for name in OVERFITTED} == OVERFITTED
+    assert found.best_value < first.value
+    assert found.best_value == min(t.value for t in found.trials if t.state == TrialState.COMPLETE)
     assert sum(importances(found).values()) == pytest.approx(1)
 
 
 def test_the_same_search_finds_the_same():
     one, other = (searched(trials=4) for _ in range(2))
     assert [t.params for t in one.trials] == [t.params for t in other.trials]
-    assert one.best_log_loss == other.best_log_loss
+    assert one.best_value == other.best_value
 
 
 def test_seconds_bound_a_search_but_the_settings_in_use_are_always_judged():
     found = searched(seconds=0.0)
     assert len(found.trials) == 1
-    assert found.best == found.in_use
+    assert found.best_params == found.trials[0].params
 
 
 def test_hopeless_trials_are_ended_early(monkeypatch):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, TEMPORARILY_UNAVAILABLE
 
 from nightshift.errors import ConfigurationError, TrackingUnavailable
-from nightshift.io import by_hand, tracking
+from nightshift.io import tracking
 from nightshift.settings import Settings
 
 URI = "https://ann:very@secret@mlflow.example:5000"
@@ -37,8 +36,8 @@ def test_a_decision_that_took_effect_does_not_look_failed_when_mlflow_is_down(
     def down(*_: Any) -> None:
         raise kind("MLflow did not answer.")
 
-    monkeypatch.setattr(by_hand, "mirror_aliases", down)
-    anything: Any = SimpleNamespace(alert_webhook_url=None, state_as_of=lambda _: None)
-    expected = r"^the switch is on\. This stands; only MLflow\'s aliases lag\. MLflow did not answer\.$"
+    monkeypatch.setattr(tracking, "_connected", down)
+    anything: Any = None
+    expected = r"^The switch is on\. This stands; only MLflow\'s aliases lag\. MLflow did not answer\.$"
     with pytest.raises(kind, match=expected):
-        by_hand.make_known(anything, anything, anything, "the switch is on", changed=True)
+        tracking.mirror_aliases(anything, anything, anything, "The switch is on.")

@@ -29,6 +29,23 @@ still_out as (
 
 planned as (
     select origin, count(*) as flights from tonight group by grouping sets ((origin), ())
+),
+
+-- Evening flights to time zones west of here: in the air longer than their route usually is, they flew against a strong
+-- west wind, and what it drives is here tomorrow. West is where clocks on arrival are half an hour or more behind what
+-- the distance takes: 46 minutes and 0.127 a mile, as in `overdue`.
+westward as (
+    select age_days, air_time_minutes / avg(air_time_minutes) over (partition by route) - 1 as longer
+    from outcomes
+    where arrived = 1 and age_days < 28 and scheduled_departure_minute >= 960
+        and (scheduled_arrival_minute - scheduled_departure_minute + 1440) % 1440 < 16 + 0.127 * distance_miles
+),
+
+head_wind as (
+    select
+        avg(greatest(least(longer, 0.4), -0.4)) filter (age_days < 1) as share_1d,
+        avg(greatest(least(longer, 0.4), -0.4)) filter (age_days < 3) as share_3d
+    from westward
 )
 
 select
@@ -47,6 +64,8 @@ select
     everywhere.gained_7d as level_gained_7d_minutes,
     ln(1 + coalesce(all_out.flights, 0)) as level_overdue,
     all_planned.flights::double as level_flights,
+    100 * head_wind.share_1d as level_head_wind_1d_percent,
+    100 * (head_wind.share_1d - head_wind.share_3d) as level_head_wind_change_percent,
     here.late_1d as origin_level_late_1d,
     here.late_3d as origin_level_late_3d,
     here.late_7d as origin_level_late_7d,
@@ -62,3 +81,4 @@ left join log_odds as everywhere on everywhere.origin is null
 left join still_out as here_out on here_out.origin = entity.origin
 left join still_out as all_out on all_out.origin is null
 left join planned as all_planned on all_planned.origin is null
+cross join head_wind

@@ -38,7 +38,7 @@ select
     (status = 'arrived')::int as arrived,
     (status = 'cancelled')::int as cancelled,
     (status = 'arrived' and arrival_delay_minutes >= 15)::int as late,
-    scheduled_departure_minute,
+    scheduled_departure_minute, scheduled_arrival_minute, distance_miles, air_time_minutes,
     -- Bounded: one flight that is a day late must not be the mean of its route.
     greatest(least(departure_delay_minutes, 180), -15) as departure_delay_minutes,
     greatest(least(arrival_delay_minutes, 180), -30) as arrival_delay_minutes

@@ -16,10 +16,10 @@ from datetime import date, timedelta
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightshift.core.arrays import Floats, Integers
 from nightshift.core.estimators import FittedModel
 from nightshift.core.feature_computation import PARTITION
 from nightshift.core.inference.calibration import LabelledScores, calibrated, fit_calibration, window_days
@@ -28,9 +28,7 @@ from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.core.training_rows import KNOWN_ON, with_label_order
 from nightshift.declare.models import ModelSpec
 from nightshift.errors import LookAhead, TerminalError
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from nightshift.usecase import partition_range
 
 WARM_UP_HALF_LIVES = 3
 """Partitions walked before the first one reported, in half-lives of the calibration: it needs scores to start from."""
@@ -210,14 +208,14 @@ def walk_forward(history: History, plan: Plan, pool: Executor | None = None) -> 
         if scores is None:
             continue
         raw[history.between(start, end)] = scores.raw
-        trained_on |= dict.fromkeys(_partitions(start, end), origin)
+        trained_on |= dict.fromkeys(partition_range(start, end), origin)
         if scores.frozen is not None:
             frozen_raw[: reported.start] = raw[: reported.start]
             frozen_raw[reported] = scores.frozen
     last = fitted[-1]
     walks = [_walk(history, plan, "", raw, trained_on, last.graph_difference if last else None)]
     if plan.frozen:
-        origins_frozen = trained_on | dict.fromkeys(_partitions(plan.first, plan.last), plan.first_origin)
+        origins_frozen = trained_on | dict.fromkeys(partition_range(plan.first, plan.last), plan.first_origin)
         walks += [_walk(history, plan, name, frozen_raw, origins_frozen) for name in FROZEN]
     return walks
 
@@ -282,9 +280,9 @@ def _walk(
 def _calibrated(plan: Plan, history: History, raw: Floats, trained_on: Mapping[date, date]) -> Floats:
     """Raw scores [predictions], those of the plan's partitions calibrated as each night would have."""
     spec, scores = plan.spec.calibration, raw.copy()
-    for partition in _partitions(plan.first, plan.last):
+    for partition in partition_range(plan.first, plan.last):
         seen = []
-        for past in _partitions(partition - timedelta(days=window_days(spec)), partition - timedelta(days=1)):
+        for past in partition_range(partition - timedelta(days=window_days(spec)), partition - timedelta(days=1)):
             predictions = history.between(past, past)
             if past not in trained_on or predictions.start == predictions.stop:
                 continue
@@ -326,10 +324,6 @@ def _no_look_ahead(what: str, as_of: date, known_on: Integers, partition: Intege
             f"{what} of partition {as_of} would use {late} labels known later and {ahead} rows of partitions after "
             f"{newest}. This is an error in nightshift.core.backtest; its scores cannot be trusted."
         )
-
-
-def _partitions(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
 def _days(column: pa.ChunkedArray) -> Integers:

@@ -9,17 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nightshift.core.backtest import EPOCH, Walk
-from nightshift.core.evaluation import auc_or_none, log_loss, row_losses
+from nightshift.core.evaluation import auc_or_none, log_loss, quality, row_losses
 from nightshift.core.paired_differences import clustered, moving_blocks
-from nightshift.core.slices import MISSING
+from nightshift.core.slices import slices_of
 from nightshift.documents import BacktestMonth, BacktestSeries, BacktestSlice, PairedDifference
 from nightshift.policies import SlicePolicy
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 LOSSES_SCHEMA = pa.schema(
     [
@@ -53,9 +49,7 @@ def partition_losses(walks: Sequence[Walk]) -> pa.Table:
                     "prediction_date": partition + timedelta(days=1),
                     "trained_on": walk.trained_on[partition],
                     "rows": len(labels),
-                    **_quality(labels, scores),
-                    "mean_score": float(scores.mean()),
-                    "label_rate": float(labels.mean()),
+                    **quality(labels, scores),
                 }
             )
     return pa.Table.from_pylist(rows, schema=LOSSES_SCHEMA)
@@ -92,10 +86,7 @@ def slices(
     """
     losses = row_losses(walk.labels, walk.scores)
     paired = losses - row_losses(champion.labels, champion.scores) if champion is not None else None
-    found: list[tuple[str, str, npt.NDArray[np.bool_]]] = []
-    for column in policy.columns:
-        text = pc.fill_null(pc.cast(features[column], pa.string()), MISSING).to_numpy(zero_copy_only=False).astype(str)
-        found += [(column, str(value), text == value) for value in np.unique(text)]
+    found = list(slices_of(features, policy))
     comparisons = sum(int(members.sum()) >= policy.least_rows for _, _, members in found)
 
     def compared(members: npt.NDArray[np.bool_]) -> PairedDifference | None:
@@ -129,7 +120,7 @@ def series(
 ) -> BacktestSeries:
     """The figures of one walk."""
     by_month = months(walk)
-    quality = _quality(walk.labels, walk.scores)
+    overall = quality(walk.labels, walk.scores)
     return BacktestSeries(
         role=role,
         spec_id=walk.spec.spec_id,
@@ -142,16 +133,8 @@ def series(
         slices=by_slice,
         differences=differences,
         graph_difference=walk.graph_difference,
-        **quality,
+        **{name: overall[name] for name in ("log_loss", "brier", "auc")},  # type: ignore[arg-type] # only auc may be None
     )
-
-
-def _quality(labels: Integers, scores: Floats) -> dict[str, Any]:
-    return {
-        "log_loss": log_loss(labels, scores),
-        "brier": float(np.mean((scores - labels) ** 2)),
-        "auc": auc_or_none(labels, scores),
-    }
 
 
 def _groups(sorted_values: npt.NDArray[Any]) -> list[tuple[Any, slice]]:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nightshift.core.evaluation import CALIBRATION_BINS, Labels
+from nightshift.core.arrays import Floats
 from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, Signature
-from nightshift.core.stability import Ask, Feed, Floats
+from nightshift.core.stability import Ask, Feed
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
 from nightshift.policies import BehaviourExpectation
@@ -103,12 +103,3 @@ def check_behaviour(observed: list[dict[str, Any]], expectations: tuple[Behaviou
         or f"{len(pairs)} expectations hold; {its.feature} is nearest to its bound"
         + (f"; it does not read {', '.join(unread)}" if unread else ""),
     )
-
-
-def calibration_bins(labels: Labels, scores: Floats, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
-    """Mean score and observed label rate in bins of equal mass, in order of score; those of `calibration_error`."""
-    order = np.argsort(scores, kind="stable")
-    return [
-        {"mean_score": float(scores[part].mean()), "observed_rate": float(labels[part].mean()), "rows": len(part)}
-        for part in np.array_split(order, min(bins, len(order)))
-    ]

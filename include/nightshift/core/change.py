@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.evaluation import Floats, Labels, area_under_curve, log_odds
+from nightshift.core.arrays import Floats, Labels
+from nightshift.core.evaluation import area_under_curve, log_odds
 from nightshift.core.feature_computation import PARTITION
 from nightshift.core.stability import evenly
 from nightshift.core.training_rows import KNOWN_ON

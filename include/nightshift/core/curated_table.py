@@ -7,17 +7,16 @@ curated value are exact duplicates and are dropped; rows that say something else
 
 from __future__ import annotations
 
-import functools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nightshift.core.duckdb_session import duckdb_session
 from nightshift.core.landed_table import ARROW_TYPES, STEP
-from nightshift.core.quarantine import LANDED_ROW, LANDED_URI, LINEAGE, QUARANTINE, set_aside
+from nightshift.core.quarantine import LANDED_ROW, LANDED_URI, LINEAGE, set_aside
 from nightshift.errors import ConfigurationError
 from nightshift.usecase import Feed
 
@@ -43,15 +42,17 @@ def curate(feed: Feed, landed: pa.Table) -> CuratedTable:
     them. Raises ConfigurationError if the SQL does not run, loses or invents rows, or returns
     other columns than declared.
     """
+    landed = landed.sort_by(_LANDED_ORDER)
     rows = _normalise(feed, landed)
     kept, replaced = _last_of_each_key(feed, rows)
-    if kept is None:
-        return CuratedTable(rows, QUARANTINE.empty_table(), 0)
-    # Once more without the others: the SQL may compare a row with its neighbours.
+    kept_rows, replaced_rows = rows.filter(kept), rows.filter(replaced)
+    if kept_rows.num_rows < rows.num_rows:
+        # Once more without the others: the SQL may compare a row with its neighbours.
+        kept_rows = _normalise(feed, landed.filter(kept))
     return CuratedTable(
-        rows=_normalise(feed, landed.filter(_is_among(landed, rows.filter(kept)))),
-        quarantine=set_aside(rows.filter(replaced), [[SUPERSEDED]] * pc.sum(replaced).as_py(), step=STEP),
-        exact_duplicates=rows.num_rows - pc.sum(kept).as_py() - pc.sum(replaced).as_py(),
+        rows=kept_rows,
+        quarantine=set_aside(replaced_rows, [[SUPERSEDED]] * replaced_rows.num_rows, step=STEP),
+        exact_duplicates=rows.num_rows - kept_rows.num_rows - replaced_rows.num_rows,
     )
 
 
@@ -67,9 +68,10 @@ def _normalise(feed: Feed, landed: pa.Table) -> pa.Table:
     except duckdb.Error as error:
         reason = re.sub(r"\s*\n\s*", " ", str(error))
         raise ConfigurationError(
-            f"{feed.normalise} does not run: {reason}. Mend the SQL of feed {feed.name}."
+            f"{feed.normalise} does not run: {reason}. Correct the SQL of feed {feed.name}."
         ) from error
-    absent = [name for name in (*(c.name for c in feed.curated), *LINEAGE) if name not in rows.column_names]
+    declared_names = [column.name for column in feed.curated]
+    absent = [name for name in (*declared_names, *LINEAGE) if name not in rows.column_names]
     if absent:
         raise ConfigurationError(f"{feed.normalise} returns no column {absent}, which feed {feed.name} declares.")
     for column in feed.curated:
@@ -82,38 +84,33 @@ def _normalise(feed: Feed, landed: pa.Table) -> pa.Table:
             )
         rows = rows.set_column(rows.column_names.index(column.name), column.name, rows[column.name].cast(declared))
     rows = rows.sort_by(_LANDED_ORDER)
-    given = landed.select(list(LINEAGE)).sort_by(_LANDED_ORDER)
-    if not rows.select(list(LINEAGE)).equals(given):
+    if not rows.select(list(LINEAGE)).equals(landed.select(list(LINEAGE))):
         raise ConfigurationError(
             f"{feed.normalise} returned {rows.num_rows} rows for {landed.num_rows} landed ones; "
             "it has to return exactly one for each, with its landed_uri and landed_row."
         )
-    extra = [n for n in rows.column_names if n not in {*(c.name for c in feed.curated), *LINEAGE}]
-    return rows.select([*(column.name for column in feed.curated), *extra, *LINEAGE])
+    extra = [name for name in rows.column_names if name not in {*declared_names, *LINEAGE}]
+    return rows.select([*declared_names, *extra, *LINEAGE])
 
 
-def _last_of_each_key(feed: Feed, rows: pa.Table) -> tuple[pa.ChunkedArray | None, pa.ChunkedArray]:
-    """Masks over rows in landed order: those kept, and those replaced by one that says something else.
+def _last_of_each_key(feed: Feed, rows: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Masks over rows in landed order: those kept, and those replaced by one with other values.
 
-    The first is None if no key comes twice. A row without a complete key is nobody's duplicate.
+    A row without a complete key is kept.
     """
-    key, said = list(feed.key), [column.name for column in feed.curated]
     numbered = rows.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
-    keyed = functools.reduce(pc.and_, (pc.is_valid(rows[name]) for name in key))
-    of_key = numbered.filter(keyed).group_by(key).aggregate([("position", "max")])
-    if of_key.num_rows == pc.sum(keyed).as_py():
-        return None, keyed
-    # Of equal rows the last stands for all of them, whether it is kept or replaced in its turn.
-    of_equal = numbered.filter(keyed).group_by(said).aggregate([("position", "max")])
-    kept = pc.or_(_is_in(numbered, of_key), pc.invert(keyed))
-    return kept, pc.and_(_is_in(numbered, of_equal), pc.invert(kept))
+    key, curated = _quoted(feed.key), _quoted(column.name for column in feed.curated)
+    # Of equal rows the last one represents all of them, whether it is kept or replaced.
+    query = (
+        f"SELECT position = max(position) OVER (PARTITION BY {', '.join(key)}) "  # noqa: S608 - declared names
+        f"OR {' OR '.join(f'{name} IS NULL' for name in key)} AS kept, "
+        f"NOT kept AND position = max(position) OVER (PARTITION BY {', '.join(curated)}) AS replaced "
+        "FROM numbered ORDER BY position"
+    )
+    with duckdb_session(numbered=numbered) as session:
+        masks = session.execute(query).to_arrow_table()
+    return masks["kept"], masks["replaced"]
 
 
-def _is_in(numbered: pa.Table, chosen: pa.Table) -> pa.ChunkedArray:
-    return pc.is_in(numbered["position"], value_set=chosen["position_max"].combine_chunks())
-
-
-def _is_among(landed: pa.Table, rows: pa.Table) -> pa.Array:
-    wanted = set(zip(rows[LANDED_URI].to_pylist(), rows[LANDED_ROW].to_pylist(), strict=True))
-    given = zip(landed[LANDED_URI].to_pylist(), landed[LANDED_ROW].to_pylist(), strict=True)
-    return pa.array([place in wanted for place in given], pa.bool_())
+def _quoted(names: Iterable[str]) -> list[str]:
+    return [f'"{name}"' for name in names]

@@ -17,11 +17,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.compose import ColumnTransformer
 
+from nightshift.core.arrays import Float32s
 from nightshift.core.network import Layer
 from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT, Signature
 from nightshift.core.preprocessing import BoundedScaler, PiecewiseLinearScaler
 
-Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
 LARGEST_FOLDED_MEAN = 16.0

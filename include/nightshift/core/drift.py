@@ -21,10 +21,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightshift.core.arrays import Floats
 from nightshift.usecase import DriftPolicy
 
 Counts = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 REFERENCE_TABLE = "reference.parquet"
 REFERENCE_BINS = "reference.json"

@@ -26,6 +26,16 @@ from nightshift.core.onnx_model import Signature
 from nightshift.core.preprocessing import bounded_features, feature_frame, tree_features
 from nightshift.errors import ConfigurationError
 
+LEVELS: Mapping[str, Any] = {
+    "level": (),
+    "calendar": (),
+    "tilt": None,
+    "knots": 3,
+    "level_knots": 2,
+    "row_penalty": 300.0,
+    "level_penalty": 10000.0,
+}
+
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "additive": {"knots": 3, "penalty": 8e-3, "max_iter": 100},
     "logistic_regression": {"C": 0.01, "max_iter": 500},
@@ -36,25 +46,12 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "subsample": 0.7,
         "colsample_bytree": 0.35,
         "min_child_weight": 100,
+        "reg_lambda": 1,
         "max_bin": 128,
     },
-    "level_additive": {
-        "level": (),
-        "calendar": (),
-        "tilt": None,
-        "knots": 3,
-        "level_knots": 2,
-        "row_penalty": 300.0,
-        "level_penalty": 10000.0,
-    },
+    "level_additive": LEVELS,
     "level_blend": {
-        "level": (),
-        "calendar": (),
-        "tilt": None,
-        "knots": 3,
-        "level_knots": 2,
-        "row_penalty": 300.0,
-        "level_penalty": 10000.0,
+        **LEVELS,
         "share": 0.5,
         "scale": 1.0,
         "n_estimators": 100,
@@ -175,8 +172,7 @@ def _fit_with_levels(
 ) -> FittedModel:
     """A LevelAdditive, or its blend with trees."""
     given = dict(parameters)
-    taken = ("level", "calendar", "tilt", "knots", "level_knots", "row_penalty", "level_penalty")
-    arguments: dict[str, Any] = {key: given.pop(key) for key in taken}
+    arguments: dict[str, Any] = {key: given.pop(key) for key in LEVELS}
     additive = LevelAdditive(numeric=signature.numeric, categorical=signature.categorical, **arguments)
     # From a manifest, tuples come back as lists.
     additive.set_params(level=tuple(arguments["level"]), calendar=tuple(arguments["calendar"]))

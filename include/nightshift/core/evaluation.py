@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int64]
+from nightshift.core.arrays import Floats, Labels
 
 LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 """Probabilities are float32: one that rounds to 0 or 1 is no claim of certainty."""
@@ -27,6 +25,17 @@ def evaluate(labels: Labels, probability: Floats) -> dict[str, float]:
         "log_loss": log_loss(labels, probability),
         "brier": float(np.mean((probability - labels) ** 2)),
         "calibration_error": calibration_error(labels, probability),
+    }
+
+
+def quality(labels: Labels, scores: Floats) -> dict[str, float | None]:
+    """log_loss (nats), brier, auc (None if all labels are alike), mean_score and label_rate of some rows."""
+    return {
+        "log_loss": log_loss(labels, scores),
+        "brier": float(np.mean((scores - labels) ** 2)),
+        "auc": auc_or_none(labels, scores),
+        "mean_score": float(scores.mean()),
+        "label_rate": float(labels.mean()),
     }
 
 
@@ -61,15 +70,20 @@ def log_odds(probability: Floats) -> Floats:
     return np.asarray(np.log(p / (1 - p)))
 
 
+def calibration_bins(labels: Labels, scores: Floats, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
+    """Mean score and observed label rate in bins of equal mass, in order of score; those of `calibration_error`."""
+    order = np.argsort(scores, kind="stable")
+    return [
+        {"mean_score": float(scores[part].mean()), "observed_rate": float(labels[part].mean()), "rows": len(part)}
+        for part in np.array_split(order, min(bins, len(order)))
+    ]
+
+
 def calibration_error(labels: Labels, probability: Floats, bins: int = CALIBRATION_BINS) -> float:
     """Expected calibration error: mean |observed rate - mean score| over bins of equal mass, weighted by rows.
 
     Naeini et al. 2015, with bins of equal mass (as in Nixon et al. 2019) in place of equal width, so
     that the few rows with high scores do not make a noisy bin of their own.
     """
-    order = np.argsort(probability, kind="stable")
-    gaps = [
-        abs(labels[part].mean() - probability[part].mean()) * len(part)
-        for part in np.array_split(order, min(bins, len(order)))
-    ]
-    return float(sum(gaps) / len(order))
+    found = calibration_bins(labels, probability, bins)
+    return sum(abs(one["observed_rate"] - one["mean_score"]) * one["rows"] for one in found) / len(labels)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from nightshift.core.duckdb_session import copy_table, duckdb_database
+from nightshift.core.duckdb_session import duckdb_session
 from nightshift.errors import FeatureContractError
 from nightshift.usecase import FeatureSet
 
@@ -32,7 +31,7 @@ def compute_features(
     SQL file that does not run.
     """
     values = {"partition": partition, "cutoff": cutoff}
-    with _database(feeds) as connection:
+    with duckdb_session(**feeds) as connection:
         _run_file(connection, features.prelude, values)
         tables = {table.name: _run_file(connection, table.sql, values) for table in features.tables}
     return {
@@ -55,7 +54,7 @@ def compute_spine(
     UTC]) is that of its own partition. Sorted by partition, then `key`. Raises
     FeatureContractError if the SQL does not run or returns two rows for one key.
     """
-    with _database(feeds) as connection:
+    with duckdb_session(**feeds) as connection:
         spine = _run_file(connection, sql, {"partition": partition, "cutoff": cutoff(partition)})
     repeated = spine.num_rows - spine.group_by(list(key)).aggregate([]).num_rows
     if repeated:
@@ -72,14 +71,6 @@ def _stamped(table: pa.Table, stamps: list[datetime]) -> pa.Table:
     return table.append_column(EVENT_TIMESTAMP, pa.array(stamps, EVENT_TIMESTAMP_TYPE))
 
 
-@contextmanager
-def _database(feeds: Mapping[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb_database() as connection:
-        for name, table in feeds.items():
-            copy_table(connection, name, table)
-        yield connection
-
-
 def _run_file(connection: duckdb.DuckDBPyConnection, path: Path, values: Mapping[str, Any]) -> pa.Table:
     """Run the statements of a file, binding those values that each names; the rows of the last."""
     result = pa.table({})
@@ -90,7 +81,7 @@ def _run_file(connection: duckdb.DuckDBPyConnection, path: Path, values: Mapping
     except duckdb.Error as error:
         reason = re.sub(r"\s*\n\s*", " ", str(error))
         raise FeatureContractError(
-            f"{path.name} does not run on {values['partition']}: {reason} Mend {path} or the feed's declaration."
+            f"{path.name} does not run on {values['partition']}: {reason} Correct {path} or the feed's declaration."
         ) from error
     return result
 

@@ -1,50 +1,55 @@
-"""The gates that a version passes before it may serve: their names, which are mandatory, and what no result means."""
+"""What a gate of versions is, and what clean processes tell gates. The gates there are: `verification.GATES`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from nightshift.deployment import GateResult
 
-VERSION_GATES = (
-    "runtime",
-    "memory",
-    "latency",
-    "throughput",
-    "parity_fitted",
-    "parity_batch",
-    "leakage",
-    "stability",
-    "behaviour",
-    "calibration",
-    "constant_rate",
-    "new_rows",
-    "feature_values",
-    "change",
-)
-"""Every version is judged by these in `verify`."""
+Subject = TypeVar("Subject")
 
-TIMED_GATES = ("memory", "latency", "throughput")
-"""What they observe differs from run to run."""
-
-ALWAYS = (
-    "runtime",
-    "parity_fitted",
-    "parity_batch",
-    "leakage",
-    "constant_rate",
-    "new_rows",
-    "feature_values",
-    "change",
-)
-"""Mandatory whatever the risk; the others are from `RiskPolicy.every_gate_from` on."""
+TOO_SLOW = "it did not answer in the time that the declared rows per second allow"
 
 
-def complete(results: Sequence[GateResult], verdict: Any, reason: str) -> list[GateResult]:
-    """A result for each of VERSION_GATES, in that order: those given, and `verdict` with `reason` for the others."""
-    known = {result.gate: result for result in results}
-    return [known.get(gate) or GateResult(gate=gate, verdict=verdict, reason=reason) for gate in VERSION_GATES]
+@dataclass(frozen=True)
+class RuntimeAnswer:
+    """What a clean process said. `answers` (float64 [n]) is None and `error` says why if it did not answer; the
+    error of one that was too slow names no seconds, so that it reads the same on every machine.
+
+    `costs`: load_ms, rows_per_second, single_row_p50_ms, single_row_p99_ms, peak_memory_mb (MiB).
+    """
+
+    version: str
+    answers: npt.NDArray[np.float64] | None
+    costs: Mapping[str, float]
+    error: str = ""
+    out_of_memory: bool = False
+
+    @property
+    def too_slow(self) -> bool:
+        """Whether it was ended for want of time."""
+        return self.error == TOO_SLOW
+
+
+@dataclass(frozen=True)
+class Gate(Generic[Subject]):
+    """A gate and the function that gives its result for a version.
+
+    `always`: it is mandatory whatever the risk; the others are from `RiskPolicy.every_gate_from` on. `timed`: what it
+    observes differs from run to run. `needs`: what there must be to judge by, each implying the ones before: answers
+    of clean processes, scores in this process, scores that are probabilities. Without, the gate fails.
+    """
+
+    name: str
+    check: Callable[[Subject], GateResult]
+    always: bool = False
+    timed: bool = False
+    needs: Literal["answers", "scores", "probabilities"] = "probabilities"
 
 
 def failures(results: Sequence[GateResult], mandatory: Iterable[str]) -> list[GateResult]:

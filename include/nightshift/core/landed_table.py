@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from nightshift.core.duckdb_session import duckdb_session
-from nightshift.core.quarantine import LANDED_ROW, LANDED_URI, QUARANTINE, gathered, set_aside
+from nightshift.core.quarantine import LANDED_ROW, LANDED_URI, gathered, set_aside
 from nightshift.errors import MalformedFile, SchemaChanged
 from nightshift.usecase import Column, ColumnType, Feed
 
@@ -118,9 +118,14 @@ def _read_csv(feed: Feed, uri: str, data: bytes) -> LandedTable:
             f"{uri} is half-written: its last row has {at[delivered].actual_columns} of {len(header)} cells "
             f"({at[delivered].text[:80]!r}). {SEND_AGAIN}"
         )
-    numbers = pa.array([n for n in range(1, delivered + 1) if n not in at], pa.int64())
-    rows, quarantine = _parse_cells(feed, uri, cells.select([c.name for c in feed.landed]), numbers)
-    return LandedTable(rows, gathered([quarantine, _broken_rows(uri, at, len(header))]), delivered)
+    cells = cells.select([c.name for c in feed.landed])
+    typed = _typed(feed, cells)
+    for column in feed.landed:
+        _check_type(column, uri, cells[column.name], _unreadable(cells[column.name], typed[column.name]))
+    rows, quarantine = _split(feed, uri, cells, typed, [n for n in range(1, delivered + 1) if n not in at])
+    texts = _with_lineage(pa.table({"text": pa.array([row.text for row in broken], pa.string())}), uri, list(at))
+    reasons = [[f"{row.actual_columns} cells instead of {len(header)}"] for row in broken]
+    return LandedTable(rows, gathered([quarantine, set_aside(texts, reasons, step=STEP)]), delivered)
 
 
 def _csv_header(feed: Feed, uri: str, data: bytes) -> list[str]:
@@ -151,39 +156,12 @@ def _csv_header(feed: Feed, uri: str, data: bytes) -> list[str]:
     return header
 
 
-def _broken_rows(uri: str, at: dict[int, pyarrow.csv.InvalidRow], cells: int) -> pa.Table:
-    rows = pa.table(
-        {
-            LANDED_URI: pa.array([uri] * len(at), pa.string()),
-            LANDED_ROW: pa.array(list(at), pa.int64()),
-            "text": pa.array([row.text for row in at.values()], pa.string()),
-        }
-    )
-    reasons = [[f"{row.actual_columns} cells instead of {cells}"] for row in at.values()]
-    return set_aside(rows, reasons, step=STEP)
-
-
-def _parse_cells(feed: Feed, uri: str, cells: pa.Table, numbers: pa.Array) -> tuple[pa.Table, pa.Table]:
-    """Text cells as typed rows, and the rows with cells that are not of their column's type."""
-    expressions = ", ".join(
-        f'{_PARSED[column.type].format(f"""trim("{column.name}")""")} AS "{column.name}"'
-        if column.type != "string"
-        else f'"{column.name}"'
-        for column in feed.landed
-    )
+def _typed(feed: Feed, cells: pa.Table) -> pa.Table:
+    """Text cells as the feed's types; null where a cell is not of its column's type."""
+    text = {c.name: f'"{c.name}"' if c.type == "string" else f'trim("{c.name}")' for c in feed.landed}
+    parsed = ", ".join(f'{_PARSED[c.type].format(text[c.name])} AS "{c.name}"' for c in feed.landed)
     with duckdb_session(cells=cells) as session:
-        typed = session.execute(f"SELECT {expressions} FROM cells").to_arrow_table()  # noqa: S608 - declared names
-    typed = typed.append_column(LANDED_URI, pa.array([uri] * typed.num_rows, pa.string()))
-    typed = typed.append_column(LANDED_ROW, numbers).cast(landed_schema(feed.landed))
-    cells = cells.append_column(LANDED_URI, typed[LANDED_URI]).append_column(LANDED_ROW, numbers)
-    reasons: dict[int, list[str]] = {}
-    for column in feed.landed:
-        wrong = pc.and_(pc.is_valid(cells[column.name]), pc.is_null(typed[column.name]))
-        _check_type(column, uri, cells[column.name], wrong)
-        for position in _positions(wrong):
-            reasons.setdefault(position, []).append(f"{column.name} is not {column.type}")
-    _add_missing(feed, cells, reasons)
-    return _split(typed, cells, reasons)
+        return session.execute(f"SELECT {parsed} FROM cells").to_arrow_table()  # noqa: S608 - declared names
 
 
 def _check_type(column: Column, uri: str, cells: pa.ChunkedArray, wrong: pa.ChunkedArray) -> None:
@@ -212,14 +190,8 @@ def _read_parquet(feed: Feed, uri: str, data: bytes) -> LandedTable:
     except (pa.ArrowException, OSError) as error:
         raise MalformedFile(f"{uri} cannot be read as Parquet: {error}. {SEND_AGAIN}") from error
     _check_names(feed, uri, table)
-    columns = [_cast(column, uri, table[column.name]) for column in feed.landed]
-    numbers = pa.array(range(1, table.num_rows + 1), pa.int64())
-    uris = pa.array([uri] * table.num_rows, pa.string())
-    typed = pa.table([*columns, uris, numbers], schema=landed_schema(feed.landed))
-    reasons: dict[int, list[str]] = {}
-    _add_missing(feed, typed, reasons)
-    rows, quarantine = _split(typed, typed, reasons)
-    return LandedTable(rows, quarantine, table.num_rows)
+    typed = pa.table({column.name: _cast(column, uri, table[column.name]) for column in feed.landed})
+    return LandedTable(*_split(feed, uri, typed, typed, range(1, table.num_rows + 1)), table.num_rows)
 
 
 def _cast(column: Column, uri: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -280,29 +252,30 @@ def _examples(values: pa.ChunkedArray) -> str:
     return f"values such as {pc.unique(values.drop_null()).to_pylist()[:EXAMPLES]}"
 
 
-def _add_missing(feed: Feed, values: pa.Table, reasons: dict[int, list[str]]) -> None:
-    for column in feed.landed:
-        if not column.nullable and values[column.name].null_count:
-            for position in _positions(pc.is_null(values[column.name])):
-                reasons.setdefault(position, []).append(f"{column.name} is missing")
+def _split(
+    feed: Feed, uri: str, delivered: pa.Table, typed: pa.Table, numbers: Sequence[int]
+) -> tuple[pa.Table, pa.Table]:
+    """Good rows typed, and the others as they were delivered, with their reasons. `numbers`: the row in the file."""
+    masks = {f"{c.name} is not {c.type}": _unreadable(delivered[c.name], typed[c.name]) for c in feed.landed}
+    masks |= {f"{c.name} is missing": pc.is_null(delivered[c.name]) for c in feed.landed if not c.nullable}
+    reasons: list[list[str]] = [[] for _ in numbers]
+    for reason, mask in masks.items():
+        # Not pc.indices_nonzero: pyarrow 25.0.1 crashes in it on an array without chunks, as empty tables have.
+        for position in np.flatnonzero(mask.to_numpy()):
+            reasons[position].append(reason)
+    bad = pa.array(map(bool, reasons), pa.bool_())
+    rows = _with_lineage(typed, uri, numbers).cast(landed_schema(feed.landed)).filter(pc.invert(bad))
+    others = _with_lineage(delivered, uri, numbers).filter(bad)
+    return rows.combine_chunks(), set_aside(others, [found for found in reasons if found], step=STEP)
 
 
-def _positions(mask: pa.ChunkedArray) -> list[int]:
-    # Not pc.indices_nonzero: pyarrow 25.0.1 crashes in it on an array without chunks, as empty tables have.
-    positions: list[int] = np.flatnonzero(mask.to_numpy()).tolist()
-    return positions
+def _unreadable(delivered: pa.ChunkedArray, typed: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.and_(pc.is_valid(delivered), pc.is_null(typed))
 
 
-def _split(typed: pa.Table, delivered: pa.Table, reasons: dict[int, list[str]]) -> tuple[pa.Table, pa.Table]:
-    """Good rows typed, and the others as they were delivered, with their reasons."""
-    if not reasons:
-        return typed.combine_chunks(), QUARANTINE.empty_table()
-    bad = sorted(reasons)
-    mask = pa.array([position not in reasons for position in range(typed.num_rows)])
-    return (
-        typed.filter(mask).combine_chunks(),
-        set_aside(delivered.take(pa.array(bad, pa.int64())), [reasons[position] for position in bad], step=STEP),
-    )
+def _with_lineage(table: pa.Table, uri: str, numbers: Sequence[int]) -> pa.Table:
+    table = table.append_column(LANDED_URI, pa.array([uri] * table.num_rows, pa.string()))
+    return table.append_column(LANDED_ROW, pa.array(numbers, pa.int64()))
 
 
 def refuse_if_undelivered(feed: Feed, tables: Sequence[LandedTable], where: str) -> None:

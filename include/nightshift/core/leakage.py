@@ -6,25 +6,28 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nightshift.core.evaluation import Labels, area_under_curve
+from nightshift.core.arrays import Floats, Labels
+from nightshift.core.evaluation import area_under_curve
 from nightshift.core.onnx_model import Signature, categorical_matrix, numeric_matrix
 from nightshift.core.training_split import TrainingSplit
 from nightshift.deployment import GateResult
+from nightshift.policies import VerificationPolicy
 from nightshift.usecase import FeatureSet
-
-Floats = npt.NDArray[np.float64]
 
 GATE = "leakage"
 PRIOR_ROWS = 10.0
 """Rates of categories with few rows are shrunken towards the mean by rows/(rows + PRIOR_ROWS)."""
 
 
-def check_leakage(signature: Signature, declared: FeatureSet, split: TrainingSplit, largest_auc: float) -> GateResult:
+def check_leakage(
+    signature: Signature, declared: FeatureSet, split: TrainingSplit, policy: VerificationPolicy
+) -> GateResult:
     """Whether each feature belongs to the declared feature service, and none alone ranks the holdout rows too well.
 
     `observed` is the largest AUC (or 1 - AUC) of a single feature. A category ranks a row by the label
     rate it has in the training rows.
     """
+    largest_auc = policy.largest_single_feature_auc
     undeclared = [
         *(name for name in signature.numeric if name not in declared.numeric),
         *(name for name in signature.categorical if name not in declared.categorical),

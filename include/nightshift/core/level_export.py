@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, compose
 
@@ -12,8 +11,6 @@ from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.onnx_model import NUMERIC_INPUT, OUTPUT, Signature
 from nightshift.core.preprocessing import BoundedScaler, PiecewiseLinearScaler
-
-Float32s = npt.NDArray[np.float32]
 
 TREES = "trees_"
 """Prefix of the nodes of a blend's trees."""

@@ -49,25 +49,21 @@ def export_onnx(fitted: FittedModel, *, folded: bool = True) -> bytes:
 
 
 def _converted(fitted: FittedModel) -> onnx.ModelProto:
+    """The graph of a pipeline that ends in boosted trees."""
     signature = fitted.signature
     inputs: list[tuple[str, Any]] = [(NUMERIC_INPUT, FloatTensorType([None, len(signature.numeric)]))]
     if signature.categorical:
         inputs.append((CATEGORICAL_INPUT, StringTensorType([None, len(signature.categorical)])))
-    classifies = fitted.answer == "probability"
-    graph = convert_sklearn(
-        fitted.pipeline,
-        name="model",
-        initial_types=inputs,
-        target_opset=OPSETS,
-        options={id(fitted.pipeline): {"zipmap": False}} if classifies else None,
-    )
+    options = {id(fitted.pipeline): {"zipmap": False}}
+    graph = convert_sklearn(fitted.pipeline, name="model", initial_types=inputs, target_opset=OPSETS, options=options)
     model: onnx.ModelProto = onnx.ModelProto.FromString(graph.SerializeToString())
-    if isinstance(fitted.pipeline[-1], XGBClassifier):
-        _set_base_margin(model, fitted.pipeline[-1])
-    if classifies:
-        _answer_with(model, "Gather", [model.graph.output[1].name, _constant(model, "positive_class", [1])], axis=1)
-    else:
-        _answer_with(model, "Sigmoid", [model.graph.output[0].name])
+    _set_base_margin(model, fitted.pipeline[-1])
+    # Of the two classes' probabilities, that of the positive one is the graph's one output.
+    model.graph.initializer.append(helper.make_tensor("positive_class", TensorProto.INT64, [1], [1]))
+    both = model.graph.output[1].name
+    model.graph.node.append(helper.make_node("Gather", [both, "positive_class"], [OUTPUT], name="answer", axis=1))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 1]))
     # The converter lists the domains in the order of a set: another one in each process.
     del model.opset_import[:]
     model.opset_import.extend(helper.make_opsetid(domain, opset) for domain, opset in OPSETS.items())
@@ -87,18 +83,6 @@ def _set_base_margin(model: onnx.ModelProto, trees: XGBClassifier) -> None:
     kept = [attribute for attribute in node.attribute if attribute.name != "base_values"]
     del node.attribute[:]
     node.attribute.extend([*kept, helper.make_attribute("base_values", [margin])])
-
-
-def _answer_with(model: onnx.ModelProto, operator: str, inputs: list[str], **attributes: Any) -> None:
-    """Append a node and make it the graph's one output."""
-    model.graph.node.append(helper.make_node(operator, inputs, [OUTPUT], name="answer", **attributes))
-    del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 1]))
-
-
-def _constant(model: onnx.ModelProto, name: str, values: list[int]) -> str:
-    model.graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
-    return name
 
 
 update_registered_converter(

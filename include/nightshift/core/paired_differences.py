@@ -15,13 +15,10 @@ Hansen 2011, "Inference with dependent data using cluster covariance estimators"
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import norm, t
 
+from nightshift.core.arrays import Floats, Integers
 from nightshift.documents import PairedDifference
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 RESAMPLES = 2000
 LEAST_BLOCKS = 3

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from nightshift.core.arrays import Floats
 from nightshift.core.onnx_model import Signature
-from nightshift.errors import ParityError
 
-Floats = npt.NDArray[np.float64]
-
+BATCH_ROWS = 20_000
+"""Rows scored at once."""
 PROBE_ROWS = 12
 UNSEEN_CATEGORY = "\N{REPLACEMENT CHARACTER} never seen"
 EXTREMES = {
@@ -104,38 +104,50 @@ def _with(table: pa.Table, name: str, values: Any) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), pa.field(name, kind), array.cast(kind, safe=False))
 
 
-def compare_answers(
-    expected: Floats, answered: Floats, probes: Probes, tolerance: float, *, what: str, key: tuple[str, ...] = ()
-) -> float:
-    """Largest absolute difference of two models' probabilities for the probes.
+@dataclass(frozen=True)
+class Compared:
+    """One comparison: the largest difference of two scores of a row, the bound, and what was wrong ("": nothing)."""
 
-    Raises ParityError naming the worst row (by the columns `key`) of each kind of strangeness and
-    both answers, if it is more than `tolerance` or either model answers anything but probabilities.
+    against: str
+    largest: float | None
+    bound: float
+    wrong: str = ""
+
+
+def compare(
+    expected: Floats, scores: Floats, probes: Probes, bound: float, against: str, key: Sequence[str] = ()
+) -> Compared:
+    """Two models' probabilities for the probes, those of `against` first.
+
+    It is wrong if any two differ by more than `bound`, or either is no probability; what is wrong names the worst row
+    (by the columns `key`) of each kind of strangeness, and both scores.
     """
-    if expected.shape != answered.shape or len(expected) != len(probes.strangeness):
-        raise ParityError(
-            f"{what}: {len(probes.strangeness)} rows were asked about, {len(expected)} answers were expected and "
-            f"{len(answered)} came. The graph must answer one probability for each row; export it again."
+    if expected.shape != scores.shape or len(expected) != len(probes.strangeness):
+        wrong = (
+            f"against {against}: there are {len(probes.strangeness)} rows, {len(expected)} scores were expected and "
+            f"{len(scores)} came. The graph must give one probability for each row; export it again."
         )
-    difference = np.abs(expected - answered)
-    valid = (expected >= 0) & (expected <= 1) & (answered >= 0) & (answered <= 1)
-    wrong = np.flatnonzero(~(valid & (difference <= tolerance)))
-    if len(wrong) == 0:
-        return float(difference.max(initial=0.0))
+        return Compared(against, None, bound, wrong)
+    difference = np.abs(expected - scores)
+    valid = (expected >= 0) & (expected <= 1) & (scores >= 0) & (scores <= 1)
+    wrong_rows = np.flatnonzero(~(valid & (difference <= bound)))
+    if len(wrong_rows) == 0:
+        return Compared(against, float(difference.max(initial=0.0)), bound)
     # The worst row of each kind of strangeness, rows as delivered first, then the worst kinds: that points at the
     # feature.
     worst: dict[str, int] = {}
-    for i in wrong[np.argsort(-np.nan_to_num(difference[wrong], nan=np.inf), kind="stable")]:
+    for i in wrong_rows[np.argsort(-np.nan_to_num(difference[wrong_rows], nan=np.inf), kind="stable")]:
         worst.setdefault(probes.strangeness[i], int(i))
     shown = [row for _, row in sorted(worst.items(), key=lambda kind: kind[0] != AS_DELIVERED)][:EXAMPLES]
     rows = probes.rows.take(pa.array(shown)).to_pylist()
     examples = "; ".join(
         f"row {i} {', '.join(f'{name}={row[name]}' for name in key)} ({probes.strangeness[i]}): "
-        f"{expected[i]:.7f} became {answered[i]:.7f}"
+        f"{expected[i]:.7f} became {scores[i]:.7f}"
         for i, row in zip(shown, rows, strict=True)
     )
-    raise ParityError(
-        f"{what}: {len(wrong)} of {len(difference)} rows differ by more than {tolerance:g}, in {len(worst)} kinds of "
-        f"rows; the worst of each: {examples}. Do not deploy this export: correct the converter or the preprocessing, "
-        "then export again."
+    wrong = (
+        f"against {against}: {len(wrong_rows)} of {len(difference)} rows differ by more than {bound:g}, in "
+        f"{len(worst)} kinds of rows; the worst of each: {examples}. Do not deploy this export: correct the "
+        "converter or the preprocessing, then export again."
     )
+    return Compared(against, float(np.max(np.nan_to_num(difference, nan=1.0))), bound, wrong)

@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from nightshift.core.duckdb_session import copy_table, duckdb_database
+from nightshift.core.duckdb_session import duckdb_session
 
 COMPARED = pa.timestamp("us", tz="UTC")
 
@@ -70,27 +70,23 @@ def newest_rows(table: pa.Table, join_keys: Sequence[str], timestamp: str, creat
     """The newest row of each combination of join keys, in the table's order; ties as in FeatureRows."""
     view = FeatureRows(table, {key: key for key in join_keys}, {}, timestamp, created)
     keys = ", ".join(f"key_{i}" for i in range(len(join_keys)))
-    with duckdb_database() as connection:
-        copy_table(connection, "moments", _moments(view))
+    with duckdb_session(moments=_moments(view)) as connection:
         kept = f"SELECT position FROM moments QUALIFY {_first(keys, 'known_at DESC')} ORDER BY position"  # noqa: S608
         return table.take(_rows(connection, kept)["position"])
 
 
 def _taken(entities: pa.Table, asked_at: pa.ChunkedArray, view: FeatureRows) -> pa.Table:
     """The view's features for each entity row."""
-    with duckdb_database() as connection:
-        positions = _matched_positions(connection, entities, asked_at, view)
+    keys = {f"key_{i}": entities[column] for i, column in enumerate(view.join_keys.values())}
+    asked = pa.table({"row": _positions(entities), "asked_at": asked_at, **keys})
+    with duckdb_session(asked=asked, moments=_moments(view)) as connection:
+        positions = _matched_positions(connection, entities.num_rows, view)
     # One chunk first: taking from a column of many partitions' chunks is slow.
     return view.table.select(list(view.features)).combine_chunks().take(positions)
 
 
-def _matched_positions(
-    connection: duckdb.DuckDBPyConnection, entities: pa.Table, asked_at: pa.ChunkedArray, view: FeatureRows
-) -> pa.Array:
+def _matched_positions(connection: duckdb.DuckDBPyConnection, rows: int, view: FeatureRows) -> pa.Array:
     """For each entity row the position of the view's row to use, null if there is none."""
-    asked = {f"key_{i}": entities[column] for i, column in enumerate(view.join_keys.values())}
-    copy_table(connection, "asked", pa.table({"row": _positions(entities), "asked_at": asked_at, **asked}))
-    copy_table(connection, "moments", _moments(view))
     keys = [f"key_{i}" for i in range(len(view.join_keys))]
     moment = ", ".join([*keys, "known_at"])
     ties = f"SELECT 1 FROM moments GROUP BY {moment} HAVING count(*) > 1 LIMIT 1"  # noqa: S608
@@ -106,7 +102,7 @@ def _matched_positions(
         f"found AS (SELECT wanted.*, position FROM wanted ASOF JOIN moments ON {on} {fresh}) "
         f"SELECT row, position FROM asked JOIN found USING ({', '.join([*keys, 'asked_at'])})",
     )
-    positions = np.full(entities.num_rows, -1)
+    positions = np.full(rows, -1)
     positions[matched["row"].to_numpy()] = matched["position"].to_numpy()
     return pa.array(positions, mask=positions < 0)
 

@@ -12,9 +12,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder
 
+from nightshift.core.arrays import Float32s
 from nightshift.core.onnx_model import Signature, categorical_matrix, numeric_matrix
-
-Float32s = npt.NDArray[np.float32]
 
 MOST_CATEGORIES = 32
 """Categories of one feature that get a column; the rarer ones have too few rows to learn from."""

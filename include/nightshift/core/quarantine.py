@@ -49,7 +49,14 @@ def set_aside(rows: pa.Table, reasons: Sequence[Sequence[str]], *, step: str) ->
 def gathered(tables: Sequence[pa.Table]) -> pa.Table:
     """Several QUARANTINE tables as one, in the order of landed file and row."""
     together = pa.concat_tables([QUARANTINE.empty_table(), *tables]).combine_chunks()
-    return together.sort_by([(LANDED_URI, "ascending"), (LANDED_ROW, "ascending")])
+    return together.sort_by([(name, "ascending") for name in LINEAGE])
+
+
+def without_rows(rows: pa.Table, quarantine: pa.Table) -> pa.Table:
+    """The rows (with landed_uri and landed_row) that are not in a QUARANTINE table."""
+    removed = {(row[LANDED_URI], row[LANDED_ROW]) for row in quarantine.select(list(LINEAGE)).to_pylist()}
+    places = zip(rows[LANDED_URI].to_pylist(), rows[LANDED_ROW].to_pylist(), strict=True)
+    return rows.filter(pa.array([place not in removed for place in places], pa.bool_()))
 
 
 def reason_counts(quarantine: pa.Table) -> dict[str, int]:

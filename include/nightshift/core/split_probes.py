@@ -10,16 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import xgboost
 
+from nightshift.core.arrays import Float32s, Integers
 from nightshift.core.compression.boosted_trees import Split, leaf_ids, nodes, read_ensemble
 from nightshift.core.estimators import FittedModel
 from nightshift.core.parity import as_float64
-
-Integers = npt.NDArray[np.int64]
-Float32s = npt.NDArray[np.float32]
 
 MOST_SPLITS = 20_000
 MOST_REAL_ROWS = 10_000

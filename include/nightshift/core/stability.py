@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nightshift.core.arrays import Float32s, Floats
 from nightshift.core.onnx_model import NUMERIC_INPUT, Signature
 from nightshift.deployment import GateResult
 from nightshift.policies import VerificationPolicy
 
-Floats = npt.NDArray[np.float64]
-Float32s = npt.NDArray[np.float32]
 Feed = dict[str, Any]
 Ask = Callable[[Feed], Floats]
 """Answers to a graph's inputs by name."""

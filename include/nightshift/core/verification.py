@@ -1,4 +1,4 @@
-"""The results of the gates that a version is judged by: see `gates.VERSION_GATES`.
+"""A version judged by every gate of `gates.GATES`, and what the results come from.
 
 Nothing here raises because a version is bad: what a gate finds is its result.
 """
@@ -6,50 +6,35 @@ Nothing here raises because a version is bad: what a gate finds is its result.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import onnxruntime
 import pyarrow as pa
 
-from nightshift.core.behaviour import calibration_bins, check_behaviour, observe_behaviour
-from nightshift.core.change import check_change, check_feature_values, check_new_rows, reference_rows
+from nightshift.core.arrays import Floats
+from nightshift.core.behaviour import check_behaviour, observe_behaviour
+from nightshift.core.change import ReferenceRows, check_change, check_feature_values, check_new_rows, reference_rows
 from nightshift.core.compression.quantization import TOLERANCE as QUANTIZED_TOLERANCE
-from nightshift.core.evaluation import evaluate, log_loss
+from nightshift.core.evaluation import calibration_bins, evaluate, log_loss
+from nightshift.core.gates import Gate, RuntimeAnswer
 from nightshift.core.leakage import check_leakage
-from nightshift.core.models.version_parity import BATCH_ROWS, Compared, compare
 from nightshift.core.onnx_model import Signature, ask_in_batches, feed_of, load_session, score
-from nightshift.core.parity import Probes, probe_rows
+from nightshift.core.parity import BATCH_ROWS, Compared, Probes, compare, probe_rows
 from nightshift.core.slices import slice_metrics, worst_slice
 from nightshift.core.stability import ROWS as BEHAVIOUR_ROWS
 from nightshift.core.stability import check_stability, evenly, step_moves
 from nightshift.core.training_split import PARTITION, TrainingSplit
 from nightshift.deployment import GateResult
 from nightshift.errors import FeatureContractError
+from nightshift.policies import VerificationPolicy
 from nightshift.usecase import UseCase
-
-Floats = npt.NDArray[np.float64]
 
 SMALL_BATCHES = ((1, 300), (37, 5_000), (512, 1_000_000))
 """Rows scored at once, and of at most how many rows, evenly spread."""
-
-
-class Answered(Protocol):
-    """What a clean process said: see `nightshift.io.runtimes.RuntimeAnswer`."""
-
-    @property
-    def version(self) -> str: ...  # noqa: D102
-    @property
-    def answers(self) -> Floats | None: ...  # noqa: D102
-    @property
-    def costs(self) -> Mapping[str, float]: ...  # noqa: D102
-    @property
-    def error(self) -> str: ...  # noqa: D102
-    @property
-    def out_of_memory(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -66,7 +51,8 @@ class Subject:
     """A version and the rows it is judged on.
 
     `rows`: its training rows, with `partition` and `known_on`; `split`: those rows, the newest days held out;
-    `holdout_scores`: of `split.holdout`, by the version that was fitted without them; `parity`: parity.json.
+    `holdout_scores`: of `split.holdout`, by the version that was fitted without them; `parity`: parity.json;
+    `answered`: by clean processes that were given `feed`.
     """
 
     use_case: UseCase
@@ -79,10 +65,16 @@ class Subject:
     parity: Mapping[str, Any]
     quantized: bool = False
     replaced: Replaced | None = None
+    answered: Sequence[RuntimeAnswer] = field(default=(), init=False)
+
+    @property
+    def policy(self) -> VerificationPolicy:
+        """The bounds of the use case."""
+        return self.use_case.verification
 
     @cached_property
     def probes(self) -> Probes:
-        """All holdout rows, then strange ones."""
+        """All holdout rows, then edge cases."""
         return probe_rows(self.split.holdout, self.signature)
 
     @cached_property
@@ -98,7 +90,34 @@ class Subject:
     @cached_property
     def scores(self) -> Floats:
         """The graph's scores of the probes."""
-        return ask_in_batches(self.session, self.feed, BATCH_ROWS)
+        return self.score(self.feed)
+
+    def score(self, feed: dict[str, Any]) -> Floats:
+        """The graph's scores of inputs by name."""
+        return ask_in_batches(self.session, feed, BATCH_ROWS)
+
+    @cached_property
+    def unusable(self) -> dict[str, str]:
+        """Why gates of each need (see `Gate.needs`) cannot judge; "" where they can."""
+        silent = [one for one in self.answered if one.answers is None]
+        reason = improper = ""
+        # A graph that breaks this process's onnxruntime in a clean process must not be loaded in this one.
+        if len(silent) == len(self.answered) or onnxruntime.__version__ in [one.version for one in silent]:
+            reason = f"it cannot be scored with: {silent[0].error}"
+        elif not ((self.scores >= 0) & (self.scores <= 1)).all():
+            improper = "it gives rows scores that are no probabilities"
+        return {"answers": "", "scores": reason, "probabilities": reason or improper}
+
+    @cached_property
+    def runtimes(self) -> dict[str, Compared]:
+        """The scores of each clean process compared with those of this one."""
+        if self.unusable["scores"]:
+            return {}
+        return {
+            one.version: self.compare(self.scores, one.answers, f"onnxruntime {one.version} in a clean process")
+            for one in self.answered
+            if one.answers is not None
+        }
 
     @property
     def bound(self) -> float:
@@ -107,56 +126,124 @@ class Subject:
 
     def compare(self, expected: Floats, scores: Floats, against: str, probes: Probes | None = None) -> Compared:
         """Two scores of each of the probes."""
-        return compare(self.use_case, expected, scores, probes or self.probes, self.bound, against)
+        return compare(expected, scores, probes or self.probes, self.bound, against, self.use_case.key_columns)
+
+    @cached_property
+    def few(self) -> dict[str, Any]:
+        """The graph's inputs for some of the holdout rows."""
+        positions = evenly(self.split.holdout.num_rows, BEHAVIOUR_ROWS)
+        return feed_of(self.split.holdout.take(pa.array(positions)), self.signature)
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """The graph's inputs for the training rows."""
+        return feed_of(self.rows, self.signature)
+
+    @cached_property
+    def moves(self) -> dict[str, dict[str, float]]:
+        """See `stability.step_moves`."""
+        numeric, threshold = self.training["numeric"], self.use_case.decision_threshold
+        return step_moves(self.score, self.few, numeric, self.signature, threshold)
+
+    @cached_property
+    def observed(self) -> list[dict[str, Any]]:
+        """See `behaviour.observe_behaviour`."""
+        return observe_behaviour(self.score, self.few, self.training, self.signature, self.policy.expectations)
+
+    @cached_property
+    def holdout(self) -> dict[str, float]:
+        """Metrics of the holdout scores."""
+        return evaluate(self.split.holdout_labels, self.holdout_scores)
+
+    @cached_property
+    def reference(self) -> ReferenceRows:
+        """The rows that versions are compared on."""
+        return reference_rows(self.rows, self.partition, self.use_case.change)
+
+    @cached_property
+    def scored_before(self) -> tuple[pa.Table, Floats] | str:
+        """Reference rows and their scores by the version that is replaced; or why there are none."""
+        if self.replaced is None:
+            return "the spec has no earlier version"
+        rows = self.reference.scored(self.use_case.change.reference_rows)
+        if rows.num_rows == 0:
+            return "there are no rows of these days"
+        try:
+            return rows, score(load_session(self.replaced.model), self.replaced.signature, rows)
+        except FeatureContractError as error:
+            return f"{self.replaced.model_version} cannot score these rows: {error}"
 
 
-def runtime_gates(subject: Subject, answered: Sequence[Answered]) -> tuple[list[GateResult], dict[str, Any]]:
-    """The gates `runtime`, `memory`, `latency`, `throughput`, and the largest difference of each version."""
-    policy = subject.use_case.verification
-    compared = {
-        one.version: subject.compare(subject.scores, one.answers, f"onnxruntime {one.version} in a clean process")
-        for one in answered
-        if one.answers is not None
+@dataclass(frozen=True)
+class Judged:
+    """What verification.json holds beside the gates, the manifest's metrics, and a result of each gate."""
+
+    found: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    gates: list[GateResult]
+
+
+def judge_version(subject: Subject) -> Judged:
+    """Every gate's result on a version that clean processes were given."""
+    unusable = subject.unusable
+    gates = [
+        GateResult(gate=gate.name, verdict="fail", reason=f"not judged: {unusable[gate.needs]}")
+        if unusable[gate.needs]
+        else gate.check(subject)
+        for gate in GATES
+    ]
+    size = {"bytes": len(subject.model)}
+    if unusable["probabilities"]:
+        return Judged({"unusable": unusable["probabilities"]}, size, gates)
+    labels, scores, use_case = subject.split.holdout_labels, subject.holdout_scores, subject.use_case
+    days = subject.split.holdout[PARTITION].to_numpy()
+    slices = slice_metrics(subject.split.holdout, labels, scores, use_case.slices, days)
+    found = {
+        "holdout": subject.holdout,
+        "slices": slices,
+        "worst_slice": worst_slice(slices),
+        "stability": subject.moves,
+        "behaviour": subject.observed,
+        "calibration": calibration_bins(labels, scores),
+        "parity": subject.parity,
+        "runtimes": {version: one.largest for version, one in subject.runtimes.items()},
+        **size,
     }
-    wrong = [_silent(one) for one in answered if one.answers is None]
-    wrong += [one.wrong for one in compared.values() if one.wrong]
-    runtime = GateResult(
+    # Costs are of the first declared onnxruntime version that answered.
+    costs = next(one.costs for one in subject.answered if one.answers is not None)
+    names = ("rows_per_second", "single_row_p50_ms", "single_row_p99_ms", "peak_memory_mb", "load_ms")
+    return Judged(found, {**subject.holdout, **size, **{name: costs[name] for name in names}}, gates)
+
+
+def _runtime(subject: Subject) -> GateResult:
+    wrong = [_silent(one) for one in subject.answered if one.answers is None]
+    wrong += [one.wrong for one in subject.runtimes.values() if one.wrong]
+    return GateResult(
         gate="runtime",
         verdict="fail" if wrong else "pass",
-        observed=_largest(compared.values()),
+        observed=max((one.largest for one in subject.runtimes.values() if one.largest is not None), default=None),
         bound=subject.bound,
         reason="; ".join(wrong)
-        or f"onnxruntime {' and '.join(compared)} give {len(subject.scores)} rows the same scores",
+        or f"onnxruntime {' and '.join(subject.runtimes)} give {len(subject.scores)} rows the same scores",
     )
-    costs = cost_gates(
-        answered, policy.largest_memory_mb, policy.largest_single_row_p99_ms, policy.least_rows_per_second
-    )
-    return [runtime, *costs], {version: one.largest for version, one in compared.items()}
 
 
-def cost_gates(
-    answered: Sequence[Answered], largest_memory_mb: float, largest_p99_ms: float, least_rows_per_second: float
-) -> list[GateResult]:
-    """Memory, latency and throughput of the worst of the clean processes; a process without a number fails."""
-    memory = _bounded("memory", answered, "peak_memory_mb", largest_memory_mb, "the process held {:.0f} MiB at once")
-    if refused := [one.version for one in answered if one.out_of_memory]:
+def _memory(subject: Subject) -> GateResult:
+    bound = subject.policy.largest_memory_mb
+    result = _bounded("memory", subject, "peak_memory_mb", bound, "the process held {:.0f} MiB at once")
+    if refused := [one.version for one in subject.answered if one.out_of_memory]:
         reason = f"it was refused memory with onnxruntime {', '.join(refused)}, at about twice the declared limit"
-        memory = memory.model_copy(update={"verdict": "fail", "reason": reason})
-    latency = _bounded("latency", answered, "single_row_p99_ms", largest_p99_ms, "one row in a hundred took {:.3g} ms")
-    throughput = _bounded(
-        "throughput", answered, "rows_per_second", least_rows_per_second, "it answered {:.0f} rows a second", least=True
-    )
-    return [memory, latency, throughput]
+        result = result.model_copy(update={"verdict": "fail", "reason": reason})
+    return result
 
 
-def _bounded(
-    gate: str, answered: Sequence[Answered], cost: str, bound: float, says: str, *, least: bool = False
-) -> GateResult:
-    unmeasured = [one for one in answered if cost not in one.costs]
+def _bounded(gate: str, subject: Subject, cost: str, bound: float, says: str, *, least: bool = False) -> GateResult:
+    """Costs of the worst of the clean processes; a process without a number fails."""
+    unmeasured = [one for one in subject.answered if cost not in one.costs]
     if unmeasured:
         reason = f"not measured: {_silent(unmeasured[0])}"
         return GateResult(gate=gate, verdict="fail", bound=bound, reason=reason)
-    worst = (min if least else max)(answered, key=lambda one: one.costs[cost])
+    worst = (min if least else max)(subject.answered, key=lambda one: one.costs[cost])
     observed = worst.costs[cost]
     good = observed >= bound if least else observed <= bound
     reason = f"{says.format(observed)} with onnxruntime {worst.version}"
@@ -165,18 +252,17 @@ def _bounded(
     return GateResult(gate=gate, verdict="pass" if good else "fail", observed=observed, bound=bound, reason=reason)
 
 
-def _silent(one: Answered) -> str:
+def _silent(one: RuntimeAnswer) -> str:
     return f"onnxruntime {one.version} gave no answers in a clean process: {one.error}"
 
 
-def parity_gates(subject: Subject) -> list[GateResult]:
-    """The gates `parity_fitted` (from parity.json) and `parity_batch`."""
-    fitted = [Compared(**one) for one in subject.parity["compared"]]
-    splits = f"; compared at {subject.parity['splits']}"
-    return [
-        _parity_gate("parity_fitted", fitted, splits),
-        _parity_gate("parity_batch", [_compare_batches(subject, rows, most) for rows, most in SMALL_BATCHES]),
-    ]
+def _parity_fitted(subject: Subject) -> GateResult:
+    compared = [Compared(**one) for one in subject.parity["compared"]]
+    return _parity("parity_fitted", compared, f"; compared at {subject.parity['splits']}")
+
+
+def _parity_batch(subject: Subject) -> GateResult:
+    return _parity("parity_batch", [_compare_batches(subject, rows, most) for rows, most in SMALL_BATCHES])
 
 
 def _compare_batches(subject: Subject, rows: int, most: int) -> Compared:
@@ -187,7 +273,7 @@ def _compare_batches(subject: Subject, rows: int, most: int) -> Compared:
     return subject.compare(subject.scores[chosen], scores, f"itself {size}", subject.probes.take(chosen))
 
 
-def _parity_gate(gate: str, compared: Sequence[Compared], also: str = "") -> GateResult:
+def _parity(gate: str, compared: Sequence[Compared], also: str = "") -> GateResult:
     wrong = [one for one in compared if one.wrong]
     shown = wrong[0] if wrong else max(compared, key=lambda one: one.largest or 0.0)
     return GateResult(
@@ -199,77 +285,75 @@ def _parity_gate(gate: str, compared: Sequence[Compared], also: str = "") -> Gat
     )
 
 
-def quality_gates(subject: Subject) -> tuple[list[GateResult], dict[str, Any]]:
-    """The gates `leakage`, `stability`, `behaviour`, `calibration` and `constant_rate`, and what they come from."""
-    use_case, split, signature = subject.use_case, subject.split, subject.signature
-    policy, labels, scores = use_case.verification, split.holdout_labels, subject.holdout_scores
-    few = split.holdout.take(pa.array(evenly(split.holdout.num_rows, BEHAVIOUR_ROWS)))
-    feed, training = feed_of(few, signature), feed_of(subject.rows, signature)
-
-    def ask(given: dict[str, Any]) -> Floats:
-        return ask_in_batches(subject.session, given, BATCH_ROWS)
-
-    moves = step_moves(ask, feed, training["numeric"], signature, use_case.decision_threshold)
-    observed = observe_behaviour(ask, feed, training, signature, policy.expectations)
-    holdout = evaluate(labels, scores)
-    days = split.holdout[PARTITION].to_numpy()
-    slices = slice_metrics(split.holdout, labels, scores, use_case.slices, days, use_case.training.seed)
-    constant = log_loss(labels, np.full(len(labels), float(split.train_labels.mean())))
-    gates = [
-        check_leakage(signature, use_case.features, split, policy.largest_single_feature_auc),
-        check_stability(moves, policy),
-        check_behaviour(observed, policy.expectations),
-        GateResult(
-            gate="calibration",
-            verdict="not applicable",
-            observed=holdout["calibration_error"],
-            reason="measured before calibration, which comes after the graph; a spec is judged by it at promotion",
-        ),
-        GateResult(
-            gate="constant_rate",
-            verdict="pass" if holdout["log_loss"] <= constant else "fail",
-            observed=holdout["log_loss"],
-            bound=constant,
-            reason=f"log loss on {len(labels)} holdout rows, against that of the constant rate of the rows before",
-        ),
-    ]
-    return gates, {
-        "holdout": holdout,
-        "slices": slices,
-        "worst_slice": worst_slice(slices),
-        "stability": moves,
-        "behaviour": observed,
-        "calibration": calibration_bins(labels, scores),
-    }
+def _calibration(subject: Subject) -> GateResult:
+    return GateResult(
+        gate="calibration",
+        verdict="not applicable",
+        observed=subject.holdout["calibration_error"],
+        reason="measured before calibration, which comes after the graph; a spec is judged by it at promotion",
+    )
 
 
-def change_gates(subject: Subject) -> list[GateResult]:
-    """The gates `feature_values`, `new_rows` and `change`; the latter two need a version that is replaced."""
-    policy, replaced = subject.use_case.change, subject.replaced
-    reference = reference_rows(subject.rows, subject.partition, policy)
-    features = check_feature_values(reference, subject.signature.numeric, policy)
-    if replaced is None:
-        return [features, *_without_replaced("the spec has no earlier version")]
-    rows = reference.scored(policy.reference_rows)
-    if rows.num_rows == 0:
-        return [features, *_without_replaced("there are no rows of these days")]
-    try:
-        before = score(load_session(replaced.model), replaced.signature, rows)
-    except FeatureContractError as error:
-        return [features, *_without_replaced(f"{replaced.model_version} cannot score these rows: {error}")]
-    labels = np.asarray(reference.newest[subject.split.label].to_numpy(), dtype=np.int64)
-    newest = before[rows.num_rows - len(labels) :]
+def _constant_rate(subject: Subject) -> GateResult:
+    labels = subject.split.holdout_labels
+    bound = log_loss(labels, np.full(len(labels), float(subject.split.train_labels.mean())))
+    return GateResult(
+        gate="constant_rate",
+        verdict="pass" if subject.holdout["log_loss"] <= bound else "fail",
+        observed=subject.holdout["log_loss"],
+        bound=bound,
+        reason=f"log loss on {len(labels)} holdout rows, against that of the constant rate of the rows before",
+    )
+
+
+def _new_rows(subject: Subject) -> GateResult:
+    before = subject.scored_before
+    if isinstance(before, str) or subject.replaced is None:
+        return GateResult(gate="new_rows", verdict="not applicable", reason=str(before))
+    newest = np.asarray(subject.reference.newest[subject.split.label].to_numpy(), dtype=np.int64)
+    scores = before[1][len(before[1]) - len(newest) :]
+    return check_new_rows(scores, newest, subject.replaced.model_version, subject.use_case.change)
+
+
+def _change(subject: Subject) -> GateResult:
+    before = subject.scored_before
+    if isinstance(before, str) or subject.replaced is None:
+        return GateResult(gate="change", verdict="not applicable", reason=str(before))
+    rows, scores = before
     after = score(subject.session, subject.signature, rows)
-    return [
-        features,
-        check_new_rows(newest, labels, replaced.model_version, policy),
-        check_change(after, before, replaced.model_version, policy),
-    ]
+    return check_change(after, scores, subject.replaced.model_version, subject.use_case.change)
 
 
-def _without_replaced(reason: str) -> list[GateResult]:
-    return [GateResult(gate=gate, verdict="not applicable", reason=reason) for gate in ("new_rows", "change")]
+def _latency(subject: Subject) -> GateResult:
+    bound, says = subject.policy.largest_single_row_p99_ms, "one row in a hundred took {:.3g} ms"
+    return _bounded("latency", subject, "single_row_p99_ms", bound, says)
 
 
-def _largest(compared: Any) -> float | None:
-    return max((one.largest for one in compared if one.largest is not None), default=None)
+def _throughput(subject: Subject) -> GateResult:
+    bound, says = subject.policy.least_rows_per_second, "it answered {:.0f} rows a second"
+    return _bounded("throughput", subject, "rows_per_second", bound, says, least=True)
+
+
+GATES: tuple[Gate[Subject], ...] = (
+    Gate("runtime", _runtime, always=True, needs="answers"),
+    Gate("memory", _memory, timed=True, needs="answers"),
+    Gate("latency", _latency, timed=True, needs="answers"),
+    Gate("throughput", _throughput, timed=True, needs="answers"),
+    Gate("parity_fitted", _parity_fitted, always=True, needs="scores"),
+    Gate("parity_batch", _parity_batch, always=True, needs="scores"),
+    Gate("leakage", lambda s: check_leakage(s.signature, s.use_case.features, s.split, s.policy), always=True),
+    Gate("stability", lambda s: check_stability(s.moves, s.policy)),
+    Gate("behaviour", lambda s: check_behaviour(s.observed, s.policy.expectations)),
+    Gate("calibration", _calibration),
+    Gate("constant_rate", _constant_rate, always=True),
+    Gate("new_rows", _new_rows, always=True),
+    Gate(
+        "feature_values",
+        lambda s: check_feature_values(s.reference, s.signature.numeric, s.use_case.change),
+        always=True,
+    ),
+    Gate("change", _change, always=True),
+)
+"""Every version is judged by these. A new gate is a function of a Subject, and a line here."""
+
+VERSION_GATES = tuple(gate.name for gate in GATES)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeVar
@@ -32,12 +33,14 @@ from nightshift.pipeline import STAGE_OF_STEP
 from nightshift.settings import Settings
 
 D = TypeVar("D", bound=Document)
+T = TypeVar("T")
+R = TypeVar("R")
 
 READERS = 8
 KEPT_MANIFESTS = 4096
 _NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
-_EXISTS = {"412", "PreconditionFailed"}
-_CONFLICT = {"409", "ConditionalRequestConflict"}
+EXISTS = {"412", "PreconditionFailed"}
+CONFLICT = {"409", "ConditionalRequestConflict"}
 CONFLICT_TRIES = 6
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
@@ -57,25 +60,37 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def s3_client(settings: Settings, **config: Any) -> Any:
-    """A client of the store that the settings name; `config` are further arguments of botocore's Config."""
+def in_parallel(function: Callable[[T], R], items: Iterable[T], workers: int = READERS) -> list[R]:
+    """The function's result for each item, in their order; so many at a time. Raises what the function raises."""
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(function, items))
+
+
+def s3_client(endpoint_url: str | None, region: str, keys: Mapping[str, Any] | None = None, **config: Any) -> Any:
+    """A client of an S3-compatible store, with path-style addresses.
+
+    `keys` are boto3's arguments for credentials (None: those of the environment); `config` are further arguments
+    of botocore's Config.
+    """
     return boto3.Session().client(
         "s3",
-        endpoint_url=settings.s3_endpoint_url,
-        region_name=settings.s3_region,
+        endpoint_url=endpoint_url,
+        region_name=region,
         config=botocore.config.Config(s3={"addressing_style": "path"}, **config),
+        **(keys or {}),
     )
 
 
 class ArtifactStore:
     """One bucket. Every method raises StoreUnavailable (transient) when the store does not answer
-    and ConfigurationError when it refuses the credentials."""
+    and ConfigurationError when it rejects the credentials."""
 
     def __init__(self, settings: Settings) -> None:
         self.bucket = settings.bucket
         self._manifests: dict[ArtifactRef, Manifest] = {}
         self._client = s3_client(
-            settings,
+            settings.s3_endpoint_url,
+            settings.s3_region,
             retries={"max_attempts": 4, "mode": "standard"},
             max_pool_connections=READERS * 2,
             connect_timeout=5,
@@ -97,14 +112,13 @@ class ArtifactStore:
 
     def get(self, key: str) -> bytes | None:
         """Bytes of an object, or None if there is none."""
-        try:
-            body: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-        except botocore.exceptions.ClientError as error:
-            if _code(error) in _NOT_FOUND:
+        with self._explained(key):
+            try:
+                body: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            except botocore.exceptions.ClientError as error:
+                if _code(error) not in _NOT_FOUND:
+                    raise
                 return None
-            raise self._explain(error, key) from error
-        except botocore.exceptions.BotoCoreError as error:
-            raise self._explain(error, key) from error
         return body
 
     def put(self, key: str, body: bytes, *, immutable: bool = False, content_type: str | None = None) -> bool:
@@ -117,18 +131,16 @@ class ArtifactStore:
         if content_type:
             extra["ContentType"] = content_type
         for attempt in range(1, CONFLICT_TRIES + 1):
-            try:
-                self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **extra)
-            except botocore.exceptions.ClientError as error:
-                if immutable and _code(error) in _EXISTS:
-                    return False
-                if immutable and _code(error) in _CONFLICT and attempt < CONFLICT_TRIES:
-                    time.sleep(0.05 * 2**attempt)
-                    continue
-                raise self._explain(error, key) from error
-            except botocore.exceptions.BotoCoreError as error:
-                raise self._explain(error, key) from error
-            break
+            with self._explained(key):
+                try:
+                    self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **extra)
+                    break
+                except botocore.exceptions.ClientError as error:
+                    if immutable and _code(error) in EXISTS:
+                        return False
+                    if not immutable or _code(error) not in CONFLICT or attempt == CONFLICT_TRIES:
+                        raise
+            time.sleep(0.05 * 2**attempt)
         return True
 
     def list(self, prefix: str) -> list[ObjectInfo]:
@@ -149,34 +161,36 @@ class ArtifactStore:
         )
 
     def _pages(self, **query: Any) -> Iterator[Any]:
-        try:
+        with self._explained(query["Prefix"]):
             yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **query)
-        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-            raise self._explain(error, query["Prefix"]) from error
 
     def ensure_bucket(self) -> None:
         """Create the bucket unless it is there."""
-        try:
-            self._client.head_bucket(Bucket=self.bucket)
-        except botocore.exceptions.ClientError as error:
-            if _code(error) not in _NOT_FOUND | {"NoSuchBucket"}:
-                raise self._explain(error, "") from error
-            self._client.create_bucket(Bucket=self.bucket)
-        except botocore.exceptions.BotoCoreError as error:
-            raise self._explain(error, "") from error
+        with self._explained(""):
+            try:
+                self._client.head_bucket(Bucket=self.bucket)
+            except botocore.exceptions.ClientError as error:
+                if _code(error) not in _NOT_FOUND | {"NoSuchBucket"}:
+                    raise
+                self._client.create_bucket(Bucket=self.bucket)
 
-    def _explain(self, error: Exception, key: str) -> Exception:
-        where = f"{self.uri(key)} at {self._client.meta.endpoint_url}"
-        if isinstance(error, botocore.exceptions.NoCredentialsError):
-            return ConfigurationError(f"No credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
-        code = _code(error) if isinstance(error, botocore.exceptions.ClientError) else type(error).__name__
-        if code in _DENIED:
-            return ConfigurationError(f"The object store refused the credentials for {where} ({code}).")
-        if code == "NoSuchBucket":
-            return ConfigurationError(
-                f"There is no bucket {self.bucket!r} ({where}): create it or set NIGHTSHIFT_BUCKET."
-            )
-        return StoreUnavailable(f"The object store did not answer for {where} ({code}): is it up and reachable?")
+    @contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        """Raises ConfigurationError or StoreUnavailable for what the store or its client raises within."""
+        try:
+            yield
+        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+            code, where = _code(error), f"{self.uri(key)} at {self._client.meta.endpoint_url}"
+            if code == "NoCredentialsError":
+                text = f"No credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            elif code in _DENIED:
+                text = f"The object store rejected the credentials for {where} ({code})."
+            elif code == "NoSuchBucket":
+                text = f"There is no bucket {self.bucket!r} ({where}): create it or set NIGHTSHIFT_BUCKET."
+            else:
+                text = f"The object store did not answer for {where} ({code}): is it up and reachable?"
+                raise StoreUnavailable(text) from error
+            raise ConfigurationError(text) from error
 
     # Artifacts
 
@@ -198,8 +212,8 @@ class ArtifactStore:
         """Write the files, then the manifest, then (with `current`) point the partition at it.
 
         `files` maps paths below the artifact to bytes or tables (written as Parquet). If an
-        artifact with the same inputs, parameters and bytes is already there, nothing is written
-        anew. Returns its ref.
+        artifact with the same inputs, parameters and bytes is already there, nothing is written.
+        Returns its ref.
         """
         inputs, parameters = inputs or {}, parameters or {}
         bodies = {path: f if isinstance(f, bytes) else parquet_bytes(f) for path, f in sorted(files.items())}
@@ -229,8 +243,7 @@ class ArtifactStore:
         folder = f"{prefix}{digest[:16]}/"
         ref = manifest.ref.model_copy(update={"uri": self.uri(folder), "sha256": digest})
         manifest = manifest.model_copy(update={"ref": ref})
-        with ThreadPoolExecutor(READERS) as pool:
-            list(pool.map(lambda item: self.put(folder + item[0], item[1], immutable=True), bodies.items()))
+        in_parallel(lambda item: self.put(folder + item[0], item[1], immutable=True), bodies.items())
         self.put(folder + "manifest.json", manifest.model_dump_json(indent=1).encode(), immutable=True)
         if current:
             self.decide(use_case, step, partition, Decision(status="published", ref=ref), variant=variant)
@@ -302,9 +315,8 @@ class ArtifactStore:
 
     def decisions(self, use_case: str, step: str, partitions: Sequence[date]) -> dict[date, Decision | None]:
         """`decision` of many partitions, read side by side."""
-        with ThreadPoolExecutor(READERS) as pool:
-            found = pool.map(lambda partition: self.decision(use_case, step, partition), partitions)
-            return dict(zip(partitions, found, strict=True))
+        found = in_parallel(lambda partition: self.decision(use_case, step, partition), partitions)
+        return dict(zip(partitions, found, strict=True))
 
     def current(self, use_case: str, step: str, partition: date, *, variant: str = "") -> ArtifactRef:
         """The published artifact of a partition. Raises PartitionNotReady if there is none (yet)."""
@@ -322,5 +334,7 @@ class ArtifactStore:
         return f"{self.step_prefix(use_case, step)}{partition}/{name}"
 
 
-def _code(error: botocore.exceptions.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+def _code(error: Exception) -> str:
+    if isinstance(error, botocore.exceptions.ClientError):
+        return str(error.response.get("Error", {}).get("Code", ""))
+    return type(error).__name__

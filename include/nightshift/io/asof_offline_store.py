@@ -11,6 +11,7 @@ Loaded by Feast by its class path (feature_store.yaml); importing it costs what 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import PrivateAttr
 
-from nightshift.core.point_in_time import FeatureRows, newest_rows, point_in_time_join
+from nightshift.core.point_in_time import COMPARED, FeatureRows, newest_rows, point_in_time_join
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.offline_partitions import SCHEME, ArtifactSource, PublishedPartitions
@@ -38,7 +39,7 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc, unused-ignore]
-    """`threads`: how many DuckDB may use; None: as many as there are cores."""
+    """`threads`: how many views are joined at a time; None: as many as there are cores."""
 
     type: str = "nightshift.io.asof_offline_store.AsofOfflineStore"
     threads: int | None = None
@@ -54,43 +55,21 @@ class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc, unused
         return self._partitions or PublishedPartitions(ArtifactStore(load_settings()))
 
 
+@dataclass(eq=False)
 class AsofRetrievalJob(RetrievalJob):
-    """Runs when its result is asked for, each time anew."""
+    """Runs whenever its result is asked for. All fields but `retrieve` are those of Feast's base class."""
 
-    def __init__(
-        self,
-        retrieve: Callable[[], pa.Table],
-        *,
-        full_feature_names: bool = False,
-        on_demand_feature_views: Sequence[OnDemandFeatureView] = (),
-        metadata: RetrievalMetadata | None = None,
-    ) -> None:
-        self._retrieve = retrieve
-        self._full_feature_names = full_feature_names
-        self._on_demand_feature_views = list(on_demand_feature_views)
-        self._metadata = metadata
+    retrieve: Callable[[], pa.Table]
+    full_feature_names: bool = False
+    on_demand_feature_views: Sequence[OnDemandFeatureView] = ()  # type: ignore[assignment, unused-ignore]
+    metadata: RetrievalMetadata | None = None
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:  # noqa: ARG002 - Feast's signature
-        return self._retrieve()
+        return self.retrieve()
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:  # noqa: ARG002 - Feast's signature
-        frame: pd.DataFrame = self._retrieve().to_pandas()
+        frame: pd.DataFrame = self.retrieve().to_pandas()
         return frame
-
-    @property
-    def full_feature_names(self) -> bool:
-        """Whether features are named view__feature."""
-        return self._full_feature_names
-
-    @property
-    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
-        """Views that Feast computes from the retrieved columns."""
-        return self._on_demand_feature_views
-
-    @property
-    def metadata(self) -> RetrievalMetadata | None:
-        """Features, keys and time range asked for."""
-        return self._metadata
 
 
 class AsofOfflineStore(OfflineStore):
@@ -116,7 +95,8 @@ class AsofOfflineStore(OfflineStore):
         if not isinstance(entity_df, pd.DataFrame):
             raise NotImplementedError("AsofOfflineStore wants the entity rows as a pandas data frame.")
         timestamp = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
-        entities = pa.Table.from_pandas(_in_utc(entity_df, timestamp), preserve_index=False)
+        in_utc = entity_df.assign(**{timestamp: pd.to_datetime(entity_df[timestamp], utc=True)})
+        entities = pa.Table.from_pandas(in_utc, preserve_index=False)
         first, last = _time_range(entities[timestamp])
         odfvs = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
 
@@ -151,19 +131,11 @@ class AsofOfflineStore(OfflineStore):
         end_date: datetime,
     ) -> RetrievalJob:
         """The newest row of each combination of join keys with start_date <= time <= end_date."""
+        keys, created = join_key_columns, created_timestamp_column or None
         pulled = AsofOfflineStore.pull_all_from_table_or_query(
-            config,
-            data_source,
-            join_key_columns,
-            feature_name_columns,
-            timestamp_field,
-            created_timestamp_column,
-            start_date,
-            end_date,
+            config, data_source, keys, feature_name_columns, timestamp_field, created, start_date, end_date
         )
-        return AsofRetrievalJob(
-            lambda: newest_rows(pulled.to_arrow(), join_key_columns, timestamp_field, created_timestamp_column or None)
-        )
+        return AsofRetrievalJob(lambda: newest_rows(pulled.to_arrow(), keys, timestamp_field, created))
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -223,13 +195,14 @@ def _read(
 ) -> pa.Table:
     if not isinstance(source, FileSource):
         raise ConfigurationError(f"{source.name}: AsofOfflineStore reads FileSource only, not {type(source).__name__}.")
+    wanted = list(dict.fromkeys([*columns, timestamp]))
     if _is_artifact(source):
         partitions: PublishedPartitions = config.offline_store.partitions
-        return partitions.read(ArtifactSource.parse(source.path), timestamp, columns, first, last)
-    path = Path(FileSource.get_uri_for_file_path(config.repo_path, source.path))
-    wanted = list(dict.fromkeys([*columns, timestamp]))
-    table = ds.dataset(path, format="parquet").to_table(columns=wanted)
-    at = table[timestamp].cast(pa.timestamp("us", tz="UTC"), safe=False)
+        table = partitions.read(ArtifactSource.parse(source.path), wanted, first, last)
+    else:
+        path = Path(FileSource.get_uri_for_file_path(config.repo_path, source.path))
+        table = ds.dataset(path, format="parquet").to_table(columns=wanted)
+    at = table[timestamp].cast(COMPARED, safe=False)
     return table.filter(pc.and_(pc.greater_equal(at, pa.scalar(first)), pc.less_equal(at, pa.scalar(last))))
 
 
@@ -237,12 +210,8 @@ def _is_artifact(source: FileSource) -> bool:
     return source.path.startswith(f"{SCHEME}://")
 
 
-def _in_utc(entities: pd.DataFrame, timestamp: str) -> pd.DataFrame:
-    return entities.assign(**{timestamp: pd.to_datetime(entities[timestamp], utc=True)})
-
-
 def _time_range(times: pa.ChunkedArray) -> tuple[datetime, datetime]:
-    bounds = pc.min_max(times.cast(pa.timestamp("us", tz="UTC"), safe=False)).as_py()
+    bounds = pc.min_max(times.cast(COMPARED, safe=False)).as_py()
     if bounds["min"] is None:
         return LONG_AGO, LONG_AGO
     return bounds["min"] - timedelta(microseconds=1), bounds["max"] + timedelta(microseconds=1)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from typing import Any
 
+from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.deployment import Action, Deployment
 from nightshift.errors import ConfigurationError
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
-from nightshift.io.tracking import mirror_aliases, standing
+from nightshift.io.tracking import mirror_aliases
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -40,18 +42,40 @@ def recorded_by_this_run(decisions: Sequence[Deployment], action: Action, partit
     return found[-1] if found else None
 
 
-def make_known(settings: Settings, use_case: UseCase, warehouse: Warehouse, message: str, *, changed: bool) -> None:
-    """Mirror the models' stages as MLflow aliases; if something `changed`, post the message to the alert webhook.
+def make_known(
+    use_case: UseCase,
+    settings: Settings,
+    store: ArtifactStore,
+    warehouse: Warehouse,
+    partition: date,
+    what: str,
+    *,
+    changed: bool,
+    result: Mapping[str, Any],
+    **committed: Any,
+) -> ArtifactRef:
+    """Tell people of a decision that was recorded, let MLflow's aliases follow, and commit `<kind>.json`.
 
-    Both follow what was recorded and do not undo it. Raises TrackingUnavailable if MLflow does not
-    answer and ConfigurationError if it refuses, both saying that the decision stands; a second try then
-    completes it.
+    The message is `what` happened, by whom and why (`decided_by` and `reason` of the result), and from when on it
+    counts. It is posted to the alert webhook if something `changed`. `committed`: further arguments of
+    `ArtifactStore.commit`. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects
+    the request, both saying that the decision stands; a second try then completes it.
     """
+    message = (
+        f"{use_case.name}: {what}. Decided by {result['decided_by']}: {result['reason']}. "
+        f"{_from_when(use_case, store, warehouse, partition)}"
+    )
     log.warning(message) if changed else log.info(message)
-    if changed and settings.alert_webhook_url is not None:
+    if changed:
         send_alert(settings.alert_webhook_url, message)
-    with standing(f"{message}."):
-        mirror_aliases(settings, use_case, warehouse.state_as_of(date.max))
+    mirror_aliases(settings, use_case, warehouse.state_as_of(date.max), f"{message}.")
+    return store.commit(
+        use_case=use_case.name,
+        partition=partition,
+        files={f"{committed['kind']}.json": canonical_json({**result, "message": message})},
+        metrics={"changed": changed, **committed.pop("metrics", {})},
+        **committed,
+    )
 
 
 def newest_chosen(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, partition: date) -> date:
@@ -78,7 +102,7 @@ def check_in_reach(use_case: UseCase, warehouse: Warehouse, partition: date) -> 
         )
 
 
-def from_when(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, partition: date) -> str:
+def _from_when(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, partition: date) -> str:
     """The first partition that a decision counts for, and how to let it count for one chosen before; for a message."""
     chosen = newest_chosen(use_case, store, warehouse, partition)
     first = f"The first partition affected is {chosen + timedelta(days=1)}"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -18,7 +15,7 @@ from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.feature_computation import compute_spine
 from nightshift.core.landed_table import landed_schema
 from nightshift.errors import DataContractError, NothingDelivered, PartitionNotReady
-from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore, in_parallel
 from nightshift.usecase import Feed, UseCase, partition_range
 
 STEP = "publish"
@@ -28,8 +25,8 @@ UNDECIDED = "ingest has not decided it"
 
 log = logging.getLogger(__name__)
 
-_cache: OrderedDict[tuple[str, str], pa.Table] = OrderedDict()
-_cache_lock = threading.Lock()
+_cache: dict[tuple[str, str], pa.Table] = {}
+"""Tables read by this process, by content id of the artifact and path."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +68,13 @@ def load_feeds(
             f"{use_case.name} has no curated data yet for {', '.join(undecided[:5])}{more}. "
             f"Run or backfill {use_case.name}.ingest for them; the task is retried until they are there."
         )
-    refs = {d: decision.ref for d, decision in decisions.items() if decision and decision.status == "published"}
-    missing = {
-        d: decision.reason if decision else UNDECIDED
-        for d, decision in decisions.items()
-        if decision is None or decision.status != "published"
-    }
-    published = {partition: ref for partition, ref in refs.items() if ref is not None}
+    published: dict[date, ArtifactRef] = {}
+    missing: dict[date, str] = {}
+    for day, decision in decisions.items():
+        if decision and decision.status == "published" and decision.ref:
+            published[day] = decision.ref
+        else:
+            missing[day] = decision.reason if decision else UNDECIDED
     loaded = {}
     for name in feeds:
         feed = use_case.feed(name)
@@ -103,7 +100,7 @@ def delivered_spine(
 
     Raises PartitionNotReady if the partition has not been ingested.
     """
-    loaded = load_feeds(store, use_case, feeds or [feed.name for feed in use_case.feeds], partition, partition)
+    loaded = load_feeds(store, use_case, feeds or use_case.feed_names, partition, partition)
     rows = compute_spine(
         sql,
         {name: feed.table for name, feed in loaded.items()},
@@ -118,23 +115,18 @@ def delivered_spine(
 
 def _load(store: ArtifactStore, feed: Feed, refs: Mapping[date, ArtifactRef]) -> pa.Table:
     schema = landed_schema(feed.curated).append(pa.field(DELIVERED_ON, pa.date32()))
-    with ThreadPoolExecutor(READERS) as pool:
-        tables = pool.map(lambda item: _read_once(store, feed, schema, *item), refs.items())
-        return pa.concat_tables([schema.empty_table(), *tables])
+    tables = in_parallel(lambda item: _read_once(store, f"{feed.name}.parquet", schema, *item), refs.items())
+    return pa.concat_tables([schema.empty_table(), *tables])
 
 
-def _read_once(store: ArtifactStore, feed: Feed, schema: pa.Schema, partition: date, ref: ArtifactRef) -> pa.Table:
-    key = (ref.sha256, feed.name)
-    with _cache_lock:
-        if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key]
-    rows = store.read_table(ref, f"{feed.name}.parquet")
-    table = rows.append_column(DELIVERED_ON, pa.array([partition] * rows.num_rows, pa.date32())).cast(schema)
-    with _cache_lock:
-        _cache[key] = table
-        while len(_cache) > CACHED_TABLES:
-            _cache.popitem(last=False)
+def _read_once(store: ArtifactStore, path: str, schema: pa.Schema, partition: date, ref: ArtifactRef) -> pa.Table:
+    table = _cache.get((ref.sha256, path))
+    if table is None:
+        rows = store.read_table(ref, path)
+        table = rows.append_column(DELIVERED_ON, pa.array([partition] * rows.num_rows, pa.date32())).cast(schema)
+        if len(_cache) >= CACHED_TABLES:
+            _cache.clear()
+        _cache[ref.sha256, path] = table
     return table
 
 

@@ -16,7 +16,7 @@ from nightshift.core.lifecycle.state import by_hand, repeated, state_after
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged
 from nightshift.io import warehouse_schema
-from nightshift.io.warehouse_schema import Connection, table_name
+from nightshift.io.warehouse_schema import Connection, column_list, insert_row, table_name
 from nightshift.usecase import UseCase
 
 COLUMNS = tuple(Deployment.model_fields)
@@ -25,7 +25,7 @@ COLUMNS = tuple(Deployment.model_fields)
 def decisions(connection: Connection, use_case: UseCase) -> list[Deployment]:
     """All decisions about the use case's models, in the order they were recorded."""
     query = sql.SQL("SELECT {} FROM {} ORDER BY deployment_id").format(
-        sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), table_name(use_case, "deployments")
+        column_list(COLUMNS), table_name(use_case, "deployments")
     )
     with connection.cursor(row_factory=dict_row) as cursor:
         return [Deployment.model_validate(row) for row in cursor.execute(query)]
@@ -44,17 +44,12 @@ def record(
         return False
     if not isinstance(expected_champion, EllipsisType):
         _check_champion(use_case, recorded, new[-1], expected_champion)
-    insert = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
-        table_name(use_case, "deployments"),
-        sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
-        sql.SQL(", ").join([sql.Placeholder()] * len(COLUMNS)),
-    )
     for decision in new:
         row = {name: getattr(decision, name) for name in COLUMNS}
         row["spec"] = Jsonb(decision.spec.model_dump(mode="json")) if decision.spec else None
         row["model"] = Jsonb(decision.model.model_dump()) if decision.model else None
         row["reason"] = Jsonb(dict(decision.reason))
-        connection.execute(insert, list(row.values()))
+        insert_row(connection, table_name(use_case, "deployments"), row)
     return True
 
 

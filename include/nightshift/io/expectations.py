@@ -131,7 +131,7 @@ def suite_parameters(
         if name in known:
             return known[name]
         feed, dot, column = name.partition(".")
-        if not dot or feed not in {f.name for f in use_case.feeds}:
+        if not dot or feed not in use_case.feed_names:
             raise ConfigurationError(
                 f"An expectation of {use_case.name} asks for the parameter {name!r}; "
                 f"there are {sorted(known)} and <feed>.<column>."
@@ -155,8 +155,9 @@ def examine(use_case: UseCase, feed: Feed, table: pa.Table, parameter: Callable[
     for expectation, one in zip(declared, result.results, strict=True):
         for name in _LONG_LISTS:
             one.result.pop(name, None)
-        # A whole other table's values would drown the page; their name says as much.
-        one.expectation_config.kwargs.update(_named_values(expectation.kwargs))
+        # All values of another table would fill the page; their name is enough.
+        others = {argument: source for argument, source in _parameters(expectation).items() if "." in source}
+        one.expectation_config.kwargs.update({argument: [f"values of {source}"] for argument, source in others.items()})
     result.meta = {
         "great_expectations_version": gx.__version__,
         "run_id": RunIdentifier(run_name=f"{name} {parameter('partition').date()}", run_time=parameter("cutoff")),
@@ -198,43 +199,32 @@ def declaration_faults(
 
 def _validate(name: str, feed: Feed, table: pa.Table, resolved: list[dict[str, Any]]) -> Any:
     """Great Expectations' result, in the order declared. A snapshot that has not changed is not examined again."""
-    asked = (feed, resolved)
-    known = _snapshots.get(name)
-    if known and known[0] == asked and known[1].equals(table):
-        return copy.deepcopy(known[2])
-    expectations = [
-        _gx_expectation(feed, n, e, kwargs)
-        for n, (e, kwargs) in enumerate(zip(feed.expectations, resolved, strict=True))
-    ]
-    suite = gx.ExpectationSuite(name=name, expectations=expectations)
+    earlier = _snapshots.get(name)
+    if earlier and earlier[0] == (feed, resolved) and earlier[1].equals(table):
+        return copy.deepcopy(earlier[2])
+    declared = enumerate(zip(feed.expectations, resolved, strict=True))
+    suite = gx.ExpectationSuite(name=name, expectations=[_gx_expectation(feed, n, *one) for n, one in declared])
     batch = _batch_definition(name).get_batch({"dataframe": table.to_pandas(date_as_object=False)})
     result = batch.validate(suite, result_format={"result_format": "COMPLETE"})
     # Results come in an order of Great Expectations' own.
     result.results.sort(key=lambda one: one.expectation_config.meta["position"])
     if feed.cadence == "snapshot":
-        _snapshots[name] = (asked, table, copy.deepcopy(result))
+        _snapshots[name] = ((feed, resolved), table, copy.deepcopy(result))
     return result
 
 
 _snapshots: dict[str, tuple[Any, pa.Table, Any]] = {}
-"""The newest examination of each snapshot feed: (what was asked, of which table, the result)."""
-
-
-@cache
-def _context() -> Any:
-    return gx.get_context(
-        mode="ephemeral",
-        project_config=DataContextConfig(
-            analytics_enabled=False,
-            progress_bars=ProgressBarsConfig(globally=False),
-            store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
-        ),
-    )
+"""The newest examination of each snapshot feed: (feed and arguments, table, result)."""
 
 
 @cache
 def _source() -> Any:
-    return _context().data_sources.add_pandas("curated")
+    config = DataContextConfig(
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+    )
+    return gx.get_context(mode="ephemeral", project_config=config).data_sources.add_pandas("curated")
 
 
 @cache
@@ -248,17 +238,21 @@ def _page_view() -> Any:
     return DefaultJinjaPageView()
 
 
+def _parameters(expectation: Expectation) -> dict[str, str]:
+    """Argument -> name of the parameter that gives its value."""
+    references = {name: value for name, value in expectation.kwargs.items() if isinstance(value, Mapping)}
+    return {name: value["$PARAMETER"] for name, value in references.items() if "$PARAMETER" in value}
+
+
 def _resolved(expectation: Expectation, table: pa.Table, parameter: Callable[[str], Any]) -> dict[str, Any]:
     """The expectation's keyword arguments with the values of its parameters."""
-    kwargs = {
-        name: parameter(value["$PARAMETER"]) if _is_parameter(value) else value
-        for name, value in expectation.kwargs.items()
-    }
-    if _named_values(expectation.kwargs) and kwargs.get("column") in table.column_names:
-        # Great Expectations copies a value set a hundred times over: leave out what is not asked about.
-        asked = set(table[kwargs["column"]].unique().to_pylist())
-        for name in _named_values(expectation.kwargs):
-            kwargs[name] = [value for value in kwargs[name] if value in asked] or kwargs[name][:1]
+    kwargs = dict(expectation.kwargs)
+    for argument, name in _parameters(expectation).items():
+        kwargs[argument] = values = parameter(name)
+        if "." in name and kwargs.get("column") in table.column_names:
+            # Great Expectations copies a value set a hundred times: keep what the column holds.
+            present = set(table[kwargs["column"]].unique().to_pylist())
+            kwargs[argument] = [value for value in values if value in present] or values[:1]
     return kwargs
 
 
@@ -277,24 +271,15 @@ def _gx_expectation(feed: Feed, position: int, expectation: Expectation, kwargs:
         ) from error
 
 
-def _is_parameter(value: Any) -> bool:
-    return isinstance(value, Mapping) and "$PARAMETER" in value
-
-
-def _named_values(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: [f"values of {value['$PARAMETER']}"]
-        for name, value in kwargs.items()
-        if _is_parameter(value) and "." in value["$PARAMETER"]
-    }
-
-
 def _finding(feed: Feed, expectation: Expectation, one: Any) -> Finding:
-    trouble = _exception(one.exception_info)
+    # Great Expectations keeps one exception, or one per metric.
+    info = one.exception_info
+    exceptions = [info] if "raised_exception" in info else list(info.values())
+    trouble = "; ".join(str(e["exception_message"]) for e in exceptions if e["raised_exception"])
     if trouble:
         raise ConfigurationError(
             f"Feed {feed.name}: {expectation.type} with {dict(expectation.kwargs)} cannot be evaluated: {trouble}. "
-            "Mend the declaration."
+            "Correct the declaration."
         )
     found = one.result
     positions = tuple(sorted(found.get("unexpected_index_list") or ()))
@@ -311,17 +296,11 @@ def _finding(feed: Feed, expectation: Expectation, one: Any) -> Finding:
     return Finding(expectation, one.success, 0, f"observed {found.get('observed_value')}", positions)
 
 
-def _exception(info: Mapping[str, Any]) -> str:
-    """Great Expectations keeps one exception, or one per metric."""
-    nested = [info] if "raised_exception" in info else list(info.values())
-    return "; ".join(str(one["exception_message"]) for one in nested if one["raised_exception"])
-
-
 def render_data_docs(title: str, verdicts: Sequence[Verdict]) -> dict[str, bytes]:
     """A static site: index.html and one page per feed."""
     rows = "\n".join(
         f'<tr><td><a href="{verdict.feed}.html">{verdict.feed}</a></td>'
-        f"<td>{'refused' if verdict.breached('critical') else 'passed'}</td>"
+        f"<td>{'rejected' if verdict.breached('critical') else 'passed'}</td>"
         f"<td>{len(verdict.reasons('quarantine'))}</td><td>{len(verdict.breached('warning'))}</td></tr>"
         for verdict in verdicts
     )

@@ -5,26 +5,24 @@ Importing Feast takes seconds, so it is imported inside the functions that need 
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
+import runpy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import psycopg
 import pyarrow as pa
 import yaml
 from pydantic import ValidationError
 
-from nightshift.artifact import ArtifactRef
+from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.feature_computation import EVENT_TIMESTAMP
-from nightshift.errors import ConfigurationError, FeatureContractError, WarehouseUnavailable
+from nightshift.errors import ConfigurationError, FeatureContractError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.offline_partitions import PublishedPartitions
+from nightshift.io.warehouse_schema import connect, lock, plain_url
 from nightshift.settings import Settings
 from nightshift.usecase import PROJECT_ROOT, UseCase
 
@@ -36,14 +34,12 @@ DEFINITIONS_TAG = "definitions_sha256"
 STEP = "publish_features"
 LOCK_SECONDS = 60
 TIMEOUT_SECONDS = 10
-"""How long a connection, and Redis' answer, are waited for."""
+"""How long Redis' answer is waited for."""
 
 
-@dataclass(frozen=True)
-class ViewSchema:
+class ViewSchema(NamedTuple):
     """What a feature view declares: join keys and features with their Arrow types."""
 
-    name: str
     join_keys: tuple[str, ...]
     fields: Mapping[str, pa.DataType]
 
@@ -64,9 +60,7 @@ def declared_views(use_case: UseCase, service: str = "") -> dict[str, ViewSchema
     served = {projection.name for projection in found.feature_view_projections}
     return {
         view.name: ViewSchema(
-            name=view.name,
-            join_keys=tuple(view.join_keys),
-            fields={field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.schema},
+            tuple(view.join_keys), {field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.schema}
         )
         for view in objects
         if isinstance(view, FeatureView) and view.name in served
@@ -106,11 +100,10 @@ def historical_features(
         )
     entities = spine.select([*keys, EVENT_TIMESTAMP]).to_pandas()
     joined = feast.get_historical_features(entity_df=entities, features=asked).to_arrow()
-    result = spine
     for name in joined.column_names:
         if name not in entities.columns:
-            result = result.append_column(name, joined[name])
-    return result
+            spine = spine.append_column(name, joined[name])
+    return spine
 
 
 def open_feature_store(use_case: UseCase, settings: Settings) -> FeatureStore:
@@ -120,30 +113,14 @@ def open_feature_store(use_case: UseCase, settings: Settings) -> FeatureStore:
     were. Raises ConfigurationError for unusable settings, WarehouseUnavailable if the registry's
     database does not answer.
     """
-    registry = settings.feast_registry_url or settings.warehouse_url
-    redis = settings.redis_url.get_secret_value() if settings.redis_url else None
-    return _open(
-        use_case.name,
-        use_case.feature_repo,
-        registry.get_secret_value(),
-        settings.warehouse_url.get_secret_value(),
-        redis if settings.feast_online_store == "redis" else None,
-        settings.threads,
-    )
+    return _open(use_case.name, use_case.feature_repo, settings)
 
 
 @contextmanager
 def loading_online(use_case: UseCase, settings: Settings) -> Iterator[None]:
     """One process at a time loads a use case's online store. Opening the feature store does not wait for it."""
-    registry = settings.feast_registry_url or settings.warehouse_url
-    with _locked(registry.get_secret_value(), f"feast online {use_case.name}"):
+    with _locked(settings, "feast online", use_case.name):
         yield
-
-
-def newest_loaded(feast: FeatureStore, view: str) -> datetime | None:
-    """Up to which event timestamp (UTC) a view was ever loaded into the online store."""
-    found: datetime | None = feast.get_feature_view(view).most_recent_end_time
-    return found
 
 
 def drop_expired(feast: FeatureStore, views: Sequence[str], known_at: datetime) -> dict[str, int]:
@@ -160,21 +137,22 @@ def drop_expired(feast: FeatureStore, views: Sequence[str], known_at: datetime) 
 
 
 @cache
-def _open(
-    use_case: str, definitions: Path, registry: str, warehouse: str, redis: str | None, threads: int
-) -> FeatureStore:
+def _open(use_case: str, definitions: Path, settings: Settings) -> FeatureStore:
     from feast import FeatureStore
     from feast.repo_config import RepoConfig
 
     path = next(p for p in (definitions.parent, PROJECT_ROOT / "feature_repo") if (p / "feature_store.yaml").exists())
     values = yaml.safe_load((path / "feature_store.yaml").read_text(encoding="utf-8"))
     values["project"] = use_case
-    _, _, address = registry.partition("://")
+    _, _, address = plain_url(settings.feast_registry_url or settings.warehouse_url).partition("://")
     values["registry"] |= {"path": f"postgresql+psycopg://{address}"}
-    values["offline_store"] |= {"threads": threads}
-    values["online_store"] = online_store_settings(values["online_store"], warehouse, redis)
+    values["offline_store"] |= {"threads": settings.threads}
+    redis = settings.redis_url if settings.feast_online_store == "redis" else None
+    values["online_store"] = online_store_settings(
+        values["online_store"], settings.warehouse_url.get_secret_value(), redis.get_secret_value() if redis else None
+    )
     # Feast's registry does not lock itself.
-    with _locked(registry, f"feast {use_case}"):
+    with _locked(settings, "feast", use_case):
         try:
             feast = FeatureStore(config=RepoConfig(**values, repo_path=path))
         except ValidationError as error:
@@ -188,7 +166,7 @@ def _apply_if_changed(feast: FeatureStore, definitions: Path) -> None:
     from feast.errors import ProjectObjectNotFoundException
 
     objects = [o for o in _definitions(definitions) if not isinstance(o, Project)]
-    digest = hashlib.sha256(b"".join(o.to_proto().SerializeToString(deterministic=True) for o in objects)).hexdigest()
+    digest = sha256_hex(b"".join(o.to_proto().SerializeToString(deterministic=True) for o in objects))
     try:
         applied = feast.get_project(feast.project).tags.get(DEFINITIONS_TAG)
     except ProjectObjectNotFoundException:
@@ -205,13 +183,8 @@ def _definitions(path: Path) -> list[Any]:
 
     if not path.exists():
         raise ConfigurationError(f"There is no {path}: a use case needs its Feast definitions there.")
-    spec = importlib.util.spec_from_file_location(f"feature_repo_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigurationError(f"{path} is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     kinds = (Project, Entity, FeatureView, OnDemandFeatureView, FeatureService)
-    return [value for value in vars(module).values() if isinstance(value, kinds)]
+    return [value for value in runpy.run_path(str(path)).values() if isinstance(value, kinds)]
 
 
 def online_store_settings(declared: Mapping[str, Any], warehouse: str, redis: str | None) -> dict[str, Any]:
@@ -231,20 +204,12 @@ def online_store_settings(declared: Mapping[str, Any], warehouse: str, redis: st
 
 
 @contextmanager
-def _locked(registry: str, name: str) -> Iterator[None]:
-    _, _, rest = registry.partition("://")
-    with ExitStack() as open_until_done:
-        try:
-            connection = psycopg.connect(f"postgresql://{rest}", autocommit=True, connect_timeout=TIMEOUT_SECONDS)
-            open_until_done.enter_context(connection)
-            connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
-            connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {REGISTRY_SCHEMA}")
-        except psycopg.errors.LockNotAvailable as error:
-            raise WarehouseUnavailable(
-                f"Another process held the lock {name!r} for more than {LOCK_SECONDS} s: see pg_locks in the "
-                "database of Feast's registry for who holds it."
-            ) from error
-        except psycopg.OperationalError as error:
-            raise WarehouseUnavailable(f"The database of Feast's registry did not answer: {error}") from error
+def _locked(settings: Settings, *names: str) -> Iterator[None]:
+    """Hold a lock in the database of Feast's registry, whose schema is made if it is not there."""
+    with connect(settings, url=settings.feast_registry_url, lock_timeout_seconds=LOCK_SECONDS) as connection:
+        lock(connection, *names)
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {REGISTRY_SCHEMA}")
+        # Feast has to see the schema, and a commit gives up the lock.
+        connection.commit()
+        lock(connection, *names)
         yield

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 
 from nightshift.artifact import sha256_hex
 from nightshift.errors import MalformedFile, PartitionNotReady
-from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore, in_parallel
 from nightshift.usecase import Feed, UseCase, parse_partition
 
 _DAY = re.compile(r"dt=(\d{4}-\d{2}-\d{2})")
@@ -58,8 +57,7 @@ def read_delivery(store: ArtifactStore, use_case: UseCase, feed: Feed, partition
     for key in keys:
         if not key.endswith(SUFFIXES):
             raise MalformedFile(f"{store.uri(key)} is neither {' nor '.join(SUFFIXES)}. Deliver one of them.")
-    with ThreadPoolExecutor(READERS) as pool:
-        bodies = list(pool.map(store.get, keys))
+    bodies = in_parallel(store.get, keys)
     files: dict[str, DeliveredFile] = {}
     repeated: dict[str, str] = {}
     for key, body in zip(keys, bodies, strict=True):

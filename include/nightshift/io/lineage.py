@@ -1,24 +1,23 @@
 """From one published prediction back to the landed bytes it came from, by references alone.
 
 Every artifact's manifest names its inputs with their hashes, so the path needs no naming
-convention and no catalogue: only the warehouse row to start from. Each manifest is hashed anew on
+convention and no catalogue: only the warehouse row to start from. Each manifest is hashed again on
 the way, and so are the landed files and the files of artifacts met one at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, Manifest, identity_sha256, sha256_hex
+from nightshift.core.quarantine import LANDED_ROW, LANDED_URI, LINEAGE
 from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
-from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore, in_parallel
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -59,7 +58,7 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
     lines += walker.tree({"scores": [scores]}, "")
     lines += _landed_rows(use_case, store, scores, row)
     lines.append(
-        f"verified: {walker.manifests} manifests, {walker.files} files of artifacts, {walker.landed} landed files; "
+        f"verified: {len(walker.known)} manifests, {walker.files} files of artifacts, {walker.landed} landed files; "
         "every hash is the one its consumer recorded"
     )
     return "\n".join(lines)
@@ -70,15 +69,10 @@ class _Walker:
 
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
-        self._known: dict[str, Manifest] = {}
+        self.known: dict[str, Manifest] = {}
         self._hashed: set[str] = set()
         self._expanded: set[tuple[str, ...]] = set()
         self.files = self.landed = 0
-
-    @property
-    def manifests(self) -> int:
-        """How many manifests were verified."""
-        return len(self._known)
 
     def tree(self, groups: Mapping[str, Sequence[ArtifactRef]], indent: str) -> Iterator[str]:
         """Lines of all groups, in the order their consumer names them."""
@@ -98,46 +92,44 @@ class _Walker:
         self._expanded.add(identity)
         again = "  (traced above)" if seen else ""
         if len(refs) == 1:
-            ref, manifest = refs[0], manifests[0]
-            said = f"{manifest.step} {_label(manifest)}{_rows(ref.rows)}  sha256 {_short(ref.sha256)}"
-            yield f"{mark}{name}: {said}{again}"
+            (ref,), (manifest,) = refs, manifests
+            yield f"{mark}{name}: {manifest.step} {_label(manifest)}{_rows(refs)}  sha256 {_short(ref.sha256)}{again}"
             if not seen:
                 self._hash_files(ref, manifest)
                 yield f"{below}{'│' if any(manifest.inputs.values()) else ' '}    {ref.uri}"
         else:
             steps = ", ".join(sorted({manifest.step for manifest in manifests}))
             labels = sorted(_label(manifest) for manifest in manifests)
-            span = f"{labels[0]} .. {labels[-1]}"
-            yield f"{mark}{name}: {len(refs)} partitions of {steps}  {span}{_rows(sum(r.rows for r in refs))}{again}"
+            yield f"{mark}{name}: {len(refs)} partitions of {steps}  {labels[0]} .. {labels[-1]}{_rows(refs)}{again}"
         if not seen and name not in LEAVES:
             yield from self.tree(_union(manifests), below)
 
     def _landed_files(self, name: str, refs: Sequence[ArtifactRef], mark: str, below: str) -> Iterator[str]:
         fresh = [ref for ref in refs if ref.uri not in self._hashed]
-        with ThreadPoolExecutor(READERS) as pool:
-            list(pool.map(self._hash_landed, fresh))
+        in_parallel(self._hash_landed, fresh)
         self._hashed |= {ref.uri for ref in fresh}
         self.landed += len(fresh)
         if len(refs) <= 4:
             for position, ref in enumerate(refs):
                 head = mark + f"{name}: " if position == 0 else below + " " * (len(name) + 2)
-                yield f"{head}{ref.uri}{_rows(ref.rows)}  sha256 {_short(ref.sha256)}"
+                yield f"{head}{ref.uri}{_rows([ref])}  sha256 {_short(ref.sha256)}"
             return
-        yield f"{mark}{name}: {len(refs)} files{_rows(sum(ref.rows for ref in refs))}"
+        yield f"{mark}{name}: {len(refs)} files{_rows(refs)}"
         for word, ref in (("first", refs[0]), ("last ", refs[-1])):
             yield f"{below}   {word} {ref.uri}  sha256 {_short(ref.sha256)}"
 
     def _load(self, refs: Sequence[ArtifactRef]) -> list[Manifest]:
-        fresh = [ref for ref in refs if ref.sha256 not in self._known]
-        with ThreadPoolExecutor(READERS) as pool:
-            for ref, manifest in zip(fresh, pool.map(self._store.manifest, fresh), strict=True):
-                _check_identity(ref, manifest)
-                self._known[ref.sha256] = manifest
-        return [self._known[ref.sha256] for ref in refs]
+        fresh = [ref for ref in refs if ref.sha256 not in self.known]
+        for ref, manifest in zip(fresh, in_parallel(self._store.manifest, fresh), strict=True):
+            if (digest := identity_sha256(manifest)) != ref.sha256:
+                raise ArtifactCorrupt(
+                    f"{ref.uri}manifest.json was changed: it hashes to {digest}, its consumer recorded {ref.sha256}."
+                )
+            self.known[ref.sha256] = manifest
+        return [self.known[ref.sha256] for ref in refs]
 
     def _hash_files(self, ref: ArtifactRef, manifest: Manifest) -> None:
-        with ThreadPoolExecutor(READERS) as pool:
-            list(pool.map(lambda entry: self._store.read(ref, entry.path), manifest.files))
+        in_parallel(lambda entry: self._store.read(ref, entry.path), manifest.files)
         self.files += len(manifest.files)
 
     def _hash_landed(self, ref: ArtifactRef) -> None:
@@ -145,14 +137,6 @@ class _Walker:
         if body is None or sha256_hex(body) != ref.sha256:
             state = "is gone" if body is None else "was changed after it was read"
             raise ArtifactCorrupt(f"The landed file {ref.uri} {state}: restore the delivery with sha256 {ref.sha256}.")
-
-
-def _check_identity(ref: ArtifactRef, manifest: Manifest) -> None:
-    digest = identity_sha256(manifest)
-    if digest != ref.sha256:
-        raise ArtifactCorrupt(
-            f"{ref.uri}manifest.json was changed: it hashes to {digest}, its consumer recorded {ref.sha256}."
-        )
 
 
 def _scored_by(row: Mapping[str, Any], publication: Mapping[str, Any]) -> str:
@@ -192,7 +176,8 @@ def _label(manifest: Manifest) -> str:
     return f"{manifest.partition} {manifest.variant}".strip()
 
 
-def _rows(rows: int) -> str:
+def _rows(refs: Sequence[ArtifactRef]) -> str:
+    rows = sum(ref.rows for ref in refs)
     return f"  {rows:,} rows" if rows else ""
 
 
@@ -202,23 +187,17 @@ def _short(digest: str) -> str:
 
 def _landed_rows(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef, row: Mapping[str, Any]) -> list[str]:
     """The landed file and row of each curated row with the prediction's key that went into the scores."""
-    names = use_case.key_columns
+    inputs = [ref for refs in store.manifest(scores).inputs.values() for ref in refs if ref.uri.endswith("/")]
     lines = []
-    for refs in store.manifest(scores).inputs.values():
-        for ref in refs:
-            for entry in store.manifest(ref).files if ref.uri.endswith("/") else ():
-                feed = entry.path.removesuffix(".parquet")
-                if feed not in {f.name for f in use_case.feeds}:
-                    continue
-                table = store.read_table(ref, entry.path)
-                if not {*names, "landed_uri", "landed_row"} <= set(table.column_names):
-                    continue
-                for match in _matching(table, {name: row[name] for name in names}).to_pylist():
-                    lines.append(f"landed as {feed}: {match['landed_uri']} row {match['landed_row']}")
+    for ref in inputs:
+        for feed in use_case.feed_names:
+            path = f"{feed}.parquet"
+            if not any(entry.path == path for entry in store.manifest(ref).files):
+                continue
+            table = store.read_table(ref, path)
+            if not {*use_case.key_columns, *LINEAGE} <= set(table.column_names):
+                continue
+            for name in use_case.key_columns:
+                table = table.filter(pc.equal(table[name], pa.scalar(row[name], table.schema.field(name).type)))
+            lines += [f"landed as {feed}: {m[LANDED_URI]} row {m[LANDED_ROW]}" for m in table.to_pylist()]
     return lines
-
-
-def _matching(table: pa.Table, key: Mapping[str, str | int | date]) -> pa.Table:
-    for name, value in key.items():
-        table = table.filter(pc.equal(table[name], pa.scalar(value, table.schema.field(name).type)))
-    return table

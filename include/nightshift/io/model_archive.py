@@ -10,21 +10,25 @@ A manifest names its inputs by hash, so the archive also says which curated data
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg import sql
 from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.core.archive import zip_bytes
 from nightshift.core.lifecycle.state import Version
 from nightshift.deployment import Deployment
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse_schema import column_list
 from nightshift.usecase import UseCase
 
 TRAINING = "train"
+FIRST_MOMENT_OF_ZIP = (1980, 1, 1, 0, 0, 0)
+READABLE_BY_ALL = 0o100644 << 16
 VERDICT = ("partition", "model_version", "candidate", "gate", "verdict", "observed", "bound", "reason")
 
 
@@ -47,7 +51,7 @@ def archive_model(
         files[f"manifests/{found.step}/{ref.sha256[:16]}.json"] = found.model_dump_json(indent=1).encode()
     files["deployments.json"] = canonical_json([decision.model_dump(mode="json") for decision in decisions])
     files["gate_results.json"] = canonical_json(_gate_results(warehouse, version.model_version))
-    return zip_bytes(files)
+    return _zip_bytes(files)
 
 
 def _training_of(store: ArtifactStore, use_case: str, model: ArtifactRef) -> list[ArtifactRef]:
@@ -66,8 +70,20 @@ def _training_of(store: ArtifactStore, use_case: str, model: ArtifactRef) -> lis
 
 def _gate_results(warehouse: Warehouse, model_version: str) -> list[dict[str, Any]]:
     query = sql.SQL("SELECT {} FROM {} WHERE model_version = %s ORDER BY partition, candidate, gate").format(
-        sql.SQL(", ").join(map(sql.Identifier, VERDICT)), warehouse.table("gate_results")
+        column_list(VERDICT), warehouse.table("gate_results")
     )
     with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(query, [model_version]).fetchall()
     return [row | {"partition": row["partition"].isoformat()} for row in rows]
+
+
+def _zip_bytes(files: Mapping[str, bytes]) -> bytes:
+    """The files as one zip, sorted by path, without times and not compressed: the same bytes with every library."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+        for path, body in sorted(files.items()):
+            entry = zipfile.ZipInfo(path, FIRST_MOMENT_OF_ZIP)
+            entry.external_attr = READABLE_BY_ALL
+            entry.create_system = 3
+            archive.writestr(entry, body)
+    return sink.getvalue()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from urllib.parse import urlparse
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
 from nightshift.errors import ConfigurationError
-from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.artifact_store import READERS, ArtifactStore, in_parallel
 from nightshift.usecase import parse_partition
 
 SCHEME = "artifacts"
@@ -51,27 +49,20 @@ class PublishedPartitions:
         self._store = store
         self._pinned = pinned
 
-    def read(
-        self, source: ArtifactSource, timestamp: str, columns: Sequence[str], first: datetime, last: datetime
-    ) -> pa.Table:
-        """The columns and the timestamp of rows with first <= timestamp <= last, by partition, then as stored.
+    def read(self, source: ArtifactSource, columns: Sequence[str], first: datetime, last: datetime) -> pa.Table:
+        """The columns of all rows from first to last, and of some days around them; by partition, then as stored.
 
         Raises ArtifactCorrupt if bytes are not what a manifest states, ConfigurationError if no
         partition at all is published in that range or a column is missing.
         """
         refs = self._refs(source, (first - CLOCK_SLACK).date(), (last + CLOCK_SLACK).date())
-        wanted = list(dict.fromkeys([*columns, timestamp]))
-        with ThreadPoolExecutor(READERS * 2) as pool:
-            tables = list(pool.map(lambda ref: self._read_file(ref, source.file, wanted), refs))
+        tables = in_parallel(lambda ref: self._read_file(ref, source.file, list(columns)), refs, workers=READERS * 2)
         if not tables:
             raise ConfigurationError(
                 f"No partition of {source.use_case} {source.step} between {first:%Y-%m-%d} and {last:%Y-%m-%d} is "
                 f"published. Run or backfill {source.use_case}.materialize."
             )
-        table = pa.concat_tables(tables)
-        at = table[timestamp]
-        within = pc.and_(pc.greater_equal(at, pa.scalar(first, at.type)), pc.less_equal(at, pa.scalar(last, at.type)))
-        return table.filter(within)
+        return pa.concat_tables(tables)
 
     def _refs(self, source: ArtifactSource, first: date, last: date) -> list[ArtifactRef]:
         if self._pinned is not None:

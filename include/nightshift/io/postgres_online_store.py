@@ -16,7 +16,9 @@ from feast.infra.online_stores.postgres_online_store.postgres import PostgreSQLO
 from feast.repo_config import RepoConfig
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import model_validator
+from pydantic import SecretStr, model_validator
+
+from nightshift.io.warehouse_schema import plain_url
 
 ONLINE_SCHEMA = "feast_online"
 
@@ -38,7 +40,7 @@ class PostgresUrlOnlineStoreConfig(PostgreSQLOnlineStoreConfig):  # type: ignore
 
 def connection_parts(url: str) -> dict[str, Any]:
     """Feast's connection settings from a libpq URL or an SQLAlchemy one for PostgreSQL."""
-    parts = conninfo_to_dict(plain_url(url))
+    parts = conninfo_to_dict(plain_url(SecretStr(url)))
     return {
         "host": str(parts.get("host", "localhost")),
         "port": int(parts.get("port") or 5432),
@@ -47,12 +49,6 @@ def connection_parts(url: str) -> dict[str, Any]:
         "password": str(parts.get("password") or ""),
         "sslmode": str(parts.get("sslmode", "prefer")),
     }
-
-
-def plain_url(url: str) -> str:
-    """A PostgreSQL URL without the name of an SQLAlchemy driver."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme.partition('+')[0]}://{rest}"
 
 
 class PostgresUrlOnlineStore(PostgreSQLOnlineStore):

@@ -1,4 +1,4 @@
-"""Is everything there that a night needs, and can it do what is asked of it? Checked before work starts.
+"""Checks, before work starts, that everything a night needs is there and can do what the pipeline does with it.
 
 Abilities of the object store are tried out, not looked up by its name: stores that speak S3 differ
 in what they do when several writers want the same key.
@@ -23,7 +23,7 @@ import botocore.exceptions
 
 from nightshift.errors import NightshiftError
 from nightshift.io import warehouse_schema
-from nightshift.io.artifact_store import s3_client
+from nightshift.io.artifact_store import CONFLICT, EXISTS, s3_client
 from nightshift.io.runtimes import require_runtimes, runtimes_folder
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -58,27 +58,23 @@ def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
     Objects it writes below `preflight/` are removed again; in the warehouse it only makes a
     temporary table.
     """
-    client = s3_client(
-        settings,
-        retries={"max_attempts": 1},
-        connect_timeout=TIMEOUT_SECONDS,
-        read_timeout=30,
-        max_pool_connections=WRITERS,
-    )
+    address = settings.s3_endpoint_url, settings.s3_region
+    waits: dict[str, Any] = {"connect_timeout": TIMEOUT_SECONDS, "read_timeout": 30, "retries": {"max_attempts": 1}}
+    client = s3_client(*address, max_pool_connections=WRITERS, **waits)
     probe = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
-    store_checks: list[tuple[str, Callable[[], str]]] = [
-        ("object store credentials", _credentials),
-        ("object store bucket", lambda: _bucket(client, settings)),
-        ("object store path-style address", lambda: _path_style(client, settings)),
-        ("object store reads what was written", lambda: _read_after_write(client, settings, probe)),
-        ("object store conditional put", lambda: _conditional_put(client, settings, probe)),
-        ("object store versioning", lambda: _versioning(client, settings)),
-        ("object store clock", lambda: _store_clock(client, settings)),
-    ]
+    store_checks: dict[str, Callable[[], str]] = {
+        "credentials": _credentials,
+        "bucket": lambda: _bucket(client, settings),
+        "path-style address": lambda: _path_style(client, settings),
+        "reads what was written": lambda: _read_after_write(client, settings, probe),
+        "conditional put": lambda: _conditional_put(client, settings, probe),
+        "versioning": lambda: _versioning(client, settings),
+        "clock": lambda: _store_clock(client, settings),
+    }
     found = []
-    for name, attempt in store_checks:
-        found.append(_tried(name, attempt))
-        if name.endswith(("credentials", "bucket")) and not found[-1].ok:
+    for name, attempt in store_checks.items():
+        found.append(_tried(f"object store {name}", attempt))
+        if name in ("credentials", "bucket") and not found[-1].ok:
             break
     warehouse = _tried("warehouse", lambda: _warehouse(settings))
     found.append(warehouse)
@@ -97,7 +93,7 @@ def _tried(name: str, attempt: Callable[[], str]) -> Check:
         return Check(name, False, str(missing))
     except botocore.exceptions.ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        return Check(name, False, f"refused ({code}): check the credentials and what they may do.")
+        return Check(name, False, f"denied ({code}): check the credentials and what they may do.")
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         return Check(name, False, f"no answer ({type(error).__name__}): check AWS_ENDPOINT_URL, and that it is up.")
 
@@ -127,16 +123,16 @@ def _path_style(client: S3Client, settings: Settings) -> str:
 
 
 def _read_after_write(client: S3Client, settings: Settings, probe: str) -> str:
-    key = f"{probe}/reads"
+    at: dict[str, Any] = {"Bucket": settings.bucket, "Key": f"{probe}/reads"}
     try:
         for turn in range(3):
-            client.put_object(Bucket=settings.bucket, Key=key, Body=str(turn).encode())
-            if client.get_object(Bucket=settings.bucket, Key=key)["Body"].read() != str(turn).encode():
+            client.put_object(**at, Body=str(turn).encode())
+            if client.get_object(**at)["Body"].read() != str(turn).encode():
                 raise _Missing(
                     "an object read right after it was replaced was the old one: a consistent store is needed."
                 )
     finally:
-        client.delete_object(Bucket=settings.bucket, Key=key)
+        client.delete_object(**at)
     return "at once, also when replaced"
 
 
@@ -147,11 +143,7 @@ def _conditional_put(client: S3Client, settings: Settings, probe: str) -> str:
         try:
             client.put_object(Bucket=settings.bucket, Key=key, Body=str(writer).encode(), IfNoneMatch="*")
         except botocore.exceptions.ClientError as error:
-            if error.response.get("Error", {}).get("Code") in {
-                "PreconditionFailed",
-                "412",
-                "ConditionalRequestConflict",
-            }:
+            if error.response.get("Error", {}).get("Code") in EXISTS | CONFLICT:
                 return False
             raise
         return True

@@ -18,7 +18,7 @@ from nightshift.core.lifecycle.state import state_as_of
 from nightshift.deployment import Role
 from nightshift.errors import AuditFailed, ConfigurationError
 from nightshift.io import deployments, warehouse_schema
-from nightshift.io.warehouse_schema import SQL_TYPES, Connection, copy_rows, table_name
+from nightshift.io.warehouse_schema import SQL_TYPES, Connection, column_list, copy_rows, insert_row, table_name
 from nightshift.usecase import UseCase
 
 MODEL_VERSION = "model_version"
@@ -114,14 +114,8 @@ def _stage(
     )
     connection.execute(sql.SQL(create).format(staged, table_name(use_case, "predictions")))
     # The same for every row: cheaper as defaults than as columns of the copy.
-    constants = {
-        "publish_id": sql.Literal(publication.publish_id),
-        "predicted_at": sql.SQL("now()"),
-    }
-    defaults = [
-        sql.SQL("ALTER {} SET DEFAULT {}").format(sql.Identifier(name), value) for name, value in constants.items()
-    ]
-    connection.execute(sql.SQL("ALTER TABLE {} {}").format(staged, sql.SQL(", ").join(defaults)))
+    defaults = sql.SQL("ALTER TABLE {} ALTER publish_id SET DEFAULT {}, ALTER predicted_at SET DEFAULT now()")
+    connection.execute(defaults.format(staged, sql.Literal(publication.publish_id)))
     copy_rows(connection, staged, predictions.select(columns))
     query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {} = %s) FROM {}").format(
         sql.Identifier(use_case.prediction_date), staged
@@ -138,7 +132,7 @@ def _stage(
 def _attach(connection: Connection, use_case: UseCase, publication: Publication, day: sql.Identifier) -> None:
     """Make the staged table the day's partition: unlike CREATE TABLE ... PARTITION OF, this blocks no reader."""
     next_day = publication.prediction_date + timedelta(days=1)
-    key = sql.SQL(", ").join(map(sql.Identifier, use_case.key_columns))
+    key = column_list(use_case.key_columns)
     for statement in (
         "ALTER TABLE {day} ADD PRIMARY KEY ({key})",
         "ALTER TABLE {day} ALTER publish_id DROP DEFAULT, ALTER predicted_at DROP DEFAULT",
@@ -164,26 +158,18 @@ def _clear(connection: Connection, use_case: UseCase, day: date) -> None:
 def _record(connection: Connection, use_case: UseCase, publication: Publication) -> None:
     """Make this the partition's current publication."""
     table = table_name(use_case, "publications")
-    row = publication.model_dump(mode="python", exclude={"model", "calibration", "scores"}) | {
-        "publish_id": publication.publish_id,
-        "model_uri": publication.model.uri,
-        "model_sha256": publication.model.sha256,
-        "calibration_uri": publication.calibration.uri,
-        "calibration_sha256": publication.calibration.sha256,
-        "scores_uri": publication.scores.uri,
-        "scores_sha256": publication.scores.sha256,
-    }
+    row = publication.model_dump(exclude={"model", "calibration", "scores"})
+    row |= {"publish_id": publication.publish_id, "published_at": sql.SQL("now()")}
+    for name in ("model", "calibration", "scores"):
+        ref: ArtifactRef = getattr(publication, name)
+        row |= {f"{name}_uri": ref.uri, f"{name}_sha256": ref.sha256}
     supersede = sql.SQL("UPDATE {} SET superseded_at = now() WHERE partition = %s AND superseded_at IS NULL")
     connection.execute(supersede.format(table), [publication.partition])
-    insert = sql.SQL(
-        "INSERT INTO {} ({}, published_at) VALUES ({}, now()) ON CONFLICT (publish_id) DO UPDATE SET "
+    ending = (
+        "ON CONFLICT (publish_id) DO UPDATE SET "
         "superseded_at = NULL, published_at = now(), dag_id = excluded.dag_id, run_id = excluded.run_id"
-    ).format(
-        table,
-        sql.SQL(", ").join(map(sql.Identifier, row)),
-        sql.SQL(", ").join([sql.Placeholder()] * len(row)),
     )
-    connection.execute(insert, list(row.values()))
+    insert_row(connection, table, row, ending)
 
 
 def _rejected(use_case: UseCase, publication: Publication, error: errors.IntegrityError) -> Exception:

@@ -84,13 +84,10 @@ def _table(store: ArtifactStore, use_case: UseCase, reports: tuple[Report, ...])
 
 
 def _link(store: ArtifactStore, use_case: UseCase, report: Report, partition: str, known: set[str]) -> str:
-    there = partition in known
-    if there and report.variant:
-        there = (
-            store.decision(use_case.name, report.step, parse_partition(partition), variant=report.variant) is not None
-        )
-    address = f"files/{use_case.name}/{report.address}/{partition}/{report.page}"
-    return f'<a href="{address}">open</a>' if there else "-"
+    day, variant = parse_partition(partition), report.variant
+    if partition not in known or (variant and not store.decision(use_case.name, report.step, day, variant=variant)):
+        return "-"
+    return f'<a href="files/{use_case.name}/{report.address}/{partition}/{report.page}">open</a>'
 
 
 def report_file(

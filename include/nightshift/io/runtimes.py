@@ -11,13 +11,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nightshift.core.gates import TOO_SLOW, RuntimeAnswer
 from nightshift.errors import ConfigurationError
 from nightshift.runtime_probe import ask
 from nightshift.usecase import PROJECT_ROOT
@@ -31,40 +31,12 @@ START_SECONDS = 60.0
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """All that a clean process is told of its surroundings. Linear algebra would start a thread for each core, each with
 memory of its own, and on a large machine that alone is more than a model may take."""
-TOO_SLOW = "it did not answer in the time that the declared rows per second allow"
 BUILD = "Build it with `make runtimes`"
-
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class RuntimeAnswer:
-    """What a clean process said. `answers` (float64 [n]) is None and `error` says why if it did not answer; the
-    error of one that was too slow names no seconds, so that it reads the same on every machine.
-
-    `costs`: load_ms, rows_per_second, single_row_p50_ms, single_row_p99_ms, peak_memory_mb (MiB).
-    """
-
-    version: str
-    answers: Floats | None
-    costs: Mapping[str, float]
-    error: str = ""
-    out_of_memory: bool = False
-
-    @property
-    def too_slow(self) -> bool:
-        """Whether it was ended for want of time."""
-        return self.error == TOO_SLOW
 
 
 def runtimes_folder() -> Path:
     """Where the environments are: NIGHTSHIFT_RUNTIMES_DIR, or `.runtimes` in the project."""
     return Path(os.environ.get(RUNTIMES_VARIABLE) or PROJECT_ROOT / ".runtimes")
-
-
-def missing_runtimes(versions: Sequence[str]) -> list[str]:
-    """Those of the versions that have no environment."""
-    return [version for version in versions if not _python(version).exists()]
 
 
 def require_runtimes(versions: Sequence[str]) -> None:
@@ -74,7 +46,7 @@ def require_runtimes(versions: Sequence[str]) -> None:
             "No onnxruntime_versions are declared, so no model can be verified; name at least one in the use case's "
             "verification policy."
         )
-    if missing := missing_runtimes(versions):
+    if missing := [version for version in versions if not _python(version).exists()]:
         raise ConfigurationError(
             f"There is no clean environment with onnxruntime {', '.join(missing)} in {runtimes_folder()}. {BUILD} "
             f"(from config/runtimes/onnxruntime-<version>.txt), or set {RUNTIMES_VARIABLE}."
@@ -116,14 +88,16 @@ def ask_runtime(
         path, answers = Path(folder) / "model.onnx", Path(folder) / "answers.npy"
         path.write_bytes(model)
         options = {
-            "--batch-rows": batch_rows,
-            "--single-rows": single_rows,
-            "--batch-repeats": batch_repeats,
-            "--memory-mb": memory_mb + max(memory_mb, LEAST_SPARE_MB),
-            **({} if cost_rows is None else {"--cost-rows": cost_rows}),
+            "model": str(path),
+            "inputs": str(inputs),
+            "answers": str(answers),
+            "memory_mb": memory_mb + max(memory_mb, LEAST_SPARE_MB),
+            "cost_rows": cost_rows,
+            "batch_rows": batch_rows,
+            "single_rows": single_rows,
+            "batch_repeats": batch_repeats,
         }
-        command = [str(_python(version)), "-I", ask.__file__, str(path), str(inputs), str(answers)]
-        command += [str(part) for option in options.items() for part in option]
+        command = [str(_python(version)), "-I", ask.__file__, json.dumps(options)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=START_SECONDS + seconds, env=ONE_THREAD, check=False
@@ -132,12 +106,11 @@ def ask_runtime(
             return RuntimeAnswer(version, None, {}, TOO_SLOW)
         report = _report(version, done)
         costs = {name: float(value) for name, value in report.items() if isinstance(value, float | int)}
-        if report.get("error"):
-            refused = report["error_type"] == "MemoryError" or any(said in report["error"] for said in OUT_OF_MEMORY)
-            return RuntimeAnswer(
-                version, None, costs, f"{report['error_type']}: {_one_line(report['error'])}", out_of_memory=refused
-            )
-        return RuntimeAnswer(version, np.load(answers, allow_pickle=False), costs)
+        if not (error := report.get("error")):
+            return RuntimeAnswer(version, np.load(answers, allow_pickle=False), costs)
+        refused = report["error_type"] == "MemoryError" or any(text in error for text in OUT_OF_MEMORY)
+        message = f"{report['error_type']}: {' '.join(error.split())[:300]}"
+        return RuntimeAnswer(version, None, costs, message, out_of_memory=refused)
 
 
 def _report(version: str, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -157,10 +130,6 @@ def _report(version: str, done: subprocess.CompletedProcess[str]) -> dict[str, A
         found = report.get("onnxruntime", report.get("error"))
         raise ConfigurationError(f"{where} does not have onnxruntime {version}: {found}. Remove it. {BUILD}.")
     return report
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
 
 
 def _python(version: str) -> Path:

@@ -86,35 +86,28 @@ def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) 
     return run_id
 
 
-def mirror_aliases(settings: Settings, use_case: UseCase, state: State) -> None:
+def mirror_aliases(settings: Settings, use_case: UseCase, state: State, recorded: str) -> None:
     """Make the registered model's aliases say what the decisions say, and tag retired versions.
 
     Aliases: champion, challenger (in shadow or canary), former (champion, still scored), fallback; each names the
     newest version of the spec. One whose version is not registered in MLflow, or that has no model,
     is removed. Nothing is done, with a log line, where no tracking is configured or nothing was ever
-    registered. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
+    registered. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects the request;
+    both say that what was `recorded` (a sentence) stands.
     """
-    with _connected(settings) as client:
-        if client is None:
-            return
-        versions = client.search_model_versions(f"name = '{use_case.name}'")
-        if not versions:
-            log.info("MLflow knows no model %s: no alias is set there.", use_case.name)
-            return
-        _set_aliases(client, use_case.name, versions, wanted_aliases(state))
-        for known in versions:
-            version = f"{known.tags.get(PARTITION_TAG)}-{known.tags.get(HASH_TAG, '')[:8]}"
-            if version in state.retired and known.tags.get(STAGE_TAG) != RETIRED:
-                client.set_model_version_tag(use_case.name, known.version, STAGE_TAG, RETIRED)
-
-
-@contextmanager
-def standing(said: str) -> Iterator[None]:
-    """Let an error of MLflow say that what was recorded before stands; `said` is that, in a sentence."""
     try:
-        yield
+        with _connected(settings) as client:
+            versions = client.search_model_versions(f"name = '{use_case.name}'") if client else []
+            if client is None or not versions:
+                log.info("MLflow has no model %s: no alias is set there.", use_case.name)
+                return
+            _set_aliases(client, use_case.name, versions, wanted_aliases(state))
+            for known in versions:
+                version = f"{known.tags.get(PARTITION_TAG)}-{known.tags.get(HASH_TAG, '')[:8]}"
+                if version in state.retired and known.tags.get(STAGE_TAG) != RETIRED:
+                    client.set_model_version_tag(use_case.name, known.version, STAGE_TAG, RETIRED)
     except (TrackingUnavailable, ConfigurationError) as error:
-        raise type(error)(f"{said} This stands; only MLflow's aliases lag. {error}") from None
+        raise type(error)(f"{recorded} This stands; only MLflow's aliases lag. {error}") from None
 
 
 def wanted_aliases(state: State) -> dict[str, Version | None]:
@@ -122,7 +115,7 @@ def wanted_aliases(state: State) -> dict[str, Version | None]:
     specs = {
         CHAMPION_ALIAS: state.champion,
         "challenger": state.challenge.spec_id if state.challenge else None,
-        "former": state.former[-1] if state.former and state.watched_since else None,
+        "former": state.watched,
         "fallback": state.fallback,
     }
     return {alias: state.version(spec_id) for alias, spec_id in specs.items()}
@@ -143,14 +136,12 @@ def _set_aliases(
 
 
 def _experiment(client: MlflowClient, settings: Settings, use_case: UseCase) -> str:
+    # A server knows where its artifacts go; a database does not, and would say "here, on this machine".
+    served = (tracking_uri(settings) or "").startswith("http")
+    location = None if served else f"s3://{settings.bucket}/{use_case.name}/mlflow"
+    with _already_there():
+        return str(client.create_experiment(use_case.name, artifact_location=location))
     found = client.get_experiment_by_name(use_case.name)
-    if found is None:
-        # A server knows where its artifacts go; a database does not, and would say "here, on this machine".
-        served = (tracking_uri(settings) or "").startswith("http")
-        location = None if served else f"s3://{settings.bucket}/{use_case.name}/mlflow"
-        with _already_there():
-            return str(client.create_experiment(use_case.name, artifact_location=location))
-        found = client.get_experiment_by_name(use_case.name)
     return str(found.experiment_id)
 
 

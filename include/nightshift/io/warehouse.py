@@ -10,17 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from types import EllipsisType
-from typing import Any
+from typing import Any, LiteralString
 
 import pyarrow as pa
 from psycopg import sql
-from psycopg.rows import dict_row
 
 from nightshift.core.lifecycle.state import State, state_as_of
 from nightshift.deployment import Deployment, GateResult
 from nightshift.io import deployments, publications, warehouse_schema
-from nightshift.io.publications import Publication as Publication
-from nightshift.io.warehouse_schema import Connection, copy_rows, table_name
+from nightshift.io.publications import Publication
+from nightshift.io.warehouse_schema import Connection, column_list, copy_rows, table_name
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -152,27 +151,14 @@ class Warehouse:
         `rows` has the key columns, `role`, `spec_id`, `model_version` (strings), `raw_score` and `score` (float64).
         Returns False, having written nothing, if those are its rows already.
         """
-        table, staged = self.table("shadow_predictions"), sql.Identifier("pg_temp", "shadow_staged")
-        with self.connection() as connection:
-            warehouse_schema.lock(connection, self._use_case.name, "shadow_predictions", partition.isoformat())
-            connection.execute(sql.SQL("CREATE TEMP TABLE {0} (LIKE {1}) ON COMMIT DROP").format(staged, table))
-            days = pa.array([partition] * rows.num_rows, pa.date32())
-            copy_rows(connection, staged, rows.append_column("partition", days))
-            there = sql.SQL("SELECT * FROM {} WHERE partition = {}").format(table, sql.Literal(partition))
-            wanted = sql.SQL("SELECT * FROM {}").format(staged)
-            differs = sql.SQL("SELECT EXISTS (({0} EXCEPT {1}) UNION ALL ({1} EXCEPT {0}))").format(there, wanted)
-            if connection.execute(differs).fetchone() == (False,):
-                return False
-            connection.execute(sql.SQL("DELETE FROM {} WHERE partition = %s").format(table), [partition])
-            connection.execute(sql.SQL("INSERT INTO {} {}").format(table, wanted))
-        return True
+        return self._replace("shadow_predictions", "partition", partition, rows)
 
     def record_drift(self, partition: date, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Replace the drift_daily rows of a partition. Each row maps every column but `partition`.
 
         Returns False, having written nothing, if those are its rows already.
         """
-        return self._replace("drift_daily", "partition", partition, rows)
+        return self._replace("drift_daily", "partition", partition, pa.Table.from_pylist(list(rows)))
 
     def record_performance(self, prediction_date: date, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Replace the performance_daily rows of a day. Each row maps every column but `prediction_date`.
@@ -180,33 +166,29 @@ class Warehouse:
         Returns False, having written nothing, if those are its rows already, or if a later partition's labels
         (`known_on`) are in them: a run that comes late does not undo a correction.
         """
-        known_on = max((row["known_on"] for row in rows), default=date.min)
-        return self._replace("performance_daily", "prediction_date", prediction_date, rows, known_on=known_on)
+        known_later = "known_on > (SELECT coalesce(max(known_on), '-infinity') FROM {staged})"
+        table = pa.Table.from_pylist(list(rows))
+        return self._replace("performance_daily", "prediction_date", prediction_date, table, keep_if=known_later)
 
-    def _replace(
-        self,
-        name: str,
-        column: str,
-        day: date,
-        rows: Sequence[Mapping[str, Any]],
-        *,
-        known_on: date | None = None,
-    ) -> bool:
-        table, wanted = self.table(name), [{column: day, **row} for row in rows]
-        of_day = sql.SQL(" FROM {} WHERE {} = %s").format(table, sql.Identifier(column))
-        with self.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+    def _replace(self, name: str, column: str, day: date, rows: pa.Table, *, keep_if: LiteralString = "false") -> bool:
+        """Make these the rows of a day, unless they are already or `keep_if` holds for a row that is there."""
+        table, staged = self.table(name), sql.Identifier("pg_temp", "staged")
+        of_day = sql.SQL("FROM {} WHERE {} = {}").format(table, sql.Identifier(column), sql.Literal(day))
+        keep = sql.SQL(keep_if).format(staged=staged)
+        parts = {"of_day": of_day, "staged": staged, "table": table, "keep_if": keep}
+        with self.connection() as connection:
             warehouse_schema.lock(connection, self._use_case.name, name, day.isoformat())
-            there = cursor.execute(sql.SQL("SELECT *") + of_day, [day]).fetchall()
-            if len(there) == len(wanted) and all(row in there for row in wanted):
+            connection.execute(sql.SQL("CREATE TEMP TABLE {staged} (LIKE {table}) ON COMMIT DROP").format(**parts))
+            copy_rows(connection, staged, rows.append_column(column, pa.array([day] * rows.num_rows, pa.date32())))
+            differs = sql.SQL(
+                "SELECT EXISTS ((SELECT * {of_day} EXCEPT SELECT * FROM {staged}) UNION ALL "
+                "(SELECT * FROM {staged} EXCEPT SELECT * {of_day})) "
+                "AND NOT EXISTS (SELECT {of_day} AND {keep_if})"
+            ).format(**parts)
+            if connection.execute(differs).fetchone() == (False,):
                 return False
-            if known_on is not None and any(row["known_on"] > known_on for row in there):
-                return False
-            cursor.execute(sql.SQL("DELETE") + of_day, [day])
-            for row in wanted:
-                columns = sql.SQL(", ").join(map(sql.Identifier, row))
-                values = sql.SQL(", ").join([sql.Placeholder()] * len(row))
-                query = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(table, columns, values)
-                cursor.execute(query, list(row.values()))
+            connection.execute(sql.SQL("DELETE {of_day}").format(**parts))
+            connection.execute(sql.SQL("INSERT INTO {table} SELECT * FROM {staged}").format(**parts))
         return True
 
     def record_backtest(self, backtest_id: str, losses: pa.Table) -> None:
@@ -229,7 +211,7 @@ class Warehouse:
         key = self._use_case.key_columns
         names = {
             "outcomes": self.table("outcomes"),
-            "key": sql.SQL(", ").join(map(sql.Identifier, key)),
+            "key": column_list(key),
             "label": sql.Identifier(self._use_case.label),
         }
         with self.connection() as connection:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, LiteralString
@@ -14,7 +13,9 @@ import pyarrow as pa
 import pyarrow.csv
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
 
+from nightshift.artifact import sha256_hex
 from nightshift.errors import ConfigurationError, WarehouseUnavailable
 from nightshift.settings import Settings
 from nightshift.usecase import Column, UseCase
@@ -39,6 +40,12 @@ SQL_TYPES: dict[str, LiteralString] = {
 _REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied", "no password")
 
 
+def plain_url(url: SecretStr) -> str:
+    """A PostgreSQL URL as libpq reads it, without the name of an SQLAlchemy driver."""
+    scheme, separator, rest = url.get_secret_value().partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}"
+
+
 def describe(url: str) -> str:
     """Host, port and database of a PostgreSQL URL, without its user and password. Raises ConfigurationError."""
     try:
@@ -52,27 +59,30 @@ def describe(url: str) -> str:
 
 
 @contextmanager
-def connect(settings: Settings, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[Connection]:
-    """One connection, time zone UTC, committed at the end of the block and rolled back on any error.
+def connect(
+    settings: Settings, *, url: SecretStr | None = None, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS
+) -> Iterator[Connection]:
+    """One connection to the warehouse, or to `url`: time zone UTC, committed at the end of the block, rolled back on
+    any error.
 
     Raises WarehouseUnavailable where trying again may help (not reachable, a lock not to be had,
-    a statement that took too long, a deadlock) and ConfigurationError where the server refuses.
+    a statement that took too long, a deadlock) and ConfigurationError where the server rejects the connection.
     """
-    url = settings.warehouse_url.get_secret_value()
-    where = describe(url)
+    address = plain_url(url or settings.warehouse_url)
+    where = describe(address)
     options = (
         f"-c timezone=UTC -c lock_timeout={int(lock_timeout_seconds * 1000)} "
         f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS * 1000}"
     )
     try:
         connection = psycopg.connect(
-            url, connect_timeout=CONNECT_TIMEOUT_SECONDS, options=options, application_name="nightshift"
+            address, connect_timeout=CONNECT_TIMEOUT_SECONDS, options=options, application_name="nightshift"
         )
     except psycopg.OperationalError as error:
         said = str(error).strip()
         if any(words in said for words in _REFUSED):
             raise ConfigurationError(
-                f"The warehouse at {where} refused the connection: {said}. Check NIGHTSHIFT_WAREHOUSE_URL."
+                f"The warehouse at {where} rejected the connection: {said}. Check NIGHTSHIFT_WAREHOUSE_URL."
             ) from None
         raise WarehouseUnavailable(f"The warehouse at {where} did not answer: {said}. Is it up?") from None
     try:
@@ -91,11 +101,24 @@ def table_name(use_case: UseCase, name: str) -> sql.Identifier:
     return sql.Identifier(use_case.name, name)
 
 
+def column_list(names: Iterable[str]) -> sql.Composed:
+    """Column names for a statement, quoted and separated by commas."""
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def insert_row(
+    connection: Connection, table: sql.Identifier, row: Mapping[str, Any], ending: LiteralString = ""
+) -> None:
+    """INSERT one row, column -> value or SQL expression; `ending` is SQL after VALUES."""
+    values = [value if isinstance(value, sql.Composable) else sql.Literal(value) for value in row.values()]
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) {}")
+    connection.execute(statement.format(table, column_list(row), sql.SQL(", ").join(values), sql.SQL(ending)))
+
+
 def copy_rows(connection: Connection, table: sql.Identifier, rows: pa.Table) -> None:
     """COPY a table into a table with the same columns, rendered as CSV by Arrow (several times faster than Python)."""
-    columns = sql.SQL(", ").join(map(sql.Identifier, rows.column_names))
     options = pyarrow.csv.WriteOptions(include_header=False)
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(table, columns)
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(table, column_list(rows.column_names))
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for batch in rows.to_batches(max_chunksize=COPY_BATCH_ROWS):
             sink = io.BytesIO()
@@ -104,8 +127,14 @@ def copy_rows(connection: Connection, table: sql.Identifier, rows: pa.Table) -> 
 
 
 def lock(connection: Connection, *names: str) -> None:
-    """Hold an advisory lock on those names until the transaction ends."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", ["nightshift/" + "/".join(names)])
+    """Hold an advisory lock on those names until the transaction ends. Raises WarehouseUnavailable after waiting."""
+    name = "nightshift/" + "/".join(names)
+    try:
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+    except errors.LockNotAvailable as error:
+        raise WarehouseUnavailable(
+            f"Another process holds the lock {name!r}: {error}. See pg_locks in that database for who holds it."
+        ) from error
 
 
 def exists(connection: Connection, table: sql.Identifier) -> bool:
@@ -121,60 +150,50 @@ def migrate(settings: Settings, use_case: UseCase) -> list[str]:
     ConfigurationError if an applied migration was edited since, if the schema is newer than this
     code, or if the predictions table does not have the columns the use case declares.
     """
-    known = sorted(MIGRATIONS.glob("*.sql"))
-    schema = sql.Identifier(use_case.name)
+    shipped = {path.stem: path for path in sorted(MIGRATIONS.glob("*.sql"))}
+    hashes = {name: sha256_hex(path.read_bytes()) for name, path in shipped.items()}
+    table = table_name(use_case, "schema_migrations")
     with connect(settings) as connection:
-        if _applied(connection, use_case) == {path.stem: _sha256(path) for path in known}:
-            _check_columns(connection, use_case)
-            return []
-        lock(connection, use_case.name, "migrate")
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
-        connection.execute(
-            sql.SQL(
-                "CREATE TABLE IF NOT EXISTS {}.schema_migrations (name text PRIMARY KEY, sha256 text NOT NULL, "
-                "applied_at timestamptz NOT NULL DEFAULT now())"
-            ).format(schema)
-        )
-        applied = _applied(connection, use_case)
-        _check_history(applied, known, use_case)
-        pending = [path for path in known if path.stem not in applied]
-        for path in pending:
+        pending: list[str] = []
+        if _applied(connection, table) != hashes:
+            lock(connection, use_case.name, "migrate")
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(use_case.name)))
+            connection.execute(
+                sql.SQL(
+                    "CREATE TABLE IF NOT EXISTS {} (name text PRIMARY KEY, sha256 text NOT NULL, "
+                    "applied_at timestamptz NOT NULL DEFAULT now())"
+                ).format(table)
+            )
+            applied = _applied(connection, table)
+            _check_history(applied, hashes, use_case)
+            pending = [name for name in shipped if name not in applied]
+        for name in pending:
             try:
-                connection.execute(_render(path, use_case))
+                connection.execute(_render(shipped[name], use_case))
             except errors.FeatureNotSupported as error:
                 said = error.diag
                 raise ConfigurationError(
-                    f"Schema {use_case.name}: {path.stem} cannot be applied: {said.message_primary}. "
-                    f"{said.message_hint}"
+                    f"Schema {use_case.name}: {name} cannot be applied: {said.message_primary}. {said.message_hint}"
                 ) from error
-            connection.execute(
-                sql.SQL("INSERT INTO {}.schema_migrations (name, sha256) VALUES (%s, %s)").format(schema),
-                [path.stem, _sha256(path)],
-            )
+            insert_row(connection, table, {"name": name, "sha256": hashes[name]})
         _check_columns(connection, use_case)
-        return [path.stem for path in pending]
+        return pending
 
 
 def pending(settings: Settings, use_case: UseCase) -> list[str]:
     """Names of the migrations that `migrate` would apply."""
     with connect(settings) as connection:
-        applied = _applied(connection, use_case)
+        applied = _applied(connection, table_name(use_case, "schema_migrations"))
     return [path.stem for path in sorted(MIGRATIONS.glob("*.sql")) if path.stem not in applied]
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _applied(connection: Connection, use_case: UseCase) -> dict[str, str]:
-    table = sql.Identifier(use_case.name, "schema_migrations")
+def _applied(connection: Connection, table: sql.Identifier) -> dict[str, str]:
     if not exists(connection, table):
         return {}
     return dict(connection.execute(sql.SQL("SELECT name, sha256 FROM {}").format(table)).fetchall())
 
 
-def _check_history(applied: dict[str, str], known: list[Path], use_case: UseCase) -> None:
-    shipped = {path.stem: _sha256(path) for path in known}
+def _check_history(applied: Mapping[str, str], shipped: Mapping[str, str], use_case: UseCase) -> None:
     if unknown := sorted(applied.keys() - shipped.keys()):
         raise ConfigurationError(
             f"Schema {use_case.name} has migrations this code does not know ({unknown}): run a newer version of it."
@@ -214,17 +233,14 @@ def _definitions(columns: tuple[Column, ...], *, key: bool) -> sql.Composed:
     )
 
 
-def _comments(use_case: UseCase, table: LiteralString, columns: tuple[Column, ...]) -> sql.Composed:
+def _comments(use_case: UseCase, table: str, columns: tuple[Column, ...]) -> sql.Composed:
     parts = []
     for column in columns:
-        unit = "UTC" if column.type == "timestamp" else column.unit
-        unit = unit or (f"a day in {use_case.timezone}" if column.type == "date" else "")
-        text = " ".join(part for part in (column.description, f"[{unit}]" if unit else "") if part)
-        parts.append(
-            sql.SQL("COMMENT ON COLUMN {}.{}.{} IS {};").format(
-                sql.Identifier(use_case.name), sql.SQL(table), sql.Identifier(column.name), sql.Literal(text)
-            )
-        )
+        implied = {"timestamp": "UTC", "date": f"a day in {use_case.timezone}"}.get(column.type, "")
+        unit = implied if column.type == "timestamp" else column.unit or implied
+        text = f"{column.description} [{unit}]" if unit else column.description
+        name = sql.Identifier(use_case.name, table, column.name)
+        parts.append(sql.SQL("COMMENT ON COLUMN {} IS {};").format(name, sql.Literal(text.strip())))
     return sql.SQL("\n").join(parts)
 
 
@@ -241,7 +257,7 @@ def _render(path: Path, use_case: UseCase) -> sql.Composed:
     template = path.read_text(encoding="utf-8")
     return sql.SQL(template).format(
         schema=sql.Identifier(use_case.name),
-        key=sql.SQL(", ").join(sql.Identifier(column.name) for column in key),
+        key=column_list(use_case.key_columns),
         key_definitions=_definitions(key, key=True),
         extra_definitions=extra_definitions,
         score=sql.Identifier(use_case.score),

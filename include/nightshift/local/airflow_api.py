@@ -1,24 +1,24 @@
-"""A small client of Airflow's REST API (v2): what `nightshift demo` and tests need to drive DAGs and watch them."""
+"""A small client of Airflow's REST API (v2): what the demo and the summary need to drive DAGs and watch them."""
 
 from __future__ import annotations
 
-import json
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
+from urllib.parse import quote
+
+import requests
+from pydantic import BaseModel
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from nightshift.errors import ConfigurationError, NightshiftError, TransientError
 
 PAGE = 100
-TRIES = 5
+RETRIES = Retry(4, backoff_factor=1, status_forcelist=range(500, 600), allowed_methods={"GET"}, raise_on_status=False)
+"""A request that may have changed something is sent once: only reads are retried."""
 FINISHED = ("success", "failed")
 
-NIGHTLY = ("ingest", "materialize", "train", "promote", "predict", "check_drift")
 """Stages whose DAGs make up a night, in their order."""
 
 
@@ -26,7 +26,7 @@ class AirflowUnavailable(TransientError):
     """Airflow's API did not answer."""
 
 
-class RequestRefused(NightshiftError):
+class RequestFailed(NightshiftError):
     """Airflow's API answered with an error. `status` is the HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -34,98 +34,77 @@ class RequestRefused(NightshiftError):
         self.status = status
 
 
-@dataclass(frozen=True)
-class DagRun:
-    """A DAG run. `seconds` is None until it has ended."""
+class DagRun(BaseModel):
+    """A DAG run, with the API's names. `duration` (seconds) is None until it has ended."""
 
     dag_id: str
-    run_id: str
+    dag_run_id: str
     state: str
-    partition_key: str | None
-    started_at: datetime | None
-    seconds: float | None
-    conf: Mapping[str, Any] = field(default_factory=dict)
+    partition_key: str | None = None
+    start_date: datetime | None = None
+    duration: float | None = None
+    conf: dict[str, Any] | None = None
+
+
+class TaskRun(BaseModel):
+    """The newest try of one task of a DAG run, with the API's names."""
+
+    dag_id: str
+    dag_run_id: str
+    task_id: str
+    map_index: int = -1
+    rendered_map_index: str | None = None
+    state: str | None = None
+    try_number: int
 
     @property
-    def is_finished(self) -> bool:
-        """True if it succeeded or failed."""
-        return self.state in FINISHED
-
-
-@dataclass(frozen=True)
-class TaskRun:
-    """The newest try of one task of a DAG run. `name` is the task id, with the map index' name if it is mapped."""
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
-    name: str
-    state: str | None
-    try_number: int
+    def name(self) -> str:
+        """The task id, with the name of the map index if the task is mapped."""
+        return self.task_id + (f" [{self.rendered_map_index or self.map_index}]" if self.map_index >= 0 else "")
 
 
 class AirflowApi:
-    """The API at `url` (scheme, host, port) as one user. Every method raises AirflowUnavailable or RequestRefused."""
+    """The API of the stack that the variables of `make env` name.
 
-    def __init__(self, url: str, user: str, password: str) -> None:
-        self.url = url.rstrip("/")
-        self._login = {"username": user, "password": password}
-        self._token = ""
+    Every method raises AirflowUnavailable if it does not answer, and RequestFailed if it answers with an error.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.url = environment["AIRFLOW_API_URL"].replace("localhost", "127.0.0.1")
+        self._user, self._password = environment["NIGHTSHIFT_UI_USER"], environment["NIGHTSHIFT_UI_PASSWORD"]
+        self._session = requests.Session()
         # No proxy: the API is on this machine, whatever the user's environment says.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._session.trust_env = False
+        self._session.mount(f"{self.url}/api/", HTTPAdapter(max_retries=RETRIES))
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
-        """One request below /api/v2, its JSON answer. Logs in when needed and again when the token has run out."""
-        address = f"{self.url}/api/v2{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
-        if not self._token:
-            self._log_in()
+        """One request below /api/v2 and its JSON answer. Logs in when there is no valid token."""
         try:
-            return self._send(method, address, body)
-        except RequestRefused as error:
+            return self._send(method, f"/api/v2{path}", json=body, params=query)
+        except RequestFailed as error:
             if error.status != 401:
                 raise
-            self._log_in()
-            return self._send(method, address, body)
+        self._log_in()
+        return self._send(method, f"/api/v2{path}", json=body, params=query)
 
     def _log_in(self) -> None:
-        self._token = ""
         try:
-            self._token = self._send("POST", f"{self.url}/auth/token", self._login)["access_token"]
-        except RequestRefused as error:
+            answer = self._send("POST", "/auth/token", json={"username": self._user, "password": self._password})
+        except RequestFailed as error:
             raise ConfigurationError(
-                f"Airflow at {self.url} refused the login of {self._login['username']!r}; is it this project's? "
-                f"Run `make status`."
+                f"Airflow at {self.url} did not accept the login of {self._user!r}: see `make status` whose it is."
             ) from error
+        self._session.headers["Authorization"] = f"Bearer {answer['access_token']}"
 
-    def _send(self, method: str, address: str, body: Mapping[str, Any] | None) -> Any:
-        request = urllib.request.Request(address, method=method)
-        request.add_header("Accept", "application/json")
-        if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
-        if body is not None:
-            request.add_header("Content-Type", "application/json")
-            request.data = json.dumps(body).encode()
-        for attempt in range(1, TRIES + 1):
-            try:
-                with self._opener.open(request, timeout=30) as response:
-                    text = response.read()
-                    return json.loads(text) if text else None
-            except urllib.error.HTTPError as error:
-                with error:
-                    detail = error.read().decode(errors="replace")[:500]
-                # Asking again is safe for reads only; a write may have been done.
-                if error.code < 500 or method != "GET" or attempt == TRIES:
-                    raise RequestRefused(
-                        f"{method} {address} was answered with {error.code}: {detail}", error.code
-                    ) from None
-            except OSError as error:
-                if method != "GET" or attempt == TRIES:
-                    raise AirflowUnavailable(
-                        f"Airflow at {self.url} does not answer ({error}): see `make status`."
-                    ) from error
-            time.sleep(attempt)
-        raise AssertionError("unreachable")
+    def _send(self, method: str, path: str, **arguments: Any) -> Any:
+        try:
+            response = self._session.request(method, self.url + path, timeout=30, **arguments)
+        except requests.RequestException as error:
+            raise AirflowUnavailable(f"Airflow at {self.url} does not answer ({error}): see `make status`.") from error
+        if not response.ok:
+            message = f"{method} {response.url} was answered with {response.status_code}: {response.text[:500]}"
+            raise RequestFailed(message, response.status_code)
+        return response.json() if response.content else None
 
     # DAGs
 
@@ -141,10 +120,9 @@ class AirflowApi:
         """Let the scheduler run a DAG."""
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False}, update_mask="is_paused")
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, partition_key: str | None = None) -> DagRun:
+    def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> DagRun:
         """Start a run by hand."""
-        body = {"logical_date": None, "conf": dict(conf or {}), "partition_key": partition_key}
-        return _dag_run(self.call("POST", f"/dags/{dag_id}/dagRuns", body))
+        return DagRun(**self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf}))
 
     def backfill(self, dag_id: str, first: date, last: date, *, max_active_runs: int, reprocess: str) -> int | None:
         """Create runs for the partitions first..last; returns the backfill's id, or None if another one is under way.
@@ -161,7 +139,7 @@ class AirflowApi:
         }
         try:
             return int(self.call("POST", "/backfills", body)["id"])
-        except RequestRefused as error:
+        except RequestFailed as error:
             if error.status == 409:
                 return None
             raise
@@ -170,22 +148,16 @@ class AirflowApi:
 
     def runs(self, dag_id: str) -> list[DagRun]:
         """All runs of a DAG, oldest first."""
-        return [_dag_run(run) for run in self._all(f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="id")]
+        return [DagRun(**run) for run in self._all(f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="id")]
 
     def newest_runs(self, dag_id: str) -> dict[str, DagRun]:
         """Partition key -> its run that counts: the newest that succeeded, else the newest."""
-        newest: dict[str, DagRun] = {}
-        for run in self.runs(dag_id):
-            if run.partition_key is None:
-                continue
-            before = newest.get(run.partition_key)
-            if before is None or before.state != "success" or run.state == "success":
-                newest[run.partition_key] = run
-        return newest
+        runs = sorted(self.runs(dag_id), key=lambda run: run.state == "success")
+        return {run.partition_key: run for run in runs if run.partition_key is not None}
 
     def run(self, dag_id: str, run_id: str) -> DagRun:
         """One run."""
-        return _dag_run(self.call("GET", f"/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id, safe='')}"))
+        return DagRun(**self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"))
 
     def clear_failed(self, run: DagRun) -> None:
         """Run the failed tasks of a run, and what follows them, again."""
@@ -193,30 +165,13 @@ class AirflowApi:
 
     def tasks(self, run: DagRun) -> list[TaskRun]:
         """The tasks of a run."""
-        return [
-            TaskRun(
-                dag_id=task["dag_id"],
-                run_id=task["dag_run_id"],
-                task_id=task["task_id"],
-                map_index=task["map_index"],
-                name=task["task_id"] + (f" [{_map_name(task)}]" if task["map_index"] >= 0 else ""),
-                state=task["state"],
-                try_number=task["try_number"],
-            )
-            for task in self._all(f"{_path(run)}/taskInstances", "task_instances")
-        ]
+        return [TaskRun(**task) for task in self._all(f"{_path(run)}/taskInstances", "task_instances")]
 
     def log_lines(self, task: TaskRun) -> list[str]:
         """The log of a task's newest try, one line an event; what Airflow says about the log's source is left out."""
-        run = urllib.parse.quote(task.run_id, safe="")
-        answer = self.call(
-            "GET",
-            f"/dags/{task.dag_id}/dagRuns/{run}/taskInstances/{task.task_id}/logs/{task.try_number}",
-            map_index=task.map_index,
-            full_content="true",
-        )
+        path = f"{_path(task)}/taskInstances/{task.task_id}/logs/{task.try_number}"
         lines = []
-        for event in answer["content"]:
+        for event in self.call("GET", path, map_index=task.map_index, full_content="true")["content"]:
             if isinstance(event, str):
                 lines.append(event)
             elif not event["event"].startswith("::"):
@@ -226,31 +181,12 @@ class AirflowApi:
         return lines
 
     def _all(self, path: str, key: str, **query: Any) -> Iterator[dict[str, Any]]:
-        offset = 0
-        while True:
+        offset, total = 0, 1
+        while offset < total:
             answer = self.call("GET", path, limit=PAGE, offset=offset, **query)
             yield from answer[key]
-            offset += PAGE
-            if len(answer[key]) < PAGE or offset >= (answer.get("total_entries") or 0):
-                return
+            offset, total = offset + PAGE, answer["total_entries"]
 
 
-def _path(run: DagRun) -> str:
-    return f"/dags/{run.dag_id}/dagRuns/{urllib.parse.quote(run.run_id, safe='')}"
-
-
-def _map_name(task: Mapping[str, Any]) -> str:
-    return str(task.get("rendered_map_index") or task["map_index"])
-
-
-def _dag_run(run: Mapping[str, Any]) -> DagRun:
-    start, end = (datetime.fromisoformat(run[k]) if run[k] else None for k in ("start_date", "end_date"))
-    return DagRun(
-        dag_id=run["dag_id"],
-        run_id=run["dag_run_id"],
-        state=run["state"],
-        partition_key=run["partition_key"],
-        started_at=start,
-        conf=run["conf"] or {},
-        seconds=(end - start).total_seconds() if start and end else None,
-    )
+def _path(run: DagRun | TaskRun) -> str:
+    return f"/dags/{run.dag_id}/dagRuns/{quote(run.dag_run_id, safe='')}"

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from urllib.parse import quote
 
 from nightshift.errors import ConfigurationError, NightshiftError
-from nightshift.local.airflow_api import NIGHTLY, AirflowApi, DagRun, RequestRefused, TaskRun
+from nightshift.local.airflow_api import FINISHED, AirflowApi, DagRun, RequestFailed, TaskRun
 from nightshift.local.landing import land
 from nightshift.local.stack import Stack
+from nightshift.pipeline import NIGHTLY
 from nightshift.usecase import UseCase, partition_range
 
 HISTORY = "backfill_history"
@@ -95,8 +96,7 @@ def run(plan: Plan) -> None:
     progress = Progress()
     stack = Stack(say=progress.line)
     stack.up()
-    environment = stack.environment()
-    os.environ.update(environment)
+    os.environ.update(stack.environment())
     _deliver(plan, progress)
     nights = Nights(plan, stack, progress)
     nights.load_history()
@@ -119,14 +119,8 @@ def _deliver(plan: Plan, progress: Progress) -> None:
     load_settings.cache_clear()
     settings = load_settings()
     partitions = [*plan.history, *plan.nights]
-    progress.line(f"Landing the deliveries of {len(partitions)} nights, {partitions[0]} to {partitions[-1]}.")
-
-    def show(done: int, total: int) -> None:
-        if done % 50 == 0 or done == total:
-            progress.line(f"{done} of {total} nights landed.")
-
-    landed = land(ArtifactStore(settings), plan.use_case, partitions, show)
-    progress.line(f"{landed.written} files written, {landed.unchanged} were there already.")
+    progress.line(f"Landing the deliveries of {len(partitions)} partitions, {partitions[0]} to {partitions[-1]}.")
+    land(ArtifactStore(settings), plan.use_case, partitions, progress.line)
     applied = Warehouse(settings, plan.use_case).migrate()
     progress.line(f"The warehouse's tables are {'set up' if applied else 'up to date'}.")
 
@@ -135,16 +129,11 @@ class Nights:
     """Drives the DAGs of one plan through Airflow's API."""
 
     def __init__(self, plan: Plan, stack: Stack, progress: Progress) -> None:
-        environment = stack.environment()
         self.plan = plan
         self.stack = stack
         self.progress = progress
         self._told: set[str] = set()
-        self.api = AirflowApi(
-            environment["AIRFLOW_API_URL"].replace("localhost", "127.0.0.1"),
-            environment["NIGHTSHIFT_UI_USER"],
-            environment["NIGHTSHIFT_UI_PASSWORD"],
-        )
+        self.api = AirflowApi(stack.environment())
 
     def load_history(self) -> None:
         """Unpause the DAGs, load the history unless it is loaded, wait for the training that follows it."""
@@ -153,22 +142,21 @@ class Nights:
         for stage in stages:
             self.api.unpause(self.plan.dag_id(stage))
         first, last = self.plan.history[0].isoformat(), self.plan.history[-1].isoformat()
-        if self._train_run(last, "success"):
+        if any(run.state == "success" for run in self._runs(["train"], {last})):
             self.progress.line(f"The history up to {last} is loaded and trained on already.")
             return
         self.progress.line(f"Loading {len(self.plan.history)} days of history, {first} to {last}.")
         current = self._history_run({"first": first, "last": last})
-        self._follow(lambda: [self.api.run(current.dag_id, current.run_id)], "history", expected=1)
-        self._retry_failed([self.plan.dag_id("train")], {last})
-        self._follow(lambda: self._train_runs(last), f"training of {last}", expected=1)
+        self._follow(lambda: [self.api.run(current.dag_id, current.dag_run_id)], "history", expected=1)
+        self._retry_failed(["train"], {last})
+        self._follow(lambda: self._runs(["train"], {last}), f"training of {last}", expected=1)
 
     def run_nights(self) -> None:
         """Backfill the nights and wait until each of the nightly DAGs has succeeded for each of them."""
         keys = {night.isoformat() for night in self.plan.nights}
         first, last = self.plan.nights[0], self.plan.nights[-1]
-        dag_ids = [self.plan.dag_id(stage) for stage in NIGHTLY]
-        self._retry_failed(dag_ids, keys)
-        ingest = dag_ids[0]
+        self._retry_failed(NIGHTLY, keys)
+        ingest = self.plan.dag_id("ingest")
         if keys <= set(self.api.newest_runs(ingest)):
             self.progress.line(f"The nights {first} to {last} were run before.")
         else:
@@ -177,16 +165,12 @@ class Nights:
                 self._check_services()
                 self._say_once("another backfill of ingest is under way; waiting for it")
                 time.sleep(POLL_SECONDS)
-
-        def runs() -> list[DagRun]:
-            return [run for dag_id in dag_ids for key, run in self.api.newest_runs(dag_id).items() if key in keys]
-
-        self._follow(runs, "nights", expected=len(keys) * len(dag_ids))
+        self._follow(lambda: self._runs(NIGHTLY, keys), "nights", expected=len(keys) * len(NIGHTLY))
 
     def _history_run(self, conf: Mapping[str, str]) -> DagRun:
         """The run that loads this history: one that is under way, one that failed and goes on, or a new one."""
         dag_id = self.plan.dag_id(HISTORY)
-        alike = [run for run in self.api.runs(dag_id) if {**conf, **run.conf} == conf and run.conf]
+        alike = [run for run in self.api.runs(dag_id) if run.conf and {**conf, **run.conf} == conf]
         if not alike or alike[-1].state == "success":
             return self.api.trigger(dag_id, conf)
         if alike[-1].state == "failed":
@@ -194,19 +178,16 @@ class Nights:
             self.api.clear_failed(alike[-1])
         return alike[-1]
 
-    def _train_runs(self, key: str) -> list[DagRun]:
-        newest = self.api.newest_runs(self.plan.dag_id("train")).get(key)
-        return [newest] if newest else []
+    def _runs(self, stages: Sequence[str], keys: set[str]) -> list[DagRun]:
+        """The run that counts of each stage and partition."""
+        newest = [self.api.newest_runs(self.plan.dag_id(stage)) for stage in stages]
+        return [run for by_key in newest for key, run in by_key.items() if key in keys]
 
-    def _train_run(self, key: str, state: str) -> bool:
-        return any(run.state == state for run in self._train_runs(key))
-
-    def _retry_failed(self, dag_ids: Iterable[str], keys: set[str]) -> None:
-        for dag_id in dag_ids:
-            for key, run in self.api.newest_runs(dag_id).items():
-                if key in keys and run.state == "failed":
-                    self.progress.line(f"{dag_id} of {key} failed before: running what failed again.")
-                    self.api.clear_failed(run)
+    def _retry_failed(self, stages: Sequence[str], keys: set[str]) -> None:
+        for run in self._runs(stages, keys):
+            if run.state == "failed":
+                self.progress.line(f"{_name(run)} failed before: running what failed again.")
+                self.api.clear_failed(run)
 
     def _wait_for_dags(self, dag_ids: set[str]) -> None:
         deadline = time.monotonic() + PARSE_SECONDS
@@ -225,20 +206,20 @@ class Nights:
 
     def _follow(self, runs: Callable[[], list[DagRun]], what: str, *, expected: int) -> None:
         """Wait until `expected` runs have succeeded, saying each that does. Raises DemoFailed as soon as one failed."""
-        done = {run.run_id for run in runs() if run.state == "success"}
+        done = {run.dag_run_id for run in runs() if run.state == "success"}
         while True:
-            found = runs()
-            failed = [run for run in found if run.state == "failed"]
-            if failed:
-                raise DemoFailed(self._explain(failed[0]))
-            for run in (run for run in found if run.state == "success" and run.run_id not in done):
-                done.add(run.run_id)
-                if expected > 1:
-                    self.progress.line(f"{_name(run)}: done")
+            current = runs()
+            for run in current:
+                if run.state == "failed":
+                    raise DemoFailed(self._explain(run))
+                if run.state == "success" and run.dag_run_id not in done:
+                    done.add(run.dag_run_id)
+                    if expected > 1:
+                        self.progress.line(f"{_name(run)}: done")
             if len(done) >= expected:
                 self.progress.line(f"{what}: all done.")
                 return
-            tasks = [(run, self.api.tasks(run)) for run in found if not run.is_finished]
+            tasks = [(run, self.api.tasks(run)) for run in current if run.state not in FINISHED]
             under_way = self._under_way(tasks, what, expected)
             states = sorted((t.name, t.state or "", t.try_number) for _, group in tasks for t in group)
             self.progress.wait(f"{what}: {under_way or 'waiting for it to start'}", str(states))
@@ -272,7 +253,7 @@ class Nights:
     def _log_lines(self, task: TaskRun) -> list[str]:
         try:
             return self.api.log_lines(task)
-        except RequestRefused as error:
+        except RequestFailed as error:
             return [f"(its log is not to be had: {error})"]
 
     def _check_services(self) -> None:
@@ -282,21 +263,24 @@ class Nights:
 
     def _explain(self, run: DagRun) -> str:
         order = {"failed": 0, "upstream_failed": 1}
-        tasks = sorted((t for t in self.api.tasks(run) if t.state in order), key=lambda t: order[t.state or ""])
+        page = f"{self.stack.environment()['AIRFLOW_API_URL']}/dags/{run.dag_id}/runs/{quote(run.dag_run_id, safe='')}"
         # A task that only reports another one's failure is downstream of it, so it failed later.
-        tasks = [t for t in tasks if t.task_id != "record_failure"] or tasks
+        tasks = sorted(
+            (t for t in self.api.tasks(run) if t.state in order),
+            key=lambda t: (t.task_id == "record_failure", order[t.state or ""]),
+        )
         if not tasks:
-            return f"{_name(run)} failed without a failed task; see {self._ui(run)}"
+            return f"{_name(run)} failed without a failed task; see {page}"
         task = tasks[0]
-        lines = [f"{_name(run)} failed in task {task.name} (try {task.try_number}). The end of its log:"]
-        lines += [f"    {line}" for line in self._log_lines(task)[-LOG_LINES:]]
-        lines.append(f"The whole log: {self._ui(run)}/tasks/{task.task_id}")
-        lines.append("Once that is put right, run `make demo` again: it goes on from there.")
-        return "\n".join(lines)
-
-    def _ui(self, run: DagRun) -> str:
-        return f"{self.stack.environment()['AIRFLOW_API_URL']}/dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}"
+        return "\n".join(
+            [
+                f"{_name(run)} failed in task {task.name} (try {task.try_number}). The end of its log:",
+                *(f"    {line}" for line in self._log_lines(task)[-LOG_LINES:]),
+                f"The whole log: {page}/tasks/{task.task_id}",
+                "Once that is put right, run `make demo` again: it goes on from there.",
+            ]
+        )
 
 
 def _name(run: DagRun) -> str:
-    return f"{run.dag_id} of {run.partition_key}" if run.partition_key else f"{run.dag_id} {run.run_id}"
+    return f"{run.dag_id} of {run.partition_key}" if run.partition_key else f"{run.dag_id} {run.dag_run_id}"

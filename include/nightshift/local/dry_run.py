@@ -6,7 +6,6 @@ copied there; the steps run in this process, in the order of their DAGs.
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import tempfile
@@ -25,7 +24,7 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local.landing import producer
 from nightshift.local.processes import STACK_VARIABLES, forget_ambient_stack
 from nightshift.local.scratch import running
-from nightshift.pipeline import step_module
+from nightshift.pipeline import run_stage, run_step
 from nightshift.services.check_use_case import Fault, from_problems
 from nightshift.services.training_rows import known_rows
 from nightshift.settings import Settings, load_settings
@@ -37,58 +36,6 @@ Landed = Iterable[tuple[str, str, str, bytes]]
 """Files of the landing folder: (feed, dt as YYYY-MM-DD, file name, bytes)."""
 Source = Callable[[date, date], Landed]
 """The files delivered from one partition to another; of snapshot feeds also the newest ones before."""
-
-
-class Chain:
-    """The steps of one use case on one store and one warehouse, run in this process."""
-
-    def __init__(self, use_case: UseCase, settings: Settings, store: ArtifactStore) -> None:
-        self.use_case, self.settings, self.store = use_case, settings, store
-
-    def step(self, name: str, partition: date, **refs: Any) -> Any:
-        """Run one step; returns its ref, or refs."""
-        module = importlib.import_module(step_module(name))
-        return module.run(self.use_case, self.settings, self.store, partition, **refs)
-
-    def ingest(self, partition: date, **of_land: Any) -> ArtifactRef:
-        """The published partition; `of_land` are further arguments of `land`."""
-        landed = self.step("land", partition, **of_land)
-        profiled = self.step("profile", partition, landed=landed)
-        validated = self.step("validate", partition, landed=landed)
-        return self._ref("publish", partition, validated=validated, profiled=profiled)
-
-    def build_and_publish(self, partition: date) -> ArtifactRef:
-        """The published features."""
-        return self._ref("publish_features", partition, features=self.step("build_features", partition))
-
-    def append(self, partition: date) -> ArtifactRef:
-        """The training rows that the partition delivered."""
-        return self._ref("append_training_rows", partition)
-
-    def fit(self, partition: date) -> tuple[ArtifactRef, list[ArtifactRef]]:
-        """The training set and the fitted versions."""
-        training_set = self.step("build_training_set", partition, rows=self.append(partition))
-        specs = self.step("choose_specs", partition)
-        return training_set, [self.step("fit", partition, training_set=training_set, spec=spec) for spec in specs]
-
-    def verify(self, partition: date) -> list[ArtifactRef]:
-        """The verified versions."""
-        training_set, versions = self.fit(partition)
-        return [self.step("verify", partition, training_set=training_set, version=one) for one in versions]
-
-    def train(self, partition: date) -> ArtifactRef:
-        """The registration."""
-        return self._ref("register", partition, verified=self.verify(partition))
-
-    def score(self, partition: date) -> ArtifactRef:
-        """The scores of the versions chosen for the partition."""
-        choice = self.step("resolve_model", partition)
-        calibration = self.step("calibrate", partition, model_choice=choice)
-        return self._ref("score", partition, model_choice=choice, calibration=calibration)
-
-    def _ref(self, name: str, partition: date, **refs: Any) -> ArtifactRef:
-        ref: ArtifactRef = self.step(name, partition, **refs)
-        return ref
 
 
 def dry_run(
@@ -114,21 +61,26 @@ def dry_run(
             return [run.fault(error)], run.found
 
 
-class _DryRun(Chain):
-    """A chain that says which step runs, and keeps what it found."""
+class _DryRun:
+    """The stages of one use case, run in this process: which step was the last, and what was found."""
 
     def __init__(
         self, use_case: UseCase, settings: Settings, store: ArtifactStore, source: Source, say: Callable[[str], None]
     ) -> None:
-        super().__init__(use_case, settings, store)
+        self.use_case, self.settings, self.store = use_case, settings, store
         self.source, self.say, self.last = source, say, ""
         self.found: dict[str, Any] = {"rejected": {}}
-        self._landed: set[str] = set()
 
     def step(self, name: str, partition: date, **refs: Any) -> Any:
         """Run one step and remember which."""
         self.last = f"{name} of {partition}"
-        return super().step(name, partition, **refs)
+        return run_step(name, self.use_case, self.settings, self.store, partition, **refs)
+
+    def stage(
+        self, name: str, partition: date, until: str = "", **further: Mapping[str, Any]
+    ) -> dict[str, ArtifactRef]:
+        """The refs of a stage's steps; `further` are arguments by step."""
+        return run_stage(name, lambda step, **refs: self.step(step, partition, **refs), until=until, further=further)
 
     def fault(self, error: NightshiftError) -> Fault:
         """What the last step raised; its message names file and remedy."""
@@ -140,13 +92,13 @@ class _DryRun(Chain):
         self._land(first, partition)
         # The partition itself first: what is wrong with it is what the user wants to know.
         self.say(f"{partition}: land, profile, validate, publish")
-        self.ingest(partition, refuse_undelivered=True)
+        self.stage("ingest", partition, land={"refuse_undelivered": True})
         self._load_history(first, before)
         self.say(f"{before}: train")
-        registration = self.store.read_document(self.train(before), Registration)
+        registration = self.store.read_document(self.stage("train", before)["register"], Registration)
         self.say(f"{partition}: features, model choice, calibration, score, audit")
-        self.build_and_publish(partition)
-        scores = self.score(partition)
+        self.stage("materialize", partition)
+        scores = self.stage("predict", partition, until="score")["score"]
         self.found["versions"] = {one.spec_id: f"{one.action}: {one.why}" for one in registration.versions}
         self.found["rows"] = scores.rows
         self.step("audit", partition, scores=scores)
@@ -173,8 +125,8 @@ class _DryRun(Chain):
 
     def _load(self, day: date) -> None:
         try:
-            self.ingest(day, refuse_undelivered=True)
-            self.build_and_publish(day)
+            self.stage("ingest", day, land={"refuse_undelivered": True})
+            self.stage("materialize", day)
         except (DataContractError, PartitionRejected) as error:
             self.found["rejected"][str(day)] = " ".join(str(error).split())
             self.say(f"{day} is rejected and left out: {error}")
@@ -213,7 +165,7 @@ def _scratch(say: Callable[[str], None]) -> Iterator[tuple[Settings, ArtifactSto
             os.environ.update(services.s3_environment())
             os.environ.update({name: before[name] for name in (ROOTS_VARIABLE,) if name in before})
             os.environ["NIGHTSHIFT_BUCKET"] = BUCKET
-            os.environ["NIGHTSHIFT_WAREHOUSE_URL"] = services.postgres.url("warehouse")
+            os.environ["NIGHTSHIFT_WAREHOUSE_URL"] = services.postgres.place.url("warehouse")
             load_settings.cache_clear()
             store = ArtifactStore(load_settings())
             store.ensure_bucket()

@@ -1,11 +1,10 @@
-"""Lands what a use case's producer delivers. Stands beside the pipeline: users land their own files."""
+"""Lands what a use case's producer delivers. It is not a part of the pipeline: users land their own files."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import date
 
 from nightshift.errors import ConfigurationError
@@ -16,12 +15,8 @@ Delivery = tuple[str, str, str, bytes]
 """(feed, dt as YYYY-MM-DD, file name, bytes)"""
 
 
-@dataclass(frozen=True)
-class Landed:
-    """How many files were written, and how many were there already with the same bytes."""
-
-    written: int
-    unchanged: int
+SAY_EVERY = 50
+"""Partitions between two lines of progress."""
 
 
 def producer(use_case: UseCase) -> Callable[[date], Iterable[Delivery]]:
@@ -40,19 +35,15 @@ def producer(use_case: UseCase) -> Callable[[date], Iterable[Delivery]]:
     return deliveries
 
 
-def land(
-    store: ArtifactStore,
-    use_case: UseCase,
-    partitions: Sequence[date],
-    progress: Callable[[int, int], None] | None = None,
-) -> Landed:
+def land(store: ArtifactStore, use_case: UseCase, partitions: Sequence[date], say: Callable[[str], None]) -> int:
     """Put every delivery of the partitions at landing/<use case>/<feed>/dt=<dt>/<file name>.
 
-    An object that has the very bytes already is left alone. `progress` gets (partitions done, all).
+    An object that has the very bytes already is left alone. `say` gets lines of progress. Returns the number of
+    files written. Raises ConfigurationError if the use case has no producer.
     """
     deliveries = producer(use_case)
     prefix = f"landing/{use_case.name}/"
-    sizes = {found.key: found.bytes for found in store.list(prefix)}
+    sizes = {info.key: info.bytes for info in store.list(prefix)}
 
     def put(delivery: Delivery) -> bool:
         feed, dt, file_name, body = delivery
@@ -61,12 +52,12 @@ def land(
             return False
         return store.put(key, body)
 
-    written = unchanged = 0
+    was_written: list[bool] = []
     with ThreadPoolExecutor(READERS) as pool:
         for number, partition in enumerate(partitions, start=1):
-            for was_written in pool.map(put, deliveries(partition)):
-                written += was_written
-                unchanged += not was_written
-            if progress is not None:
-                progress(number, len(partitions))
-    return Landed(written, unchanged)
+            was_written += pool.map(put, deliveries(partition))
+            if number % SAY_EVERY == 0 or number == len(partitions):
+                say(f"{number} of {len(partitions)} partitions landed.")
+    written = sum(was_written)
+    say(f"{written} files written, {len(was_written) - written} were there already.")
+    return written

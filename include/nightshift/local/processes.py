@@ -12,8 +12,11 @@ import random
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
@@ -22,6 +25,7 @@ from nightshift.errors import ConfigurationError
 
 CREATED_TOLERANCE_SECONDS = 2.0
 POLL_SECONDS = 0.05
+START_SECONDS = 60.0
 LOG_TAIL_LINES = 15
 LONGEST_SOCKET_PATH = 103
 """Bytes a unix socket's path may have on every system (Linux allows 107, macOS 103)."""
@@ -49,13 +53,13 @@ def write_secret(path: Path, text: str) -> None:
         file.write(text)
 
 
+def as_user(user: int | None) -> dict[str, Any]:
+    """Arguments of `subprocess` that run a program as that user id and no group of this process's (root only)."""
+    return {} if user is None else {"user": user, "group": user, "extra_groups": []}
+
+
 def spawn(
-    argv: Sequence[str | Path],
-    *,
-    log: Path,
-    env: Mapping[str, str],
-    cwd: Path,
-    user: int | None = None,
+    argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str], cwd: Path, user: int | None = None
 ) -> ProcessRecord:
     """Start a process in its own session, both outputs appended to `log`. `user`: run as that user id (root only).
 
@@ -71,14 +75,12 @@ def spawn(
                 stderr=subprocess.STDOUT,
                 env=dict(env),
                 cwd=cwd,
-                user=user,
-                group=user,
-                extra_groups=None if user is None else [],
                 start_new_session=True,
+                **as_user(user),
             )
         except (FileNotFoundError, PermissionError) as error:
             raise ConfigurationError(
-                f"{argv[0]} cannot be run ({error.strerror}): build .venv anew with `rm -rf .venv && make venv`."
+                f"{argv[0]} cannot be run ({error.strerror}): build .venv again with `rm -rf .venv && make venv`."
             ) from error
     _children[child.pid] = child
     return ProcessRecord(pid=child.pid, created=psutil.Process(child.pid).create_time())
@@ -86,10 +88,8 @@ def spawn(
 
 def find(record: ProcessRecord) -> psutil.Process | None:
     """The live process of a record; None if it ended, or if its id now belongs to another process."""
-    child = _children.get(record.pid)
-    if child is not None and child.poll() is not None:
-        del _children[record.pid]
-        return None
+    if record.pid in _children:
+        _children[record.pid].poll()
     try:
         process = psutil.Process(record.pid)
         same = abs(process.create_time() - record.created) < CREATED_TOLERANCE_SECONDS
@@ -128,7 +128,7 @@ def wait_until(
     record: ProcessRecord,
     name: str,
     log: Path,
-    timeout: float,
+    timeout: float = START_SECONDS,
     poll: float = POLL_SECONDS,
 ) -> None:
     """Wait until `ready()`.
@@ -152,6 +152,19 @@ def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
         source.seek(max(0, log.stat().st_size - 400 * lines))
         text = source.read().decode(errors="replace")
     return "\n".join("    " + line for line in text.splitlines()[-lines:])
+
+
+def http_get(url: str) -> tuple[int, bytes] | None:
+    """Status and body of a GET to a server on this machine, never through a proxy; None if nothing answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, b""
+    except OSError:
+        return None
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:

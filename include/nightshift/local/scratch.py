@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nightshift.local import processes
 from nightshift.local.postgres import PostgresServer, postgres_place, start_postgres
-from nightshift.local.services import GRPC_OFFSET, REGION, S3Ports, S3Server, start_s3
+from nightshift.local.services import GRPC_OFFSET, PORTS, REGION, S3Server, start_s3
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Services:
         }
 
 
-def free_s3_ports() -> S3Ports:
+def free_s3_ports() -> dict[str, int]:
     """Ports that nothing listens on."""
-    return S3Ports(*processes.free_ports(5, also=GRPC_OFFSET))
+    return dict(zip(PORTS, processes.free_ports(len(PORTS), also=GRPC_OFFSET), strict=True))
 
 
 @contextlib.contextmanager

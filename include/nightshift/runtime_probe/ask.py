@@ -1,12 +1,19 @@
-"""Load a model and ask it, with the standard library, numpy and onnxruntime and nothing else.
+"""Load a model and score rows, with the standard library, numpy and onnxruntime and nothing else.
 
-    python -I ask.py MODEL INPUTS ANSWERS [--batch-rows N] [--single-rows N] [--batch-repeats N] [--cost-rows N]
-                     [--memory-mb N]
+    python -I ask.py OPTIONS
 
-INPUTS is a folder of `<input name>.npy`, each with the same number of rows, without pickled objects: strings
-as numpy's fixed-width unicode. ANSWERS is written as float64 .npy [rows]; what was found goes to standard
-output as one line of JSON. What goes wrong with the model is in there, too, as `error` and `error_type`;
-a process that is killed leaves no line.
+OPTIONS is one JSON object:
+
+    model           path of the ONNX graph
+    inputs          folder of `<input name>.npy`, each with the same number of rows, without pickled objects: strings
+                    as numpy's fixed-width unicode
+    answers         path of the scores to write: float64 .npy [rows]
+    memory_mb       private memory (MiB) that the process may take
+    cost_rows       measure on so many of the first rows only (null: all)
+    batch_rows, single_rows, batch_repeats: see `costs`
+
+The report goes to standard output as one line of JSON. What goes wrong with the model is in there, too, as `error`
+and `error_type`; a process that is killed leaves no line.
 
 It is run by the Python of an environment that has no more than that, as a service would be that only
 serves models. `nightshift.core.measurement` measures with the same functions.
@@ -14,7 +21,6 @@ serves models. `nightshift.core.measurement` measures with the same functions.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import platform
@@ -24,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 OUTPUT = "probability"
@@ -36,55 +43,45 @@ Feed = dict[str, Any]
 
 
 def main() -> None:
-    """Do what the module says, and print what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("inputs", type=Path)
-    parser.add_argument("answers", type=Path)
-    parser.add_argument("--batch-rows", type=int, default=20_000)
-    parser.add_argument("--single-rows", type=int, default=200)
-    parser.add_argument("--batch-repeats", type=int, default=7)
-    parser.add_argument("--cost-rows", type=int, help="measure on the first so many rows only")
-    parser.add_argument("--memory-mb", type=float, help="refuse the process more private memory than that")
-    arguments = parser.parse_args()
-    if arguments.memory_mb:
-        bytes_allowed = int(arguments.memory_mb * MIB)
-        resource.setrlimit(resource.RLIMIT_DATA, (bytes_allowed, bytes_allowed))
+    """Do what the module says, and print the report."""
+    options = SimpleNamespace(**json.loads(sys.argv[1]))
+    bytes_allowed = int(options.memory_mb * MIB)
+    resource.setrlimit(resource.RLIMIT_DATA, (bytes_allowed, bytes_allowed))
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "importable": [name for name in FOREIGN if importlib.util.find_spec(name) is not None],
     }
     try:
-        examine(arguments, found)
+        examine(options, found)
     except (Exception, MemoryError) as error:  # noqa: BLE001 - this is the boundary: the report names it
         found |= {"error": str(error)[:2000], "error_type": type(error).__name__}
     found["peak_memory_mb"] = peak_memory_mb()
     sys.stdout.write(json.dumps(found) + "\n")
 
 
-def examine(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
+def examine(options: SimpleNamespace, found: dict[str, Any]) -> None:
     """Answer all rows, then measure, and write into `found` what is known so far; see `costs` for the numbers."""
     import numpy as np
     import onnxruntime as ort
 
     found |= {"onnxruntime": ort.__version__, "numpy": np.__version__}
     started = time.perf_counter()
-    session = load(arguments.model.read_bytes())
+    session = load(Path(options.model).read_bytes())
     found["load_ms"] = (time.perf_counter() - started) * 1000
     answers = []
     rows: Feed | None = None
-    for feed in batches(arguments.inputs, arguments.batch_rows):
+    for feed in batches(Path(options.inputs), options.batch_rows):
         (answer,) = session.run([OUTPUT], feed)
         answers.append(np.asarray(answer, dtype=np.float64).reshape(-1))
         rows = rows or feed
-    np.save(arguments.answers, np.concatenate(answers), allow_pickle=False)
-    if rows is not None and arguments.single_rows:
+    np.save(options.answers, np.concatenate(answers), allow_pickle=False)
+    if rows is not None and options.single_rows:
         found |= costs(
             lambda feed: session.run([OUTPUT], feed),
-            {name: values[: arguments.cost_rows] for name, values in rows.items()},
-            batch_rows=arguments.batch_rows,
-            single_rows=arguments.single_rows,
-            batch_repeats=arguments.batch_repeats,
+            {name: values[: options.cost_rows] for name, values in rows.items()},
+            batch_rows=options.batch_rows,
+            single_rows=options.single_rows,
+            batch_repeats=options.batch_repeats,
         )
 
 
@@ -102,27 +99,16 @@ def load(model: bytes) -> Any:
 def batches(folder: Path, rows: int) -> Iterator[Feed]:
     """The inputs of the folder, at most `rows` rows at a time; strings as Python objects."""
     import numpy as np
-    from numpy.lib import format as npy
 
-    with_files = [(path.stem, path.open("rb")) for path in sorted(folder.glob("*.npy"))]
-    try:
-        shapes = {}
-        for name, file in with_files:
-            npy.read_magic(file)
-            shape, _, kind = npy.read_array_header_1_0(file)
-            shapes[name] = (shape[0], shape[1], kind)
-        total = min(shape[0] for shape in shapes.values())
-        for start in range(0, total, rows):
-            count = min(rows, total - start)
-            feed = {}
-            for name, file in with_files:
-                _, width, kind = shapes[name]
-                values = np.fromfile(file, dtype=kind, count=count * width).reshape(count, width)
-                feed[name] = values.astype(object) if kind.kind == "U" else values
-            yield feed
-    finally:
-        for _, file in with_files:
-            file.close()
+    # Mapped for dtype and offset only: what is read through a mapping would count as memory that the model takes.
+    mapped = {path: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    for start in range(0, min(map(len, mapped.values())), rows):
+        feed = {}
+        for path, matrix in mapped.items():
+            part, offset = matrix[start : start + rows], matrix.offset + start * matrix.strides[0]
+            values = np.fromfile(path, dtype=part.dtype, count=part.size, offset=offset).reshape(part.shape)
+            feed[path.stem] = values.astype(object) if part.dtype.kind == "U" else values
+        yield feed
 
 
 def costs(

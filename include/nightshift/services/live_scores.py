@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.evaluation import auc_or_none, log_loss
+from nightshift.core.evaluation import quality
 from nightshift.core.landed_table import ARROW_TYPES
 from nightshift.core.training_rows import KNOWN_ON
 from nightshift.documents import ModelChoice
@@ -133,11 +133,7 @@ def losses(use_case: UseCase, partition: date, rows: pa.Table, labels: pa.Table)
                 role=role,
                 rows=len(label),
                 predictions=own.num_rows,
-                log_loss=log_loss(label, score),
-                brier=float(np.mean((score - label) ** 2)),
-                auc=auc_or_none(label, score),
-                mean_score=float(score.mean()),
-                label_rate=float(label.mean()),
+                **quality(label, score),  # type: ignore[arg-type] # only auc may be None
             )
         )
     return measured

@@ -25,7 +25,7 @@ def look_ahead_gate(use_case: UseCase, store: ArtifactStore, drawn: date, newest
     `build_features` read; their rows carry values of earlier rows, in every column. The result must be, byte for byte,
     the features that were published. Raises PartitionNotReady if a partition is undecided.
     """
-    features, names = use_case.features, [feed.name for feed in use_case.feeds]
+    features, names = use_case.features, use_case.feed_names
     published = store.current(use_case.name, STEP, drawn)
     first = drawn - timedelta(days=features.lookback_days - 1)
     known = load_feeds(store, use_case, names, first, drawn)

@@ -17,11 +17,11 @@ import xgboost
 from sklearn.pipeline import Pipeline
 from xgboost import XGBClassifier
 
+from nightshift.core.arrays import Floats
 from nightshift.core.estimators import FittedModel
 from nightshift.core.preprocessing import feature_frame
 from nightshift.errors import NotApplicable
 
-Floats = npt.NDArray[np.float64]
 NO_PARENT = 2147483647
 
 

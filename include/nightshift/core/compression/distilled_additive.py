@@ -9,7 +9,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from nightshift.core.compression.problem import Floats, Integers, Problem
+from nightshift.core.arrays import Floats, Integers
+from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students import hyperparameters_of, soft_labels, soft_log_odds
 from nightshift.core.estimators import FittedModel
 from nightshift.core.evaluation import log_loss

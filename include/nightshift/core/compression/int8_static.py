@@ -14,7 +14,7 @@ from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.quantization import QUANTIZED, quantizable_graph, quantized
 from nightshift.core.estimators import FittedModel
 from nightshift.core.onnx_export import export_onnx
-from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, categorical_matrix, numeric_matrix
+from nightshift.core.onnx_model import feed_of
 
 CALIBRATION_ROWS = 4000
 
@@ -37,9 +37,7 @@ def int8_static(model: FittedModel, problem: Problem) -> FittedModel:
     """
     chosen = problem.fitting[:: max(1, len(problem.fitting) // CALIBRATION_ROWS)]
     rows = problem.train.take(np.asarray(chosen))
-    feed: dict[str, npt.NDArray[Any]] = {NUMERIC_INPUT: numeric_matrix(rows, model.signature.numeric)}
-    if model.signature.categorical:
-        feed[CATEGORICAL_INPUT] = categorical_matrix(rows, model.signature.categorical)
+    feed = feed_of(rows, model.signature)
 
     def quantize(given: Path, path: Path, leave: list[str]) -> None:
         quantize_static(

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from sklearn.pipeline import Pipeline
 
-from nightshift.core.compression.problem import Floats, Integers
+from nightshift.core.arrays import Float32s, Floats, Integers
 from nightshift.core.estimators import FittedModel
 from nightshift.core.evaluation import log_loss
 from nightshift.core.network import Layer, layers_of, network_of
 from nightshift.core.preprocessing import feature_frame
 from nightshift.errors import NotApplicable
-
-Float32s = npt.NDArray[np.float32]
 
 
 def layers_to_change(model: FittedModel) -> list[Layer]:

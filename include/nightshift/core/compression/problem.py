@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.estimators import FittedModel
+from nightshift.core.arrays import Floats, Integers
 from nightshift.core.evaluation import log_odds
 from nightshift.core.feature_computation import PARTITION
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 VALIDATION_SHARE = 0.15
 """Of the training rows, the newest days with about this share judge how far a technique may go."""
@@ -72,7 +68,3 @@ def mean_log_odds(probabilities: Sequence[Floats]) -> Floats:
     """The probabilities [n] that have the mean of the given ones' log odds."""
     answers = np.mean([log_odds(probability) for probability in probabilities], axis=0)
     return np.asarray(1 / (1 + np.exp(-answers)))
-
-
-Technique = Callable[[FittedModel, Problem], FittedModel]
-"""A technique takes a fitted model and makes a cheaper one. Raises NotApplicable where it makes no sense."""

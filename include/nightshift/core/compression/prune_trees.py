@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from nightshift.core.arrays import Floats
 from nightshift.core.compression.boosted_trees import (
     Ensemble,
     Leaf,
@@ -19,7 +20,7 @@ from nightshift.core.compression.boosted_trees import (
     read_ensemble,
     with_ensemble,
 )
-from nightshift.core.compression.problem import Floats, Problem
+from nightshift.core.compression.problem import Problem
 from nightshift.core.estimators import FittedModel
 from nightshift.core.evaluation import log_loss
 from nightshift.errors import NotApplicable

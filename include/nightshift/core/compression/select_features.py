@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from nightshift.core.arrays import Floats, Integers
 from nightshift.core.compression.distilled_additive import fit_additive
-from nightshift.core.compression.problem import Floats, Integers, Problem
+from nightshift.core.compression.problem import Problem
 from nightshift.core.estimators import FittedModel
 from nightshift.core.preprocessing import PiecewiseLinearScaler, feature_frame
 from nightshift.errors import NotApplicable

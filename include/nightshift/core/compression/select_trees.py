@@ -10,6 +10,7 @@ from scipy.linalg import solve
 from sklearn.linear_model import lasso_path
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from nightshift.core.arrays import Floats
 from nightshift.core.compression.boosted_trees import (
     Ensemble,
     Leaf,
@@ -19,7 +20,7 @@ from nightshift.core.compression.boosted_trees import (
     read_ensemble,
     with_ensemble,
 )
-from nightshift.core.compression.problem import Floats, Problem
+from nightshift.core.compression.problem import Problem
 from nightshift.core.estimators import FittedModel
 from nightshift.core.evaluation import log_loss
 from nightshift.errors import NotApplicable

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nightshift.core.compression.problem import Floats, Problem
+from nightshift.core.arrays import Floats
+from nightshift.core.compression.problem import Problem
 from nightshift.core.estimators import hyperparameters
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {

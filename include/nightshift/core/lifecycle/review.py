@@ -7,7 +7,7 @@ counts if labels of at least `least_rows` predictions are known, and not while t
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -16,6 +16,7 @@ import numpy as np
 from nightshift.core.lifecycle.e_process import e_values
 from nightshift.core.lifecycle.state import Challenge, State
 from nightshift.core.risk import demands
+from nightshift.deployment import Deployment
 from nightshift.documents import Review, ReviewedLoss, ReviewOutcome
 from nightshift.policies import PromotionPolicy, RiskPolicy
 
@@ -27,14 +28,6 @@ class _Finding:
     why: str
     share: float = 0.0
     alert: str = ""
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Two versions' losses on the same rows of one partition; `difference`: the first minus the second, in nats."""
-
-    partition: date
-    difference: float
 
 
 @dataclass(frozen=True)
@@ -55,11 +48,11 @@ class _Case:
         own = [loss for loss in self.losses if loss.spec_id == spec_id and loss.partition > after]
         return {loss.partition: loss for loss in sorted(own, key=lambda one: one.partition) if self._counts(loss)}
 
-    def pairs(self, first: str | None, second: str | None, after: date) -> list[_Pair]:
-        """Both specs' losses on partitions where they scored the same rows, oldest first."""
+    def differences(self, first: str | None, second: str | None, after: date) -> dict[date, float]:
+        """The first spec's loss minus the second's, in nats, by partition where both scored the same rows."""
         one, other = self.losses_of(first, after), self.losses_of(second, after)
         both = [day for day in one if day in other and one[day].rows == other[day].rows]
-        return [_Pair(day, one[day].log_loss - other[day].log_loss) for day in both]
+        return {day: one[day].log_loss - other[day].log_loss for day in both}
 
     def elapsed(self, since: date) -> int:
         """Partitions after `since` and before the reviewed one, without those under the kill switch."""
@@ -87,35 +80,30 @@ def review_partition(
     """
     case = _Case(partition, state, losses, idle, policy, risk)
     challenger = _challenger(case)
+    champion = _champion(case) if state.killed is None else None
+    held = [one for one in (challenger, champion) if one is not None]
     if state.killed is not None:
         why = f"the kill switch has been on since partition {state.killed.partition}: nothing else is decided"
-        killed = _Finding("hold", "", why)
-        finding = challenger if challenger and challenger.outcome == "time_out" else killed
-        return _document(case, finding, "")
-    champion = _champion(case)
-    alert = champion.alert if champion else ""
-    if champion and champion.outcome == "roll_back":
-        return _document(case, champion, alert)
-    if challenger and challenger.outcome != "hold":
-        return _document(case, challenger, alert)
-    if champion and champion.outcome == "confirm":
-        return _document(case, champion, alert)
-    held = [one for one in (challenger, champion) if one is not None]
-    if not held:
-        return _document(case, _Finding("nothing", "", "no spec is on its way to champion or watched"), alert)
-    return _document(case, _Finding("hold", held[0].spec_id, "; ".join(one.why for one in held)), alert)
-
-
-def _document(case: _Case, finding: _Finding, alert: str) -> Review:
+        finding = challenger if challenger and challenger.outcome == "time_out" else _Finding("hold", "", why)
+    elif champion and champion.outcome == "roll_back":
+        finding = champion
+    elif challenger and challenger.outcome != "hold":
+        finding = challenger
+    elif champion and champion.outcome == "confirm":
+        finding = champion
+    elif held:
+        finding = _Finding("hold", held[0].spec_id, "; ".join(one.why for one in held))
+    else:
+        finding = _Finding("nothing", "", "no spec is on its way to champion or watched")
     return Review(
-        partition=case.partition,
+        partition=partition,
         outcome=finding.outcome,
         spec_id=finding.spec_id,
-        champion=case.state.champion,
+        champion=state.champion,
         share=finding.share,
         why=finding.why,
-        alert=alert,
-        losses=tuple(case.losses),
+        alert=champion.alert if champion else "",
+        losses=tuple(losses),
     )
 
 
@@ -137,53 +125,54 @@ def _champion(case: _Case) -> _Finding | None:
         return _Finding("hold", state.champion, harm, alert=none_left) if harm else None
     if former is None:
         return _Finding("confirm", state.champion, "no former champion is left to compare with", alert=harm)
-    pairs = case.pairs(state.champion, former, state.watched_since)
-    if shown := _harm(pairs, former, policy):
+    found = case.differences(state.champion, former, state.watched_since)
+    if shown := _harm(found, former, policy):
         return _Finding("roll_back", former, f"{state.champion}: {shown}")
-    evidence = e_values(np.array([pair.difference for pair in pairs]), policy.rollback_clip)
-    numbers = f"{state.champion}: {len(pairs)} of {policy.watch_partitions} watched partitions compared with {former}"
-    if pairs:
-        mean = float(np.mean([pair.difference for pair in pairs]))
-        numbers += f", mean log loss {mean:+.4f}, e-value {evidence[-1]:.2f} of {1 / policy.rollback_error:.0f}"
+    numbers = f"{state.champion}: {len(found)} of {policy.watch_partitions} watched partitions compared with {former}"
+    if found:
+        values = np.array(list(found.values()))
+        evidence = e_values(values, policy.rollback_clip)[-1]
+        numbers += f", mean log loss {values.mean():+.4f}, e-value {evidence:.2f} of {1 / policy.rollback_error:.0f}"
     over = case.elapsed(state.watched_since) >= policy.watch_partitions + policy.longest_partitions
-    return _Finding("confirm" if over or len(pairs) >= policy.watch_partitions else "hold", state.champion, numbers)
+    return _Finding("confirm" if over or len(found) >= policy.watch_partitions else "hold", state.champion, numbers)
 
 
 def _worse_than_fallback(case: _Case) -> str:
     """How the champion did against the fallback on the newest partition it scored, if beyond the emergency margin."""
     state = case.state
-    served = [loss for loss in case.losses if loss.role == "champion" and loss.spec_id == state.champion]
-    pairs = case.pairs(state.champion, state.fallback, date.min) if state.fallback != state.champion else []
-    newest = [pair for pair in pairs if pair.partition in {loss.partition for loss in served}][-1:]
-    if not newest or newest[0].difference <= case.policy.emergency_margin:
+    served = {loss.partition for loss in case.losses if loss.role == "champion" and loss.spec_id == state.champion}
+    both = case.differences(state.champion, state.fallback, date.min) if state.fallback != state.champion else {}
+    newest = max((day for day in both if day in served), default=None)
+    if newest is None or both[newest] <= case.policy.emergency_margin:
         return ""
     return (
-        f"on {newest[0].partition} the log loss of {state.champion} was {newest[0].difference:.4f} above that of the "
+        f"on {newest} the log loss of {state.champion} was {both[newest]:.4f} above that of the "
         f"fallback, beyond the emergency margin of {case.policy.emergency_margin}"
     )
 
 
-def _harm(pairs: Sequence[_Pair], rival: str, policy: PromotionPolicy) -> str:
-    """What shows that the first spec of the pairs does worse than `rival`; empty if nothing does."""
-    if shown := _emergency(pairs, rival, policy):
+def _harm(differences: Mapping[date, float], rival: str, policy: PromotionPolicy) -> str:
+    """What shows that a spec does worse than `rival`, by their differences, oldest first; empty if nothing does."""
+    if shown := _emergency(differences, rival, policy):
         return shown
-    evidence = e_values(np.array([pair.difference for pair in pairs]), policy.rollback_clip)
+    values = np.array(list(differences.values()))
+    evidence = e_values(values, policy.rollback_clip)
     if not len(evidence) or evidence.max() < 1 / policy.rollback_error:
         return ""
     first = int(np.argmax(evidence >= 1 / policy.rollback_error))
-    mean = float(np.mean([pair.difference for pair in pairs[: first + 1]]))
     return (
-        f"the e-value of its loss against that of {rival} reached {evidence[first]:.1f} on {pairs[first].partition}, "
-        f"after {first + 1} partitions (bound {1 / policy.rollback_error:.0f}); mean difference of log loss {mean:+.4f}"
+        f"the e-value of its loss against that of {rival} reached {evidence[first]:.1f} on {list(differences)[first]}, "
+        f"after {first + 1} partitions (bound {1 / policy.rollback_error:.0f}); mean difference of log loss "
+        f"{values[: first + 1].mean():+.4f}"
     )
 
 
-def _emergency(pairs: Sequence[_Pair], rival: str, policy: PromotionPolicy) -> str:
-    worst = max(pairs, key=lambda pair: pair.difference, default=None)
-    if worst is None or worst.difference <= policy.emergency_margin:
+def _emergency(differences: Mapping[date, float], rival: str, policy: PromotionPolicy) -> str:
+    worst = max(differences, key=lambda day: differences[day], default=None)
+    if worst is None or differences[worst] <= policy.emergency_margin:
         return ""
     return (
-        f"on {worst.partition} its log loss was {worst.difference:.4f} above that of {rival}, beyond the emergency "
+        f"on {worst} its log loss was {differences[worst]:.4f} above that of {rival}, beyond the emergency "
         f"margin of {policy.emergency_margin}"
     )
 
@@ -200,8 +189,8 @@ def _challenger(case: _Case) -> _Finding | None:
     if overdue := _overdue(case, challenge):
         return _Finding("time_out", spec_id, overdue)
     rival = state.champion or state.fallback
-    pairs = case.pairs(spec_id, rival, challenge.since) if challenge.stage == "canary" else []
-    if shown := _emergency(pairs, rival or "", policy):
+    beside = case.differences(spec_id, rival, challenge.since) if challenge.stage == "canary" else {}
+    if shown := _emergency(beside, rival or "", policy):
         return _Finding("withdraw", spec_id, f"{spec_id}: {shown}")
     ready, numbers = _live_equals_backtest(case, challenge)
     if ready == "no":
@@ -276,6 +265,16 @@ def _onward(case: _Case, challenge: Challenge, numbers: str) -> _Finding:
     if demanded.approval:
         return _Finding("ask_approval", spec_id, f"{numbers}; its risks demand approval")
     return _Finding("promote", spec_id, numbers)
+
+
+def answers(decisions: Sequence[Deployment], spec_id: str, asked_on: date) -> list[Deployment]:
+    """What was recorded as the answer to the question about a spec that the review of a partition asked."""
+    return [
+        one
+        for one in decisions
+        if (one.decided_by, one.spec_id) == ("record_approval", spec_id)
+        and one.reason.get("asked_on") == asked_on.isoformat()
+    ]
 
 
 def approval_summary(title: str, review: Review, *, hours: float, page_uri: str) -> str:

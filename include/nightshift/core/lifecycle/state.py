@@ -80,6 +80,21 @@ class State:
         return ready[-1] if ready else None
 
     @property
+    def watched(self) -> str | None:
+        """The former champion that is still scored beside the champion."""
+        return self.former[-1] if self.former and self.watched_since else None
+
+    @property
+    def _roles(self) -> list[tuple[ScoringRole, str | None]]:
+        challenger = self.challenge.spec_id if self.challenge else None
+        return [
+            ("champion", self.champion),
+            ("challenger", challenger),
+            ("former", self.watched),
+            ("fallback", self.fallback),
+        ]
+
+    @property
     def primary(self) -> tuple[ScoringRole, Version] | None:
         """The version whose scores are published: the champion's, or the fallback's; None if there is neither."""
         champion = self.version(self.champion) if self.killed is None else None
@@ -96,25 +111,14 @@ class State:
         """
         if self.killed is not None or self.primary is None:
             return []
-        roles: list[tuple[ScoringRole, str | None]] = [
-            ("challenger", self.challenge.spec_id if self.challenge else None),
-            ("former", self.former[-1] if self.former and self.watched_since else None),
-            ("fallback", self.fallback),
-        ]
-        versions = [(role, version) for role, spec_id in roles if (version := self.version(spec_id)) is not None]
-        return [(role, version) for role, version in versions if version != self.primary[1]]
+        versions = [(role, self.version(spec_id)) for role, spec_id in self._roles[1:]]
+        return [(role, one) for role, one in versions if one is not None and one != self.primary[1]]
 
     @property
     def trained(self) -> dict[str, ScoringRole]:
         """The specs to fit each night, with their roles; the kill switch changes nothing about that."""
-        roles: list[tuple[ScoringRole, str | None]] = [
-            ("champion", self.champion),
-            ("challenger", self.challenge.spec_id if self.challenge else None),
-            ("former", self.former[-1] if self.former and self.watched_since else None),
-            ("fallback", self.fallback),
-        ]
         wanted: dict[str, ScoringRole] = {}
-        for role, spec_id in roles:
+        for role, spec_id in self._roles:
             if spec_id is not None and spec_id not in self.retired:
                 wanted.setdefault(spec_id, role)
         return wanted

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import canonical_json
-from nightshift.core.compression.problem import Floats, Integers, Problem, mean_log_odds
+from nightshift.core.arrays import Floats, Integers
+from nightshift.core.compression.problem import Problem, mean_log_odds
 from nightshift.core.compression.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES, apply
 from nightshift.core.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters

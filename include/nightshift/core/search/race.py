@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.compression.problem import Floats
+from nightshift.core.arrays import Floats
 from nightshift.core.evaluation import auc_or_none, log_loss
 from nightshift.core.feature_computation import PARTITION
 from nightshift.core.measurement import measure, measure_native

@@ -11,7 +11,7 @@ from datetime import date
 
 import numpy as np
 
-from nightshift.core.compression.problem import Floats
+from nightshift.core.paired_differences import moving_blocks
 from nightshift.documents import ComparedSpec, Comparison, PartitionScore, Race, RacedSpec
 from nightshift.errors import DataContractError
 from nightshift.policies import PromotionPolicy
@@ -20,7 +20,6 @@ from nightshift.usecase import CompressionBudget
 EQUALLY_FAST = 0.8
 """Speeds are measured, so two within this ratio count as equal, and the smaller model is taken."""
 
-RESAMPLES = 2000
 SEED = 20130101
 
 
@@ -28,9 +27,10 @@ def compare(races: Sequence[Race], budget: CompressionBudget, policy: PromotionP
     """Compare all specs over all origins by paired differences per partition.
 
     A spec contends if the lower bound of its interval of (its log loss - the best's) is at most 0 and its mean
-    losses of log loss and AUC are within the budget. The chosen one is the cheapest contender: for the objective
-    "bytes" the smallest, for "rows_per_second" the smallest of those nearly as fast as the fastest (EQUALLY_FAST);
-    then the lower log loss. Raises DataContractError if no spec has scores at every origin.
+    losses of log loss and AUC are within the budget; with too few partitions there is no interval. The chosen one is
+    the cheapest contender: for the objective "bytes" the smallest, for "rows_per_second" the smallest of those nearly
+    as fast as the fastest (EQUALLY_FAST); then the lower log loss. Raises DataContractError if no spec has scores at
+    every origin.
     """
     races = sorted(races, key=lambda race: race.origin)
     newest = races[-1]
@@ -49,7 +49,14 @@ def compare(races: Sequence[Race], budget: CompressionBudget, policy: PromotionP
             continue
         days = sorted(losses[spec_id])
         differences = np.array([losses[spec_id][day] - losses[best][day] for day in days])
-        interval = block_interval(differences, policy.block_days, policy.confidence)
+        paired = moving_blocks(
+            differences,
+            np.arange(len(days)),
+            block_days=policy.block_days,
+            confidence=policy.confidence,
+            seed=SEED,
+        )
+        interval = None if paired.low is None or paired.high is None else (paired.low, paired.high)
         reason = _worse(means[spec_id] - means[best], interval, aucs[spec_id], aucs[best], budget)
         compared[spec_id] = ComparedSpec(
             spec=raced.spec,
@@ -63,23 +70,6 @@ def compare(races: Sequence[Race], budget: CompressionBudget, policy: PromotionP
             contends=not reason,
         )
     return _chosen(compared, best, newest, scores[best], budget)
-
-
-def block_interval(differences: Floats, block: int, confidence: float) -> tuple[float, float]:
-    """Two-sided interval of the mean of differences [n] in the order of their partitions.
-
-    Moving blocks of `block` partitions (Kuensch 1989), percentiles of RESAMPLES means; blocks wrap around
-    (Politis & Romano 1992), so that every partition is drawn equally often.
-    """
-    count = len(differences)
-    length = min(block, count)
-    rng = np.random.default_rng(SEED)
-    starts = rng.integers(0, count, size=(RESAMPLES, -(-count // length)))
-    positions = (starts[:, :, None] + np.arange(length)).reshape(RESAMPLES, -1)[:, :count] % count
-    means = differences[positions].mean(axis=1)
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
 
 
 def _joined(races: Sequence[Race]) -> tuple[dict[str, list[PartitionScore]], dict[str, str]]:
@@ -106,10 +96,10 @@ def _mean_auc(scores: Sequence[PartitionScore]) -> float:
 
 
 def _worse(
-    difference: float, interval: tuple[float, float], auc: float, best_auc: float, budget: CompressionBudget
+    difference: float, interval: tuple[float, float] | None, auc: float, best_auc: float, budget: CompressionBudget
 ) -> str:
     """Why a spec does not contend, or ""."""
-    if interval[0] > 0:
+    if interval and interval[0] > 0:
         return f"worse than the best by {difference:.4f} of log loss ({interval[0]:+.4f} to {interval[1]:+.4f})"
     if difference > budget.largest_log_loss_increase:
         return f"loses {difference:.4f} of log loss, more than the budget of {budget.largest_log_loss_increase:g}"

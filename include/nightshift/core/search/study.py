@@ -7,7 +7,7 @@ Golovin et al. 2017, "Google Vizier", for ending hopeless trials early; both as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import numpy.typing as npt
 import optuna
 import pyarrow as pa
 import pyarrow.compute as pc
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from nightshift.core.estimators import fit_estimator
 from nightshift.core.evaluation import log_loss
@@ -33,28 +34,19 @@ LARGEST_SHARE_OF_ROWS = {"min_child_weight": 1 / 50}
 """Parameters in numbers of rows are searched up to this share of the rows."""
 
 
-@dataclass(frozen=True)
-class Range:
-    """Values of one hyperparameter, both ends included. `usual` is the library's own default."""
+Space = Mapping[str, IntDistribution | FloatDistribution]
 
-    low: float
-    high: float
-    usual: float
-    log: bool = False
-    whole: bool = False
-
-
-SPACES: Mapping[str, Mapping[str, Range]] = {
-    "additive": {"knots": Range(1, 6, 3, whole=True), "penalty": Range(1e-4, 1e-1, 8e-3, log=True)},
-    "logistic_regression": {"C": Range(1e-5, 1.0, 1.0, log=True)},
+SPACES: Mapping[str, Space] = {
+    "additive": {"knots": IntDistribution(1, 6), "penalty": FloatDistribution(1e-4, 1e-1, log=True)},
+    "logistic_regression": {"C": FloatDistribution(1e-5, 1.0, log=True)},
     "xgboost": {
-        "n_estimators": Range(60, 400, 100, whole=True),
-        "max_depth": Range(1, 6, 6, whole=True),
-        "learning_rate": Range(0.02, 0.2, 0.3, log=True),
-        "subsample": Range(0.4, 1.0, 1.0),
-        "colsample_bytree": Range(0.1, 1.0, 1.0),
-        "min_child_weight": Range(10.0, 2000.0, 1.0, log=True),
-        "reg_lambda": Range(0.1, 300.0, 1.0, log=True),
+        "n_estimators": IntDistribution(60, 400),
+        "max_depth": IntDistribution(1, 6),
+        "learning_rate": FloatDistribution(0.02, 0.2, log=True),
+        "subsample": FloatDistribution(0.4, 1.0),
+        "colsample_bytree": FloatDistribution(0.1, 1.0),
+        "min_child_weight": FloatDistribution(10.0, 2000.0, log=True),
+        "reg_lambda": FloatDistribution(0.1, 300.0, log=True),
     },
 }
 """What is searched of each estimator. The ends bound how long a night's fit takes."""
@@ -78,21 +70,6 @@ class Fold:
             "train_rows": self.train.num_rows,
             "rows": self.judged.num_rows,
         }
-
-
-@dataclass(frozen=True)
-class Found:
-    """The outcome of a study: settings in use and best settings, each with its mean log loss on the same folds.
-
-    `trials`: oldest first. Being the best of many is no proof of being better: a
-    race on later partitions decides that.
-    """
-
-    in_use: Mapping[str, Any]
-    in_use_log_loss: float
-    best: Mapping[str, Any]
-    best_log_loss: float
-    trials: Sequence[FrozenTrial]
 
 
 def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int) -> list[Fold]:
@@ -130,20 +107,21 @@ def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int
     return made
 
 
-def space_of(estimator: str, in_use: Mapping[str, Any], rows: int) -> dict[str, Range]:
+def space_of(estimator: str, in_use: Mapping[str, Any], rows: int) -> Space:
     """The space of an estimator for so many training rows, widened to hold the settings in use.
 
     Raises ConfigurationError for an estimator without a space.
     """
     if estimator not in SPACES:
         raise ConfigurationError(f"{estimator!r} has no search space; spaces are declared for {sorted(SPACES)}.")
-    widened = {}
+    widened: dict[str, IntDistribution | FloatDistribution] = {}
     for name, declared in SPACES[estimator].items():
         high = declared.high
         if name in LARGEST_SHARE_OF_ROWS:
             high = max(declared.low, min(high, rows * LARGEST_SHARE_OF_ROWS[name]))
-        value = in_use.get(name, declared.usual)
-        widened[name] = replace(declared, low=min(declared.low, value), high=max(high, value))
+        value = in_use[name]
+        low, high = min(declared.low, value), max(high, value)
+        widened[name] = type(declared)(low, high, log=declared.log)  # type: ignore[arg-type]
     return widened
 
 
@@ -157,15 +135,16 @@ def search(
     seconds: float,
     seed: int,
     threads: int,
-) -> Found:
+) -> optuna.Study:
     """Search for settings with a lower mean log loss over the folds than `in_use` (full hyperparameters) has.
 
     At most `trials` trials, in about `seconds` seconds after the first, which judges the settings in use; a trial that
-    has begun is ended. Pruned trials are never the best. The same arguments try the same settings in the same order.
+    has begun is ended. Pruned trials are never the best. Being the best of many is no proof of being better: a race on
+    later partitions decides that. The same arguments try the same settings in the same order.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = space_of(estimator, in_use, folds[-1].train.num_rows)
-    started = {name: in_use.get(name, declared.usual) for name, declared in space.items()}
+    started = {name: in_use[name] for name in space}
     study = optuna.create_study(
         direction="minimize",
         sampler=optuna.samplers.TPESampler(seed=seed),
@@ -189,25 +168,17 @@ def search(
     study.enqueue_trial(started)
     study.optimize(judge, n_trials=1)
     study.optimize(judge, n_trials=min(trials, TRIALS_PER_PARAMETER * len(space)) - 1, timeout=seconds)
-    return Found(
-        in_use=started,
-        in_use_log_loss=study.trials[0].values[0],
-        best=study.best_params,
-        best_log_loss=study.best_value,
-        trials=study.trials,
-    )
+    return study
 
 
-def importances(found: Found) -> dict[str, float]:
+def importances(study: optuna.Study) -> dict[str, float]:
     """Share of the variation of the trials' values that each parameter explains (Hutter et al. 2014, fANOVA).
 
     Empty with fewer than four finished trials or where all trials are equally good.
     """
-    known = [trial for trial in found.trials if trial.state == TrialState.COMPLETE]
-    if len(known) < 4 or len({trial.value for trial in known}) == 1 or len(found.best) < 2:
+    finished = study.get_trials(states=(TrialState.COMPLETE,))
+    if len(finished) < 4 or len({trial.value for trial in finished}) == 1 or len(study.best_params) < 2:
         return {}
-    study = optuna.create_study()
-    study.add_trials(known)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     return {
         name: float(share)
@@ -215,7 +186,7 @@ def importances(found: Found) -> dict[str, float]:
     }
 
 
-def _suggested(trial: optuna.Trial, name: str, declared: Range) -> float | int:
-    if declared.whole:
-        return trial.suggest_int(name, int(declared.low), int(declared.high))
+def _suggested(trial: optuna.Trial, name: str, declared: IntDistribution | FloatDistribution) -> float | int:
+    if isinstance(declared, IntDistribution):
+        return trial.suggest_int(name, declared.low, declared.high)
     return trial.suggest_float(name, declared.low, declared.high, log=declared.log)

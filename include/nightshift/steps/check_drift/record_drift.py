@@ -55,7 +55,7 @@ def run(
     wanted = response({name: group["verdict"] for name, group in found["groups"].items()})
     message = _message(use_case, partition, found, wanted, report)
     log.log(logging.INFO if wanted == "none" else logging.WARNING, message)
-    if wanted != "none" and changed and settings.alert_webhook_url is not None:
+    if wanted != "none" and changed:
         send_alert(settings.alert_webhook_url, message)
     result: dict[str, Any] = {"response": wanted, "message": message}
     return store.commit(

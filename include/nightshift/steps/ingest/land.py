@@ -8,33 +8,23 @@ Metrics: per feed `delivered`, `quarantined` and `exact_duplicates` rows and `re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.curated_table import CuratedTable, curate
-from nightshift.core.landed_table import LandedTable, landed_schema, read_landed, refuse_if_undelivered
+from nightshift.core.curated_table import curate
+from nightshift.core.landed_table import LandedTable, read_landed, refuse_if_undelivered
 from nightshift.core.quarantine import gathered
 from nightshift.errors import NothingDelivered, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import refusing
 from nightshift.io.landing import DeliveredFeed, read_delivery
 from nightshift.settings import Settings
-from nightshift.usecase import Feed, UseCase
+from nightshift.usecase import UseCase
 
 STEP = "land"
-
-
-@dataclass(frozen=True)
-class _LandedFeed:
-    curated: CuratedTable
-    quarantine: pa.Table
-    delivered: int
-    inputs: tuple[ArtifactRef, ...]
-    repeated_files: dict[str, str]
 
 
 def run(
@@ -54,42 +44,41 @@ def run(
     NothingDelivered; SchemaChanged or MalformedFile. All but the first reject the partition, so that later
     ones go on without it; a partition that was decided before keeps its status if nothing is delivered.
     """
-    deliveries = {feed.name: feed for feed in use_case.feeds}
+    files: dict[str, pa.Table] = {}
+    inputs: dict[str, tuple[ArtifactRef, ...]] = {}
+    metrics: dict[str, dict[str, Any]] = {}
     with refusing(store, use_case, partition):
-        try:
-            landed = {
-                name: _land(store, feed, read_delivery(store, use_case, feed, partition))
-                for name, feed in deliveries.items()
+        for feed in use_case.feeds:
+            try:
+                delivery = read_delivery(store, use_case, feed, partition)
+            except PartitionNotReady as error:
+                if not refuse_undelivered:
+                    raise
+                hint = "It did not come in time; run ingest again once it is there."
+                raise NothingDelivered(f"{error} {hint}") from error
+            tables = [read_landed(feed, file.uri, file.data) for file in delivery.files]
+            refuse_if_undelivered(feed, tables, store.uri(delivery.prefix))
+            curated = curate(feed, pa.concat_tables(table.rows for table in tables))
+            quarantine = gathered([*(table.quarantine for table in tables), curated.quarantine])
+            files[f"{feed.name}.parquet"] = curated.rows
+            if quarantine.num_rows:
+                files[f"quarantine/{feed.name}.parquet"] = quarantine
+            inputs[feed.name] = _refs(delivery, tables)
+            metrics[feed.name] = {
+                "delivered": sum(table.delivered for table in tables),
+                "quarantined": quarantine.num_rows,
+                "exact_duplicates": curated.exact_duplicates,
+                "repeated_files": delivery.repeated,
             }
-        except PartitionNotReady as error:
-            if not refuse_undelivered:
-                raise
-            raise NothingDelivered(f"{error} It did not come in time; run ingest again once it is there.") from error
-    files: dict[str, bytes | pa.Table] = {f"{name}.parquet": feed.curated.rows for name, feed in landed.items()}
-    files |= {f"quarantine/{name}.parquet": f.quarantine for name, f in landed.items() if f.quarantine.num_rows}
     return store.commit(
         use_case=use_case.name,
         step=STEP,
         partition=partition,
         kind="landed",
         files=files,
-        inputs={name: feed.inputs for name, feed in landed.items()},
-        metrics={name: _metrics(feed) for name, feed in landed.items()},
-        rows=sum(feed.curated.rows.num_rows for feed in landed.values()),
-    )
-
-
-def _land(store: ArtifactStore, feed: Feed, delivery: DeliveredFeed) -> _LandedFeed:
-    tables = [read_landed(feed, file.uri, file.data) for file in delivery.files]
-    refuse_if_undelivered(feed, tables, store.uri(delivery.prefix))
-    rows = pa.concat_tables([landed_schema(feed.landed).empty_table(), *(table.rows for table in tables)])
-    curated = curate(feed, rows)
-    return _LandedFeed(
-        curated=curated,
-        quarantine=gathered([*(table.quarantine for table in tables), curated.quarantine]),
-        delivered=sum(table.delivered for table in tables),
-        inputs=_refs(delivery, tables),
-        repeated_files=delivery.repeated,
+        inputs=inputs,
+        metrics=metrics,
+        rows=sum(files[f"{feed.name}.parquet"].num_rows for feed in use_case.feeds),
     )
 
 
@@ -100,12 +89,3 @@ def _refs(delivery: DeliveredFeed, tables: Sequence[LandedTable]) -> tuple[Artif
     }
     refs |= {uri: refs[same].model_copy(update={"uri": uri}) for uri, same in delivery.repeated.items()}
     return tuple(refs[uri] for uri in sorted(refs))
-
-
-def _metrics(feed: _LandedFeed) -> dict[str, Any]:
-    return {
-        "delivered": feed.delivered,
-        "quarantined": feed.quarantine.num_rows,
-        "exact_duplicates": feed.curated.exact_duplicates,
-        "repeated_files": feed.repeated_files,
-    }

@@ -8,27 +8,18 @@ Metrics: `rows` {feed: n}, `quarantined_rows` n, `quarantined` {reason: n}, `war
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Manifest, sha256_hex
 from nightshift.core.curated_table import published_columns
-from nightshift.core.quarantine import LANDED_ROW, LANDED_URI, QUARANTINE, gathered, reason_counts
+from nightshift.core.quarantine import QUARANTINE, gathered, reason_counts, without_rows
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.io.curated import STEP, refusing
 from nightshift.settings import Settings
 from nightshift.usecase import Feed, UseCase
-
-
-@dataclass(frozen=True)
-class _Published:
-    rows: pa.Table
-    quarantine: pa.Table
-    warnings: pa.Table
 
 
 def run(
@@ -43,64 +34,58 @@ def run(
     """Publish the partition of a validation that no critical expectation stopped.
 
     Every delivered row is published, quarantined, or an exact duplicate of one that is; raises
-    DataContractError, and refuses the partition, if the sums say otherwise.
+    DataContractError, and rejects the partition, if the sums say otherwise.
     """
     validation = store.manifest(validated)
     landed = validation.inputs["landed"][0]
     landing = store.manifest(landed)
-    published = {feed.name: _publish(store, feed, landing, validation) for feed in use_case.feeds}
+    rows: dict[str, pa.Table] = {}
+    quarantined: dict[str, pa.Table] = {}
     with refusing(store, use_case, partition) as evidence:
         evidence.ref = validated
-        for name, feed in published.items():
-            _check_sums(use_case, partition, name, feed, landing)
-    quarantined = {name: feed.quarantine for name, feed in published.items() if feed.quarantine.num_rows}
-    uris = {name: _keep(store, use_case, partition, name, rows) for name, rows in quarantined.items()}
+        for feed in use_case.feeds:
+            found = _set_aside(store, validation, "quarantine", feed)
+            landed_rows = store.read_table(landed, f"{feed.name}.parquet")
+            rows[feed.name] = published_columns(feed, without_rows(landed_rows, found)).combine_chunks()
+            quarantined[feed.name] = gathered([_set_aside(store, landing, "quarantine", feed), found])
+            _check_sums(use_case, partition, feed, rows[feed.name], quarantined[feed.name], landing)
+    warnings = [_set_aside(store, validation, "warnings", feed) for feed in use_case.feeds]
+    uris = {name: _keep(store, use_case, partition, name, table) for name, table in quarantined.items() if len(table)}
     return store.commit(
         use_case=use_case.name,
         step=STEP,
         partition=partition,
         kind="curated",
-        files={f"{name}.parquet": feed.rows for name, feed in published.items()},
+        files={f"{name}.parquet": table for name, table in rows.items()},
         inputs={"landed": [landed], "profiled": [profiled], "validated": [validated]},
         metrics={
-            "rows": {name: feed.rows.num_rows for name, feed in published.items()},
-            "quarantined_rows": sum(rows.num_rows for rows in quarantined.values()),
-            "quarantined": _reasons([feed.quarantine for feed in published.values()]),
-            "warnings": _reasons([feed.warnings for feed in published.values()]),
-            "exact_duplicates": {name: landing.metrics[name]["exact_duplicates"] for name in published},
+            "rows": {name: table.num_rows for name, table in rows.items()},
+            "quarantined_rows": sum(table.num_rows for table in quarantined.values()),
+            "quarantined": reason_counts(gathered(list(quarantined.values()))),
+            "warnings": reason_counts(gathered(warnings)),
+            "exact_duplicates": {name: landing.metrics[name]["exact_duplicates"] for name in rows},
             "quarantine_uris": uris,
         },
-        rows=sum(feed.rows.num_rows for feed in published.values()),
+        rows=sum(table.num_rows for table in rows.values()),
     )
 
 
-def _publish(store: ArtifactStore, feed: Feed, landing: Manifest, validation: Manifest) -> _Published:
-    def rows_of(manifest: Manifest, folder: str) -> pa.Table:
-        path = f"{folder}/{feed.name}.parquet"
-        named = any(file.path == path for file in manifest.files)
-        return store.read_table(manifest.ref, path) if named else QUARANTINE.empty_table()
-
-    rows = store.read_table(landing.ref, f"{feed.name}.parquet")
-    set_aside = rows_of(validation, "quarantine")
-    if set_aside.num_rows:
-        refused = set(zip(set_aside[LANDED_URI].to_pylist(), set_aside[LANDED_ROW].to_pylist(), strict=True))
-        places = zip(rows[LANDED_URI].to_pylist(), rows[LANDED_ROW].to_pylist(), strict=True)
-        rows = rows.filter(pa.array([place not in refused for place in places], pa.bool_()))
-    return _Published(
-        rows=published_columns(feed, rows).combine_chunks(),
-        quarantine=gathered([rows_of(landing, "quarantine"), set_aside]),
-        warnings=rows_of(validation, "warnings"),
-    )
+def _set_aside(store: ArtifactStore, manifest: Manifest, folder: str, feed: Feed) -> pa.Table:
+    """The rows of a feed that an artifact sets aside, none if it has no file of them."""
+    path = f"{folder}/{feed.name}.parquet"
+    named = any(file.path == path for file in manifest.files)
+    return store.read_table(manifest.ref, path) if named else QUARANTINE.empty_table()
 
 
-def _check_sums(use_case: UseCase, partition: date, name: str, feed: _Published, landing: Manifest) -> None:
-    delivered, duplicates = landing.metrics[name]["delivered"], landing.metrics[name]["exact_duplicates"]
-    rows, quarantined = feed.rows.num_rows, feed.quarantine.num_rows
-    if delivered != rows + quarantined + duplicates:
+def _check_sums(
+    use_case: UseCase, partition: date, feed: Feed, rows: pa.Table, quarantined: pa.Table, landing: Manifest
+) -> None:
+    delivered, duplicates = (landing.metrics[feed.name][name] for name in ("delivered", "exact_duplicates"))
+    if delivered != len(rows) + len(quarantined) + duplicates:
         raise DataContractError(
-            f"{use_case.name} {partition} {name}: {delivered} rows were delivered, but {rows} are to be published, "
-            f"{quarantined} quarantined and {duplicates} are exact duplicates. Rows got lost on the way: "
-            f"compare {landing.ref.uri} with the landed files."
+            f"{use_case.name} {partition} {feed.name}: {delivered} rows were delivered, but {len(rows)} are to be "
+            f"published, {len(quarantined)} quarantined and {duplicates} are exact duplicates. Rows got lost on the "
+            f"way: compare {landing.ref.uri} with the landed files."
         )
 
 
@@ -109,10 +94,3 @@ def _keep(store: ArtifactStore, use_case: UseCase, partition: date, name: str, r
     key = f"quarantine/{use_case.name}/{name}/dt={partition}/{sha256_hex(body)[:16]}.parquet"
     store.put(key, body, immutable=True)
     return store.uri(key)
-
-
-def _reasons(tables: list[pa.Table]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for table in tables:
-        counts.update(reason_counts(table))
-    return dict(sorted(counts.items()))

@@ -37,7 +37,7 @@ def run(
     """Examine all feeds of the landed artifact.
 
     Raises DataContractError if a critical expectation fails, after results and Data Docs are
-    written and the partition is refused with them as evidence.
+    written and the partition is rejected with them as evidence.
     """
     tables = {feed.name: store.read_table(landed, f"{feed.name}.parquet") for feed in use_case.feeds}
     parameter = suite_parameters(use_case, partition, lambda feed, column: _distinct(tables[feed], column))
@@ -65,7 +65,12 @@ def run(
             metrics={verdict.feed: _metrics(verdict) for verdict in verdicts},
             rows=landed.rows,
         )
-        _refuse_critical(use_case, partition, verdicts, evidence.ref)
+        breaches = [f"{verdict.feed}: {finding}" for verdict in verdicts for finding in verdict.breached("critical")]
+        if breaches:
+            raise DataContractError(
+                f"{use_case.name} {partition} was rejected. {'; '.join(breaches)}. See {evidence.ref.uri}results/ and "
+                "data_docs/; have the producer deliver again, then run ingest again."
+            )
         return evidence.ref
 
 
@@ -79,12 +84,3 @@ def _metrics(verdict: Verdict) -> dict[str, Any]:
         "quarantine": {f.expectation.reason: f.unexpected for f in verdict.breached("quarantine")},
         "warning": {f.expectation.reason: f.unexpected or f.observed for f in verdict.breached("warning")},
     }
-
-
-def _refuse_critical(use_case: UseCase, partition: date, verdicts: list[Verdict], evidence: ArtifactRef) -> None:
-    breaches = [f"{verdict.feed}: {finding}" for verdict in verdicts for finding in verdict.breached("critical")]
-    if breaches:
-        raise DataContractError(
-            f"{use_case.name} {partition} was refused. {'; '.join(breaches)}. "
-            f"See {evidence.uri}results/ and data_docs/; have the producer deliver anew, then run ingest again."
-        )

@@ -40,9 +40,7 @@ def run(
     first = partition - timedelta(days=features.lookback_days - 1)
     earlier = partition_range(first, partition - timedelta(days=1))
     undecided = earlier if allow_undecided else _missing_before(use_case, store, partition)
-    feeds = load_feeds(
-        store, use_case, [feed.name for feed in use_case.feeds], first, partition, may_be_undecided=undecided
-    )
+    feeds = load_feeds(store, use_case, use_case.feed_names, first, partition, may_be_undecided=undecided)
     missing = {day: reason for feed in feeds.values() for day, reason in feed.missing.items()}
     if partition in missing:
         raise PartitionRejected(

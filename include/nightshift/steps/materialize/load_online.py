@@ -11,17 +11,13 @@ import logging
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import date
 from io import StringIO
-from typing import TYPE_CHECKING
 
 from nightshift.artifact import ArtifactRef
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.feature_store import drop_expired, loading_online, newest_loaded, open_feature_store
+from nightshift.io.feature_store import drop_expired, loading_online, open_feature_store
 from nightshift.io.offline_partitions import PublishedPartitions
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +36,18 @@ def run(
     rows = store.manifest(published).metrics["rows"]
     with loading_online(use_case, settings):
         feast.refresh_registry()  # type: ignore[no-untyped-call, unused-ignore]
-        newest = max((at for at in (newest_loaded(feast, view) for view in views) if at is not None), default=None)
+        loaded_up_to = [feast.get_feature_view(view).most_recent_end_time for view in views]
+        newest = max(filter(None, loaded_up_to), default=None)
         loaded = newest is None or newest <= cutoff
         if loaded:
             feast.config.offline_store.read_from(PublishedPartitions(store, {partition: published}))
-            _materialize(feast, use_case, partition, views)
+            progress = StringIO()
+            try:
+                with redirect_stdout(progress), redirect_stderr(progress):
+                    feast.materialize(start_date=cutoff, end_date=cutoff, feature_views=views)
+            finally:
+                log.debug("feast materialize printed: %s", progress.getvalue())
+            log.info("%s %s: %d feature views loaded online", use_case.name, partition, len(views))
         else:
             log.warning("%s %s: not loaded, the online store is at %s already", use_case.name, partition, newest)
         expired = drop_expired(feast, views, cutoff) if loaded else {}
@@ -59,14 +62,3 @@ def run(
         metrics={"loaded": loaded, "expired": expired},
         rows=sum(rows[view] for view in views),
     )
-
-
-def _materialize(feast: FeatureStore, use_case: UseCase, partition: date, views: list[str]) -> None:
-    cutoff = use_case.cutoff(partition)
-    chatter = StringIO()
-    try:
-        with redirect_stdout(chatter), redirect_stderr(chatter):
-            feast.materialize(start_date=cutoff, end_date=cutoff, feature_views=views)
-    finally:
-        log.debug("feast materialize said: %s", chatter.getvalue())
-    log.info("%s %s: %d feature views loaded online", use_case.name, partition, len(views))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Literal
 
-from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.artifact import ArtifactRef
 from nightshift.deployment import Action, Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.by_hand import check_in_reach, from_when, make_known, stated
+from nightshift.io.by_hand import check_in_reach, make_known, stated
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -61,22 +61,16 @@ def run(
         changed = warehouse.record_deployment(decision)
     primary = warehouse.state_as_of(after).primary
     serves = primary[1].model_version if primary else "nothing"
-    message = (
-        f"{use_case.name}: the kill switch is {state}; after partition {partition} {serves} serves. "
-        f"Decided by {decided_by}: {reason}. {from_when(use_case, store, warehouse, partition)}"
-    )
-    make_known(settings, use_case, warehouse, message, changed=changed)
-    result = {"state": state, "serves": serves, "reason": reason, "decided_by": decided_by, "message": message}
-    return store.commit(
-        use_case=use_case.name,
+    return make_known(
+        use_case, settings, store, warehouse, partition,
+        f"the kill switch is {state}; after partition {partition} {serves} serves",
+        changed=changed,
+        result={"state": state, "serves": serves, "reason": reason, "decided_by": decided_by},
         step="kill_switch",
-        partition=partition,
         kind="kill_switch",
-        files={"kill_switch.json": canonical_json(result)},
         inputs={"model": [primary[1].model] if primary else []},
         parameters={"state": state},
-        metrics={"changed": changed},
-    )
+    )  # fmt: skip
 
 
 def _check_latest(use_case: UseCase, warehouse: Warehouse, partition: date, state: SwitchState) -> None:

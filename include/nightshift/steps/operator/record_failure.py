@@ -5,14 +5,15 @@ Artifact (variant: the stage): no files; `parameters` name the stage, the failed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from nightshift.artifact import ArtifactRef, Decision
+from nightshift.core.lifecycle.specs import specs_to_fit
 from nightshift.deployment import Deployment
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
-from nightshift.pipeline import DECIDED_BY
+from nightshift.pipeline import find_stage
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
@@ -29,7 +30,10 @@ def run(
     run_id: str,
     failed_tasks: Sequence[str],
 ) -> ArtifactRef:
-    """Reject the partition of the stage unless it has a status already; for train, add a `failed` row.
+    """Reject the partition of the stage unless it has a status already.
+
+    For train, add a `failed` row to deployments for each spec that has no version while others were registered or
+    rejected, or, if there are none and the training is undecided, one `failed` row without a spec.
 
     A later run that succeeds replaces the status. Raises StoreUnavailable or WarehouseUnavailable.
     """
@@ -43,20 +47,34 @@ def run(
         files={},
         parameters={"stage": stage, "run_id": run_id, "failed_tasks": sorted(failed_tasks)},
     )
-    if stage in DECIDED_BY:
+    if decided_by := find_stage(stage).decided_by:
         rejected = Decision(status="rejected", ref=ref, reason=why)
-        store.decide(use_case.name, DECIDED_BY[stage], partition, rejected, only_if_undecided=True)
+        store.decide(use_case.name, decided_by, partition, rejected, only_if_undecided=True)
         return ref
     warehouse = Warehouse(settings, use_case)
-    if not warehouse.training_decided(partition):
-        warehouse.record_deployment(
-            Deployment(
-                partition=partition,
-                action="failed",
-                role="champion",
-                model_version="none",
-                reason={"why": why, "run_id": run_id},
-                decided_by=STEP,
-            )
-        )
+    if failed := _failed(use_case, warehouse, partition, {"why": why, "run_id": run_id}):
+        warehouse.record_deployments(failed)
     return ref
+
+
+def _failed(
+    use_case: UseCase, warehouse: Warehouse, partition: date, reason: Mapping[str, str]
+) -> Sequence[Deployment]:
+    decisions = [one for one in warehouse.decisions() if one.partition == partition]
+    decided = {one.spec_id for one in decisions if one.decided_by == "register"}
+    training = Deployment(
+        partition=partition,
+        action="failed",
+        role="champion",
+        model_version="none",
+        reason=reason,
+        decided_by=STEP,
+    )
+    if not decided:
+        return [] if warehouse.training_decided(partition) else [training]
+    wanted = specs_to_fit(warehouse.state_as_of(partition), use_case)
+    return [
+        training.model_copy(update={"role": role, "spec_id": spec.spec_id, "spec": spec})
+        for spec, role in wanted
+        if spec.spec_id not in decided
+    ]

@@ -26,7 +26,7 @@ from nightshift.errors import ConfigurationError, PartitionNotReady, TerminalErr
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import code_version, library_versions, lock_sha256
 from nightshift.io.warehouse import Warehouse
-from nightshift.pipeline import STAGE_OF_STEP, step_module
+from nightshift.pipeline import step_module
 from nightshift.reports.page import render_page
 from nightshift.services.recorded import RecordedStore, changed_bytes, recorded_manifests, statuses
 from nightshift.settings import Settings
@@ -63,7 +63,7 @@ def run(use_case: UseCase, settings: Settings, store: ArtifactStore, partition: 
     """
     if what not in REBUILT:
         raise ConfigurationError(f"{what!r} cannot be reproduced; choose one of {', '.join(REBUILT)}.")
-    last = _last(use_case, store, partition, LAST_STEP[what])
+    last = store.current(use_case.name, LAST_STEP[what], partition)
     made, manifests = recorded_manifests(store, last, REBUILT[what], partition.isoformat())
     found = changed_bytes(store, manifests)
     for manifest in made:
@@ -101,16 +101,6 @@ def run(use_case: UseCase, settings: Settings, store: ArtifactStore, partition: 
         parameters={"what": what},
         metrics={"identical": not differing, "artifacts": len(made), "differing": len(differing)},
     )
-
-
-def _last(use_case: UseCase, store: ArtifactStore, partition: date, step: str) -> ArtifactRef:
-    decision = store.decision(use_case.name, step, partition)
-    if decision is None or decision.status != "published" or decision.ref is None:
-        raise PartitionNotReady(
-            f"{use_case.name} {partition}: {step} published nothing, so there is nothing to reproduce. "
-            f"Choose a partition that {use_case.name}.{STAGE_OF_STEP[step]} has succeeded for."
-        )
-    return decision.ref
 
 
 def _rebuild(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from nightshift.artifact import ArtifactRef, canonical_json, sha256_hex
+from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.lifecycle.state import State, Version, state_as_of
 from nightshift.deployment import Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.by_hand import check_in_reach, from_when, make_known, stated
+from nightshift.io.by_hand import check_in_reach, make_known, stated
 from nightshift.io.model_archive import archive_key, archive_model
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
@@ -30,11 +30,10 @@ def run(
     """Write `archive/<use case>/<spec or version>.zip`, then record `retired`; commit `retirement.json`.
 
     `spec_or_version`: a spec id or a version. The archive, of the version or the spec's newest one, is written first:
-    nothing is retired before it is kept. A challenger is withdrawn by it. Raises UnknownModel
-    if neither a spec nor a version
-    of that name has a model, and ConfigurationError if it is the champion, the watched former champion, the fallback
-    or the only version of one of them, as of `partition` or by what was decided since; or if the partition is later
-    than the newest published one.
+    nothing is retired before it is kept. A challenger is withdrawn by it. Raises UnknownModel if neither a spec nor a
+    version of that name has a model, and ConfigurationError if it is the champion, the watched former champion, the
+    fallback or the only version of one of them, as of `partition` or by what was decided since; or if the partition
+    is later than the newest published one.
     """
     name = spec_or_version
     warehouse = Warehouse(settings, use_case)
@@ -48,6 +47,7 @@ def run(
     key = archive_key(use_case, name)
     body = archive_model(store, warehouse, version, about)
     store.put(key, body, content_type="application/zip")
+    archive = {"archive": store.uri(key), "archive_sha256": sha256_hex(body)}
     changed = False
     if name not in now.retired:
         changed = warehouse.record_deployment(
@@ -58,36 +58,23 @@ def run(
                 spec_id=version.spec_id,
                 model_version=name if name == version.model_version else "",
                 model=version.model,
-                reason=stated(reason) | {"archive": store.uri(key), "archive_sha256": sha256_hex(body)},
+                reason=stated(reason) | archive,
                 decided_by=decided_by,
             ),
             expected_champion=now.champion,
         )
-    message = (
-        f"{use_case.name}: {name} is retired after partition {partition} and kept in {store.uri(key)}. "
-        f"Decided by {decided_by}: {reason}. {from_when(use_case, store, warehouse, partition)}"
-    )
-    make_known(settings, use_case, warehouse, message, changed=changed)
-    result = {
-        "name": name,
-        "spec_id": version.spec_id,
-        "archive": store.uri(key),
-        "archive_sha256": sha256_hex(body),
-        "reason": reason,
-        "decided_by": decided_by,
-        "message": message,
-    }
-    return store.commit(
-        use_case=use_case.name,
+    return make_known(
+        use_case, settings, store, warehouse, partition,
+        f"{name} is retired after partition {partition} and kept in {archive['archive']}",
+        changed=changed,
+        result={"name": name, "spec_id": version.spec_id, **archive, "reason": reason, "decided_by": decided_by},
         step="retire_model",
-        partition=partition,
         kind="retirement",
-        files={"retirement.json": canonical_json(result)},
         inputs={"model": [version.model]},
         parameters={"spec_or_version": name},
-        metrics={"changed": changed, "archive_bytes": len(body)},
+        metrics={"archive_bytes": len(body)},
         variant=name,
-    )
+    )  # fmt: skip
 
 
 def _version(use_case: UseCase, state: State, name: str) -> Version:
@@ -108,10 +95,7 @@ def _check_unused(use_case: UseCase, state: State, name: str) -> None:
     roles: Sequence[tuple[str, str | None]] = (
         ("the champion; roll back to another spec first", state.champion),
         ("the fallback, which serves when all else fails", state.fallback),
-        (
-            "watched as the former champion; wait until the champion is confirmed",
-            state.former[-1] if state.former and state.watched_since else None,
-        ),
+        ("watched as the former champion; wait until the champion is confirmed", state.watched),
     )
     for role, spec_id in roles:
         version = state.version(spec_id)

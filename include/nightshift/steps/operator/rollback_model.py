@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, standing, state_after, state_as_of
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.by_hand import check_in_reach, from_when, make_known, recorded_by_this_run, stated
+from nightshift.io.by_hand import check_in_reach, make_known, recorded_by_this_run, stated
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -47,30 +47,17 @@ def run(
         changed = warehouse.record_deployment(decision, expected_champion=decision.replaces)
     state = warehouse.state_as_of(partition + timedelta(days=1))
     version = state.version(decision.spec_id)
-    message = (
-        f"{use_case.name}: {decision.spec_id} is champion again after partition {partition}, in place of "
-        f"{decision.replaces}. Decided by {decided_by}: {reason}. {from_when(use_case, store, warehouse, partition)}"
-    )
-    if state.killed is not None:
-        message += ". The kill switch is on: the fallback goes on serving"
-    make_known(settings, use_case, warehouse, message, changed=changed)
-    result = {
-        "spec_id": decision.spec_id,
-        "replaces": decision.replaces,
-        "reason": reason,
-        "decided_by": decided_by,
-        "message": message,
-    }
-    return store.commit(
-        use_case=use_case.name,
+    killed = ". The kill switch is on: the fallback goes on serving" if state.killed is not None else ""
+    return make_known(
+        use_case, settings, store, warehouse, partition,
+        f"{decision.spec_id} is champion again after partition {partition}, in place of {decision.replaces}{killed}",
+        changed=changed,
+        result={"spec_id": decision.spec_id, "replaces": decision.replaces, "reason": reason, "decided_by": decided_by},
         step="rollback_model",
-        partition=partition,
         kind="rollback",
-        files={"rollback.json": canonical_json(result)},
         inputs={"model": [version.model] if version else []},
         parameters={"to_spec": to_spec},
-        metrics={"changed": changed},
-    )
+    )  # fmt: skip
 
 
 def _decision(

@@ -12,7 +12,8 @@ from nightshift.documents import ModelChoice
 from nightshift.errors import AuditFailed
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
-from nightshift.io.warehouse import Publication, Warehouse
+from nightshift.io.publications import Publication
+from nightshift.io.warehouse import Warehouse
 from nightshift.services.live_scores import ALL_SCORES
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase

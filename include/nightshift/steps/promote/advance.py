@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.core.lifecycle.review import approval_summary
+from nightshift.core.lifecycle.review import answers, approval_summary
 from nightshift.deployment import Action, Deployment
 from nightshift.documents import Advance, Review, ReviewOutcome
 from nightshift.errors import ChampionChanged
@@ -71,7 +71,7 @@ def run(
         _alert(settings, f"{use_case.name}: {review.spec_id} is {action}{place} after partition {partition}: {why}.")
     if review.alert and first_run:
         _alert(settings, f"{use_case.name}, review of partition {partition}: {review.alert}.")
-    asked = action == "awaiting_approval" and not _answered(decisions, review)
+    asked = action == "awaiting_approval" and not answers(decisions, review.spec_id, partition)
     hours, page = use_case.risk.approval_hours, f"{reviewed.uri}{Review.FILE}"
     advance = Advance(
         partition=partition,
@@ -136,17 +136,6 @@ def _record(
         raise
 
 
-def _answered(decisions: Sequence[Deployment], review: Review) -> bool:
-    """Whether this very question was answered before."""
-    return any(
-        one.decided_by == "record_approval"
-        and one.spec_id == review.spec_id
-        and one.reason.get("asked_on") == review.partition.isoformat()
-        for one in decisions
-    )
-
-
 def _alert(settings: Settings, message: str) -> None:
     log.warning(message)
-    if settings.alert_webhook_url is not None:
-        send_alert(settings.alert_webhook_url, message)
+    send_alert(settings.alert_webhook_url, message)

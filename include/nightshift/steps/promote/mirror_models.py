@@ -9,7 +9,7 @@ from datetime import date
 
 from nightshift.artifact import ArtifactRef
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.tracking import mirror_aliases, standing, wanted_aliases
+from nightshift.io.tracking import mirror_aliases, wanted_aliases
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -24,8 +24,7 @@ def run(
     TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects the request.
     """
     state = Warehouse(settings, use_case).state_as_of(date.max)
-    with standing(f"{use_case.name} {partition}: what advance decided is recorded."):
-        mirror_aliases(settings, use_case, state)
+    mirror_aliases(settings, use_case, state, f"{use_case.name} {partition}: what advance decided is recorded.")
     return store.commit(
         use_case=use_case.name,
         step="mirror_models",

@@ -14,12 +14,13 @@ from datetime import date, timedelta
 from typing import Literal
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.lifecycle.review import answers
 from nightshift.deployment import Action, Deployment
 from nightshift.documents import Advance, Approval
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.by_hand import newest_chosen
-from nightshift.io.tracking import mirror_aliases, standing
+from nightshift.io.tracking import mirror_aliases
 from nightshift.io.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
@@ -60,7 +61,7 @@ def run(
             f"{advance.action!r}. An answer is one of {sorted(ANSWERS)}, to a promotion that awaits approval."
         )
     warehouse = Warehouse(settings, use_case)
-    recorded = _recorded(warehouse, advance)
+    recorded: Sequence[Deployment] = answers(warehouse.decisions(), advance.spec_id, advance.partition)
     if not recorded:
         recorded = _decisions(use_case, store, warehouse, advance, answer, decided_by)
         promoted = recorded[-1].action == "promoted"
@@ -81,20 +82,9 @@ def run(
         files=approval.to_files(),
         inputs={"advanced": [advanced]},
     )
-    with standing(f"{use_case.name} {partition}: {', '.join(approval.recorded)} is recorded."):
-        mirror_aliases(settings, use_case, warehouse.state_as_of(date.max))
+    message = f"{use_case.name} {partition}: {', '.join(approval.recorded)} is recorded."
+    mirror_aliases(settings, use_case, warehouse.state_as_of(date.max), message)
     return ref
-
-
-def _recorded(warehouse: Warehouse, advance: Advance) -> Sequence[Deployment]:
-    """What was recorded before as the answer to this partition's question."""
-    return [
-        one
-        for one in warehouse.decisions()
-        if one.decided_by == "record_approval"
-        and one.spec_id == advance.spec_id
-        and one.reason.get("asked_on") == advance.partition.isoformat()
-    ]
 
 
 def _decisions(

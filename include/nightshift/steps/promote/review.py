@@ -98,22 +98,11 @@ def _compared(
 def _reviewed(
     measured: Sequence[PartitionLoss], compared: Mapping[date, LiveAndBacktest], challenger: str | None
 ) -> list[ReviewedLoss]:
+    names = ("partition", "role", "spec_id", "model_version", "rows", "predictions", "log_loss")
     rows = []
     for one in measured:
         both = compared.get(one.partition) if one.spec_id == challenger else None
-        rows.append(
-            ReviewedLoss.model_validate(
-                {
-                    "partition": one.partition,
-                    "role": one.role,
-                    "spec_id": one.spec_id,
-                    "model_version": one.model_version,
-                    "rows": one.rows,
-                    "predictions": one.predictions,
-                    "log_loss": one.log_loss,
-                    "raw_log_loss": both and both.live,
-                    "backtest_log_loss": both and both.backtest,
-                }
-            )
-        )
+        known = {name: getattr(one, name) for name in names}
+        beside = {"raw_log_loss": both and both.live, "backtest_log_loss": both and both.backtest}
+        rows.append(ReviewedLoss.model_validate(known | beside))
     return rows

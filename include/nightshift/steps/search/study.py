@@ -8,21 +8,19 @@ Artifact: `study.json` (documents.StudyResult), `trials.csv`.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import time
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+import optuna
+import pandas as pd
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.estimators import DEFAULTS, hyperparameters
 from nightshift.core.models.version import signature_of_spec
 from nightshift.core.search.race import race_origins
-from nightshift.core.search.study import SPACES, Fold, Found, importances, search, walk_forward_folds
+from nightshift.core.search.study import SPACES, Fold, importances, search, walk_forward_folds
 from nightshift.core.training_rows import newest_rows
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import StudyOfEstimator, StudyResult, TrainingSet
@@ -56,7 +54,7 @@ def run(
     folds = walk_forward_folds(rows, use_case.label, folds=policy.folds, fold_days=policy.fold_days)
     ends = time.monotonic() + (policy.seconds if seconds is None else seconds)
     names = [name for name in use_case.training.estimators if name in SPACES]
-    found: dict[str, Found] = {}
+    found: dict[str, optuna.Study] = {}
     for position, name in enumerate(names):
         found[name] = _search(
             use_case,
@@ -82,14 +80,14 @@ def run(
         files={**result.to_files(), "trials.csv": _csv(found)},
         inputs={"training_set": [training_set]},
         parameters={"folds": policy.folds, "fold_days": policy.fold_days, "seed": use_case.training.seed},
-        metrics={f"{name}/best_log_loss": one.best_log_loss for name, one in found.items()},
+        metrics={f"{name}/best_log_loss": one.best_value for name, one in found.items()},
         rows=sum(len(one.trials) for one in found.values()),
     )
 
 
 def _search(
     use_case: UseCase, settings: Settings, name: str, folds: list[Fold], *, trials: int, seconds: float
-) -> Found:
+) -> optuna.Study:
     policy = use_case.training
     found = search(
         name,
@@ -101,28 +99,29 @@ def _search(
         seed=policy.seed,
         threads=settings.threads,
     )
-    log.info("%s: log loss %.5f in use, %.5f with %s", name, found.in_use_log_loss, found.best_log_loss, found.best)
+    log.info("%s: log loss %.5f in use, %.5f with %s", name, found.trials[0].value, found.best_value, found.best_params)
     return found
 
 
-def _outcome(found: Found) -> StudyOfEstimator:
+def _outcome(study: optuna.Study) -> StudyOfEstimator:
+    in_use = study.trials[0]
     return StudyOfEstimator(
-        in_use=found.in_use,
-        in_use_log_loss=found.in_use_log_loss,
-        best=found.best,
-        best_log_loss=found.best_log_loss,
-        trials=tuple(_log_loss(trial) for trial in found.trials),
-        importance=importances(found),
+        in_use=in_use.params,
+        in_use_log_loss=in_use.values[0],
+        best=study.best_params,
+        best_log_loss=study.best_value,
+        trials=tuple(_log_loss(trial) for trial in study.trials),
+        importance=importances(study),
     )
 
 
-def _log_loss(trial: FrozenTrial) -> float | None:
-    return trial.value if trial.state == TrialState.COMPLETE else None
+def _log_loss(trial: optuna.trial.FrozenTrial) -> float | None:
+    return trial.value if trial.state == optuna.trial.TrialState.COMPLETE else None
 
 
-def _csv(found: Mapping[str, Found]) -> bytes:
+def _csv(found: Mapping[str, optuna.Study]) -> bytes:
     """One row for each trial; log_loss is empty for one that was ended early."""
-    rows: list[dict[str, Any]] = [
+    rows = [
         {
             "estimator": name,
             "trial": trial.number,
@@ -131,12 +130,8 @@ def _csv(found: Mapping[str, Found]) -> bytes:
             "folds": len(trial.intermediate_values),
             "settings": canonical_json(trial.params).decode(),
         }
-        for name, one in found.items()
-        for trial in one.trials
+        for name, study in found.items()
+        for trial in study.trials
     ]
-    sink = io.StringIO()
     columns = ["estimator", "trial", "state", "log_loss", "folds", "settings"]
-    writer = csv.DictWriter(sink, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return sink.getvalue().encode()
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n").encode()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from types import EllipsisType
 
@@ -24,7 +23,7 @@ from nightshift.core.model_package import SPEC
 from nightshift.core.risk import demands
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment, GateResult, model_version
-from nightshift.documents import Registration, ScoringRole
+from nightshift.documents import Registration
 from nightshift.errors import ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import Warehouse
@@ -32,18 +31,6 @@ from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Verified:
-    """A version and its gates; `measured`: the same with what a clock measured."""
-
-    ref: ArtifactRef
-    spec: ModelSpec
-    role: ScoringRole
-    gates: Sequence[GateResult]
-    measured: Sequence[GateResult]
-    failed: Sequence[GateResult]
 
 
 def run(
@@ -60,12 +47,12 @@ def run(
     champion by now; WarehouseUnavailable.
     """
     warehouse = Warehouse(settings, use_case)
-    versions = [_read(use_case, store, ref) for ref in verified]
-    for one in versions:
-        name = model_version(partition, one.ref)
-        warehouse.record_gates(partition, name, one.measured, candidate=one.spec.spec_id)
-    entries = [_entry(partition, one) for one in versions]
-    decisions = [_decision(partition, one, entry) for one, entry in zip(versions, entries, strict=True)]
+    entries, decisions = [], []
+    for ref in verified:
+        entry, decision, measured = _decided(use_case, store, partition, ref)
+        warehouse.record_gates(partition, entry.model_version, measured, candidate=entry.spec_id)
+        entries.append(entry)
+        decisions.append(decision)
     registered = [entry.spec_id for entry in entries if entry.action == "registered"]
     approval = demands(use_case.risk).approval
     champion = first_champion(warehouse.decisions(), partition, use_case, registered, approval=approval)
@@ -98,45 +85,32 @@ def run(
     return ref
 
 
-def _read(use_case: UseCase, store: ArtifactStore, verified: ArtifactRef) -> _Verified:
+def _decided(
+    use_case: UseCase, store: ArtifactStore, partition: date, verified: ArtifactRef
+) -> tuple[Registration.Entry, Deployment, Sequence[GateResult]]:
+    """What becomes of a version; its gates with what a clock measured."""
     manifest = store.manifest(verified)
     (version,) = manifest.inputs["version"]
+    spec = ModelSpec.model_validate_json(store.read(version, SPEC))
     gates = [GateResult.model_validate(one) for one in json.loads(store.read(verified, "verification.json"))["gates"]]
-    return _Verified(
-        version,
-        ModelSpec.model_validate_json(store.read(version, SPEC)),
-        store.manifest(version).parameters["role"],
-        gates,
-        [GateResult.model_validate(one) for one in manifest.metrics["gates"]],
-        failures(gates, demands(use_case.risk).mandatory),
+    failed = failures(gates, demands(use_case.risk).mandatory)
+    entry = Registration.Entry(
+        role=store.manifest(version).parameters["role"],
+        spec_id=spec.spec_id,
+        model_version=model_version(partition, version),
+        model=version,
+        action="rejected" if failed else "registered",
+        why="; ".join(f"{gate.gate}: {gate.reason}" for gate in failed) or "it passed every mandatory gate",
     )
-
-
-def _entry(partition: date, one: _Verified) -> Registration.Entry:
-    why = "; ".join(f"{gate.gate}: {gate.reason}" for gate in one.failed)
-    return Registration.Entry(
-        role=one.role,
-        spec_id=one.spec.spec_id,
-        model_version=model_version(partition, one.ref),
-        model=one.ref,
-        action="rejected" if one.failed else "registered",
-        why=why or "it passed every mandatory gate",
-    )
-
-
-def _decision(partition: date, one: _Verified, entry: Registration.Entry) -> Deployment:
-    return Deployment(
+    decision = Deployment(
         partition=partition,
-        action=entry.action,
-        role=entry.role,
-        spec_id=entry.spec_id,
-        spec=one.spec,
-        model_version=entry.model_version,
-        model=entry.model,
+        spec=spec,
         reason={
             "why": entry.why,
-            "failed": [gate.gate for gate in one.failed],
-            "gates": {gate.gate: f"{gate.verdict}: {gate.reason}" for gate in one.gates},
+            "failed": [gate.gate for gate in failed],
+            "gates": {gate.gate: f"{gate.verdict}: {gate.reason}" for gate in gates},
         },
         decided_by="register",
+        **entry.model_dump(exclude={"why"}),
     )
+    return entry, decision, [GateResult.model_validate(one) for one in manifest.metrics["gates"]]

@@ -11,34 +11,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import date
-from typing import Any
-
-import onnxruntime
 
 from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.core.gates import TIMED_GATES, complete
+from nightshift.core.gates import RuntimeAnswer
 from nightshift.core.model_package import FULL_PRECISION, HOLDOUT, MODEL, PARITY, SIGNATURE
-from nightshift.core.models.version_parity import BATCH_ROWS
 from nightshift.core.onnx_model import Signature
+from nightshift.core.parity import BATCH_ROWS
 from nightshift.core.training_rows import newest_rows
 from nightshift.core.training_split import split_rows
-from nightshift.core.verification import (
-    Replaced,
-    Subject,
-    change_gates,
-    cost_gates,
-    parity_gates,
-    quality_gates,
-    runtime_gates,
-)
+from nightshift.core.verification import GATES, Judged, Replaced, Subject, judge_version
 from nightshift.deployment import GateResult
 from nightshift.documents import TrainingSet
 from nightshift.errors import ArtifactCorrupt
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.runtimes import RuntimeAnswer, ask_runtime, probe_inputs, require_runtimes
+from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
 from nightshift.io.warehouse import Warehouse
 from nightshift.policies import VerificationPolicy
 from nightshift.services.training_rows import load_rows
@@ -50,15 +39,6 @@ log = logging.getLogger(__name__)
 VERIFICATION = "verification.json"
 PATIENCE = 4.0
 """A clean process may take this many times as long as the declared rows per second need."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What verification.json holds beside the gates, the manifest's metrics, and a result of each gate."""
-
-    found: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    gates: list[GateResult]
 
 
 def run(
@@ -108,20 +88,8 @@ def run(
 
 def judge(subject: Subject) -> Judged:
     """Every result on a version. Raises ConfigurationError if a clean environment is missing or is none."""
-    answered = _ask_runtimes(subject)
-    silent = [one for one in answered if one.answers is None]
-    # A graph that breaks this process's onnxruntime in a clean process must not be loaded in this one.
-    if len(silent) == len(answered) or onnxruntime.__version__ in [one.version for one in silent]:
-        return _unusable(subject, answered, [], f"it cannot be scored with: {silent[0].error}")
-    gates, runtimes = runtime_gates(subject, answered)
-    gates += parity_gates(subject)
-    if not ((subject.scores >= 0) & (subject.scores <= 1)).all():
-        return _unusable(subject, answered, gates, "it gives rows scores that are no probabilities")
-    more, found = quality_gates(subject)
-    gates = complete([*gates, *more, *change_gates(subject)], "fail", "it left no result")
-    found |= {"parity": subject.parity, "runtimes": runtimes, "bytes": len(subject.model)}
-    metrics = {**found["holdout"], "bytes": len(subject.model), **_costs(answered)}
-    return Judged(found, metrics, gates)
+    subject.answered = _ask_runtimes(subject)
+    return judge_version(subject)
 
 
 def _subject(
@@ -162,7 +130,7 @@ def _model(store: ArtifactStore, version: ArtifactRef) -> tuple[bytes, Signature
 
 
 def _without_timing(result: GateResult) -> GateResult:
-    if result.gate not in TIMED_GATES:
+    if not any(gate.timed for gate in GATES if gate.name == result.gate):
         return result
     reason = f"the {result.gate} that was measured is in the manifest's metrics"
     return result.model_copy(update={"observed": None, "reason": reason})
@@ -193,36 +161,14 @@ def _asked_twice_if_slow(
     """What a version said, asked again if it was too slow: a verdict stays on record, and a neighbour on the same
     cores may have been the reason."""
     first = ask(version)
-    timed = cost_gates(
-        [first], policy.largest_memory_mb, policy.largest_single_row_p99_ms, policy.least_rows_per_second
+    slow = first.answers is not None and (
+        first.costs["single_row_p99_ms"] > policy.largest_single_row_p99_ms
+        or first.costs["rows_per_second"] < policy.least_rows_per_second
     )
-    slow = any(gate.verdict == "fail" for gate in timed if gate.gate != "memory")
-    if not first.too_slow and (first.answers is None or not slow):
+    if not first.too_slow and not slow:
         return first
     second = ask(version)
     if first.answers is None or second.answers is None:
         return first if second.answers is None else second
     best = {name: max if name == "rows_per_second" else min for name in second.costs}
     return replace(second, costs={name: best[name](first.costs[name], second.costs[name]) for name in second.costs})
-
-
-def _unusable(subject: Subject, answered: Sequence[RuntimeAnswer], gates: Sequence[GateResult], reason: str) -> Judged:
-    """The result for a graph that cannot be judged any further."""
-    policy = subject.use_case.verification
-    if not gates:
-        why = "; ".join(f"onnxruntime {one.version}: {one.error}" for one in answered if one.answers is None)
-        gates = [
-            GateResult(gate="runtime", verdict="fail", reason=f"it gave no answers in a clean process with {why}"),
-            *cost_gates(
-                answered, policy.largest_memory_mb, policy.largest_single_row_p99_ms, policy.least_rows_per_second
-            ),
-        ]
-    gates = complete(gates, "fail", f"not judged: {reason}")
-    return Judged({"unusable": reason}, {"bytes": len(subject.model)}, gates)
-
-
-def _costs(answered: Sequence[RuntimeAnswer]) -> Mapping[str, float]:
-    """Of the first declared onnxruntime version that answered."""
-    costs = next(one.costs for one in answered if one.answers is not None)
-    names = ("rows_per_second", "single_row_p50_ms", "single_row_p99_ms", "peak_memory_mb", "load_ms")
-    return {name: costs[name] for name in names}

@@ -146,7 +146,7 @@ USE_CASE = UseCase(
         least_rows_per_second=2_000.0,
         largest_single_row_p99_ms=250.0,
     ),
-    slices=SlicePolicy(columns=("customer",), least_rows=30, margin_log_loss=0.2, resamples=200),
+    slices=SlicePolicy(columns=("customer",), least_rows=30, margin_log_loss=0.2),
     # The score of 15 demands that a person approves each model.
     risk=RiskPolicy(
         risks=(Risk("tools are missing", likelihood=5, impact=3, worst_case="a building site stands still"),),

@@ -1,0 +1,33 @@
+"""The question whether a spec may become champion, and what a person answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagkit.steps import read_json
+
+APPROVE, REJECT = "Approve", "Reject"
+"""What a person may answer."""
+
+
+def evidence_for_approval(advanced: Mapping[str, Any]) -> str:
+    """What the person who is to approve a spec must know, as Markdown; "" if no approval is needed."""
+    advance = read_json(advanced, "advance.json")
+    return str(advance["summary"]) if advance["approval_needed"] else ""
+
+
+def answered(refs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `record_approval` from the result of the approval task, given as `response`.
+
+    Without a response in time Airflow took the default: that is no person's answer, so `decided_by` is empty.
+    """
+    response = refs["response"]
+    user = response["responded_by_user"]
+    if user is None:
+        answer, decided_by = "timed_out", ""
+    else:
+        answer = "approved" if response["chosen_options"] == [APPROVE] else "declined"
+        decided_by = f"hand:{user['name'] or user['id']}"
+    others = {name: ref for name, ref in refs.items() if name != "response"}
+    return {**others, "answer": answer, "decided_by": decided_by}

@@ -1,0 +1,42 @@
+"""Where tasks find the stores: environment variables, or Airflow connections in their place."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+WAREHOUSE_CONNECTION = "nightshift_warehouse"
+OBJECT_STORE_CONNECTION = "nightshift_object_store"
+
+
+def open_store() -> Any:
+    """The artifact store of the settings, with what Airflow connections add to them."""
+    use_connections()
+    from nightshift.io.artifact_store import ArtifactStore
+    from nightshift.settings import load_settings
+
+    return ArtifactStore(load_settings())
+
+
+def use_connections() -> None:
+    """Let Airflow connections stand in for environment variables that are not set.
+
+    The environment wins, so that what `make env` prints and what tasks use are the same.
+    """
+    if "NIGHTSHIFT_WAREHOUSE_URL" not in os.environ and (connection := _connection(WAREHOUSE_CONNECTION)):
+        os.environ["NIGHTSHIFT_WAREHOUSE_URL"] = connection.get_uri().replace("postgres://", "postgresql://", 1)
+    if "AWS_ACCESS_KEY_ID" not in os.environ and (connection := _connection(OBJECT_STORE_CONNECTION)):
+        os.environ["AWS_ACCESS_KEY_ID"] = connection.login or ""
+        os.environ["AWS_SECRET_ACCESS_KEY"] = connection.password or ""
+        if endpoint := connection.extra_dejson.get("endpoint_url"):
+            os.environ["AWS_ENDPOINT_URL"] = endpoint
+
+
+def _connection(name: str) -> Any:
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return Connection.get(name)
+    except AirflowNotFoundException:
+        return None

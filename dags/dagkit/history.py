@@ -1,0 +1,82 @@
+"""Loads many past partitions: chunks of them side by side, the steps of each partition one after another."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException
+
+from dagkit import assets
+from dagkit.connections import use_connections
+from dagkit.params import partition_of_run
+from dagkit.steps import airflow_errors, reject_partition, restore_refs, run_step
+from nightshift.errors import DataContractError, FeatureContractError, PartitionRejected
+from nightshift.pipeline import run_stage
+from nightshift.usecase import UseCase, load_use_case, parse_partition, partition_range
+
+log = logging.getLogger(__name__)
+
+LAST_STEP = {"train": "append_training_rows"}
+"""Of stages that load the past, the step up to which they do it; otherwise all that decide its partition."""
+
+FURTHER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "land": {"refuse_undelivered": True},
+    "build_features": {"allow_undecided": True},
+    "append_training_rows": {"allow_undecided": True},
+}
+"""Of steps that load the past: what did not come then is not waited for."""
+
+
+def plan_history() -> list[list[str]]:
+    """The range of a backfill_history run, cut into [first, last] chunks of `settings.history_chunk_days`."""
+    from nightshift.settings import load_settings
+
+    params = get_current_context()["params"]
+    first, last = parse_partition(params["first"]), parse_partition(params["last"])
+    if last < first:
+        raise AirflowFailException(f"'last' ({last}) is before 'first' ({first}); swap them and trigger again.")
+    use_connections()
+    days = partition_range(first, last)
+    size = load_settings().history_chunk_days
+    chunks = (days[start : start + size] for start in range(0, len(days), size))
+    return [[chunk[0].isoformat(), chunk[-1].isoformat()] for chunk in chunks]
+
+
+def run_history_chunk(use_case: UseCase, stage: str, chunk: Sequence[str]) -> dict[str, Any]:
+    """Run a stage on every partition from chunk[0] to chunk[1], in this one process.
+
+    A partition that breaks a contract is rejected and the rest go on, as they would on separate nights.
+    Returns {"first", "last", "done": n, "rejected": {partition: reason}}.
+    """
+    first, last = chunk
+    get_current_context()["map_name"] = f"{first}..{last}"  # type: ignore[literal-required]
+    partitions = partition_range(parse_partition(first), parse_partition(last))
+    rejected: dict[str, str] = {}
+    for partition in partitions:
+        started: list[str] = []
+
+        def run(step: str, *, of: date = partition, log_to: list[str] = started, **refs: Any) -> Any:
+            log_to.append(step)
+            return run_step(use_case, step, of, restore_refs(refs))
+
+        with airflow_errors():
+            try:
+                run_stage(stage, run, until=LAST_STEP.get(stage, ""), further=FURTHER_ARGUMENTS)
+                log.info("partition %s done", partition)
+            except (DataContractError, FeatureContractError, PartitionRejected) as error:
+                log.error("partition %s was rejected: %s", partition, error)
+                rejected[partition.isoformat()] = str(error)
+                reject_partition(use_case, stage, partition, started[-1:])
+    return {"first": first, "last": last, "done": len(partitions) - len(rejected), "rejected": rejected}
+
+
+def announce_history(use_case_name: str) -> str:
+    """Emit the history asset for the last partition of a backfill_history run; returns its key."""
+    use_case = load_use_case(use_case_name)
+    key = partition_of_run(use_case).isoformat()
+    get_current_context()["outlet_events"][assets.history(use_case)].add_partitions(key)
+    return key

@@ -1,0 +1,122 @@
+"""The fields that people fill in when they trigger a DAG by hand, and what a run reads from them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import Any
+
+from airflow.sdk import Param, get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from dagkit.connections import use_connections
+from nightshift.errors import ConfigurationError
+from nightshift.usecase import UseCase, parse_partition
+
+log = logging.getLogger(__name__)
+
+Arguments = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Makes a step's arguments, in the running task, from what the task was called with."""
+
+LEAST_REASON = 10
+"""Characters of a reason: enough to say something."""
+
+SPEC = r"^[a-z][a-z0-9_]*-[0-9a-f]{8}$"
+"""A spec id: the spec's name and the first digits of the hash of what it declares."""
+
+SPEC_OR_VERSION = rf"{SPEC}|^\d{{4}}-\d{{2}}-\d{{2}}-[0-9a-f]{{8}}$"
+"""A spec id, or a version: training partition and the first digits of its hash."""
+
+
+def partition(what: str = "The decision takes effect for the partitions after it.") -> Param:
+    """The partition to work on; left empty, the newest published one."""
+    return Param(
+        None,
+        type=["null", "string"],
+        format="date",
+        title="Partition",
+        description=f"YYYY-MM-DD. Left empty: the newest partition whose predictions are published. {what}",
+    )
+
+
+def reason(example: str) -> Param:
+    """Why; must be filled in, and is recorded with the decision."""
+    return Param(
+        type="string",
+        minLength=LEAST_REASON,
+        title="Reason",
+        description=f"Recorded for good with who triggered the run. At least {LEAST_REASON} characters, for example: "
+        f"{example}",
+    )
+
+
+def spec_or_version(description: str) -> Param:
+    """A spec id or a version that must be filled in."""
+    return Param(type="string", pattern=SPEC_OR_VERSION, title="Spec or version", description=description)
+
+
+def optional_spec(description: str) -> Param:
+    """A spec id that may be left empty."""
+    return Param(None, type=["null", "string"], pattern=SPEC, title="Spec", description=description)
+
+
+def partition_of_run(use_case: UseCase) -> date:
+    """The partition the current DAG run works on.
+
+    Its partition key, or `last` or `partition` of its parameters; a DAG that asks for `partition`
+    works on the newest published one when the field is left empty. Raises ConfigurationError if
+    there is none; a scheduled run is skipped instead.
+    """
+    context = get_current_context()
+    params = context["params"]
+    named = params.get("partition") if "partition" in params else params.get("last")
+    key = getattr(context["dag_run"], "partition_key", None) or named
+    if key:
+        return parse_partition(key)
+    if "partition" in params:
+        return _newest_published(use_case, scheduled=context["dag_run"].run_type == "scheduled")
+    raise ConfigurationError(
+        "This run has no partition key, so there is nothing to work on. Trigger the DAG again and fill in "
+        "'Partition key' as YYYY-MM-DD, or backfill the ingest DAG over a range of dates."
+    )
+
+
+def _newest_published(use_case: UseCase, *, scheduled: bool) -> date:
+    use_connections()
+    from nightshift.io.warehouse import Warehouse
+    from nightshift.settings import load_settings
+
+    publication = Warehouse(load_settings(), use_case).latest_publication()
+    if publication is not None:
+        partition: date = publication["partition"]
+        return partition
+    if scheduled:
+        raise AirflowSkipException(f"{use_case.name} has published no predictions yet: there is nothing to do.")
+    raise ConfigurationError(
+        f"{use_case.name} has published no predictions yet, so there is no newest partition to work on. "
+        "Trigger the DAG again and fill in 'partition' as YYYY-MM-DD."
+    )
+
+
+def filled_in(*names: str, signed: bool = False) -> Arguments:
+    """Arguments from the parameters of the DAG run, those left empty excluded; if `signed`, with `decided_by`."""
+
+    def arguments(refs: Mapping[str, Any]) -> dict[str, Any]:
+        params = get_current_context()["params"]
+        given = {name: params[name] for name in names if params.get(name) not in (None, "")}
+        return {**refs, **given, **({"decided_by": who_decides()} if signed else {})}
+
+    return arguments
+
+
+def who_decides() -> str:
+    """`hand:<user>` who triggered the current DAG run; `hand:scheduler` if no person did."""
+    dag_run = get_current_context()["dag_run"]
+    user = dag_run.triggering_user_name
+    if user:
+        return f"hand:{user}"
+    if dag_run.run_type != "manual":
+        return "hand:scheduler"
+    log.warning("Airflow does not name the user who triggered run %s: recorded as hand:unknown", dag_run.run_id)
+    return "hand:unknown"

@@ -1,0 +1,195 @@
+"""Runs steps inside Airflow tasks: refs survive XCom, errors become retry or failure.
+
+Everything heavy is imported when a task runs, never when a DAG file is parsed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import Any
+
+from airflow.sdk import TriggerRule, get_current_context, task
+from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from dagkit.connections import open_store
+from dagkit.defaults import RETRIES, RETRIES_DELIVERY, RETRIES_WAITING, WAITED_ENOUGH
+from dagkit.params import Arguments, partition_of_run
+from nightshift import pipeline
+from nightshift.errors import TerminalError, TransientError
+from nightshift.pipeline import Stage, Step, find_stage, step_module
+from nightshift.usecase import UseCase, load_use_case
+
+RETRY_ARGUMENTS = {"outage": RETRIES, "delivery": RETRIES_DELIVERY, "waiting": RETRIES_WAITING}
+LAST_RETRIES = {"outage": 0, "delivery": 0, "waiting": WAITED_ENOUGH}
+
+
+class StageTasks:
+    """The tasks of one stage in a DAG, wired as nightshift.pipeline declares.
+
+    `add` makes single ones, in any order that respects their inputs, where they need more than the declaration says;
+    `add_rest` makes all others and `record_failure`. `tasks` holds what was made, by step.
+    """
+
+    def __init__(self, use_case: UseCase, stage: str) -> None:
+        self.use_case, self.stage, self.tasks = use_case, find_stage(stage), dict[str, Any]()
+
+    def add(self, name: str, *, refs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """The task of a step, and of the steps it gets inputs from, unless there. `refs` are further inputs.
+
+        `options` are the `arguments` of `step_task` and arguments of Airflow's task.
+        """
+        (declared,) = [step for step in self.stage.steps if step.name == name]
+        inputs = {
+            argument: self.tasks[earlier] if earlier in self.tasks else self.add(earlier)
+            for argument, earlier in declared.inputs.items()
+        }
+        task_of_step = step_task(self.use_case, declared, **options)
+        if declared.mapped_over:
+            each = {declared.mapped_over: inputs.pop(declared.mapped_over)}
+            self.tasks[name] = task_of_step.partial(**inputs).expand(**each)
+        else:
+            self.tasks[name] = task_of_step(**inputs, **(refs or {}))
+        return self.tasks[name]
+
+    def add_rest(self) -> None:
+        """The tasks of all steps that have none yet, then `record_failure` if the stage has it."""
+        for step in self.stage.steps:
+            if step.name not in self.tasks:
+                self.add(step.name)
+        if self.stage.records_failure:
+            deciding = [self.tasks[step.name] for step in self.stage.steps if step.decides]
+            deciding >> decide_on_failure(self.use_case, self.stage)
+
+
+def step_task(use_case: UseCase, declared: Step, *, arguments: Arguments | None = None, **task_arguments: Any) -> Any:
+    """A TaskFlow task that runs a step on the run's partition.
+
+    Call it with refs of earlier tasks as keyword arguments, or `.partial(...).expand(...)` it. `arguments` turns what
+    it is called with into what the step gets. Its result is a ref, or a list of refs, as dicts for XCom.
+    """
+    name, map_name = declared.name, declared.mapped_over
+
+    @task(
+        task_id=name,
+        doc_md=f"Runs the step `{step_module(name)}` on the run's partition; its docstring says what goes in and out.",
+        map_index_template="{{ map_name }}" if map_name else None,
+        trigger_rule=TriggerRule(declared.run_when),
+        **RETRY_ARGUMENTS[declared.retries],
+        **task_arguments,
+    )
+    def run(**refs: Any) -> Any:
+        context = get_current_context()
+        # Airflow also fills **refs with the whole task context.
+        refs = {argument: ref for argument, ref in refs.items() if argument not in KNOWN_CONTEXT_KEYS}
+        refs = dict(arguments(refs)) if arguments else refs
+        if context["ti"].try_number > (context["ti"].max_tries or 0) - LAST_RETRIES[declared.retries]:
+            refs |= declared.last_try
+        with airflow_errors():
+            refs = restore_refs(refs)
+            if map_name:
+                named = refs[map_name]
+                context["map_name"] = named if isinstance(named, str) else open_store().manifest(named).variant  # type: ignore[literal-required]
+            return run_step(use_case, name, partition_of_run(use_case), refs)
+
+    return run
+
+
+@contextmanager
+def airflow_errors() -> Iterator[None]:
+    """Turns terminal errors into ones that fail the task at once, transient ones into ones that are retried."""
+    try:
+        yield
+    except TerminalError as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    except TransientError as error:
+        raise AirflowException(f"{type(error).__name__}: {error} (will be retried)") from error
+
+
+def run_step(use_case: UseCase, name: str, partition: date, arguments: Mapping[str, Any]) -> Any:
+    """Run one step in the current task and return its ref, or refs, as dicts for XCom."""
+    store = open_store()
+    from nightshift.artifact import Attempt
+    from nightshift.io.provenance import CURRENT_ATTEMPT
+    from nightshift.settings import load_settings
+
+    ti = get_current_context()["ti"]
+    CURRENT_ATTEMPT.set(
+        Attempt(
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            try_number=ti.try_number,
+            started_at=datetime.now(UTC).isoformat(),
+        )
+    )
+    result = pipeline.run_step(name, use_case, load_settings(), store, partition, **arguments)
+    # Several refs: a mapped task follows, one instance for each.
+    return [ref.model_dump() for ref in result] if isinstance(result, list) else result.model_dump()
+
+
+def restore_refs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn what came through XCom back into refs."""
+    from nightshift.artifact import ArtifactRef
+
+    def restore(value: Any) -> Any:
+        if isinstance(value, Mapping) and {"uri", "sha256"} <= set(value):
+            return ArtifactRef.model_validate(dict(value))
+        if not isinstance(value, str | Mapping) and hasattr(value, "__iter__"):
+            return [restore(item) for item in value]
+        return value
+
+    return {name: restore(value) for name, value in arguments.items()}
+
+
+def read_json(ref: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A JSON file of the artifact whose ref came through XCom."""
+    with airflow_errors():
+        content: dict[str, Any] = json.loads(open_store().read(restore_refs({"ref": ref})["ref"], path))
+        return content
+
+
+def skip_unless_search_is_due(use_case_name: str, drift_record: Mapping[str, Any]) -> None:
+    """Skip the current task unless it is the use case's search weekday or the drift asks for retraining."""
+    use_case = load_use_case(use_case_name)
+    response = read_json(drift_record, "response.json")["response"]
+    if response != "retrain" and partition_of_run(use_case).weekday() != use_case.search.weekday:
+        raise AirflowSkipException(f"The response to drift is {response!r}, and it is not the weekday for a search.")
+
+
+def decide_on_failure(use_case: UseCase, stage: Stage) -> Any:
+    """A task `record_failure`, to be put downstream of every task that the stage's decision depends on.
+
+    If one of them fails, it decides the partition: rejected, unless it has a status already. The run stays red. It runs
+    at the first failure, but after all of them in a stage that goes on without the mapped task that failed.
+    """
+    goes_on = any(step.run_when != "all_success" for step in stage.steps)
+
+    @task(
+        task_id="record_failure",
+        trigger_rule=TriggerRule.ALL_DONE if goes_on else TriggerRule.ONE_FAILED,
+        doc_md="If a task before it failed, rejects the partition with that reason, so that later ones go on.",
+    )
+    def record_failure(use_case_name: str, stage_name: str) -> None:
+        context = get_current_context()
+        run_id = str(context["run_id"])
+        states = context["ti"].get_task_states(context["ti"].dag_id, run_ids=[run_id])[run_id]
+        failed = sorted(name for name, state in states.items() if state == "failed")
+        if not failed:
+            raise AirflowSkipException("No task before this one failed.")
+        with airflow_errors():
+            use_case = load_use_case(use_case_name)
+            reject_partition(use_case, stage_name, partition_of_run(use_case), failed)
+        raise AirflowFailException(f"{', '.join(failed)} failed; the log there says why. Later partitions go on.")
+
+    return record_failure(use_case.name, stage.name)
+
+
+def reject_partition(use_case: UseCase, stage: str, partition: date, failed: Sequence[str]) -> None:
+    """Record that tasks of a stage failed, which rejects the partition unless it has a status already."""
+    arguments = {"stage": stage, "run_id": str(get_current_context()["run_id"]), "failed_tasks": list(failed)}
+    run_step(use_case, "record_failure", partition, arguments)
