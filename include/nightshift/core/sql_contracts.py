@@ -174,7 +174,8 @@ def _bind(
 def _does_not_run(contract: SqlContract, lines_before: int, message: str) -> SqlFault:
     at = re.search(r"LINE (\d+):", message)
     reason = " ".join(message.partition("\n\nLINE")[0].split())
-    advice = f"It sees the tables {_listed(contract.sees)}, and $partition (date) and $cutoff (timestamptz)."
+    tables = _listed(contract.sees) + (" and those that the prelude makes" if contract.exact else "")
+    advice = f"It sees the tables {tables}, and $partition (date) and $cutoff (timestamptz)."
     if contract.what.startswith("the normalise"):
         advice = f"It sees one table, landed, with the columns {_listed(contract.sees['landed'].names)}."
     return SqlFault(
