@@ -83,8 +83,9 @@ bench: $(STAMP) ## Measure; ratios within one run
 	done; exit $$status
 
 .PHONY: docs
-docs: $(STAMP) ## Generate the page of each DAG from the DAG files
+docs: $(STAMP) ## Generate the page of each DAG, and the reference of declarations
 	$(BIN)/python docs/generate_dag_pages.py
+	$(BIN)/python docs/generate_reference.py
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements*.in anew into the hashed locks

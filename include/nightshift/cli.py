@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from nightshift.errors import ConfigurationError, NightshiftError
 from nightshift.local.layout import export_lines
 from nightshift.local.stack import Stack
-from nightshift.usecase import UseCase, all_use_cases, load_use_case, parse_partition, partition_range
+from nightshift.local.use_case_commands import COMMANDS
+from nightshift.usecase import UseCase, all_use_cases, broken_use_cases, load_use_case, parse_partition, partition_range
 
 if TYPE_CHECKING:
     from nightshift.settings import Settings
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         },
         lineage: {**which, "key": {"nargs": "+", "help": "the values of the prediction's key, in its order"}},
         summary: {**which, **span},
+        **COMMANDS,
     }
     parser = argparse.ArgumentParser(prog="nightshift", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="<command>")
@@ -213,11 +215,16 @@ def migrate(chosen: argparse.Namespace) -> None:
 
 
 def preflight(_: argparse.Namespace) -> int:
-    """Check that the object store and the warehouse answer and can do what the pipeline needs."""
+    """Check every use case, and that the object store and the warehouse can do what the pipeline needs."""
     settings = _adopt_local_stack()
-    from nightshift.io.preflight import check
+    from nightshift.io.preflight import Check, check
+    from nightshift.services.check_use_case import check_declared
 
     results = check(settings, all_use_cases())
+    results += [Check(path, False, fault) for path, fault in broken_use_cases().items()]
+    for use_case in all_use_cases():
+        faults = check_declared(use_case)
+        results.append(Check(f"use case {use_case.name}", not faults, "\n".join(map(str, faults)) or "no faults"))
     for result in results:
         print(f"{'ok' if result.ok else 'MISSING':<8} {result.name}: {result.detail}")
     return 0 if all(result.ok for result in results) else 1

@@ -192,7 +192,17 @@ class DriftPolicy:
 
 @dataclass(frozen=True)
 class UseCase:
-    """One problem that Nightshift works on every night. See the module docstring."""
+    """One problem that Nightshift works on every night: who, when, which data, what is predicted and on what terms.
+
+    `name` is also the folder's, the warehouse schema's and the DAGs' first part. Partition D runs at `cutoff_time` of
+    the day after it, in `timezone`; `first_partition` is the first that is delivered, `last_partition` where a replay
+    of the past ends (None: deliveries go on). `training_spine` and `scoring_spine` are SQL files that return the rows
+    with labels and the rows to score; `labels_from` names the feeds that the first reads (empty: all), `label` is its
+    column with 0 or 1. `score` names the probability in the predictions table; from `decision_threshold` on, the
+    decision is positive. `prediction_key` names a row of that table, `prediction_extra` are further columns of it,
+    `prediction_date` is the column of the key with the day that is predicted. `champion` is the spec that serves
+    first, `fallback` serves where there is no champion, `challengers` can be named in a backtest.
+    """
 
     name: str
     title: str
@@ -215,7 +225,7 @@ class UseCase:
     fallback: ModelSpec
     compression: CompressionBudget
     challengers: tuple[ModelSpec, ...] = ()
-    labels_from: tuple[str, ...] = ()  # the feeds that training_spine reads; empty: all
+    labels_from: tuple[str, ...] = ()
     training: TrainingPolicy = field(default_factory=TrainingPolicy)
     change: ChangePolicy = field(default_factory=ChangePolicy)
     promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
@@ -227,7 +237,7 @@ class UseCase:
     search: SearchPolicy = field(default_factory=SearchPolicy)
     sources: tuple[DataSource, ...] = ()
     tags: tuple[str, ...] = ()
-    last_partition: date | None = None  # None: deliveries go on; a replay of the past ends
+    last_partition: date | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigurationError for a declaration that contradicts itself or a cutoff that a day lacks."""
@@ -337,13 +347,7 @@ def load_use_case(name: str) -> UseCase:
 
     Raises UnknownUseCase, ConfigurationError for a faulty declaration, and whatever importing its `use_case.py` raises.
     """
-    files = _files()
-    if name not in files:
-        raise UnknownUseCase(
-            f"No use case is called {name!r}; known are {sorted(files)}. "
-            f"A use case is a folder include/<name>/ with a use_case.py, here or below {ROOTS_VARIABLE}."
-        )
-    return _load(files[name])
+    return _load(use_case_file(name))
 
 
 def all_use_cases() -> list[UseCase]:
@@ -376,13 +380,29 @@ def _fault(path: Path) -> str | None:
     try:
         _load(path)
     except Exception as error:  # noqa: BLE001 - whatever a declaration raises must stop that use case alone
-        own = [frame for frame in traceback.extract_tb(error.__traceback__) if str(path.parent) in frame.filename]
-        if isinstance(error, SyntaxError):
-            where = f"{error.filename}, line {error.lineno}: "
-        else:
-            where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
+        file, line = raised_at(error, path.parent)
+        where = f"{file}, line {line}: " if file else ""
         return f"{where}{type(error).__name__}: {error}"
     return None
+
+
+def raised_at(error: BaseException, folder: Path) -> tuple[str, int | None]:
+    """File and line of the last statement in a folder that led to an error; ("", None) if none there did."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return error.filename, error.lineno
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if str(folder) in frame.filename]
+    return (own[-1].filename, own[-1].lineno) if own else ("", None)
+
+
+def use_case_file(name: str) -> Path:
+    """The `use_case.py` of that name, whether it can be loaded or not. Raises UnknownUseCase."""
+    files = _files()
+    if name not in files:
+        raise UnknownUseCase(
+            f"No use case is called {name!r}; known are {sorted(files)}. "
+            f"A use case is a folder include/<name>/ with a use_case.py, here or below {ROOTS_VARIABLE}."
+        )
+    return files[name]
 
 
 @cache

@@ -13,8 +13,8 @@ from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import s3_client
 from nightshift.local import postgres, processes
 from nightshift.local.postgres import postgres_place, start_postgres
+from nightshift.local.scratch import free_s3_ports, running
 from nightshift.local.services import ensure_bucket, start_s3
-from support.servers import free_s3_ports, running
 
 
 @pytest.fixture

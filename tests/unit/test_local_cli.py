@@ -117,6 +117,27 @@ def test_what_was_started_is_found_by_down_when_the_start_fails(capsys, monkeypa
     assert "Stopped s3." in capsys.readouterr().out
 
 
+def test_roots_are_remembered_and_cannot_change_while_the_stack_runs(capsys, monkeypatch, tmp_path):
+    def start_one(self, state, running):
+        state.processes["s3"] = processes.spawn(
+            ["sleep", "60"], log=self.layout.log("s3"), env=os.environ, cwd=tmp_path
+        )
+
+    for variable in PORT_VARIABLES.values():
+        monkeypatch.setenv(variable, "0")
+    monkeypatch.setattr(stack.Stack, "_start_missing", start_one)
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(tmp_path / "parcels"))
+    assert cli.main(["up"]) == 0
+    monkeypatch.delenv("NIGHTSHIFT_USE_CASE_ROOTS")
+    capsys.readouterr()
+    assert cli.main(["env"]) == 0
+    assert f"export NIGHTSHIFT_USE_CASE_ROOTS={tmp_path / 'parcels'}" in capsys.readouterr().out
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(tmp_path / "others"))
+    assert cli.main(["up"]) == 1
+    assert "run `make down` first" in capsys.readouterr().err
+    assert cli.main(["down"]) == 0
+
+
 def test_a_service_that_ended_by_itself_is_called_dead(capsys, tmp_path):
     layout = Layout(tmp_path / "local")
     layout.folder.mkdir()

@@ -122,6 +122,13 @@ def test_environment_has_what_clients_need_and_survives_a_shell(layout):
     assert subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout == 'it\'s $HOME `x` "y"'
 
 
+def test_the_roots_that_the_stack_was_started_with_are_in_its_environment(layout):
+    ports = layouts.choose_ports({})
+    roots = "NIGHTSHIFT_USE_CASE_ROOTS"
+    assert roots not in layouts.public_environment(layout, State(ports=ports))
+    assert layouts.public_environment(layout, State(ports=ports, roots="/parcels"))[roots] == "/parcels"
+
+
 def test_services_do_not_phone_home(layout):
     environment = layouts.service_environment(layouts.public_environment(layout, State(ports=layouts.choose_ports({}))))
     assert environment["DO_NOT_TRACK"] == environment["MLFLOW_DISABLE_TELEMETRY"] == "true"

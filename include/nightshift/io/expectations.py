@@ -30,6 +30,12 @@ from great_expectations.data_context.types.base import (
     ProgressBarsConfig,
 )
 from great_expectations.exceptions.exceptions import ExpectationNotFoundError
+from great_expectations.expectations.expectation import (
+    ColumnMapExpectation,
+    ColumnPairMapExpectation,
+    MulticolumnMapExpectation,
+    UnexpectedRowsExpectation,
+)
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.registry import get_expectation_impl
 from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
@@ -43,6 +49,7 @@ _GX_SEVERITY: dict[Severity, FailureSeverity] = {
     "quarantine": FailureSeverity.WARNING,
     "warning": FailureSeverity.INFO,
 }
+_ABOUT_ROWS = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation, UnexpectedRowsExpectation)
 _EXAMPLES = 5
 _LONG_LISTS = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -156,6 +163,38 @@ def examine(use_case: UseCase, feed: Feed, table: pa.Table, parameter: Callable[
         "run_id": RunIdentifier(run_name=f"{name} {parameter('partition').date()}", run_time=parameter("cutoff")),
     }
     return Verdict(feed.name, findings, result)
+
+
+def declaration_faults(
+    use_case: UseCase, feed: Feed, columns: Mapping[str, Sequence[str]]
+) -> list[tuple[Expectation, str]]:
+    """What is wrong with each of the feed's expectations that can be seen without data.
+
+    `columns`: of each feed, by its name, what its normalise SQL returns.
+    """
+
+    def values(other: str, column: str) -> list[Any]:
+        if column not in columns[other]:
+            raise ConfigurationError(f"Feed {other} has no column {column!r}; it has {', '.join(columns[other])}.")
+        return []
+
+    parameter = suite_parameters(use_case, use_case.first_partition, values)
+    faults = []
+    for position, expectation in enumerate(feed.expectations):
+        try:
+            kwargs = _resolved(expectation, pa.table({}), parameter)
+            implementation = type(_gx_expectation(feed, position, expectation, kwargs))
+        except ConfigurationError as error:
+            faults.append((expectation, " ".join(str(error).split())))
+            continue
+        named = [kwargs.get(name) or [] for name in ("column", "column_A", "column_B", "column_list", "column_set")]
+        flat = [name for one in named for name in ([one] if isinstance(one, str) else one)]
+        if absent := [name for name in flat if name not in columns[feed.name]]:
+            what = f"names the columns {absent}, which {feed.normalise.name} does not return"
+            faults.append((expectation, f"{expectation.type} {what}; it returns {', '.join(columns[feed.name])}."))
+        if expectation.severity == "quarantine" and not issubclass(implementation, _ABOUT_ROWS):
+            faults.append((expectation, f"{expectation.type} names no rows, so its severity cannot be 'quarantine'."))
+    return faults
 
 
 def _validate(name: str, feed: Feed, table: pa.Table, resolved: list[dict[str, Any]]) -> Any:

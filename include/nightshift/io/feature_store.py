@@ -44,19 +44,20 @@ class ViewSchema(NamedTuple):
     fields: Mapping[str, pa.DataType]
 
 
-def declared_views(use_case: UseCase) -> dict[str, ViewSchema]:
-    """The feature views of the use case's feature service, by name, from its definitions file.
+def declared_views(use_case: UseCase, service: str = "") -> dict[str, ViewSchema]:
+    """The feature views of a feature service (default: the use case's), by name, from its definitions file.
 
-    Raises FeatureContractError if the file does not define the service that the use case names.
+    Raises FeatureContractError if the file does not define that service.
     """
     from feast import FeatureService, FeatureView
     from feast.types import from_feast_to_pyarrow_type
 
     objects = _definitions(use_case.feature_repo)
-    service = next((o for o in objects if isinstance(o, FeatureService) and o.name == use_case.features.service), None)
-    if service is None:
-        raise FeatureContractError(f"{use_case.feature_repo} defines no feature service {use_case.features.service!r}.")
-    served = {projection.name for projection in service.feature_view_projections}
+    name = service or use_case.features.service
+    found = next((o for o in objects if isinstance(o, FeatureService) and o.name == name), None)
+    if found is None:
+        raise FeatureContractError(f"{use_case.feature_repo} defines no feature service {name!r}.")
+    served = {projection.name for projection in found.feature_view_projections}
     return {
         view.name: ViewSchema(
             tuple(view.join_keys), {field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.schema}

@@ -27,7 +27,7 @@ from nightshift.errors import ConfigurationError
 from nightshift.local import postgres, processes, services
 from nightshift.local.postgres import PostgresPlace
 from nightshift.local.processes import ProcessRecord
-from nightshift.usecase import PROJECT_ROOT
+from nightshift.usecase import PROJECT_ROOT, ROOTS_VARIABLE
 
 FOLDER_VARIABLE = "NIGHTSHIFT_LOCAL_DIR"
 BUCKET = "nightshift"
@@ -59,13 +59,15 @@ class Credentials(Value):
 
 
 class State(BaseModel):
-    """What the stack last ran as: ports by name, processes by service, versions the databases were migrated for."""
+    """What the stack last ran as: ports by name, processes by service, versions the databases were migrated for, and
+    NIGHTSHIFT_USE_CASE_ROOTS."""
 
     model_config = ConfigDict(extra="forbid")
 
     ports: dict[str, int] = Field(default_factory=dict)
     processes: dict[str, ProcessRecord] = Field(default_factory=dict)
     migrated_for: str = ""
+    roots: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,7 @@ def public_environment(layout: Layout, state: State) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": S3_ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": credentials.s3_secret_key,
         "AWS_DEFAULT_REGION": services.REGION,
+        **({ROOTS_VARIABLE: state.roots} if state.roots else {}),
         "NIGHTSHIFT_ENVIRONMENT": "dev",
         "NIGHTSHIFT_BUCKET": BUCKET,
         "NIGHTSHIFT_WAREHOUSE_URL": database_url("warehouse"),

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from nightshift.local import layout as layouts
 from nightshift.local import postgres, processes, services
 from nightshift.local.layout import Layout, State
 from nightshift.local.processes import ProcessRecord
+from nightshift.usecase import ROOTS_VARIABLE
 
 SERVICES = ("s3", "postgres", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer")
 """In the order in which they start; they stop in the opposite order."""
@@ -72,6 +74,13 @@ class Stack:
             state = self.layout.state()
             state.processes = self._alive(state)
             running = set(state.processes)
+            roots = os.environ.get(ROOTS_VARIABLE, state.roots)
+            if running and roots != state.roots:
+                raise ConfigurationError(
+                    f"The local stack runs with {ROOTS_VARIABLE}={state.roots!r}, this shell has {roots!r}: "
+                    "run `make down` first."
+                )
+            state.roots = roots
             if running == set(SERVICES):
                 self.say(f"The local stack is up already ({self._address(state, 'api-server')}).")
                 return

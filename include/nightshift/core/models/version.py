@@ -82,7 +82,7 @@ class SharedFits:
 
     def fit(self, spec: ModelSpec, signature: Signature) -> FittedModel:
         """One spec's model. Raises as `fit_spec` does."""
-        _check_names(spec)
+        check_names(spec)
         rows_of = [spec.half_life_days, spec.window_days, spec.seed, signature.model_dump(mode="json")]
         models = [self._estimator(name, spec, signature, rows_of) for name in spec.estimators]
         if not spec.compression:
@@ -154,7 +154,8 @@ def _within(rows: pa.Table, spec: ModelSpec, as_of: date) -> pa.Table:
     return rows.filter(pc.greater_equal(rows[PARTITION], pa.scalar(first.astype(object), pa.date32())))
 
 
-def _check_names(spec: ModelSpec) -> None:
+def check_names(spec: ModelSpec) -> None:
+    """Raises ConfigurationError for an estimator or technique that does not exist, or several without a student."""
     problems: Mapping[str, tuple[list[str], list[str]]] = {
         "estimators": ([n for n in spec.estimators if n not in DEFAULTS], sorted(DEFAULTS)),
         "compression": ([n for n in spec.compression if n not in TECHNIQUES], sorted(TECHNIQUES)),

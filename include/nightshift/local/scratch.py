@@ -1,4 +1,6 @@
-"""A real S3 server and a real PostgreSQL for tests: on free ports, with new credentials, gone at the end."""
+"""A real S3 server and a real PostgreSQL for a dry run or a test: on free ports, new credentials, gone at the end."""
+
+from __future__ import annotations
 
 import contextlib
 import secrets

@@ -1,0 +1,171 @@
+"""What can be wrong with a declaration that loads: names, specs and policies, checked without files or services."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from nightshift.core.candidates import candidate_specs
+from nightshift.core.compression.students import DEFAULTS as STUDENTS
+from nightshift.core.compression.techniques import TECHNIQUES
+from nightshift.core.estimators import DEFAULTS
+from nightshift.core.feature_computation import EVENT_TIMESTAMP, PARTITION
+from nightshift.core.models.version import check_names, signature_of_spec
+from nightshift.core.training_rows import KNOWN_ON, SPLIT
+from nightshift.errors import ConfigurationError
+from nightshift.usecase import UseCase
+
+IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.IGNORECASE)
+OF_PREDICTIONS = ("decision", "model_version", "publish_id", "predicted_at")
+"""Columns that the predictions table has besides the declared ones."""
+OF_TRAINING_ROWS = (PARTITION, KNOWN_ON, SPLIT, EVENT_TIMESTAMP)
+"""Columns that training rows have besides the declared ones."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong and what to do. `at`: texts or argument names of the declaration that show where, best first."""
+
+    at: tuple[str, ...]
+    what: str
+    advice: str
+
+
+def name_problems(use_case: UseCase) -> list[Problem]:
+    """Names that are no plain SQL identifiers, that come twice, or that the machinery uses itself."""
+    features = use_case.features
+    key, extra = use_case.key_columns, [column.name for column in use_case.prediction_extra]
+    join_keys = {key for table in features.tables for key in table.join_keys}
+    curated = {column.name for feed in use_case.feeds for column in feed.curated}
+    every = [
+        *([use_case.name, use_case.score, use_case.label, *key, *extra]),
+        *(feed.name for feed in use_case.feeds),
+        *(table.name for table in features.tables),
+        *curated, *join_keys, *features.numeric, *features.categorical,
+    ]  # fmt: skip
+    problems = [
+        Problem(
+            (name,),
+            f"{name!r} is no plain SQL identifier.",
+            "Use letters, digits and _, at most 63, and no digit at the beginning.",
+        )
+        for name in dict.fromkeys(every)
+        if not IDENTIFIER.fullmatch(name)
+    ]
+    groups = {
+        "feeds": [feed.name for feed in use_case.feeds],
+        "feature tables": [table.name for table in features.tables],
+        "features": [*features.numeric, *features.categorical],
+        "columns of the predictions": [*key, *extra, use_case.score, *OF_PREDICTIONS],
+        "columns of the training rows": [
+            *dict.fromkeys([*key, *features.numeric, *features.categorical]), use_case.label, *OF_TRAINING_ROWS,
+        ],
+    }  # fmt: skip
+    for what, names in groups.items():
+        for name in (name for name, count in Counter(names).items() if count > 1):
+            problems.append(Problem((name,), f"Two {what} are called {name}.", "Rename one of them."))
+    for feed in use_case.feeds:
+        if unknown := [name for name in feed.key if name not in {column.name for column in feed.curated}]:
+            what = f"The key of feed {feed.name} names {unknown}, which are none of its curated columns."
+            problems.append(Problem((*unknown, feed.name), what, "Name curated columns of the feed."))
+    if unknown := sorted(set(features.join_keys) - join_keys):
+        what = f"FeatureSet.join_keys names {unknown}, which no feature table has as a join key."
+        problems.append(Problem((*unknown,), what, "Take them out, or add them to the join_keys of a feature table."))
+    day = next(column for column in use_case.prediction_key if column.name == use_case.prediction_date)
+    if day.type != "date":
+        what = f"prediction_date names {day.name}, which has the type {day.type}."
+        problems.append(Problem(("prediction_date",), what, "It has to be a column of type date."))
+    return problems
+
+
+def spec_problems(use_case: UseCase) -> list[Problem]:
+    """Estimators, techniques, students, parameters and features of specs and of the search that do not exist."""
+    problems = []
+    specs = (use_case.champion, use_case.fallback, *use_case.challengers)
+    checks: list[Callable[[], object]] = [lambda: candidate_specs(use_case, (), {})]
+    for spec in specs:
+        checks += [lambda spec=spec: check_names(spec), lambda spec=spec: signature_of_spec(use_case, spec)]  # type: ignore[misc]
+    for check in checks:
+        try:
+            check()
+        except ConfigurationError as error:
+            unknown = tuple(re.findall(r"'([^']+)'", str(error)))
+            features = [*use_case.features.numeric, *use_case.features.categorical]
+            near = get_close_matches(unknown[0], [*DEFAULTS, *TECHNIQUES, *STUDENTS, *features], 1) if unknown else []
+            meant = f"Did you mean {near[0]}? " if near and near[0] != unknown[0] else ""
+            problems.append(Problem(unknown[:1], str(error), f"{meant}docs/reference.md lists what there is."))
+    taking = {*DEFAULTS, *STUDENTS, *TECHNIQUES}
+    for owner, parameters in [("training", use_case.training.parameters), *((s.name, s.parameters) for s in specs)]:
+        if unknown_names := sorted(set(parameters) - taking):
+            what = f"The parameters of {owner} are for {unknown_names}, which are no estimators or techniques."
+            problems.append(Problem((*unknown_names,), what, f"Known are {', '.join(sorted(taking))}."))
+    names = Counter(spec.name for spec in specs)
+    for name in (name for name, count in names.items() if count > 1):
+        problems.append(Problem((name,), f"Two specs are called {name}.", "Rename one of them."))
+    return list(dict.fromkeys(problems))
+
+
+def policy_problems(use_case: UseCase) -> list[Problem]:
+    """Policies that no data can meet."""
+    return [Problem((at,), what, advice) for at, what, advice in _unmet(use_case)]
+
+
+def _unmet(use_case: UseCase) -> Iterator[tuple[str, str, str]]:
+    training, promotion, drift = use_case.training, use_case.promotion, use_case.drift
+    low, high = use_case.audit.mean_score_between
+    if not 0 <= low < high <= 1:
+        yield (
+            "mean_score_between",
+            f"mean_score_between is {low} to {high}.",
+            "Give two probabilities, the lower first.",
+        )
+    if not 0 < use_case.decision_threshold < 1:
+        yield "decision_threshold", f"decision_threshold is {use_case.decision_threshold}.", "Give a probability."
+    if training.holdout_days < 1:
+        yield (
+            "holdout_days",
+            "training.holdout_days is below 1.",
+            "Hold out at least one day: specs are measured on it.",
+        )
+    if not 0 < promotion.canary_share <= 1:
+        yield "canary_share", f"promotion.canary_share is {promotion.canary_share}.", "Give a share above 0, at most 1."
+    if drift.resamples + 1 < 1 / (1 - drift.quantile):
+        what = f"A quantile of {drift.quantile} of {drift.resamples} resamples does not exist: nothing ever drifts."
+        yield "resamples", what, f"Take at least {1 / (1 - drift.quantile):.0f} resamples, or a lower quantile."
+    if drift.minimum_reference_days < 2 * drift.block_days:
+        what = f"drift.minimum_reference_days {drift.minimum_reference_days} is below two blocks of {drift.block_days}."
+        yield "minimum_reference_days", what, f"Take at least {2 * drift.block_days}."
+    if use_case.last_partition is None:
+        return
+    days, needed = (use_case.last_partition - use_case.first_partition).days + 1, partitions_needed(use_case)
+    if days <= needed:
+        what = f"There are {days} partitions from first_partition to last_partition; a first training needs {needed}."
+        yield "minimum_days", what, "Lower minimum_days and holdout_days, or deliver more partitions."
+    elif promotion.backtest_partitions > days - needed:
+        what = (
+            f"A backtest of {promotion.backtest_partitions} partitions does not fit into {days} with a training before."
+        )
+        yield "backtest_partitions", what, "Lower promotion.backtest_partitions."
+
+
+def data_problems(use_case: UseCase, rows: Sequence[int], holdout_rows: int) -> list[Problem]:
+    """Policies that data of this size cannot meet: `rows` of each partition, and of all days held out."""
+    most = max(rows, default=0)
+    problems = []
+    if use_case.promotion.least_rows > most:
+        what = f"promotion.least_rows is {use_case.promotion.least_rows}; the largest partition has {most} rows."
+        advice = "Lower it: no partition counts for shadow, canary and rollback."
+        problems.append(Problem(("least_rows", "promotion"), what, advice))
+    if use_case.slices.columns and use_case.slices.least_rows > holdout_rows:
+        what = f"slices.least_rows is {use_case.slices.least_rows}; all days held out have {holdout_rows} rows."
+        advice = "Lower it: every slice is too small to be judged."
+        problems.append(Problem(("least_rows", "slices"), what, advice))
+    return problems
+
+
+def partitions_needed(use_case: UseCase) -> int:
+    """Partitions that have to be ingested before a training: the first one's labels have no features yet."""
+    return max(use_case.training.minimum_days, use_case.training.holdout_days + 1) + 1

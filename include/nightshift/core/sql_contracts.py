@@ -1,0 +1,233 @@
+"""What each SQL file of a use case sees and has to return, and whether it does: bound by DuckDB against empty tables.
+
+Empty tables have the declared columns and types, so names, types and syntax are checked without any data. What only
+rows show (repeated keys, lost rows) is checked by the steps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from nightshift.core.feature_computation import EVENT_TIMESTAMP, PARTITION
+from nightshift.core.landed_table import ARROW_TYPES, landed_schema
+from nightshift.core.quarantine import LANDED_ROW, LANDED_URI
+from nightshift.usecase import Column, Feed, UseCase
+
+DELIVERED_ON = "delivered_on"
+SQL_NAMES: Mapping[pa.DataType, str] = {
+    pa.string(): "varchar",
+    pa.int64(): "bigint",
+    pa.float64(): "double",
+    pa.bool_(): "boolean",
+    pa.date32(): "date",
+    pa.timestamp("us", tz="UTC"): "timestamptz",
+}
+
+
+@dataclass(frozen=True)
+class SqlContract:
+    """One SQL file: the tables it sees, and the columns its last statement returns.
+
+    `exact`: no further columns are allowed. `excluded`: columns that it may not return, and why.
+    """
+
+    what: str
+    file: Path
+    sees: Mapping[str, pa.Schema]
+    returns: Mapping[str, pa.DataType] = field(default_factory=dict)
+    exact: bool = False
+    excluded: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SqlFault:
+    """What is wrong in a SQL file, in which line (None: not known), and what to do."""
+
+    file: Path
+    line: int | None
+    what: str
+    advice: str
+
+
+def normalise_contract(feed: Feed) -> SqlContract:
+    """`normalise` sees `landed`; it returns the curated columns, and further ones for the expectations."""
+    lineage = {LANDED_URI: pa.string(), LANDED_ROW: pa.int64()}
+    return SqlContract(
+        what=f"the normalise SQL of feed {feed.name}",
+        file=feed.normalise,
+        sees={"landed": landed_schema(feed.landed)},
+        returns=_types(feed.curated) | lineage,
+    )
+
+
+def feed_tables(feeds: Sequence[Feed]) -> dict[str, pa.Schema]:
+    """The tables of curated rows that all other SQL reads, by name."""
+    delivered_on = pa.field(DELIVERED_ON, pa.date32())
+    return {feed.name: landed_schema(feed.curated).append(delivered_on) for feed in feeds}
+
+
+def prelude_contract(use_case: UseCase) -> SqlContract:
+    """The prelude sees a table a feed and returns nothing: it makes tables for the feature tables' SQL."""
+    return SqlContract("the prelude", use_case.features.prelude, feed_tables(use_case.feeds))
+
+
+def feature_contracts(use_case: UseCase) -> list[SqlContract]:
+    """A feature table's SQL sees what the prelude sees and makes; it returns join keys and features, nothing else."""
+    return [
+        SqlContract(
+            what=f"the SQL of feature table {table.name}",
+            file=table.sql,
+            sees=feed_tables(use_case.feeds),
+            returns=dict.fromkeys((*table.join_keys, *table.categorical), pa.string())
+            | dict.fromkeys(table.numeric, pa.float64()),
+            exact=True,
+        )
+        for table in use_case.features.tables
+    ]
+
+
+def spine_contracts(use_case: UseCase) -> list[SqlContract]:
+    """The spines see one partition: the training spine of the label feeds, the scoring spine of all feeds."""
+    keys = {key for table in use_case.features.tables for key in table.join_keys}
+    shared = _types(use_case.prediction_key) | dict.fromkeys(sorted(keys), pa.string()) | {PARTITION: pa.date32()}
+    features = {*use_case.features.numeric, *use_case.features.categorical} - {*keys, *use_case.key_columns}
+    excluded = dict.fromkeys(sorted(features), "it is a feature, which is joined to the spine from its feature view")
+    excluded |= {EVENT_TIMESTAMP: "it is added: the cutoff of each row's partition"}
+    of_labels = [feed for feed in use_case.feeds if feed.name in use_case.label_feeds]
+    return [
+        SqlContract(
+            "the training spine",
+            use_case.training_spine,
+            feed_tables(of_labels),
+            shared | {use_case.label: pa.int64()},
+            excluded=excluded,
+        ),
+        SqlContract(
+            "the scoring spine",
+            use_case.scoring_spine,
+            feed_tables(use_case.feeds),
+            shared | _types(use_case.prediction_extra),
+            excluded=excluded,
+        ),
+    ]
+
+
+def returned_columns(contract: SqlContract, use_case: UseCase) -> tuple[pa.Schema, list[SqlFault]]:
+    """The schema that the SQL returns over empty tables, and every difference from the contract."""
+    with _tables(contract.sees) as connection:
+        return _bind(connection, contract, use_case)
+
+
+def feature_faults(use_case: UseCase) -> list[SqlFault]:
+    """Every fault of the prelude and of the feature tables, which are bound after it where it runs."""
+    prelude = prelude_contract(use_case)
+    with _tables(prelude.sees) as connection:
+        faults = _bind(connection, prelude, use_case)[1] if prelude.file.is_file() else []
+        if faults or not prelude.file.is_file():
+            return faults
+        of_tables = [contract for contract in feature_contracts(use_case) if contract.file.is_file()]
+        return [fault for contract in of_tables for fault in _bind(connection, contract, use_case)[1]]
+
+
+def _types(columns: Sequence[Column]) -> dict[str, pa.DataType]:
+    return {column.name: ARROW_TYPES[column.type] for column in columns}
+
+
+@contextmanager
+def _tables(schemas: Mapping[str, pa.Schema]) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(config={"threads": 1, "python_enable_replacements": False}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, schema in schemas.items():
+            connection.register("incoming", schema.empty_table())
+            connection.execute(f'CREATE TABLE "{name}" AS FROM incoming')
+            connection.unregister("incoming")
+        yield connection
+
+
+def _bind(
+    connection: duckdb.DuckDBPyConnection, contract: SqlContract, use_case: UseCase
+) -> tuple[pa.Schema, list[SqlFault]]:
+    partition: date = use_case.first_partition
+    values = {"partition": partition, "cutoff": use_case.cutoff(partition)}
+    text, position = contract.file.read_text(encoding="utf-8"), 0
+    schema = pa.schema([])
+    try:
+        for statement in connection.extract_statements(text):
+            position = max(text.find(statement.query, position), 0)
+            bound = {name: value for name, value in values.items() if name in statement.named_parameters}
+            schema = connection.execute(statement.query, bound or None).to_arrow_table().schema
+            position += len(statement.query)
+    except (duckdb.Error, KeyError) as error:
+        return schema, [_does_not_run(contract, text[:position].count("\n"), str(error))]
+    return schema, _differences(contract, text, schema)
+
+
+def _does_not_run(contract: SqlContract, lines_before: int, message: str) -> SqlFault:
+    at = re.search(r"LINE (\d+):", message)
+    reason = " ".join(message.partition("\n\nLINE")[0].split())
+    tables = _listed(contract.sees) + (" and those that the prelude makes" if contract.exact else "")
+    advice = f"It sees the tables {tables}, and $partition (date) and $cutoff (timestamptz)."
+    if contract.what.startswith("the normalise"):
+        advice = f"It sees one table, landed, with the columns {_listed(contract.sees['landed'].names)}."
+    return SqlFault(
+        contract.file,
+        lines_before + int(at[1]) if at else None,
+        f"{contract.what} does not run: {reason.rstrip('.')}.",
+        f"{advice} Correct the SQL, or the declaration of the column that it names.",
+    )
+
+
+def _differences(contract: SqlContract, text: str, schema: pa.Schema) -> list[SqlFault]:
+    def fault(name: str, what: str, advice: str) -> SqlFault:
+        line = _last_line_with(text, name) or _last_line_with(text, "select")
+        return SqlFault(contract.file, line, f"{contract.what} {what}", advice)
+
+    declared, names = contract.returns, schema.names
+    faults = [
+        fault(name, f"returns several columns named {name}.", "Give each column a name of its own.")
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
+    for name, wanted in declared.items():
+        if name not in names:
+            what = f"returns no column {name} ({SQL_NAMES[wanted]}); it returns {_listed(names)}."
+            faults.append(fault(name, what, f"Select it in the SQL under the name {name}, or change the declaration."))
+        elif names.count(name) == 1 and not _fits(schema.field(name).type, wanted, exact=contract.exact):
+            what = f"returns {name} as {schema.field(name).type}, declared is {SQL_NAMES[wanted]}."
+            faults.append(fault(name, what, f"Cast it in the SQL, as {name}::{SQL_NAMES[wanted]}."))
+    further = [name for name in dict.fromkeys(names) if name not in declared]
+    if contract.exact:
+        faults += [
+            fault(name, f"returns {name}, which is not declared.", "Take it out of the SQL, or declare it.")
+            for name in further
+        ]
+    faults += [
+        fault(name, f"returns {name}: {contract.excluded[name]}.", "Take it out of the SQL.")
+        for name in further
+        if name in contract.excluded
+    ]
+    return faults
+
+
+def _fits(found: Any, wanted: Any, *, exact: bool) -> bool:
+    """Whether a step takes the column; those without an exact contract cast other integers."""
+    return bool(found == wanted or (not exact and pa.types.is_integer(found) and pa.types.is_integer(wanted)))
+
+
+def _last_line_with(text: str, name: str) -> int | None:
+    word = re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE)
+    lines = [n for n, line in enumerate(text.splitlines(), start=1) if word.search(line)]
+    return lines[-1] if lines else None
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names) or "(none)"

@@ -1,0 +1,242 @@
+"""A dry run: delivered partitions through all steps up to `score`, without Airflow and without the user's stack.
+
+An S3 server and a PostgreSQL of its own are started below a temporary folder and removed at the end. Landing files are
+copied there; the steps run in this process, in the order of their DAGs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.declaration_checks import Problem, data_problems, partitions_needed
+from nightshift.documents import Registration
+from nightshift.errors import ConfigurationError, DataContractError, NightshiftError, PartitionRejected
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.local.landing import producer
+from nightshift.local.processes import STACK_VARIABLES, forget_ambient_stack
+from nightshift.local.scratch import running
+from nightshift.pipeline import run_stage, run_step
+from nightshift.services.check_use_case import Fault, from_problems
+from nightshift.services.training_rows import known_rows
+from nightshift.settings import Settings, load_settings
+from nightshift.usecase import ROOTS_VARIABLE, UseCase, parse_partition, partition_range
+
+BUCKET = "dry-run"
+
+Landed = Iterable[tuple[str, str, str, bytes]]
+"""Files of the landing folder: (feed, dt as YYYY-MM-DD, file name, bytes)."""
+Source = Callable[[date, date], Landed]
+"""The files delivered from one partition to another; of snapshot feeds also the newest ones before."""
+
+
+def dry_run(
+    use_case: UseCase, partition: date, source: Source, say: Callable[[str], None]
+) -> tuple[list[Fault], dict[str, Any]]:
+    """Ingest, build features, train on the partitions before, and score the partition; what went wrong and was found.
+
+    As many partitions before are taken as a first training needs, more if labels come late. A partition before that is
+    rejected is left out, as in a history. `say` gets lines of progress. Nothing of the user's stack is changed.
+    """
+    first = partition - timedelta(days=partitions_needed(use_case))
+    if first < use_case.first_partition:
+        earliest = use_case.first_partition + timedelta(days=partitions_needed(use_case))
+        raise ConfigurationError(
+            f"A first training of {use_case.name} needs {partitions_needed(use_case)} partitions before the one to "
+            f"score. Take {earliest} or later, or lower minimum_days and holdout_days in its training policy."
+        )
+    with _scratch(say) as (settings, store):
+        run = _DryRun(use_case, settings, store, source, say)
+        try:
+            return run.all_steps(partition, first), run.found
+        except NightshiftError as error:
+            return [run.fault(error)], run.found
+
+
+class _DryRun:
+    """The stages of one use case, run in this process: which step was the last, and what was found."""
+
+    def __init__(
+        self, use_case: UseCase, settings: Settings, store: ArtifactStore, source: Source, say: Callable[[str], None]
+    ) -> None:
+        self.use_case, self.settings, self.store = use_case, settings, store
+        self.source, self.say, self.last = source, say, ""
+        self.found: dict[str, Any] = {"rejected": {}}
+
+    def step(self, name: str, partition: date, **refs: Any) -> Any:
+        """Run one step and remember which."""
+        self.last = f"{name} of {partition}"
+        return run_step(name, self.use_case, self.settings, self.store, partition, **refs)
+
+    def stage(
+        self, name: str, partition: date, until: str = "", **further: Mapping[str, Any]
+    ) -> dict[str, ArtifactRef]:
+        """The refs of a stage's steps; `further` are arguments by step."""
+        return run_stage(name, lambda step, **refs: self.step(step, partition, **refs), until=until, further=further)
+
+    def fault(self, error: NightshiftError) -> Fault:
+        """What the last step raised; its message names file and remedy."""
+        return Fault(self.last, None, f"{type(error).__name__}: {' '.join(str(error).split())}", "")
+
+    def all_steps(self, partition: date, first: date) -> list[Fault]:
+        """Every fault of the policies and versions. Raises what a step raises."""
+        before = partition - timedelta(days=1)
+        self._land(first, partition)
+        # The partition itself first: what is wrong with it is what the user wants to know.
+        self.say(f"{partition}: land, profile, validate, publish")
+        self.stage("ingest", partition, land={"refuse_undelivered": True})
+        self._load_history(first, before)
+        self.say(f"{before}: train")
+        registration = self.store.read_document(self.stage("train", before)["register"], Registration)
+        self.say(f"{partition}: features, model choice, calibration, score, audit")
+        self.stage("materialize", partition)
+        scores = self.stage("predict", partition, until="score")["score"]
+        self.found["versions"] = {one.spec_id: f"{one.action}: {one.why}" for one in registration.versions}
+        self.found["rows"] = scores.rows
+        self.step("audit", partition, scores=scores)
+        return self._faults(registration, before, scores.rows or 0)
+
+    def _load_history(self, first: date, last: date) -> None:
+        """Partitions with training rows for a first training; further back while labels of too few are known."""
+        needed = partitions_needed(self.use_case) - 1
+        loaded_from = last + timedelta(days=1)
+        earliest = first - timedelta(days=needed)
+        while True:
+            self.use_case = replace(self.use_case, first_partition=first)
+            self.say(f"{first} to {loaded_from - timedelta(days=1)}: ingest and materialize")
+            for day in partition_range(first, loaded_from - timedelta(days=1)):
+                self._load(day)
+            for day in partition_range(first, last):
+                if str(day) not in self.found["rejected"]:
+                    self.step("append_training_rows", day, allow_undecided=True)
+            lacking = needed - known_rows(self.store, self.use_case, last).days
+            if lacking <= 0 or first <= earliest:
+                return
+            loaded_from, first = first, max(first - timedelta(days=lacking), earliest)
+            self._land(first, loaded_from)
+
+    def _load(self, day: date) -> None:
+        try:
+            self.stage("ingest", day, land={"refuse_undelivered": True})
+            self.stage("materialize", day)
+        except (DataContractError, PartitionRejected) as error:
+            self.found["rejected"][str(day)] = " ".join(str(error).split())
+            self.say(f"{day} is rejected and left out: {error}")
+
+    def _land(self, first: date, last: date) -> None:
+        for feed, dt, name, body in self.source(first, last):
+            self.store.put(f"landing/{self.use_case.name}/{feed}/dt={dt}/{name}", body)
+
+    def _faults(self, registration: Registration, trained: date, rows: int) -> list[Fault]:
+        known = known_rows(self.store, self.use_case, trained)
+        of_holdout = sum(part.rows or 0 for part in known.parts) * self.use_case.training.holdout_days // known.days
+        problems = data_problems(self.use_case, [rows], of_holdout)
+        problems += [
+            Problem(
+                (one.spec_id.rpartition("-")[0],),
+                f"The version of {one.spec_id} was rejected by the version gates: {one.why}.",
+                "Correct what the gate names; docs/reference.md lists the gates.",
+            )
+            for one in registration.versions
+            if one.action == "rejected"
+        ]
+        return from_problems(self.use_case, problems)
+
+
+@contextmanager
+def _scratch(say: Callable[[str], None]) -> Iterator[tuple[Settings, ArtifactStore]]:
+    """Settings and store of servers that run meanwhile; the environment of this process names them, and no other."""
+    say("Starting an S3 server and a PostgreSQL for the dry run.")
+    # Closed to nobody: when root starts PostgreSQL, it runs as another user.
+    folder = Path(tempfile.mkdtemp(prefix="nightshift-dry-run-"))
+    folder.chmod(0o711)
+    before = {name: value for name, value in os.environ.items() if name.startswith(STACK_VARIABLES)}
+    try:
+        with running(folder) as services:
+            forget_ambient_stack(os.environ)
+            os.environ.update(services.s3_environment())
+            os.environ.update({name: before[name] for name in (ROOTS_VARIABLE,) if name in before})
+            os.environ["NIGHTSHIFT_BUCKET"] = BUCKET
+            os.environ["NIGHTSHIFT_WAREHOUSE_URL"] = services.postgres.place.url("warehouse")
+            load_settings.cache_clear()
+            store = ArtifactStore(load_settings())
+            store.ensure_bucket()
+            yield load_settings(), store
+    finally:
+        forget_ambient_stack(os.environ)
+        os.environ.update(before)
+        load_settings.cache_clear()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# Where landing files come from
+
+
+def of_folder(use_case: UseCase, folder: Path) -> Source:
+    """Files at <folder>/<feed>/dt=<partition>/<file>. Raises ConfigurationError if there are none."""
+    paths = {feed.name: sorted((folder / feed.name).glob("dt=*/*")) for feed in use_case.feeds}
+    if not any(paths.values()):
+        names = ", ".join(f"{feed.name}/dt=<partition>/" for feed in use_case.feeds)
+        raise ConfigurationError(f"There are no landing files below {folder}: put them at {names}.")
+    days = {feed: {path: path.parent.name[3:] for path in found} for feed, found in paths.items()}
+
+    def files(first: date, last: date) -> Landed:
+        for feed, dt_of in days.items():
+            for path in (
+                path for path, dt in dt_of.items() if dt in _wanted(use_case, feed, dt_of.values(), first, last)
+            ):
+                yield feed, dt_of[path], path.name, path.read_bytes()
+
+    return files
+
+
+def of_store(use_case: UseCase, store: ArtifactStore) -> Source:
+    """Files in the landing folder of a bucket; they are read, and nothing is written."""
+
+    def files(first: date, last: date) -> Landed:
+        for feed in (feed.name for feed in use_case.feeds):
+            prefix = f"landing/{use_case.name}/{feed}/"
+            folders = [name[3:] for name in store.folders(prefix) if name.startswith("dt=")]
+            for dt in _wanted(use_case, feed, folders, first, last):
+                for info in store.list(f"{prefix}dt={dt}/"):
+                    yield feed, dt, info.key.rpartition("/")[2], store.get(info.key) or b""
+
+    return files
+
+
+def of_producer(use_case: UseCase) -> Source:
+    """What the use case's replay.py delivers. Raises ConfigurationError if it has none."""
+    deliveries = producer(use_case)
+
+    def files(first: date, last: date) -> Landed:
+        return (one for day in partition_range(first, last) for one in deliveries(day))
+
+    return files
+
+
+def _wanted(use_case: UseCase, feed: str, folders: Iterable[str], first: date, last: date) -> set[str]:
+    """Which deliveries of a feed the partitions read: their own, and of a snapshot the newest one before them."""
+    days = {parse_partition(dt) for dt in set(folders)}
+    chosen = {day for day in days if first <= day <= last}
+    if use_case.feed(feed).cadence == "snapshot":
+        chosen |= {day for day in days if day == max((one for one in days if one < first), default=None)}
+    return {str(day) for day in chosen}
+
+
+def source_of(use_case: UseCase, folder: Path | None, stack: Mapping[str, str] | None) -> Source:
+    """Files of the folder if one is given, else of the bucket of a stack (its environment), else of replay.py."""
+    if folder is not None:
+        return of_folder(use_case, folder)
+    if stack is None:
+        return of_producer(use_case)
+    os.environ.update(stack)
+    load_settings.cache_clear()
+    return of_store(use_case, ArtifactStore(load_settings()))

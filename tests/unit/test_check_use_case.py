@@ -1,0 +1,218 @@
+"""`nightshift check`: each mistake in a declaration is found without services, with its file and what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nightshift import cli
+from nightshift.core.declaration_checks import data_problems, policy_problems
+from nightshift.io.preflight import Check
+from nightshift.policies import PromotionPolicy
+from nightshift.services.check_use_case import Fault, check
+from nightshift.settings import load_settings
+from nightshift.usecase import AuditPolicy, DriftPolicy, TrainingPolicy, load_use_case
+
+SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
+NUMBERS = itertools.count()
+USE_CASE, FEAST, BOOKING, BOOKINGS = "use_case.py", "feature_repo", "sql/booking.sql", "sql/bookings.sql"
+
+
+class Copy:
+    """The second use case under a name of its own, to plant mistakes in."""
+
+    def __init__(self, root: Path) -> None:
+        # A package that was imported once is not looked for again.
+        self.name = f"late_returns_{next(NUMBERS)}"
+        self.folder, self.feast = root / "include" / self.name, root / "feature_repo" / f"{self.name}.py"
+        shutil.copytree(SECOND / "include" / "late_returns", self.folder, ignore=shutil.ignore_patterns("__pycache__"))
+        self.feast.parent.mkdir()
+        shutil.copy(SECOND / "feature_repo" / "late_returns.py", self.feast)
+        for path in (self.folder / USE_CASE, self.feast):
+            path.write_text(path.read_text().replace("late_returns.", f"{self.name}."))
+        self.plant(USE_CASE, 'name="late_returns"', f'name="{self.name}"')
+
+    def path(self, file: str) -> Path:
+        return self.feast if file == FEAST else self.folder / file
+
+    def plant(self, file: str, old: str, new: str) -> int:
+        """Replace a text that is there once; returns its line."""
+        text = self.path(file).read_text()
+        assert text.count(old) == 1, (file, old)
+        self.path(file).write_text(text.replace(old, new))
+        return text[: text.index(old)].count("\n") + 1
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(tmp_path))
+    return Copy(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["flight_delay", "late_returns"])
+def test_a_good_use_case_has_no_faults(name, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
+    assert check(name) == []
+
+
+MISTAKES = {
+    "wrong keyword": (USE_CASE, 'normalise=SQL / "bookings.sql"', 'normalize=SQL / "bookings.sql"', "mean normalise?"),
+    "syntax error": (USE_CASE, 'label="is_late",', 'label="is_late" "', "Correct the Python"),
+    "unknown estimator": (USE_CASE, 'name="linear", estimators=("log', 'name="linear", estimators=("lg', "mean logist"),
+    "unknown technique": (USE_CASE, 'compression=("distilled_xgboost"', 'compression=("distiled_xgboost"', "mean dist"),
+    "unknown service": (USE_CASE, 'ModelSpec(name="fallback",', 'ModelSpec(name="fallback", feature_service="v9",',
+                        "Name a service"),
+    "unknown feature": (USE_CASE,
+                        'numeric=("branch_late_rate",)),\n    ch', 'numeric=("branch_lat",)),\n    ch', "not declared"),
+    "bad time zone": (USE_CASE, "Europe/Vienna", "Europe/Wien", "use a name such as Europe/Vienna"),
+    "prediction_date outside the key": (USE_CASE, 'prediction_date="booking_date"', 'prediction_date="day"',
+                                        "not a column of prediction_key"),
+    "wrong column type": (USE_CASE, '"returned_late", "int64"', '"returned_late", "int"', "a type is one of"),
+    "wrong SQL column": (BOOKINGS, "customer, hours", "customer, hour", "It sees one table, landed"),
+    "SQL returns another type": (BOOKING, "isodow(booking_date)::double", "isodow(booking_date)", "weekday::double"),
+    "SQL returns another name": (BOOKING, "as weekday", "as week_day", "Select it in the SQL under the name weekday"),
+    "prelude does not run": ("sql/prelude.sql", "from bookings", "from booking", "It sees the tables bookings, ret"),
+    "spine lacks a join key": ("sql/scoring_spine.sql", " as booking_key", " as the_key", "no column booking_k"),
+    "unknown expectation": (USE_CASE, '"expect_column_values_to_be_in_set"', '"expect_values"', "which Great Expect"),
+    "expectation on an absent column": (USE_CASE, '{"column": "hours"', '{"column": "hour"', "does not return"),
+    "quarantine without rows": (USE_CASE, '"expect_column_values_to_be_between"', '"expect_column_mean_to_be_between"',
+                                "names no rows"),
+    "a name that SQL cannot take": (USE_CASE, 'score="p_late"', 'score="p late"', "no plain SQL identifier"),
+    "Feast definitions by hand": (FEAST, "globals().update(feast_definitions(USE_CASE))",
+                                  "globals().update(feast_definitions(USE_CASE))\nbooking.features.pop()",
+                                  "does not agree"),
+    "Feast definitions with an error": (FEAST, "import USE_CASE", "import USE_CASES", "cannot be loaded"),
+    "a search technique": (USE_CASE, "holdout_days=4,", 'holdout_days=4, techniques=("tiny",),', "the techniques"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_planted_mistake_is_found_with_its_file_and_advice(mistake, copy):
+    file, old, new, words = MISTAKES[mistake]
+    line = copy.plant(file, old, new)
+    faults = check(copy.name)
+    (fault,) = [fault for fault in faults if words in f"{fault.what} {fault.advice}"]
+    assert fault.file == str(copy.path(file))
+    assert fault.advice
+    if mistake == "Feast definitions by hand":
+        assert fault.line is None
+    else:
+        # The line of the statement that the mistake is in, or of the reason of an expectation.
+        assert abs(fault.line - line) <= 3, fault
+
+
+@pytest.mark.parametrize("file", [BOOKING, FEAST, "sql/prelude.sql"])
+def test_a_missing_file_is_found(file, copy):
+    copy.path(file).unlink()
+    (fault,) = check(copy.name)
+    assert str(copy.path(file)) in (fault.file, fault.what.split(", ")[0].rpartition(" ")[2])
+    assert "missing" in fault.what or "no such file" in fault.what
+    assert fault.advice.startswith("Write ")
+
+
+def test_all_faults_are_listed(copy):
+    copy.plant(BOOKING, "isodow(booking_date)::double", "isodow(booking_date)")
+    copy.plant(BOOKINGS, "customer, hours", "customer, hour")
+    copy.plant(USE_CASE, 'score="p_late"', 'score="p late"')
+    assert {Path(fault.file).name for fault in check(copy.name)} == {"booking.sql", "bookings.sql", "use_case.py"}
+
+
+def test_the_command_fails_and_prints_faults_as_json(copy, capsys):
+    copy.plant(BOOKING, "isodow(booking_date)::double", "isodow(booking_date)")
+    assert cli.main(["check", copy.name, "--json"]) == 1
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert fault["file"].endswith("booking.sql")
+    assert set(fault) == {field.name for field in dataclasses.fields(Fault)}
+
+
+def test_preflight_checks_use_cases_and_names_broken_ones(copy, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
+    monkeypatch.setattr("nightshift.io.preflight.check", lambda settings, use_cases: [Check("warehouse", True, "here")])
+    monkeypatch.setattr("nightshift.settings.load_settings", lambda: None)
+    copy.plant(USE_CASE, 'label="is_late",', 'label="is_late" "')
+    assert cli.main(["preflight"]) == 1
+    out = capsys.readouterr().out
+    assert f"MISSING  {copy.folder / USE_CASE}" in out
+    assert "ok       use case flight_delay: no faults" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "at"),
+    [
+        ({"training": TrainingPolicy(holdout_days=40, minimum_days=100)}, "minimum_days"),
+        ({"promotion": PromotionPolicy(backtest_partitions=60)}, "backtest_partitions"),
+        ({"drift": DriftPolicy(quantile=0.99, resamples=50)}, "resamples"),
+        ({"audit": AuditPolicy(mean_score_between=(0.5, 0.1))}, "mean_score_between"),
+    ],
+)
+def test_a_policy_that_no_data_can_meet_is_found(changes, at, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
+    use_case = load_use_case("late_returns")
+    assert policy_problems(use_case) == []
+    (problem,) = policy_problems(dataclasses.replace(use_case, **changes))
+    assert problem.at == (at,)
+
+
+def test_a_policy_that_the_rows_of_a_day_cannot_meet_is_found(monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
+    use_case = load_use_case("late_returns")
+    assert data_problems(use_case, [40], 160) == []
+    assert len(data_problems(use_case, [19], 29)) == 2
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What `start` did, on a stack and DAGs that do nothing."""
+    done = []
+
+    class Stack:
+        def __init__(self, say):
+            pass
+
+        def up(self):
+            done.append("up")
+
+        def environment(self):
+            return {}
+
+        def login(self):
+            return "the login"
+
+    class Nights:
+        def __init__(self, plan, stack, progress):
+            self.plan = plan
+
+        def load_history(self):
+            done.append(f"history {self.plan.history[0]} to {self.plan.history[-1]}")
+
+        def run_nights(self):
+            done.append(f"nights {self.plan.nights[0]} to {self.plan.nights[-1]}")
+
+    monkeypatch.setattr("nightshift.local.use_case_commands.Stack", Stack)
+    monkeypatch.setattr("nightshift.local.demo.Nights", Nights)
+    monkeypatch.setattr("nightshift.io.warehouse.Warehouse.__init__", lambda self, settings, use_case: None)
+    monkeypatch.setattr("nightshift.io.warehouse.Warehouse.migrate", lambda self: done.append("migrate"))
+    monkeypatch.setattr("nightshift.local.summary.summarise", lambda use_case, first, last: f"{first} to {last}")
+    monkeypatch.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://nowhere/at_all")
+    monkeypatch.setenv("NIGHTSHIFT_BUCKET", "nothing")
+    load_settings.cache_clear()
+    yield done
+    load_settings.cache_clear()
+
+
+def test_start_loads_history_then_runs_nights(copy, started, capsys):
+    assert cli.main(["start", copy.name, "--first", "2020-03-01", "--last", "2020-03-14", "--nights", "2"]) == 0
+    assert started == ["up", "migrate", "history 2020-03-01 to 2020-03-14", "nights 2020-03-15 to 2020-03-16"]
+    assert "2020-03-15 to 2020-03-16\n\nthe login" in capsys.readouterr().out
+
+
+def test_start_does_nothing_with_a_use_case_that_has_faults(copy, started, capsys):
+    copy.plant(BOOKING, "isodow(booking_date)::double", "isodow(booking_date)")
+    assert cli.main(["start", copy.name, "--first", "2020-03-01", "--last", "2020-03-14"]) == 1
+    assert started == ["up"]
+    assert "booking.sql:1: " in capsys.readouterr().err
