@@ -35,10 +35,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flight_delay import replay
-from nightshift.core.curated_table import curate, published_columns
 from nightshift.core.estimators import FittedModel
 from nightshift.core.feature_computation import compute_features, compute_spine
-from nightshift.core.landed_table import read_landed
+from nightshift.core.ingest.curated_table import curate, published_columns
+from nightshift.core.ingest.landed_table import read_landed
 from nightshift.core.measurement import BATCH_REPEATS, BATCH_ROWS, measure, measure_native
 from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
 from nightshift.core.onnx_model import load_session, score

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flight_delay import replay
-from nightshift.core.curated_table import curate, published_columns
 from nightshift.core.feature_computation import compute_features, compute_spine
-from nightshift.core.landed_table import read_landed
+from nightshift.core.ingest.curated_table import curate, published_columns
+from nightshift.core.ingest.landed_table import read_landed
 from nightshift.core.point_in_time import FeatureRows, point_in_time_join
 from nightshift.core.training_rows import KNOWN_ON
 from nightshift.usecase import UseCase, load_use_case, partition_range

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from nightshift.core.curated_table import SUPERSEDED, curate, published_columns
-from nightshift.core.landed_table import landed_schema
+from nightshift.core.ingest.curated_table import SUPERSEDED, curate, published_columns
+from nightshift.core.ingest.landed_table import landed_schema
 from nightshift.errors import ConfigurationError
 from nightshift.usecase import Column, Feed
 

@@ -10,8 +10,8 @@ import pytest
 
 from flight_delay import replay
 from flight_delay.feeds import FLIGHTS, SCHEDULE, WEATHER
-from nightshift.core.curated_table import curate
-from nightshift.core.landed_table import landed_schema, read_landed
+from nightshift.core.ingest.curated_table import curate
+from nightshift.core.ingest.landed_table import landed_schema, read_landed
 from nightshift.usecase import Feed, partition_range
 
 FLIGHT: dict[str, Any] = {

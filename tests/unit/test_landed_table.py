@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightshift.core.landed_table import landed_schema, read_landed, refuse_if_undelivered
+from nightshift.core.ingest.landed_table import landed_schema, read_landed, refuse_if_undelivered
 from nightshift.errors import MalformedFile, SchemaChanged
 from nightshift.usecase import Column, Feed
 

@@ -10,7 +10,7 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from nightshift.core.landed_table import read_landed
+from nightshift.core.ingest.landed_table import read_landed
 from nightshift.errors import ConfigurationError
 from nightshift.local.landing import producer
 from nightshift.local.new_use_case import write

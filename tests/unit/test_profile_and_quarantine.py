@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pytest
 
-from nightshift.core.profile import profile_summary, profile_table
-from nightshift.core.quarantine import QUARANTINE, gathered, reason_counts, set_aside
+from nightshift.core.ingest.profile import profile_summary, profile_table
+from nightshift.core.ingest.quarantine import QUARANTINE, gathered, reason_counts, set_aside
 
 TABLE = pa.table(
     {

@@ -12,8 +12,8 @@ import pytest
 from flight_delay import replay
 from flight_delay.feeds import FLIGHTS
 from flight_delay.use_case import USE_CASE
-from nightshift.core.curated_table import curate
-from nightshift.core.landed_table import read_landed
+from nightshift.core.ingest.curated_table import curate
+from nightshift.core.ingest.landed_table import read_landed
 from nightshift.errors import ConfigurationError
 from nightshift.usecase import partition_range
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.feature_computation import compute_spine
-from nightshift.core.landed_table import landed_schema
+from nightshift.core.ingest.landed_table import landed_schema
 from nightshift.errors import DataContractError, NothingDelivered, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore, in_parallel
 from nightshift.usecase import Feed, UseCase, partition_range

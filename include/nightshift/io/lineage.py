@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, Manifest, identity_sha256, sha256_hex
-from nightshift.core.quarantine import LANDED_ROW, LANDED_URI, LINEAGE
+from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, LINEAGE
 from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore, in_parallel

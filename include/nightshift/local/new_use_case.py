@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.core.declaration_checks import IDENTIFIER, OF_PREDICTIONS, OF_TRAINING_ROWS
-from nightshift.core.landed_table import ARROW_TYPES
+from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.sql_contracts import DELIVERED_ON
 from nightshift.errors import ConfigurationError
 

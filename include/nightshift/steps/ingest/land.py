@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.curated_table import curate
-from nightshift.core.landed_table import LandedTable, read_landed, refuse_if_undelivered
-from nightshift.core.quarantine import gathered
+from nightshift.core.ingest.curated_table import curate
+from nightshift.core.ingest.landed_table import LandedTable, read_landed, refuse_if_undelivered
+from nightshift.core.ingest.quarantine import gathered
 from nightshift.errors import NothingDelivered, PartitionNotReady
 from nightshift.io.curated import refusing
 from nightshift.io.landing import DeliveredFeed, read_delivery

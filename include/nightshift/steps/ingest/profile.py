@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.profile import profile_summary, profile_table
+from nightshift.core.ingest.profile import profile_summary, profile_table
 from nightshift.steps.context import StepContext
 
 STEP = "profile"

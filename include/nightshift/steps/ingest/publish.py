@@ -13,8 +13,8 @@ from datetime import date
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Manifest, sha256_hex
-from nightshift.core.curated_table import published_columns
-from nightshift.core.quarantine import QUARANTINE, gathered, reason_counts, without_rows
+from nightshift.core.ingest.curated_table import published_columns
+from nightshift.core.ingest.quarantine import QUARANTINE, gathered, reason_counts, without_rows
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.io.curated import STEP, refusing

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.quarantine import set_aside
+from nightshift.core.ingest.quarantine import set_aside
 from nightshift.errors import DataContractError
 from nightshift.io.curated import refusing
 from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters

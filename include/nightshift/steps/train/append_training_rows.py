@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.feature_computation import PARTITION
-from nightshift.core.landed_table import ARROW_TYPES
+from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.training_rows import KNOWN_ON
 from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore

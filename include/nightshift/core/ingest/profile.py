@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.quarantine import LINEAGE
+from nightshift.core.ingest.quarantine import LINEAGE
 
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 TOP_VALUES = 10

@@ -15,8 +15,8 @@ import duckdb
 import pyarrow as pa
 
 from nightshift.core.duckdb_session import duckdb_session
-from nightshift.core.landed_table import ARROW_TYPES, STEP
-from nightshift.core.quarantine import LANDED_ROW, LANDED_URI, LINEAGE, set_aside
+from nightshift.core.ingest.landed_table import ARROW_TYPES, STEP
+from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, LINEAGE, set_aside
 from nightshift.errors import ConfigurationError
 from nightshift.usecase import Feed
 

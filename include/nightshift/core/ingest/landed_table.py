@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from nightshift.core.duckdb_session import duckdb_session
-from nightshift.core.quarantine import LANDED_ROW, LANDED_URI, gathered, set_aside
+from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, gathered, set_aside
 from nightshift.errors import MalformedFile, SchemaChanged
 from nightshift.usecase import Column, ColumnType, Feed
 
