@@ -20,8 +20,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pyarrow.parquet as pq
 from flight_rows import training_rows
 
+from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.lifecycle.state import State
-from nightshift.core.training_rows import KNOWN_ON
 from nightshift.documents import BacktestResult
 from nightshift.reports.backtest_text import lines
 from nightshift.services.backtests import find_spec, walk_specs

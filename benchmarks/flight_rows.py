@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flight_delay import replay
-from nightshift.core.feature_computation import compute_features, compute_spine
+from nightshift.core.features.feature_computation import compute_features, compute_spine
+from nightshift.core.features.point_in_time import FeatureRows, point_in_time_join
+from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.curated_table import curate, published_columns
 from nightshift.core.ingest.landed_table import read_landed
-from nightshift.core.point_in_time import FeatureRows, point_in_time_join
-from nightshift.core.training_rows import KNOWN_ON
 from nightshift.usecase import UseCase, load_use_case, partition_range
 
 Feeds = dict[str, list[pa.Table]]

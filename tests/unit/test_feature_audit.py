@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from nightshift.core.feature_audit import audit_view
-from nightshift.core.feature_computation import EVENT_TIMESTAMP_TYPE
+from nightshift.core.features.feature_audit import audit_view
+from nightshift.core.features.feature_computation import EVENT_TIMESTAMP_TYPE
 from nightshift.errors import FeatureContractError
 
 CUTOFF = datetime(2013, 5, 21, 7, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 
 from curated_flights import arrived, as_feeds, deliveries, flight, table
 from flight_delay.features import FEATURES, SCORING_SPINE, TRAINING_SPINE
-from nightshift.core.feature_computation import compute_features, compute_spine
+from nightshift.core.features.feature_computation import compute_features, compute_spine
 from nightshift.errors import FeatureContractError
 from nightshift.usecase import load_use_case
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightshift.core.point_in_time import FeatureRows, newest_rows, point_in_time_join
+from nightshift.core.features.point_in_time import FeatureRows, newest_rows, point_in_time_join
 
 MICROS = pa.timestamp("us", tz="UTC")
 START = datetime(2020, 3, 8, tzinfo=UTC)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from nightshift.core.training_rows import newest_rows, with_split
+from nightshift.core.features.training_rows import newest_rows, with_split
 from nightshift.errors import TerminalError
 
 FIRST = date(2013, 1, 1)

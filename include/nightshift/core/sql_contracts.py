@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from nightshift.core.feature_computation import EVENT_TIMESTAMP, PARTITION
+from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, PARTITION
 from nightshift.core.ingest.landed_table import ARROW_TYPES, landed_schema
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI
 from nightshift.usecase import Column, Feed, UseCase

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.feature_computation import PARTITION as PARTITION
-from nightshift.core.training_rows import SPLIT, with_split
+from nightshift.core.features.feature_computation import PARTITION as PARTITION
+from nightshift.core.features.training_rows import SPLIT, with_split
 from nightshift.errors import DataContractError
 from nightshift.usecase import TrainingPolicy
 

@@ -29,7 +29,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import PrivateAttr
 
-from nightshift.core.point_in_time import COMPARED, FeatureRows, newest_rows, point_in_time_join
+from nightshift.core.features.point_in_time import COMPARED, FeatureRows, newest_rows, point_in_time_join
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.offline_partitions import SCHEME, ArtifactSource, PublishedPartitions

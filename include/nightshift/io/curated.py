@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.core.feature_computation import compute_spine
+from nightshift.core.features.feature_computation import compute_spine
 from nightshift.core.ingest.landed_table import landed_schema
 from nightshift.errors import DataContractError, NothingDelivered, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore, in_parallel

@@ -18,7 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from nightshift.artifact import ArtifactRef, sha256_hex
-from nightshift.core.feature_computation import EVENT_TIMESTAMP
+from nightshift.core.features.feature_computation import EVENT_TIMESTAMP
 from nightshift.errors import ConfigurationError, FeatureContractError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.offline_partitions import PublishedPartitions

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.core.feature_computation import compute_features
+from nightshift.core.features.feature_computation import compute_features
 from nightshift.core.nomination import scrambled
 from nightshift.deployment import GateResult
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from nightshift.core.estimators import fit_estimator
 from nightshift.core.evaluation import log_loss
-from nightshift.core.feature_computation import PARTITION
+from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.onnx_model import Signature
 from nightshift.errors import ConfigurationError, DataContractError
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.drift import Response, response
-from nightshift.core.training_rows import KNOWN_ON
+from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.outcomes import Outcomes, delivered_outcomes

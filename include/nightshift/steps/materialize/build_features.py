@@ -10,7 +10,7 @@ import logging
 from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.feature_computation import compute_features
+from nightshift.core.features.feature_computation import compute_features
 from nightshift.errors import PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import load_feeds

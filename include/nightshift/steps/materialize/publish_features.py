@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.feature_audit import audit_view
+from nightshift.core.features.feature_audit import audit_view
 from nightshift.errors import FeatureContractError
 from nightshift.io.curated import delivered_spine
 from nightshift.io.feature_store import STEP, declared_views

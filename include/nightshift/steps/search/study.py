@@ -18,10 +18,10 @@ import pandas as pd
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.estimators import DEFAULTS, hyperparameters
+from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.models.version import signature_of_spec
 from nightshift.core.search.race import race_origins
 from nightshift.core.search.study import SPACES, Fold, importances, search, walk_forward_folds
-from nightshift.core.training_rows import newest_rows
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import StudyOfEstimator, StudyResult, TrainingSet
 from nightshift.services.training_rows import load_rows

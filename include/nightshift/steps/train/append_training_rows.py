@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.feature_computation import PARTITION
+from nightshift.core.features.feature_computation import PARTITION
+from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
-from nightshift.core.training_rows import KNOWN_ON
 from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feature_store import STEP as PUBLISHED

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.feature_computation import PARTITION
+from nightshift.core.features.feature_computation import PARTITION
 from nightshift.errors import TerminalError
 
 SPLIT = "split"

@@ -8,7 +8,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.feature_computation import EVENT_TIMESTAMP, EVENT_TIMESTAMP_TYPE
+from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, EVENT_TIMESTAMP_TYPE
 from nightshift.errors import FeatureContractError
 
 
