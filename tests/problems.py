@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nightshift.core.compression.problem import Problem, mean_log_odds
-from nightshift.core.estimators import FittedModel
-from nightshift.core.training_split import TrainingSplit
+from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.training_split import TrainingSplit
 
 
 def problem_of(

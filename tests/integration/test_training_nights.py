@@ -13,7 +13,7 @@ import pytest
 from integration.nights import Nights
 from nightshift.artifact import Decision
 from nightshift.core.features.training_rows import KNOWN_ON
-from nightshift.core.model_package import HOLDOUT, MODEL
+from nightshift.core.models.model_package import HOLDOUT, MODEL
 from nightshift.deployment import model_version
 from nightshift.documents import Registration, TrainingSet
 from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejected, TerminalError

@@ -11,8 +11,8 @@ import pytest
 from nightshift.core import backtest
 from nightshift.core.backtest import History, Plan, share, walk_forward
 from nightshift.core.backtest_figures import difference, months, partition_losses, slices
-from nightshift.core.evaluation import log_loss
 from nightshift.core.features.training_rows import newest_rows
+from nightshift.core.models.evaluation import log_loss
 from nightshift.core.nomination import scrambled
 from nightshift.declare.models import CalibrationSpec, ModelSpec
 from nightshift.errors import LookAhead, TerminalError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nightshift.core.estimators import DEFAULTS, fit_estimator, hyperparameters
-from nightshift.core.explanations import explain
+from nightshift.core.models.estimators import DEFAULTS, fit_estimator, hyperparameters
+from nightshift.core.models.explanations import explain
 from nightshift.core.onnx_export import export_onnx
 from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 

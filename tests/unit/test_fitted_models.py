@@ -16,7 +16,6 @@ import pytest
 from onnx import numpy_helper
 
 from model_parity import ParityError, check_parity, in_batches
-from nightshift.core import estimators
 from nightshift.core.candidates import RECIPES
 from nightshift.core.compression import students
 from nightshift.core.compression.int8_dynamic import int8_dynamic
@@ -24,13 +23,14 @@ from nightshift.core.compression.int8_static import int8_static
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.quantization import TOLERANCE
 from nightshift.core.compression.techniques import apply
-from nightshift.core.estimators import FittedModel, fit_estimator, hyperparameters
-from nightshift.core.evaluation import evaluate
 from nightshift.core.measurement import measure
+from nightshift.core.models import estimators
+from nightshift.core.models.estimators import FittedModel, fit_estimator, hyperparameters
+from nightshift.core.models.evaluation import evaluate
+from nightshift.core.models.preprocessing import MOST_CATEGORIES
 from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.core.parity import probe_rows
-from nightshift.core.preprocessing import MOST_CATEGORIES
 from problems import problem_of
 from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from model_parity import ParityError, check_parity
-from nightshift.core.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
+from nightshift.core.models.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
 from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import load_session, score
 from nightshift.core.parity import compare, probe_rows

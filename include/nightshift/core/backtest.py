@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.arrays import Floats, Integers
-from nightshift.core.estimators import FittedModel
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON, with_label_order
 from nightshift.core.inference.calibration import LabelledScores, calibrated, fit_calibration, window_days
+from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.version import export_version, fit_spec
 from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.declare.models import ModelSpec

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nightshift.core.compression.students import DEFAULTS as STUDENT_DEFAULTS
-from nightshift.core.estimators import DEFAULTS
+from nightshift.core.models.estimators import DEFAULTS
 from nightshift.declare.models import ModelSpec
 from nightshift.errors import ConfigurationError
 from nightshift.usecase import UseCase

@@ -9,8 +9,8 @@ from onnx import TensorProto, compose
 from nightshift.core.dense_export import Graph, category_rows
 from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.level_additive import LevelAdditive
+from nightshift.core.models.preprocessing import BoundedScaler, PiecewiseLinearScaler
 from nightshift.core.onnx_model import NUMERIC_INPUT, OUTPUT, Signature
-from nightshift.core.preprocessing import BoundedScaler, PiecewiseLinearScaler
 
 TREES = "trees_"
 """Prefix of the nodes of a blend's trees."""

@@ -15,11 +15,11 @@ from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_
 from xgboost import XGBClassifier
 
 from nightshift.core.dense_export import dense_graph
-from nightshift.core.estimators import FittedModel
 from nightshift.core.level_export import blend_graph, level_additive_graph
 from nightshift.core.models.blend import LogOddsBlend
+from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.level_additive import LevelAdditive
-from nightshift.core.network import layers_of
+from nightshift.core.models.network import layers_of
 from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT
 
 OPSETS = {"": 21, "ai.onnx.ml": 3}

@@ -15,7 +15,7 @@ import xgboost
 
 from nightshift.core.arrays import Float32s, Integers
 from nightshift.core.compression.boosted_trees import Split, leaf_ids, nodes, read_ensemble
-from nightshift.core.estimators import FittedModel
+from nightshift.core.models.estimators import FittedModel
 from nightshift.core.parity import as_float64
 
 MOST_SPLITS = 20_000

@@ -13,7 +13,7 @@ from datetime import date
 from typing import Any
 
 from nightshift.artifact import Manifest
-from nightshift.core.explanations import Explanation
+from nightshift.core.models.explanations import Explanation
 from nightshift.core.risk import Demands
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.evaluation import log_loss
+from nightshift.core.models.evaluation import log_loss
 from nightshift.declare.models import CalibrationSpec, ModelSpec
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_scores import ScoredPartition

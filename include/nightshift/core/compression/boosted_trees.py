@@ -18,8 +18,8 @@ from sklearn.pipeline import Pipeline
 from xgboost import XGBClassifier
 
 from nightshift.core.arrays import Floats
-from nightshift.core.estimators import FittedModel
-from nightshift.core.preprocessing import feature_frame
+from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.preprocessing import feature_frame
 from nightshift.errors import NotApplicable
 
 NO_PARENT = 2147483647

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students import hyperparameters_of, soft_log_odds
-from nightshift.core.estimators import FittedModel
-from nightshift.core.preprocessing import bounded_features, feature_frame
+from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.preprocessing import bounded_features, feature_frame
 
 
 def distilled_mlp(model: FittedModel, problem: Problem) -> FittedModel:

@@ -7,8 +7,8 @@ from xgboost import XGBClassifier, XGBRegressor
 
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students import hyperparameters_of, soft_labels
-from nightshift.core.estimators import FittedModel, tree_parameters
-from nightshift.core.preprocessing import feature_frame, tree_features
+from nightshift.core.models.estimators import FittedModel, tree_parameters
+from nightshift.core.models.preprocessing import feature_frame, tree_features
 
 
 def distilled_xgboost(model: FittedModel, problem: Problem) -> FittedModel:

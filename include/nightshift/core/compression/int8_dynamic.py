@@ -9,7 +9,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.quantization import QUANTIZED, quantizable_graph, quantized
-from nightshift.core.estimators import FittedModel
+from nightshift.core.models.estimators import FittedModel
 from nightshift.core.onnx_export import export_onnx
 
 

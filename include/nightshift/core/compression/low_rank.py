@@ -9,8 +9,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightshift.core.compression.network_model import inputs_of, layers_to_change, loss, with_layers
 from nightshift.core.compression.problem import Problem
-from nightshift.core.estimators import FittedModel
-from nightshift.core.network import Layer
+from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.network import Layer
 from nightshift.errors import NotApplicable
 
 DEFAULTS = {"tolerance": 5e-3, "energies": (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)}

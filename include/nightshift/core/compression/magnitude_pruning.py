@@ -14,8 +14,8 @@ from nightshift.core.arrays import Floats
 from nightshift.core.compression.network_model import inputs_of, layers_to_change, loss, with_layers
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students import soft_log_odds
-from nightshift.core.estimators import FittedModel
-from nightshift.core.network import Layer
+from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.network import Layer
 from nightshift.errors import NotApplicable
 
 DEFAULTS = {"tolerance": 1e-2, "units": (0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1), "weights": (0.6, 0.4, 0.2)}

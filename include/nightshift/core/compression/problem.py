@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.arrays import Floats, Integers
-from nightshift.core.evaluation import log_odds
 from nightshift.core.features.feature_computation import PARTITION
+from nightshift.core.models.evaluation import log_odds
 
 VALIDATION_SHARE = 0.15
 """Of the training rows, the newest days with about this share judge how far a technique may go."""

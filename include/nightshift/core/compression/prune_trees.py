@@ -21,8 +21,8 @@ from nightshift.core.compression.boosted_trees import (
     with_ensemble,
 )
 from nightshift.core.compression.problem import Problem
-from nightshift.core.estimators import FittedModel
-from nightshift.core.evaluation import log_loss
+from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.evaluation import log_loss
 from nightshift.errors import NotApplicable
 
 DEFAULTS = {"tolerance": 3e-3}

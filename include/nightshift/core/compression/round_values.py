@@ -21,9 +21,9 @@ from nightshift.core.compression.boosted_trees import (
     with_ensemble,
 )
 from nightshift.core.compression.problem import Problem
-from nightshift.core.estimators import FittedModel
-from nightshift.core.evaluation import log_loss
-from nightshift.core.preprocessing import feature_frame
+from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.evaluation import log_loss
+from nightshift.core.models.preprocessing import feature_frame
 
 DEFAULTS = {"tolerance": 1e-4}
 """Log loss (nats) that the validation rows may lose by rounded leaves."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from nightshift.core.compression.problem import Problem
-from nightshift.core.estimators import FittedModel
+from nightshift.core.models.estimators import FittedModel
 from nightshift.errors import NotApplicable
 
 TECHNIQUES = (

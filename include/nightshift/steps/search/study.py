@@ -17,8 +17,8 @@ import optuna
 import pandas as pd
 
 from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.core.estimators import DEFAULTS, hyperparameters
 from nightshift.core.features.training_rows import newest_rows
+from nightshift.core.models.estimators import DEFAULTS, hyperparameters
 from nightshift.core.models.version import signature_of_spec
 from nightshift.core.search.race import race_origins
 from nightshift.core.search.study import SPACES, Fold, importances, search, walk_forward_folds

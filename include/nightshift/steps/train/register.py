@@ -19,7 +19,7 @@ from types import EllipsisType
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.gates import failures
 from nightshift.core.lifecycle.specs import first_champion
-from nightshift.core.model_package import SPEC
+from nightshift.core.models.model_package import SPEC
 from nightshift.core.risk import demands
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment, GateResult, model_version

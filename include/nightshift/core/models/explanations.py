@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from nightshift.core.arrays import Labels
-from nightshift.core.evaluation import log_loss
+from nightshift.core.models.evaluation import log_loss
 from nightshift.core.onnx_model import Signature, ask, feed_of, load_session
 
 ROWS = 2_000

@@ -22,8 +22,8 @@ from xgboost import XGBClassifier
 
 from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.level_additive import LevelAdditive
+from nightshift.core.models.preprocessing import bounded_features, feature_frame, tree_features
 from nightshift.core.onnx_model import Signature
-from nightshift.core.preprocessing import bounded_features, feature_frame, tree_features
 from nightshift.errors import ConfigurationError
 
 LEVELS: Mapping[str, Any] = {
