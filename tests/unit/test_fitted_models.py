@@ -23,12 +23,12 @@ from nightshift.core.compression.int8_static import int8_static
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.quantization import TOLERANCE
 from nightshift.core.compression.techniques import apply
+from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.measurement import measure
 from nightshift.core.models import estimators
 from nightshift.core.models.estimators import FittedModel, fit_estimator, hyperparameters
 from nightshift.core.models.evaluation import evaluate
 from nightshift.core.models.preprocessing import MOST_CATEGORIES
-from nightshift.core.onnx_export import export_onnx
 from nightshift.core.onnx_model import Signature, load_session, score
 from nightshift.core.parity import probe_rows
 from problems import problem_of

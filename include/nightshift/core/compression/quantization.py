@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx
 from onnxruntime.quantization import quant_pre_process
 
+from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.network import layers_of
-from nightshift.core.onnx_export import export_onnx
 from nightshift.errors import NotApplicable
 
 TOLERANCE = 0.05

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, compose
 
-from nightshift.core.dense_export import Graph, category_rows
+from nightshift.core.export.dense_export import Graph, category_rows
 from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.models.preprocessing import BoundedScaler, PiecewiseLinearScaler

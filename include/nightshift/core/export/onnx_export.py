@@ -14,8 +14,8 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 from xgboost import XGBClassifier
 
-from nightshift.core.dense_export import dense_graph
-from nightshift.core.level_export import blend_graph, level_additive_graph
+from nightshift.core.export.dense_export import dense_graph
+from nightshift.core.export.level_export import blend_graph, level_additive_graph
 from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.level_additive import LevelAdditive
