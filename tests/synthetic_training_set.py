@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from nightshift.core.features.training_rows import KNOWN_ON
+from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import TrainingSplit, split_training_set
-from nightshift.core.onnx_model import Signature
 from nightshift.declare.models import ModelSpec
 from nightshift.usecase import (
     Column,

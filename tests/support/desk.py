@@ -38,7 +38,7 @@ from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.drift import build_reference
-from nightshift.core.onnx_model import Signature
+from nightshift.core.inference.onnx_model import Signature
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment, model_version
 from nightshift.documents import ModelChoice

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nightshift.core.behaviour import check_behaviour, observe_behaviour
+from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.evaluation import calibration_bins, calibration_error
-from nightshift.core.onnx_model import Signature
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
 from nightshift.policies import BehaviourExpectation

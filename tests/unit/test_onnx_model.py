@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper
 
-from nightshift.core.onnx_model import Signature, categorical_matrix, load_session, numeric_matrix, score
+from nightshift.core.inference.onnx_model import Signature, categorical_matrix, load_session, numeric_matrix, score
 from nightshift.errors import ArtifactCorrupt, FeatureContractError
 
 SIGNATURE = Signature(numeric=("a", "b"), categorical=("c",), feature_service="s_v1", score="p")

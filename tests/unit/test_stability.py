@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nightshift.core.onnx_model import Signature
+from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.stability import check_stability, step_moves, stepped
 from nightshift.policies import VerificationPolicy
 

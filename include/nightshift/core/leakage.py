@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nightshift.core.arrays import Floats, Labels
+from nightshift.core.inference.onnx_model import Signature, categorical_matrix, numeric_matrix
 from nightshift.core.models.evaluation import area_under_curve
 from nightshift.core.models.training_split import TrainingSplit
-from nightshift.core.onnx_model import Signature, categorical_matrix, numeric_matrix
 from nightshift.deployment import GateResult
 from nightshift.policies import VerificationPolicy
 from nightshift.usecase import FeatureSet

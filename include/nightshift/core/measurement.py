@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import xgboost
 
+from nightshift.core.inference.onnx_model import Signature, ask, feed_of, load_session
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.preprocessing import feature_frame
-from nightshift.core.onnx_model import Signature, ask, feed_of, load_session
 from nightshift.runtime_probe.ask import costs
 
 BATCH_ROWS = 20_000

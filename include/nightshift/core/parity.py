@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nightshift.core.arrays import Floats
-from nightshift.core.onnx_model import Signature
+from nightshift.core.inference.onnx_model import Signature
 
 BATCH_ROWS = 20_000
 """Rows scored at once."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nightshift.core.arrays import Float32s, Floats
-from nightshift.core.onnx_model import NUMERIC_INPUT, Signature
+from nightshift.core.inference.onnx_model import NUMERIC_INPUT, Signature
 from nightshift.deployment import GateResult
 from nightshift.policies import VerificationPolicy
 

@@ -12,10 +12,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from nightshift.core.arrays import Floats, Integers
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students import hyperparameters_of, soft_labels, soft_log_odds
+from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.evaluation import log_loss
 from nightshift.core.models.preprocessing import feature_frame, piecewise_linear_features
-from nightshift.core.onnx_model import Signature
 
 LEAST_GAIN_OF_CATEGORIES = 1e-3
 """In log loss (nats). Strings take half of the time that such a model needs, so they have to be worth it."""

@@ -13,8 +13,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.quantization import QUANTIZED, quantizable_graph, quantized
 from nightshift.core.export.onnx_export import export_onnx
+from nightshift.core.inference.onnx_model import feed_of
 from nightshift.core.models.estimators import FittedModel
-from nightshift.core.onnx_model import feed_of
 
 CALIBRATION_ROWS = 4000
 

@@ -18,9 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.compose import ColumnTransformer
 
 from nightshift.core.arrays import Float32s
+from nightshift.core.inference.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT, Signature
 from nightshift.core.models.network import Layer
 from nightshift.core.models.preprocessing import BoundedScaler, PiecewiseLinearScaler
-from nightshift.core.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT, Signature
 
 Float64s = npt.NDArray[np.float64]
 

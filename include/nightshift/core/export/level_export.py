@@ -7,10 +7,10 @@ import onnx
 from onnx import TensorProto, compose
 
 from nightshift.core.export.dense_export import Graph, category_rows
+from nightshift.core.inference.onnx_model import NUMERIC_INPUT, OUTPUT, Signature
 from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.models.preprocessing import BoundedScaler, PiecewiseLinearScaler
-from nightshift.core.onnx_model import NUMERIC_INPUT, OUTPUT, Signature
 
 TREES = "trees_"
 """Prefix of the nodes of a blend's trees."""

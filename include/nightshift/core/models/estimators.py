@@ -20,10 +20,10 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from xgboost import XGBClassifier
 
+from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.models.preprocessing import bounded_features, feature_frame, tree_features
-from nightshift.core.onnx_model import Signature
 from nightshift.errors import ConfigurationError
 
 LEVELS: Mapping[str, Any] = {

@@ -15,8 +15,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer
 
+from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.preprocessing import PiecewiseLinearScaler, piecewise_linear_features
-from nightshift.core.onnx_model import Signature
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]

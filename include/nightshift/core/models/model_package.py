@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.drift import build_reference
+from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
-from nightshift.core.onnx_model import Signature
 from nightshift.usecase import UseCase
 
 MODEL = "model.onnx"

@@ -13,7 +13,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder
 
 from nightshift.core.arrays import Float32s
-from nightshift.core.onnx_model import Signature, categorical_matrix, numeric_matrix
+from nightshift.core.inference.onnx_model import Signature, categorical_matrix, numeric_matrix
 
 MOST_CATEGORIES = 32
 """Categories of one feature that get a column; the rarer ones have too few rows to learn from."""

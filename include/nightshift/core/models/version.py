@@ -18,8 +18,8 @@ from nightshift.core.compression.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES, apply
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.features.feature_computation import PARTITION
+from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
-from nightshift.core.onnx_model import Signature
 from nightshift.declare.models import ModelSpec
 from nightshift.errors import ConfigurationError, DataContractError
 from nightshift.usecase import UseCase

@@ -19,9 +19,9 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from nightshift.core.features.feature_computation import PARTITION
+from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import fit_estimator
 from nightshift.core.models.evaluation import log_loss
-from nightshift.core.onnx_model import Signature
 from nightshift.errors import ConfigurationError, DataContractError
 
 TRIALS_PER_PARAMETER = 10
