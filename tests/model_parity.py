@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from nightshift.core.arrays import Floats
-from nightshift.core.parity import Probes, compare
+from nightshift.core.gates.parity import Probes, compare
 
 Answer = Callable[[pa.Table], Floats]
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nightshift.core.behaviour import check_behaviour, observe_behaviour
+from nightshift.core.gates.behaviour import check_behaviour, observe_behaviour
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.evaluation import calibration_bins, calibration_error
 from nightshift.deployment import GateResult

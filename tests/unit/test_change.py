@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from nightshift.core.change import check_change, check_feature_values, check_new_rows, reference_rows
 from nightshift.core.features.training_rows import KNOWN_ON
+from nightshift.core.gates.change import check_change, check_feature_values, check_new_rows, reference_rows
 from nightshift.core.inference.onnx_model import Signature, load_session, score
 from nightshift.core.models.version import export_version, fit_spec
 from nightshift.declare.models import ModelSpec

@@ -36,12 +36,12 @@ from nightshift.core.compression.select_features import select_features
 from nightshift.core.compression.select_trees import select_trees
 from nightshift.core.compression.techniques import TECHNIQUES, apply
 from nightshift.core.export.onnx_export import export_onnx
+from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.models import estimators
 from nightshift.core.models.estimators import FittedModel, fit_estimator, hyperparameters
 from nightshift.core.models.evaluation import evaluate, log_loss
 from nightshift.core.models.network import layers_of
-from nightshift.core.parity import probe_rows
 from nightshift.errors import NotApplicable
 from problems import problem_of
 from synthetic_training_set import SIGNATURE, training_split, use_case

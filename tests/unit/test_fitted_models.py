@@ -24,13 +24,13 @@ from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.quantization import TOLERANCE
 from nightshift.core.compression.techniques import apply
 from nightshift.core.export.onnx_export import export_onnx
+from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import Signature, load_session, score
 from nightshift.core.measurement import measure
 from nightshift.core.models import estimators
 from nightshift.core.models.estimators import FittedModel, fit_estimator, hyperparameters
 from nightshift.core.models.evaluation import evaluate
 from nightshift.core.models.preprocessing import MOST_CATEGORIES
-from nightshift.core.parity import probe_rows
 from problems import problem_of
 from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from nightshift.core.gates import failures
-from nightshift.core.risk import demands
-from nightshift.core.verification import GATES, VERSION_GATES
+from nightshift.core.gates.registry import failures
+from nightshift.core.gates.risk import demands
+from nightshift.core.gates.verification import GATES, VERSION_GATES
 from nightshift.deployment import GateResult
 from nightshift.policies import Risk, RiskPolicy
 

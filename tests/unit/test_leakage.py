@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from nightshift.core.gates.leakage import check_leakage, single_feature_auc
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.leakage import check_leakage, single_feature_auc
 from nightshift.core.models.evaluation import area_under_curve
 from nightshift.core.models.training_split import TrainingSplit, split_training_set
 from nightshift.deployment import GateResult

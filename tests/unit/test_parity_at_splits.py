@@ -12,10 +12,10 @@ import pytest
 
 from model_parity import ParityError, check_parity
 from nightshift.core.export.onnx_export import export_onnx
+from nightshift.core.gates.parity import compare, probe_rows
+from nightshift.core.gates.split_probes import SIDES, split_probes
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.models.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
-from nightshift.core.parity import compare, probe_rows
-from nightshift.core.split_probes import SIDES, split_probes
 from synthetic_training_set import NUMERIC, SIGNATURE, training_split, use_case
 
 SPLIT = training_split()

@@ -14,10 +14,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from nightshift.core.export.onnx_export import export_onnx
-from nightshift.core.gates import RuntimeAnswer
+from nightshift.core.gates.registry import RuntimeAnswer
+from nightshift.core.gates.verification import GATES
 from nightshift.core.inference.onnx_model import feed_of, load_session, score
 from nightshift.core.models.estimators import fit_estimator
-from nightshift.core.verification import GATES
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
 from nightshift.io import runtimes

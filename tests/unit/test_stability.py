@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nightshift.core.gates.stability import check_stability, step_moves, stepped
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.stability import check_stability, step_moves, stepped
 from nightshift.policies import VerificationPolicy
 
 SIGNATURE = Signature(numeric=("steady", "steep"), feature_service="s", score="p")

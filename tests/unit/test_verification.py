@@ -18,12 +18,12 @@ from onnx import helper
 from nightshift.core.compression.int8_dynamic import int8_dynamic
 from nightshift.core.compression.problem import Problem
 from nightshift.core.export.onnx_export import export_onnx
+from nightshift.core.gates.verification import GATES, VERSION_GATES, Judged, Subject
+from nightshift.core.gates.version_parity import check_version_parity
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
 from nightshift.core.models.training_split import TrainingSplit, split_training_set
 from nightshift.core.models.version import ExportedVersion
-from nightshift.core.models.version_parity import check_version_parity
-from nightshift.core.verification import GATES, VERSION_GATES, Judged, Subject
 from nightshift.policies import BehaviourExpectation, SlicePolicy, VerificationPolicy
 from nightshift.steps.train.verify import _without_timing, judge
 from nightshift.usecase import UseCase

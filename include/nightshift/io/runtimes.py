@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nightshift.core.gates import TOO_SLOW, RuntimeAnswer
+from nightshift.core.gates.registry import TOO_SLOW, RuntimeAnswer
 from nightshift.errors import ConfigurationError
 from nightshift.runtime_probe import ask
 from nightshift.usecase import PROJECT_ROOT

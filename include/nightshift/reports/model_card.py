@@ -13,8 +13,8 @@ from datetime import date
 from typing import Any
 
 from nightshift.artifact import Manifest
+from nightshift.core.gates.risk import Demands
 from nightshift.core.models.explanations import Explanation
-from nightshift.core.risk import Demands
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet
 from nightshift.reports.page import GREY, ORANGE, new_axes, percent, render_page, style, svg

@@ -13,9 +13,9 @@ from datetime import date, timedelta
 
 import numpy as np
 
+from nightshift.core.gates.risk import demands
 from nightshift.core.lifecycle.e_process import e_values
 from nightshift.core.lifecycle.state import Challenge, State
-from nightshift.core.risk import demands
 from nightshift.deployment import Deployment
 from nightshift.documents import Review, ReviewedLoss, ReviewOutcome
 from nightshift.policies import PromotionPolicy, RiskPolicy

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Sequence
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.gates import failures
-from nightshift.core.risk import demands
+from nightshift.core.gates.registry import failures
+from nightshift.core.gates.risk import demands
 from nightshift.deployment import GateResult
 from nightshift.documents import Candidates, CandidateSpec, Comparison, StudyResult
 from nightshift.io.artifact_store import ArtifactStore

@@ -17,10 +17,10 @@ from datetime import date
 from types import EllipsisType
 
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.core.gates import failures
+from nightshift.core.gates.registry import failures
+from nightshift.core.gates.risk import demands
 from nightshift.core.lifecycle.specs import first_champion
 from nightshift.core.models.model_package import SPEC
-from nightshift.core.risk import demands
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment, GateResult, model_version
 from nightshift.documents import Registration

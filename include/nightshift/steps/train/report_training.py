@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from nightshift.artifact import ArtifactRef
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import newest_rows
+from nightshift.core.gates.risk import demands
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.explanations import Explanation, explain
 from nightshift.core.models.model_package import CARD, HOLDOUT, MODEL, SIGNATURE
-from nightshift.core.risk import demands
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet
 from nightshift.io.artifact_store import ArtifactStore

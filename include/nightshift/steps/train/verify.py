@@ -17,12 +17,12 @@ from datetime import date
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.features.training_rows import newest_rows
-from nightshift.core.gates import RuntimeAnswer
+from nightshift.core.gates.parity import BATCH_ROWS
+from nightshift.core.gates.registry import RuntimeAnswer
+from nightshift.core.gates.verification import GATES, Judged, Replaced, Subject, judge_version
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.model_package import FULL_PRECISION, HOLDOUT, MODEL, PARITY, SIGNATURE
 from nightshift.core.models.training_split import split_rows
-from nightshift.core.parity import BATCH_ROWS
-from nightshift.core.verification import GATES, Judged, Replaced, Subject, judge_version
 from nightshift.deployment import GateResult
 from nightshift.documents import TrainingSet
 from nightshift.errors import ArtifactCorrupt

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from nightshift.core.arrays import Floats, Labels
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON
+from nightshift.core.gates.stability import evenly
 from nightshift.core.models.evaluation import area_under_curve, log_odds
-from nightshift.core.stability import evenly
 from nightshift.deployment import GateResult
 from nightshift.policies import ChangePolicy
 

@@ -16,18 +16,24 @@ import onnxruntime
 import pyarrow as pa
 
 from nightshift.core.arrays import Floats
-from nightshift.core.behaviour import check_behaviour, observe_behaviour
-from nightshift.core.change import ReferenceRows, check_change, check_feature_values, check_new_rows, reference_rows
 from nightshift.core.compression.quantization import TOLERANCE as QUANTIZED_TOLERANCE
-from nightshift.core.gates import Gate, RuntimeAnswer
+from nightshift.core.gates.behaviour import check_behaviour, observe_behaviour
+from nightshift.core.gates.change import (
+    ReferenceRows,
+    check_change,
+    check_feature_values,
+    check_new_rows,
+    reference_rows,
+)
+from nightshift.core.gates.leakage import check_leakage
+from nightshift.core.gates.parity import BATCH_ROWS, Compared, Probes, compare, probe_rows
+from nightshift.core.gates.registry import Gate, RuntimeAnswer
+from nightshift.core.gates.slices import slice_metrics, worst_slice
+from nightshift.core.gates.stability import ROWS as BEHAVIOUR_ROWS
+from nightshift.core.gates.stability import check_stability, evenly, step_moves
 from nightshift.core.inference.onnx_model import Signature, ask_in_batches, feed_of, load_session, score
-from nightshift.core.leakage import check_leakage
 from nightshift.core.models.evaluation import calibration_bins, evaluate, log_loss
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
-from nightshift.core.parity import BATCH_ROWS, Compared, Probes, compare, probe_rows
-from nightshift.core.slices import slice_metrics, worst_slice
-from nightshift.core.stability import ROWS as BEHAVIOUR_ROWS
-from nightshift.core.stability import check_stability, evenly, step_moves
 from nightshift.deployment import GateResult
 from nightshift.errors import FeatureContractError
 from nightshift.policies import VerificationPolicy

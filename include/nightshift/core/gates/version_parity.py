@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from nightshift.core.compression.quantization import TOLERANCE as QUANTIZED_TOLERANCE
+from nightshift.core.gates.parity import BATCH_ROWS, compare, probe_rows
+from nightshift.core.gates.split_probes import split_probes
 from nightshift.core.inference.onnx_model import ask_in_batches, feed_of, load_session
 from nightshift.core.models.version import ExportedVersion
-from nightshift.core.parity import BATCH_ROWS, compare, probe_rows
-from nightshift.core.split_probes import split_probes
 from nightshift.usecase import UseCase
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nightshift.core.arrays import Floats
+from nightshift.core.gates.stability import Ask, Feed
 from nightshift.core.inference.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, Signature
-from nightshift.core.stability import Ask, Feed
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
 from nightshift.policies import BehaviourExpectation

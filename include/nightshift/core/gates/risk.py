@@ -23,7 +23,7 @@ class Demands:
     def mandatory(self) -> tuple[str, ...]:
         """Names of the gates that must not fail."""
         # They load the libraries that they judge models with.
-        from nightshift.core.verification import GATES
+        from nightshift.core.gates.verification import GATES
 
         return tuple(gate.name for gate in GATES if gate.always or self.every_gate)
 
