@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pytest
 
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.core.canary import canary_rows
 from nightshift.core.inference.calibration import calibrated
+from nightshift.core.lifecycle.canary import canary_rows
 from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import AuditFailed, PartitionNotReady, TransientError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore

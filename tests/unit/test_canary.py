@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nightshift.core.canary import canary_bucket, canary_rows, key_texts
+from nightshift.core.lifecycle.canary import canary_bucket, canary_rows, key_texts
 
 KEY = ("flight_date", "carrier", "flight", "origin")
 
@@ -41,7 +41,7 @@ def test_no_bucket_reaches_one(monkeypatch: pytest.MonkeyPatch) -> None:
         def digest() -> bytes:
             return b"\xff" * 32
 
-    monkeypatch.setattr("nightshift.core.canary.hashlib.sha256", lambda _: Highest)
+    monkeypatch.setattr("nightshift.core.lifecycle.canary.hashlib.sha256", lambda _: Highest)
     assert canary_bucket("any") < 1.0
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightshift.artifact import ArtifactRef, Decision, FileEntry, Manifest
-from nightshift.core.reproduction import (
+from nightshift.core.lifecycle.reproduction import (
     artifact_differences,
     environment_differences,
     file_differences,

@@ -20,7 +20,7 @@ from datetime import date
 from typing import Any
 
 from nightshift.artifact import ArtifactRef, Manifest, canonical_json
-from nightshift.core.reproduction import artifact_differences, environment_differences
+from nightshift.core.lifecycle.reproduction import artifact_differences, environment_differences
 from nightshift.documents import ModelChoice
 from nightshift.errors import ConfigurationError, PartitionNotReady, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
