@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nightshift.core.nomination import backtest_gates, drawn_partition, passed, scrambled
+from nightshift.core.backtest.nomination import backtest_gates, drawn_partition, passed, scrambled
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import BacktestMonth, BacktestResult, BacktestSeries, BacktestSlice, PairedDifference
 from nightshift.policies import PromotionPolicy, SlicePolicy

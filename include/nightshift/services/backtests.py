@@ -13,8 +13,8 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import ValidationError
 
-from nightshift.core.backtest import FROZEN, History, Plan, Walk, share, walk_forward
-from nightshift.core.backtest_figures import difference, partition_losses, series, slices
+from nightshift.core.backtest.figures import difference, partition_losses, series, slices
+from nightshift.core.backtest.walk import FROZEN, History, Plan, Walk, share, walk_forward
 from nightshift.core.lifecycle.state import State
 from nightshift.core.models.version import signature_of_spec
 from nightshift.declare.models import ModelSpec

@@ -44,7 +44,7 @@ def compare_with_backtest(
     each costs one fit. A partition none of whose training rows is known yet is left out.
     """
     # They load the estimators, which a night without a challenger does not need.
-    from nightshift.core.backtest import History, Plan, walk_forward
+    from nightshift.core.backtest.walk import History, Plan, walk_forward
     from nightshift.core.models.version import signature_of_spec
     from nightshift.services.training_rows import load_rows, parts_known
 

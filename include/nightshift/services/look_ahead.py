@@ -7,8 +7,8 @@ from datetime import date, timedelta
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nightshift.core.backtest.nomination import scrambled
 from nightshift.core.features.feature_computation import compute_features
-from nightshift.core.nomination import scrambled
 from nightshift.deployment import GateResult
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.io.curated import DELIVERED_ON, load_feeds

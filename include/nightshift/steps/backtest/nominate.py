@@ -11,8 +11,8 @@ from datetime import date
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.backtest.nomination import backtest_gates, drawn_partition, passed
 from nightshift.core.lifecycle.state import State, state_after
-from nightshift.core.nomination import backtest_gates, drawn_partition, passed
 from nightshift.deployment import Deployment, GateResult
 from nightshift.documents import BacktestResult, BacktestSeries, Nomination
 from nightshift.errors import ChampionChanged

@@ -322,7 +322,7 @@ def _no_look_ahead(what: str, as_of: date, known_on: Integers, partition: Intege
     if late or ahead:
         raise LookAhead(
             f"{what} of partition {as_of} would use {late} labels known later and {ahead} rows of partitions after "
-            f"{newest}. This is an error in nightshift.core.backtest; its scores cannot be trusted."
+            f"{newest}. This is an error in nightshift.core.backtest.walk; its scores cannot be trusted."
         )
 
 
