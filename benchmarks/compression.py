@@ -41,10 +41,10 @@ from nightshift.core.features.point_in_time import FeatureRows, point_in_time_jo
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.ingest.curated_table import curate, published_columns
 from nightshift.core.ingest.landed_table import read_landed
-from nightshift.core.measurement import BATCH_REPEATS, BATCH_ROWS, measure, measure_native
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
+from nightshift.core.search.measurement import BATCH_REPEATS, BATCH_ROWS, measure, measure_native
 from nightshift.core.search.race import partition_scores
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import PartitionScore

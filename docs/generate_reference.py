@@ -16,12 +16,12 @@ from typing import Any
 
 from nightshift import policies, usecase
 from nightshift.core import sql_contracts
-from nightshift.core.candidates import RECIPES
 from nightshift.core.compression.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.gates.risk import demands
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.models.estimators import DEFAULTS as ESTIMATORS
+from nightshift.core.search.candidates import RECIPES
 from nightshift.declare import models
 from nightshift.io import expectations
 

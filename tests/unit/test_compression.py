@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_parity import check_parity
-from nightshift.core.candidates import RECIPES
 from nightshift.core.compression.boosted_trees import (
     Ensemble,
     Leaf,
@@ -42,6 +41,7 @@ from nightshift.core.models import estimators
 from nightshift.core.models.estimators import FittedModel, fit_estimator, hyperparameters
 from nightshift.core.models.evaluation import evaluate, log_loss
 from nightshift.core.models.network import layers_of
+from nightshift.core.search.candidates import RECIPES
 from nightshift.errors import NotApplicable
 from problems import problem_of
 from synthetic_training_set import SIGNATURE, training_split, use_case

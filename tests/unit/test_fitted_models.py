@@ -16,7 +16,6 @@ import pytest
 from onnx import numpy_helper
 
 from model_parity import ParityError, check_parity, in_batches
-from nightshift.core.candidates import RECIPES
 from nightshift.core.compression import students
 from nightshift.core.compression.int8_dynamic import int8_dynamic
 from nightshift.core.compression.int8_static import int8_static
@@ -26,11 +25,12 @@ from nightshift.core.compression.techniques import apply
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import Signature, load_session, score
-from nightshift.core.measurement import measure
 from nightshift.core.models import estimators
 from nightshift.core.models.estimators import FittedModel, fit_estimator, hyperparameters
 from nightshift.core.models.evaluation import evaluate
 from nightshift.core.models.preprocessing import MOST_CATEGORIES
+from nightshift.core.search.candidates import RECIPES
+from nightshift.core.search.measurement import measure
 from problems import problem_of
 from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from nightshift.core.candidates import candidate_specs
 from nightshift.core.compression.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON, SPLIT
 from nightshift.core.models.estimators import DEFAULTS
 from nightshift.core.models.version import check_names, signature_of_spec
+from nightshift.core.search.candidates import candidate_specs
 from nightshift.errors import ConfigurationError
 from nightshift.usecase import UseCase
 

@@ -16,7 +16,7 @@ The report goes to standard output as one line of JSON. What goes wrong with the
 and `error_type`; a process that is killed leaves no line.
 
 It is run by the Python of an environment that has no more than that, as a service would be that only
-serves models. `nightshift.core.measurement` measures with the same functions.
+serves models. `nightshift.core.search.measurement` measures with the same functions.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from nightshift.core.arrays import Floats
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.inference.onnx_model import load_session, score
-from nightshift.core.measurement import measure, measure_native
 from nightshift.core.models.evaluation import auc_or_none, log_loss
 from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
+from nightshift.core.search.measurement import measure, measure_native
 from nightshift.documents import PartitionScore, Race, RacedSpec, RaceOrigin
 from nightshift.errors import DataContractError, NotApplicable
 from nightshift.policies import SearchPolicy

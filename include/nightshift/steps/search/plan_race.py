@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.candidates import candidate_specs
+from nightshift.core.search.candidates import candidate_specs
 from nightshift.core.search.race import race_origins, scored_partitions
 from nightshift.documents import RaceOrigin, StudyResult, TrainingSet
 from nightshift.services.training_rows import load_rows
