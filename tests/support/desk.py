@@ -37,8 +37,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef, sha256_hex
-from nightshift.core.drift import build_reference
 from nightshift.core.inference.onnx_model import Signature
+from nightshift.core.monitoring.drift import build_reference
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment, model_version
 from nightshift.documents import ModelChoice

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift.artifact import sha256_hex
-from nightshift.core.drift import (
+from nightshift.core.monitoring.drift import (
     Bins,
     Reference,
     build_reference,

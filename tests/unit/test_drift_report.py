@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nightshift.core.drift import Reference, build_reference, compare, overall_verdict
+from nightshift.core.monitoring.drift import Reference, build_reference, compare, overall_verdict
 from nightshift.reports.drift import label_rates, render
 from nightshift.usecase import DriftPolicy
 

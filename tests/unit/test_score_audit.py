@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from nightshift.core.score_audit import audit_scores
+from nightshift.core.monitoring.score_audit import audit_scores
 from nightshift.usecase import AuditPolicy
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from nightshift.core.drift import Reference
+from nightshift.core.monitoring.drift import Reference
 from nightshift.reports.page import GREY, INK, ORANGE, percent, render_page, style, svg
 
 COLUMNS_SHOWN = 15

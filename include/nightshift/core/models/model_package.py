@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.drift import build_reference
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
+from nightshift.core.monitoring.drift import build_reference
 from nightshift.usecase import UseCase
 
 MODEL = "model.onnx"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference, compare, overall_verdict
+from nightshift.core.monitoring.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference, compare, overall_verdict
 from nightshift.documents import ModelChoice, ScoredModel
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.outcomes import Outcomes, delivered_outcomes

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.core.drift import Response, response
 from nightshift.core.features.training_rows import KNOWN_ON
+from nightshift.core.monitoring.drift import Response, response
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.outcomes import Outcomes, delivered_outcomes

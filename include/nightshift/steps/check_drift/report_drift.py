@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference
+from nightshift.core.monitoring.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference
 from nightshift.reports.drift import render
 from nightshift.steps.context import StepContext
 

@@ -31,7 +31,7 @@ from nightshift.core.inference.calibration import calibrated
 from nightshift.core.inference.onnx_model import Signature, load_session
 from nightshift.core.inference.onnx_model import score as raw_scores
 from nightshift.core.lifecycle.canary import canary_rows
-from nightshift.core.score_audit import PROBABILITY_CHECKS, audit_scores
+from nightshift.core.monitoring.score_audit import PROBABILITY_CHECKS, audit_scores
 from nightshift.documents import Calibration, ModelChoice, ScoredModel, SpecCalibration
 from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TransientError
 from nightshift.io.artifact_store import ArtifactStore
