@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nightshift import policies, usecase
-from nightshift.core import sql_contracts
+from nightshift.core.checks import sql_contracts
 from nightshift.core.compression.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.gates.risk import demands

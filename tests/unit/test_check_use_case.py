@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nightshift import cli
-from nightshift.core.declaration_checks import data_problems, policy_problems
+from nightshift.core.checks.declaration_checks import data_problems, policy_problems
 from nightshift.io.preflight import Check
 from nightshift.policies import PromotionPolicy
 from nightshift.services.check_use_case import Fault, check

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.declaration_checks import Problem, data_problems, partitions_needed
+from nightshift.core.checks.declaration_checks import Problem, data_problems, partitions_needed
 from nightshift.documents import Registration
 from nightshift.errors import ConfigurationError, DataContractError, NightshiftError, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nightshift.core.declaration_checks import IDENTIFIER, OF_PREDICTIONS, OF_TRAINING_ROWS
+from nightshift.core.checks.declaration_checks import IDENTIFIER, OF_PREDICTIONS, OF_TRAINING_ROWS
+from nightshift.core.checks.sql_contracts import DELIVERED_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
-from nightshift.core.sql_contracts import DELIVERED_ON
 from nightshift.errors import ConfigurationError
 
 TEMPLATES = Path(__file__).parent / "templates"

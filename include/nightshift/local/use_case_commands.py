@@ -36,7 +36,7 @@ def new(chosen: argparse.Namespace) -> None:
 
 def load_new(root: Path, name: str) -> date:
     """A partition that a dry run of the use case can score. Sets NIGHTSHIFT_USE_CASE_ROOTS of this process."""
-    from nightshift.core.declaration_checks import partitions_needed
+    from nightshift.core.checks.declaration_checks import partitions_needed
 
     roots = os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep)
     os.environ[ROOTS_VARIABLE] = os.pathsep.join(dict.fromkeys([str(root), *filter(None, roots)]))

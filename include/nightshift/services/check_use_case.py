@@ -18,8 +18,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from nightshift import policies, usecase
-from nightshift.core.declaration_checks import Problem, name_problems, policy_problems, spec_problems
-from nightshift.core.sql_contracts import feature_faults, normalise_contract, returned_columns, spine_contracts
+from nightshift.core.checks.declaration_checks import Problem, name_problems, policy_problems, spec_problems
+from nightshift.core.checks.sql_contracts import feature_faults, normalise_contract, returned_columns, spine_contracts
 from nightshift.declare import models
 from nightshift.errors import FeatureContractError
 from nightshift.usecase import UseCase, load_use_case, raised_at, use_case_file
