@@ -16,7 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_parity import check_parity
-from nightshift.core.compression.boosted_trees import (
+from nightshift.core.compression.low_rank import low_rank
+from nightshift.core.compression.magnitude_pruning import magnitude_pruning
+from nightshift.core.compression.problem import Problem
+from nightshift.core.compression.select_features import select_features
+from nightshift.core.compression.techniques import TECHNIQUES, apply
+from nightshift.core.compression.trees.boosted_trees import (
     Ensemble,
     Leaf,
     Node,
@@ -25,15 +30,10 @@ from nightshift.core.compression.boosted_trees import (
     read_ensemble,
     with_ensemble,
 )
-from nightshift.core.compression.clean_up import clean_up, cleaned
-from nightshift.core.compression.low_rank import low_rank
-from nightshift.core.compression.magnitude_pruning import magnitude_pruning
-from nightshift.core.compression.problem import Problem
-from nightshift.core.compression.prune_trees import prune_trees
-from nightshift.core.compression.round_values import round_values
-from nightshift.core.compression.select_features import select_features
-from nightshift.core.compression.select_trees import select_trees
-from nightshift.core.compression.techniques import TECHNIQUES, apply
+from nightshift.core.compression.trees.clean_up import clean_up, cleaned
+from nightshift.core.compression.trees.prune_trees import prune_trees
+from nightshift.core.compression.trees.round_values import round_values
+from nightshift.core.compression.trees.select_trees import select_trees
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import load_session, score

@@ -14,7 +14,7 @@ import pyarrow as pa
 import xgboost
 
 from nightshift.core.arrays import Float32s, Integers
-from nightshift.core.compression.boosted_trees import Split, leaf_ids, nodes, read_ensemble
+from nightshift.core.compression.trees.boosted_trees import Split, leaf_ids, nodes, read_ensemble
 from nightshift.core.gates.parity import as_float64
 from nightshift.core.models.estimators import FittedModel
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nightshift.core.arrays import Floats
-from nightshift.core.compression.boosted_trees import (
+from nightshift.core.compression.problem import Problem
+from nightshift.core.compression.trees.boosted_trees import (
     Ensemble,
     Leaf,
     Node,
@@ -20,7 +21,6 @@ from nightshift.core.compression.boosted_trees import (
     read_ensemble,
     with_ensemble,
 )
-from nightshift.core.compression.problem import Problem
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.evaluation import log_loss
 from nightshift.errors import NotApplicable

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nightshift.core.compression.boosted_trees import Ensemble, Leaf, Node, Split, read_ensemble, with_ensemble
 from nightshift.core.compression.problem import Problem
+from nightshift.core.compression.trees.boosted_trees import Ensemble, Leaf, Node, Split, read_ensemble, with_ensemble
 from nightshift.core.models.estimators import FittedModel
 
 Reach = Mapping[int, tuple[float, float, bool]]
