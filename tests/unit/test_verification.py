@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from onnx import helper
 
-from nightshift.core.compression.int8_dynamic import int8_dynamic
+from nightshift.core.compression.networks.int8_dynamic import int8_dynamic
 from nightshift.core.compression.problem import Problem
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.verification import GATES, VERSION_GATES, Judged, Subject

@@ -16,7 +16,7 @@ import onnxruntime
 import pyarrow as pa
 
 from nightshift.core.arrays import Floats
-from nightshift.core.compression.quantization import TOLERANCE as QUANTIZED_TOLERANCE
+from nightshift.core.compression.networks.quantization import TOLERANCE as QUANTIZED_TOLERANCE
 from nightshift.core.gates.behaviour import check_behaviour, observe_behaviour
 from nightshift.core.gates.change import (
     ReferenceRows,

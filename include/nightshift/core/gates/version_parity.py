@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nightshift.core.compression.quantization import TOLERANCE as QUANTIZED_TOLERANCE
+from nightshift.core.compression.networks.quantization import TOLERANCE as QUANTIZED_TOLERANCE
 from nightshift.core.gates.parity import BATCH_ROWS, compare, probe_rows
 from nightshift.core.gates.split_probes import split_probes
 from nightshift.core.inference.onnx_model import ask_in_batches, feed_of, load_session

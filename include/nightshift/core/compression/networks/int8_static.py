@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from nightshift.core.compression.networks.quantization import QUANTIZED, quantizable_graph, quantized
 from nightshift.core.compression.problem import Problem
-from nightshift.core.compression.quantization import QUANTIZED, quantizable_graph, quantized
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.inference.onnx_model import feed_of
 from nightshift.core.models.estimators import FittedModel

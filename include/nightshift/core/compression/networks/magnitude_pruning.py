@@ -11,7 +11,7 @@ from scipy.linalg import solve
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightshift.core.arrays import Floats
-from nightshift.core.compression.network_model import inputs_of, layers_to_change, loss, with_layers
+from nightshift.core.compression.networks.network_model import inputs_of, layers_to_change, loss, with_layers
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students import soft_log_odds
 from nightshift.core.models.estimators import FittedModel

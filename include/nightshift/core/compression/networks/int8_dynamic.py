@@ -7,8 +7,8 @@ from pathlib import Path
 
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from nightshift.core.compression.networks.quantization import QUANTIZED, quantizable_graph, quantized
 from nightshift.core.compression.problem import Problem
-from nightshift.core.compression.quantization import QUANTIZED, quantizable_graph, quantized
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.models.estimators import FittedModel
 

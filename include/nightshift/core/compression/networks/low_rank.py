@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular, svd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from nightshift.core.compression.network_model import inputs_of, layers_to_change, loss, with_layers
+from nightshift.core.compression.networks.network_model import inputs_of, layers_to_change, loss, with_layers
 from nightshift.core.compression.problem import Problem
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.network import Layer
