@@ -16,7 +16,7 @@ from typing import Any
 
 from nightshift import policies, usecase
 from nightshift.core.checks import sql_contracts
-from nightshift.core.compression.students import DEFAULTS as STUDENTS
+from nightshift.core.compression.students.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.gates.risk import demands
 from nightshift.core.ingest.landed_table import ARROW_TYPES

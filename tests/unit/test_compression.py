@@ -19,7 +19,7 @@ from model_parity import check_parity
 from nightshift.core.compression.networks.low_rank import low_rank
 from nightshift.core.compression.networks.magnitude_pruning import magnitude_pruning
 from nightshift.core.compression.problem import Problem
-from nightshift.core.compression.select_features import select_features
+from nightshift.core.compression.students.select_features import select_features
 from nightshift.core.compression.techniques import TECHNIQUES, apply
 from nightshift.core.compression.trees.boosted_trees import (
     Ensemble,

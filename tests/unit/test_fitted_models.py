@@ -16,11 +16,11 @@ import pytest
 from onnx import numpy_helper
 
 from model_parity import ParityError, check_parity, in_batches
-from nightshift.core.compression import students
 from nightshift.core.compression.networks.int8_dynamic import int8_dynamic
 from nightshift.core.compression.networks.int8_static import int8_static
 from nightshift.core.compression.networks.quantization import TOLERANCE
 from nightshift.core.compression.problem import Problem
+from nightshift.core.compression.students import students
 from nightshift.core.compression.techniques import apply
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import probe_rows

@@ -216,7 +216,7 @@ def test_answers_that_depend_on_the_batch_are_stopped_by_parity_batch() -> None:
 
 @cache
 def _network() -> FittedModel:
-    from nightshift.core.compression.distilled_mlp import distilled_mlp
+    from nightshift.core.compression.students.distilled_mlp import distilled_mlp
 
     return distilled_mlp(fitted(), _problem())
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from nightshift.core.compression.students import DEFAULTS as STUDENTS
+from nightshift.core.compression.students.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON, SPLIT

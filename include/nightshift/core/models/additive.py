@@ -15,8 +15,8 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightshift.core.arrays import Floats, Integers
-from nightshift.core.compression.distilled_additive import worthwhile_features
 from nightshift.core.compression.problem import Problem
+from nightshift.core.compression.students.distilled_additive import worthwhile_features
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.preprocessing import feature_frame, piecewise_linear_features

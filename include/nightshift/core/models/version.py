@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from nightshift.artifact import canonical_json
 from nightshift.core.arrays import Floats, Integers
 from nightshift.core.compression.problem import Problem, mean_log_odds
-from nightshift.core.compression.students import DEFAULTS as STUDENTS
+from nightshift.core.compression.students.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES, apply
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.features.feature_computation import PARTITION

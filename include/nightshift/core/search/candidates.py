@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nightshift.core.compression.students import DEFAULTS as STUDENT_DEFAULTS
+from nightshift.core.compression.students.students import DEFAULTS as STUDENT_DEFAULTS
 from nightshift.core.models.estimators import DEFAULTS
 from nightshift.declare.models import ModelSpec
 from nightshift.errors import ConfigurationError

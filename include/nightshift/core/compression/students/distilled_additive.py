@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightshift.core.arrays import Floats, Integers
 from nightshift.core.compression.problem import Problem
-from nightshift.core.compression.students import hyperparameters_of, soft_labels, soft_log_odds
+from nightshift.core.compression.students.students import hyperparameters_of, soft_labels, soft_log_odds
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.evaluation import log_loss

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightshift.core.compression.problem import Problem
-from nightshift.core.compression.students import hyperparameters_of, soft_log_odds
+from nightshift.core.compression.students.students import hyperparameters_of, soft_log_odds
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.preprocessing import bounded_features, feature_frame
 
