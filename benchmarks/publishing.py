@@ -28,8 +28,8 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine
 
 from nightshift.artifact import ArtifactRef
-from nightshift.io import warehouse_schema
-from nightshift.io.warehouse import Publication, Warehouse
+from nightshift.io.warehouse import schema as warehouse_schema
+from nightshift.io.warehouse.warehouse import Publication, Warehouse
 from nightshift.local import processes
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase, load_use_case

@@ -84,7 +84,7 @@ def partition_of_run(use_case: UseCase) -> date:
 
 def _newest_published(use_case: UseCase, *, scheduled: bool) -> date:
     use_connections()
-    from nightshift.io.warehouse import Warehouse
+    from nightshift.io.warehouse.warehouse import Warehouse
     from nightshift.settings import load_settings
 
     publication = Warehouse(load_settings(), use_case).latest_publication()

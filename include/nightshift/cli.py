@@ -206,7 +206,7 @@ def migrate(chosen: argparse.Namespace) -> None:
     """Create the bucket and the warehouse tables of every use case, or bring them up to date."""
     settings = _adopt_local_stack()
     from nightshift.io.artifact_store import ArtifactStore
-    from nightshift.io.warehouse import Warehouse
+    from nightshift.io.warehouse.warehouse import Warehouse
 
     ArtifactStore(settings).ensure_bucket()
     for use_case in [load_use_case(chosen.use_case)] if chosen.use_case else all_use_cases():
@@ -235,7 +235,7 @@ def backtest(chosen: argparse.Namespace) -> None:
     settings = _adopt_local_stack()
     from nightshift.documents import BacktestResult
     from nightshift.io.artifact_store import ArtifactStore
-    from nightshift.io.warehouse import Warehouse
+    from nightshift.io.warehouse.warehouse import Warehouse
     from nightshift.reports.backtest_text import lines
     from nightshift.steps.backtest import backtest as step
     from nightshift.steps.context import StepContext

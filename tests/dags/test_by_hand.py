@@ -26,7 +26,7 @@ def run(set_context, monkeypatch):
         set_context({"params": filled_in or {}, "dag_run": dag_run})
         published = None if newest is None else {"partition": newest}
         monkeypatch.setattr(
-            "nightshift.io.warehouse.Warehouse.latest_publication", lambda self: published, raising=True
+            "nightshift.io.warehouse.warehouse.Warehouse.latest_publication", lambda self: published, raising=True
         )
 
     monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENT", "test")

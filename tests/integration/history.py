@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 from integration.nights import Nights
-from nightshift.io import warehouse_schema
 from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.usecase import partition_range
 
 NAME = "late_returns"

@@ -14,7 +14,7 @@ from nightshift.core.lifecycle.state import state_after
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import BacktestResult, Nomination
 from nightshift.errors import ChampionChanged, ConfigurationError
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.look_ahead import look_ahead_gate
 
 LAST = date(2020, 3, 21)

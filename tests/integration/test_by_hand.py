@@ -20,7 +20,7 @@ from nightshift.deployment import GateResult
 from nightshift.errors import ArtifactCorrupt, ChampionChanged, ConfigurationError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from support.desk import GOOD, POOR, SIMILAR, D, Desk, days_after, new_desk
 

@@ -16,8 +16,8 @@ from nightshift.artifact import ArtifactRef
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Action, Deployment, Role
 from nightshift.errors import ChampionChanged, ConfigurationError
-from nightshift.io import warehouse_schema
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse import schema as warehouse_schema
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 from support.desk import late_returns

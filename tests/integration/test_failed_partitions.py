@@ -15,7 +15,7 @@ from nightshift.deployment import Deployment
 from nightshift.errors import NothingDelivered, PartitionNotReady, WarehouseUnavailable
 from nightshift.io import feature_store
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land

@@ -11,7 +11,7 @@ from integration.nights import Nights
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment
 from nightshift.documents import Registration
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest
 from nightshift.services.live_scores import scored_partitions
 from nightshift.usecase import partition_range

@@ -20,7 +20,7 @@ from nightshift.core.lifecycle.state import State
 from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import AuditFailed, DataContractError, PartitionNotReady
 from nightshift.io.lineage import trace
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.usecase import partition_range
 
 DAY = timedelta(days=1)

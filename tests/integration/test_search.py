@@ -8,7 +8,7 @@ import pytest
 
 from nightshift.documents import Candidates, Comparison, Race, RaceOrigin, StudyResult, TrainingSet
 from nightshift.errors import DataContractError, PartitionNotReady
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.policies import SearchPolicy
 from nightshift.services.candidates import candidate_specs
 from nightshift.steps.context import StepContext

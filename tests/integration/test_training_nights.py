@@ -18,7 +18,7 @@ from nightshift.deployment import model_version
 from nightshift.documents import Registration, TrainingSet
 from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejected, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.training_rows import STEP, compact_months, load_rows, parts_known, publish_rows
 from nightshift.usecase import UseCase, partition_range
 

@@ -15,8 +15,8 @@ from psycopg import errors, sql
 
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError, WarehouseUnavailable
-from nightshift.io import warehouse_schema
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse import schema as warehouse_schema
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import Column, UseCase
 from support.parcels import DAY, killed, parcels

@@ -43,9 +43,9 @@ from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment, model_version
 from nightshift.documents import ModelChoice
 from nightshift.errors import ConfigurationError
-from nightshift.io import warehouse_schema
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse import schema as warehouse_schema
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.pipeline import step_module
 from nightshift.policies import RiskPolicy
 from nightshift.settings import Settings

@@ -14,8 +14,8 @@ from nightshift.artifact import ArtifactRef
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment
 from nightshift.documents import Calibration, SpecCalibration
-from nightshift.io import warehouse_schema
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.settings import Settings
 from nightshift.usecase import Column, CompressionBudget, FeatureSet, UseCase
 

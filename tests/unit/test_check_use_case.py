@@ -195,8 +195,8 @@ def started(monkeypatch):
 
     monkeypatch.setattr("nightshift.local.use_case_commands.Stack", Stack)
     monkeypatch.setattr("nightshift.local.demo.Nights", Nights)
-    monkeypatch.setattr("nightshift.io.warehouse.Warehouse.__init__", lambda self, settings, use_case: None)
-    monkeypatch.setattr("nightshift.io.warehouse.Warehouse.migrate", lambda self: done.append("migrate"))
+    monkeypatch.setattr("nightshift.io.warehouse.warehouse.Warehouse.__init__", lambda self, settings, use_case: None)
+    monkeypatch.setattr("nightshift.io.warehouse.warehouse.Warehouse.migrate", lambda self: done.append("migrate"))
     monkeypatch.setattr("nightshift.local.summary.summarise", lambda use_case, first, last: f"{first} to {last}")
     monkeypatch.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://nowhere/at_all")
     monkeypatch.setenv("NIGHTSHIFT_BUCKET", "nothing")

@@ -22,7 +22,7 @@ from nightshift.core.features.feature_computation import EVENT_TIMESTAMP
 from nightshift.errors import ConfigurationError, FeatureContractError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.offline_partitions import PublishedPartitions
-from nightshift.io.warehouse_schema import connect, lock, plain_url
+from nightshift.io.warehouse.schema import connect, lock, plain_url
 from nightshift.settings import Settings
 from nightshift.usecase import PROJECT_ROOT, UseCase
 

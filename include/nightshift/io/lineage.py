@@ -18,7 +18,7 @@ from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, LINEAGE
 from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore, in_parallel
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 

@@ -22,8 +22,8 @@ from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.lifecycle.state import Version
 from nightshift.deployment import Deployment
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
-from nightshift.io.warehouse_schema import column_list
+from nightshift.io.warehouse.schema import column_list
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.usecase import UseCase
 
 TRAINING = "train"

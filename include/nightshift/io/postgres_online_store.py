@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, model_validator
 
-from nightshift.io.warehouse_schema import plain_url
+from nightshift.io.warehouse.schema import plain_url
 
 ONLINE_SCHEMA = "feast_online"
 

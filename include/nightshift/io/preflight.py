@@ -22,9 +22,9 @@ import boto3
 import botocore.exceptions
 
 from nightshift.errors import NightshiftError
-from nightshift.io import warehouse_schema
 from nightshift.io.artifact_store import CONFLICT, EXISTS, s3_client
 from nightshift.io.runtimes import require_runtimes, runtimes_folder
+from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 

@@ -113,7 +113,7 @@ def run(plan: Plan) -> None:
 
 def _deliver(plan: Plan, progress: Progress) -> None:
     from nightshift.io.artifact_store import ArtifactStore
-    from nightshift.io.warehouse import Warehouse
+    from nightshift.io.warehouse.warehouse import Warehouse
     from nightshift.settings import load_settings
 
     load_settings.cache_clear()

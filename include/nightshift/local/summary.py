@@ -15,7 +15,7 @@ from nightshift.deployment import VERSION_ACTIONS
 from nightshift.documents import Calibration
 from nightshift.errors import NightshiftError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import TRAINING, Warehouse
+from nightshift.io.warehouse.warehouse import TRAINING, Warehouse
 from nightshift.pipeline import NIGHTLY
 from nightshift.settings import load_settings
 from nightshift.usecase import UseCase

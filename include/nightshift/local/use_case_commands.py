@@ -96,7 +96,7 @@ def start(chosen: argparse.Namespace) -> None:
 
     The stack is started if it is down. Tables are migrated, DAGs unpaused. What is done already is not done again.
     """
-    from nightshift.io.warehouse import Warehouse
+    from nightshift.io.warehouse.warehouse import Warehouse
     from nightshift.local.demo import Nights, Plan, Progress
     from nightshift.local.summary import summarise
     from nightshift.services.check_use_case import check as check_use_case

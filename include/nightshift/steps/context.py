@@ -8,7 +8,7 @@ from typing import Any
 
 from nightshift.artifact import ArtifactRef
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 

@@ -11,7 +11,7 @@ from datetime import date
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.lifecycle.specs import specs_to_fit
 from nightshift.deployment import Deployment
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.pipeline import find_stage
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase

@@ -25,7 +25,7 @@ from nightshift.documents import ModelChoice
 from nightshift.errors import ConfigurationError, PartitionNotReady, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import code_version, library_versions, lock_sha256
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.pipeline import step_module
 from nightshift.reports.page import render_page
 from nightshift.services.recorded import RecordedStore, changed_bytes, recorded_manifests, statuses

@@ -10,7 +10,7 @@ from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.documents import ModelChoice
 from nightshift.errors import AuditFailed
 from nightshift.io.provenance import CURRENT_ATTEMPT
-from nightshift.io.publications import Publication
+from nightshift.io.warehouse.publications import Publication
 from nightshift.services.live_scores import ALL_SCORES
 from nightshift.steps.context import StepContext
 

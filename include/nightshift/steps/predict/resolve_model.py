@@ -14,7 +14,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version, state_as_of
 from nightshift.documents import ModelChoice, ScoredModel, ScoringRole
 from nightshift.errors import PartitionNotReady, UnknownModel
-from nightshift.io.warehouse import TRAINING
+from nightshift.io.warehouse.warehouse import TRAINING
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from nightshift.errors import ChampionChanged
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.by_hand import newest_chosen
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase

@@ -21,7 +21,7 @@ from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.by_hand import newest_chosen
 from nightshift.io.tracking import mirror_aliases
-from nightshift.io.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 

@@ -17,9 +17,10 @@ from psycopg import sql
 
 from nightshift.core.lifecycle.state import State, state_as_of
 from nightshift.deployment import Deployment, GateResult
-from nightshift.io import deployments, publications, warehouse_schema
-from nightshift.io.publications import Publication
-from nightshift.io.warehouse_schema import Connection, column_list, copy_rows, table_name
+from nightshift.io.warehouse import deployments, publications
+from nightshift.io.warehouse import schema as warehouse_schema
+from nightshift.io.warehouse.publications import Publication
+from nightshift.io.warehouse.schema import Connection, column_list, copy_rows, table_name
 from nightshift.settings import Settings
 from nightshift.usecase import UseCase
 
