@@ -109,7 +109,7 @@ def main() -> int:
         folder = Path(name)
         entities = entity_rows(given.rows, given.days)
         write_views(folder, entities, given.days)
-        ours = open_store(folder, "nightshift.io.asof_offline_store.AsofOfflineStore")
+        ours = open_store(folder, "nightshift.io.feast.asof_offline_store.AsofOfflineStore")
         ours.apply(definitions(folder))
         feasts = open_store(folder, "duckdb")
         for store in (ours, feasts):

@@ -88,7 +88,7 @@ def _files() -> Iterable[str]:
         "| `include/<name>/*.sql` | wherever the declaration says |",
         "| `include/<name>/replay.py` | optional: `deliveries(partition)` yields (feed, dt, file name, bytes) for "
         "`nightshift land` |",
-        "| `feature_repo/<name>.py` | binds what `feast_definitions(USE_CASE)` of `nightshift.io.feast_definitions` "
+        "| `feature_repo/<name>.py` | binds what `feast_definitions(USE_CASE)` of `nightshift.io.feast.definitions` "
         "returns |",
         "",
         "A root is the project itself, or a folder named in `NIGHTSHIFT_USE_CASE_ROOTS` (several are separated as in "

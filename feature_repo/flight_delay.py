@@ -4,6 +4,6 @@ Views that SQL cannot compute, for example on-demand views, are defined here, be
 """
 
 from flight_delay.use_case import USE_CASE
-from nightshift.io.feast_definitions import feast_definitions
+from nightshift.io.feast.definitions import feast_definitions
 
 globals().update(feast_definitions(USE_CASE))

@@ -13,8 +13,8 @@ from flight_delay import replay
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.deployment import Deployment
 from nightshift.errors import NothingDelivered, PartitionNotReady, WarehouseUnavailable
-from nightshift.io import feature_store
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.feast import feature_store
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext

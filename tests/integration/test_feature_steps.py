@@ -13,7 +13,7 @@ from curated_flights import deliveries, table
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.feature_store import historical_features, open_feature_store
+from nightshift.io.feast.feature_store import historical_features, open_feature_store
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.materialize import build_features, load_online, publish_features

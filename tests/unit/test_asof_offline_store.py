@@ -67,7 +67,7 @@ class Stores:
                 )
             )
 
-        self.ours = store("nightshift.io.asof_offline_store.AsofOfflineStore")
+        self.ours = store("nightshift.io.feast.asof_offline_store.AsofOfflineStore")
         self.ours.apply([customer, branch, *self.views])
         self.feasts = store("duckdb")
 

@@ -7,8 +7,8 @@ import pytest
 
 from flight_delay.features import FALLBACK_FEATURES
 from nightshift.errors import ConfigurationError
-from nightshift.io.feature_store import declared_views
-from nightshift.io.offline_partitions import ArtifactSource
+from nightshift.io.feast.feature_store import declared_views
+from nightshift.io.feast.offline_partitions import ArtifactSource
 from nightshift.usecase import load_use_case
 
 USE_CASE = load_use_case("flight_delay")

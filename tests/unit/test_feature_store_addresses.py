@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nightshift.io.feature_store import online_store_settings
-from nightshift.io.postgres_online_store import PostgresUrlOnlineStoreConfig, connection_parts
+from nightshift.io.feast.feature_store import online_store_settings
+from nightshift.io.feast.postgres_online_store import PostgresUrlOnlineStoreConfig, connection_parts
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_a_url_gives_feast_its_parts(url: str, expected: tuple[object, ...]) -> 
 
 
 def test_redis_is_addressed_in_feasts_own_form() -> None:
-    declared = {"type": "nightshift.io.postgres_online_store.PostgresUrlOnlineStore", "url": "${X}"}
+    declared = {"type": "nightshift.io.feast.postgres_online_store.PostgresUrlOnlineStore", "url": "${X}"}
     redis = online_store_settings(declared, "postgresql://w", "redis://:secret@cache:6380/2")
     assert redis["type"] == "redis"
     assert redis["connection_string"] == "cache:6380,db=2,password=secret,socket_timeout=10,socket_connect_timeout=10"

@@ -144,7 +144,7 @@ def _missing_files(use_case: UseCase) -> Iterator[Fault]:
     if not use_case.feature_repo.is_file():
         advice = (
             f"Write two lines: from {use_case.name}.use_case import USE_CASE, and "
-            "globals().update(feast_definitions(USE_CASE)), from nightshift.io.feast_definitions."
+            "globals().update(feast_definitions(USE_CASE)), from nightshift.io.feast.definitions."
         )
         yield Fault(str(use_case.feature_repo), None, "There are no Feast definitions: this file is missing.", advice)
 
@@ -162,10 +162,10 @@ def _expectation_faults(use_case: UseCase, columns: dict[str, list[str]]) -> Ite
 
 def _feast_faults(use_case: UseCase) -> list[Fault]:
     """Feature services, views, join keys and features that are not as declared."""
-    from nightshift.io.feature_store import declared_views
+    from nightshift.io.feast.feature_store import declared_views
 
     repo = use_case.feature_repo
-    derive = "Bind what nightshift.io.feast_definitions.feast_definitions(USE_CASE) returns."
+    derive = "Bind what nightshift.io.feast.definitions.feast_definitions(USE_CASE) returns."
     specs = (use_case.champion, use_case.fallback, *use_case.challengers)
     wanted = {"": (repo.parent, repo.stem)} | {one.feature_service: (use_case.folder, one.name) for one in specs}
     faults = []

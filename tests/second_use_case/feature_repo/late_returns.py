@@ -2,6 +2,6 @@
 
 from late_returns.use_case import USE_CASE
 
-from nightshift.io.feast_definitions import feast_definitions
+from nightshift.io.feast.definitions import feast_definitions
 
 globals().update(feast_definitions(USE_CASE))

@@ -12,8 +12,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
 from nightshift.artifact import ArtifactRef
-from nightshift.io.feature_store import drop_expired, loading_online, open_feature_store
-from nightshift.io.offline_partitions import PublishedPartitions
+from nightshift.io.feast.feature_store import drop_expired, loading_online, open_feature_store
+from nightshift.io.feast.offline_partitions import PublishedPartitions
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)

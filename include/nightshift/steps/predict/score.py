@@ -36,7 +36,7 @@ from nightshift.documents import Calibration, ModelChoice, ScoredModel, SpecCali
 from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TransientError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.curated import delivered_spine
-from nightshift.io.feature_store import historical_features
+from nightshift.io.feast.feature_store import historical_features
 from nightshift.services.live_scores import ALL_SCORES
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase

@@ -22,8 +22,8 @@ from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.feature_store import STEP as PUBLISHED
-from nightshift.io.feature_store import historical_features
+from nightshift.io.feast.feature_store import STEP as PUBLISHED
+from nightshift.io.feast.feature_store import historical_features
 from nightshift.io.outcomes import delivered_outcomes
 from nightshift.services.training_rows import publish_rows, withdraw_rows
 from nightshift.steps.context import StepContext

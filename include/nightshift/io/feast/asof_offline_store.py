@@ -32,7 +32,7 @@ from pydantic import PrivateAttr
 from nightshift.core.features.point_in_time import COMPARED, FeatureRows, newest_rows, point_in_time_join
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.offline_partitions import SCHEME, ArtifactSource, PublishedPartitions
+from nightshift.io.feast.offline_partitions import SCHEME, ArtifactSource, PublishedPartitions
 from nightshift.settings import load_settings
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc, unused-ignore]
     """`threads`: how many views are joined at a time; None: as many as there are cores."""
 
-    type: str = "nightshift.io.asof_offline_store.AsofOfflineStore"
+    type: str = "nightshift.io.feast.asof_offline_store.AsofOfflineStore"
     threads: int | None = None
     _partitions: PublishedPartitions | None = PrivateAttr(default=None)
 

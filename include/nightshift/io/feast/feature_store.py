@@ -21,7 +21,7 @@ from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP
 from nightshift.errors import ConfigurationError, FeatureContractError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.offline_partitions import PublishedPartitions
+from nightshift.io.feast.offline_partitions import PublishedPartitions
 from nightshift.io.warehouse.schema import connect, lock, plain_url
 from nightshift.settings import Settings
 from nightshift.usecase import PROJECT_ROOT, UseCase
@@ -128,7 +128,7 @@ def drop_expired(feast: FeatureStore, views: Sequence[str], known_at: datetime) 
 
     Redis expires keys by itself; nothing is counted there.
     """
-    from nightshift.io.postgres_online_store import PostgresUrlOnlineStore
+    from nightshift.io.feast.postgres_online_store import PostgresUrlOnlineStore
 
     online = feast._get_provider().online_store
     if not isinstance(online, PostgresUrlOnlineStore):
