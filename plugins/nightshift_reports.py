@@ -1,6 +1,6 @@
 """Shows the nights' validation and drift reports, and MLflow, in Airflow's menu.
 
-Only registration and access control: the pages come from `nightshift.io.report_pages`. Airflow does not
+Only registration and access control: the pages come from `nightshift.services.report_pages`. Airflow does not
 authenticate a plugin's endpoints, so each of these asks for a signed-in user who may read the use case's DAGs.
 """
 
@@ -43,14 +43,14 @@ def _reports_app() -> Any:
 
     @app.get("/")
     def index(user: GetUserDep) -> HTMLResponse:
-        from nightshift.io.report_pages import index_page
+        from nightshift.services.report_pages import index_page
 
         return HTMLResponse(index_page(store(), readable(user)), headers=headers)
 
     @app.get("/files/{use_case}/{step}/{partition}/{path:path}")
     def report(use_case: str, step: str, partition: str, path: str, user: GetUserDep) -> Response:
         from nightshift.errors import ConfigurationError, UnknownUseCase
-        from nightshift.io.report_pages import report_file
+        from nightshift.services.report_pages import report_file
 
         try:
             found = report_file(store(), readable(user), use_case, step, partition, path)

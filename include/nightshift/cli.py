@@ -217,8 +217,8 @@ def migrate(chosen: argparse.Namespace) -> None:
 def preflight(_: argparse.Namespace) -> int:
     """Check every use case, and that the object store and the warehouse can do what the pipeline needs."""
     settings = _adopt_local_stack()
-    from nightshift.io.preflight import Check, check
     from nightshift.services.check_use_case import check_declared
+    from nightshift.services.preflight import Check, check
 
     results = check(settings, all_use_cases())
     results += [Check(path, False, fault) for path, fault in broken_use_cases().items()]
@@ -256,7 +256,7 @@ def lineage(chosen: argparse.Namespace) -> None:
     """Print the path from one prediction back to the landed files, with hashes."""
     settings = _adopt_local_stack()
     from nightshift.io.artifact_store import ArtifactStore
-    from nightshift.io.lineage import trace
+    from nightshift.services.lineage import trace
 
     use_case = _use_case(chosen.use_case)
     names = use_case.key_columns

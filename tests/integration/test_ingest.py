@@ -17,7 +17,7 @@ from flight_delay.use_case import USE_CASE
 from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.errors import DataContractError, MalformedFile, PartitionNotReady, SchemaChanged
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.curated import load_feeds
+from nightshift.services.curated import load_feeds
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land, profile, publish, validate

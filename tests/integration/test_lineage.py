@@ -8,7 +8,7 @@ import pytest
 
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.lineage import trace
+from nightshift.services.lineage import trace
 from nightshift.settings import Settings
 from support.desk import D, Desk, begin, begin_canary, days_after, new_desk
 

@@ -19,8 +19,8 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State
 from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import AuditFailed, DataContractError, PartitionNotReady
-from nightshift.io.lineage import trace
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.services.lineage import trace
 from nightshift.usecase import partition_range
 
 DAY = timedelta(days=1)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from nightshift.io import preflight
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.services import preflight
 from nightshift.settings import Settings
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from nightshift import cli
 from nightshift.core.checks.declaration_checks import data_problems, policy_problems
-from nightshift.io.preflight import Check
 from nightshift.policies import PromotionPolicy
 from nightshift.services.check_use_case import Fault, check
+from nightshift.services.preflight import Check
 from nightshift.settings import load_settings
 from nightshift.usecase import AuditPolicy, DriftPolicy, TrainingPolicy, load_use_case
 
@@ -132,7 +132,9 @@ def test_the_command_fails_and_prints_faults_as_json(copy, capsys):
 
 def test_preflight_checks_use_cases_and_names_broken_ones(copy, capsys, monkeypatch):
     monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
-    monkeypatch.setattr("nightshift.io.preflight.check", lambda settings, use_cases: [Check("warehouse", True, "here")])
+    monkeypatch.setattr(
+        "nightshift.services.preflight.check", lambda settings, use_cases: [Check("warehouse", True, "here")]
+    )
     monkeypatch.setattr("nightshift.settings.load_settings", lambda: None)
     copy.plant(USE_CASE, 'label="is_late",', 'label="is_late" "')
     assert cli.main(["preflight"]) == 1

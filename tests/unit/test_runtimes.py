@@ -21,9 +21,9 @@ from nightshift.core.models.estimators import fit_estimator
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
 from nightshift.io import runtimes
-from nightshift.io.preflight import _runtimes
 from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
 from nightshift.policies import VerificationPolicy
+from nightshift.services.preflight import _runtimes
 from nightshift.usecase import PROJECT_ROOT
 from synthetic_training_set import SIGNATURE, training_split, use_case
 

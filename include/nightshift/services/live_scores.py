@@ -20,7 +20,7 @@ from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.models.evaluation import quality
 from nightshift.documents import ModelChoice
 from nightshift.io.artifact_store import READERS, ArtifactStore
-from nightshift.io.outcomes import delivered_outcomes
+from nightshift.services.outcomes import delivered_outcomes
 from nightshift.usecase import UseCase, partition_range
 
 ALL_SCORES = "all_scores.parquet"

@@ -11,8 +11,8 @@ from nightshift.core.backtest.nomination import scrambled
 from nightshift.core.features.feature_computation import compute_features
 from nightshift.deployment import GateResult
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
-from nightshift.io.curated import DELIVERED_ON, load_feeds
 from nightshift.io.feast.feature_store import STEP
+from nightshift.services.curated import DELIVERED_ON, load_feeds
 from nightshift.usecase import UseCase
 
 LATER_PARTITIONS = 7

@@ -20,8 +20,8 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.monitoring.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference, compare, overall_verdict
 from nightshift.documents import ModelChoice, ScoredModel
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.outcomes import Outcomes, delivered_outcomes
 from nightshift.services.live_scores import ALL_SCORES
+from nightshift.services.outcomes import Outcomes, delivered_outcomes
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase, partition_range
 

@@ -16,10 +16,10 @@ from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.monitoring.drift import Response, response
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.outcomes import Outcomes, delivered_outcomes
 from nightshift.io.warehouse.publications import MODEL_VERSION
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.live_scores import ALL_SCORES, known_labels, losses
+from nightshift.services.outcomes import Outcomes, delivered_outcomes
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 

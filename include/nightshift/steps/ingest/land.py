@@ -17,8 +17,8 @@ from nightshift.core.ingest.curated_table import curate
 from nightshift.core.ingest.landed_table import LandedTable, read_landed, refuse_if_undelivered
 from nightshift.core.ingest.quarantine import gathered
 from nightshift.errors import NothingDelivered, PartitionNotReady
-from nightshift.io.curated import refusing
 from nightshift.io.landing import DeliveredFeed, read_delivery
+from nightshift.services.curated import refusing
 from nightshift.steps.context import StepContext
 
 STEP = "land"

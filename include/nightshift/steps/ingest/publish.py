@@ -17,7 +17,7 @@ from nightshift.core.ingest.curated_table import published_columns
 from nightshift.core.ingest.quarantine import QUARANTINE, gathered, reason_counts, without_rows
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
-from nightshift.io.curated import STEP, refusing
+from nightshift.services.curated import STEP, refusing
 from nightshift.steps.context import StepContext
 from nightshift.usecase import Feed, UseCase
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.quarantine import set_aside
 from nightshift.errors import DataContractError
-from nightshift.io.curated import refusing
 from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
+from nightshift.services.curated import refusing
 from nightshift.steps.context import StepContext
 from nightshift.usecase import Severity
 

@@ -13,7 +13,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.features.feature_computation import compute_features
 from nightshift.errors import PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.curated import load_feeds
+from nightshift.services.curated import load_feeds
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase, parse_partition, partition_range
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from nightshift.artifact import ArtifactRef
 from nightshift.core.features.feature_audit import audit_view
 from nightshift.errors import FeatureContractError
-from nightshift.io.curated import delivered_spine
 from nightshift.io.feast.feature_store import STEP, declared_views
+from nightshift.services.curated import delivered_spine
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)

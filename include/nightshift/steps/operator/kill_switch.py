@@ -8,8 +8,8 @@ from typing import Literal
 from nightshift.artifact import ArtifactRef
 from nightshift.deployment import Action, Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
-from nightshift.io.by_hand import check_in_reach, make_known, stated
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.services.manual_decisions import check_in_reach, make_known, stated
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 

@@ -9,8 +9,8 @@ from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.lifecycle.state import State, Version, state_as_of
 from nightshift.deployment import Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
-from nightshift.io.by_hand import check_in_reach, make_known, stated
-from nightshift.io.model_archive import archive_key, archive_model
+from nightshift.services.manual_decisions import check_in_reach, make_known, stated
+from nightshift.services.model_archive import archive_key, archive_model
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 

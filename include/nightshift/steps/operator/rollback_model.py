@@ -9,7 +9,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, standing, state_after, state_as_of
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged, UnknownModel
-from nightshift.io.by_hand import check_in_reach, make_known, recorded_by_this_run, stated
+from nightshift.services.manual_decisions import check_in_reach, make_known, recorded_by_this_run, stated
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 

@@ -7,7 +7,7 @@ import json
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.monitoring.score_audit import audit_scores
 from nightshift.errors import AuditFailed
-from nightshift.io.curated import delivered_spine
+from nightshift.services.curated import delivered_spine
 from nightshift.steps.context import StepContext
 
 

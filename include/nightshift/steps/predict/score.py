@@ -35,8 +35,8 @@ from nightshift.core.monitoring.score_audit import PROBABILITY_CHECKS, audit_sco
 from nightshift.documents import Calibration, ModelChoice, ScoredModel, SpecCalibration
 from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TransientError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.curated import delivered_spine
 from nightshift.io.feast.feature_store import historical_features
+from nightshift.services.curated import delivered_spine
 from nightshift.services.live_scores import ALL_SCORES
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase

@@ -18,8 +18,8 @@ from nightshift.documents import Advance, Review, ReviewOutcome
 from nightshift.errors import ChampionChanged
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.by_hand import newest_chosen
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.services.manual_decisions import newest_chosen
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase

@@ -19,9 +19,9 @@ from nightshift.deployment import Action, Deployment
 from nightshift.documents import Advance, Approval
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.by_hand import newest_chosen
 from nightshift.io.tracking import mirror_aliases
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.services.manual_decisions import newest_chosen
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase
 

@@ -24,7 +24,7 @@ from nightshift.errors import FeatureContractError, PartitionNotReady, Partition
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import STEP as PUBLISHED
 from nightshift.io.feast.feature_store import historical_features
-from nightshift.io.outcomes import delivered_outcomes
+from nightshift.services.outcomes import delivered_outcomes
 from nightshift.services.training_rows import publish_rows, withdraw_rows
 from nightshift.steps.context import StepContext
 from nightshift.usecase import UseCase

@@ -12,7 +12,7 @@ from datetime import timedelta
 from nightshift.artifact import ArtifactRef
 from nightshift.documents import TrainingSet
 from nightshift.errors import PartitionNotReady, TerminalError
-from nightshift.io.curated import STEP as CURATED
+from nightshift.services.curated import STEP as CURATED
 from nightshift.services.training_rows import NOT_RUN, compact_months, known_rows
 from nightshift.steps.context import StepContext
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.curated import delivered_spine
+from nightshift.services.curated import delivered_spine
 from nightshift.usecase import UseCase
 
 
