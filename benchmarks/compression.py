@@ -46,9 +46,11 @@ from nightshift.core.models.preprocessing import feature_frame
 from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
 from nightshift.core.search.measurement import BATCH_REPEATS, BATCH_ROWS, measure, measure_native
 from nightshift.core.search.race import partition_scores
+from nightshift.declare.discovery import load_use_case
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import PartitionScore
-from nightshift.usecase import UseCase, load_use_case, partition_range
+from nightshift.partitions import partition_range
 
 Feeds = dict[str, list[pa.Table]]
 MEASUREMENTS = 4

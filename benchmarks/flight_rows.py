@@ -15,7 +15,9 @@ from nightshift.core.features.point_in_time import FeatureRows, point_in_time_jo
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.curated_table import curate, published_columns
 from nightshift.core.ingest.landed_table import read_landed
-from nightshift.usecase import UseCase, load_use_case, partition_range
+from nightshift.declare.discovery import load_use_case
+from nightshift.declare.use_case import UseCase
+from nightshift.partitions import partition_range
 
 Feeds = dict[str, list[pa.Table]]
 LAST = date(2013, 12, 30)

@@ -28,11 +28,12 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine
 
 from nightshift.artifact import ArtifactRef
+from nightshift.declare.discovery import load_use_case
+from nightshift.declare.use_case import UseCase
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Publication, Warehouse
 from nightshift.local import processes
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase, load_use_case
 
 DAY = date(2013, 6, 1)
 ROWS = 1_000_000

@@ -14,7 +14,8 @@ from airflow.sdk import DAG, Param, task
 from dagkit.assets import history
 from dagkit.defaults import by_hand_arguments
 from dagkit.history import announce_history, plan_history, run_history_chunk
-from nightshift.usecase import UseCase, all_use_cases
+from nightshift.declare.discovery import all_use_cases
+from nightshift.declare.use_case import UseCase
 
 
 def on_chunks(use_case: UseCase, chunks: Any, task_id: str, stage: str, doc: str) -> Any:

@@ -16,7 +16,7 @@ from airflow.sdk import DAG, Param, get_current_context, task
 from dagkit.defaults import by_hand_arguments
 from dagkit.params import filled_in, partition
 from dagkit.steps import StageTasks
-from nightshift.usecase import all_use_cases
+from nightshift.declare.discovery import all_use_cases
 
 LONGEST = timedelta(hours=2)
 

@@ -3,8 +3,8 @@
 The other files make the DAGs of all other use cases.
 """
 
+from nightshift.declare.discovery import broken_use_cases
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import broken_use_cases
 
 if broken := broken_use_cases():
     raise ConfigurationError("; ".join(f"{path}: {fault}" for path, fault in broken.items()))

@@ -15,7 +15,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, task
 from dagkit.assets import predictions, search_request
 from dagkit.defaults import dag_arguments
 from dagkit.steps import StageTasks, skip_unless_search_is_due
-from nightshift.usecase import all_use_cases
+from nightshift.declare.discovery import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(

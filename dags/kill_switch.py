@@ -13,7 +13,7 @@ from airflow.sdk import DAG, Param
 from dagkit.defaults import by_hand_arguments
 from dagkit.params import filled_in, partition, reason
 from dagkit.steps import StageTasks
-from nightshift.usecase import all_use_cases
+from nightshift.declare.discovery import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(

@@ -16,7 +16,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable
 from dagkit.assets import curated, features
 from dagkit.defaults import dag_arguments
 from dagkit.steps import StageTasks
-from nightshift.usecase import all_use_cases
+from nightshift.declare.discovery import all_use_cases
 
 for use_case in all_use_cases():
     with DAG(

@@ -22,7 +22,7 @@ from dagkit.approval import APPROVE, REJECT, answered, evidence_for_approval
 from dagkit.assets import features, history
 from dagkit.defaults import NIGHTS_AT_ONCE, dag_arguments
 from dagkit.steps import StageTasks
-from nightshift.usecase import all_use_cases
+from nightshift.declare.discovery import all_use_cases
 
 for use_case in all_use_cases():
     policy = use_case.risk

@@ -17,7 +17,7 @@ from dagkit.assets import search_request
 from dagkit.defaults import by_hand_arguments
 from dagkit.params import filled_in, partition
 from dagkit.steps import StageTasks
-from nightshift.usecase import all_use_cases
+from nightshift.declare.discovery import all_use_cases
 
 LONGEST = timedelta(hours=5)
 

@@ -10,19 +10,18 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from nightshift import policies, usecase
 from nightshift.core.checks import sql_contracts
 from nightshift.core.compression.students.students import DEFAULTS as STUDENTS
-from nightshift.core.compression.techniques import TECHNIQUES
+from nightshift.core.compression.techniques import TECHNIQUES, find_technique
 from nightshift.core.gates.risk import demands
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.models.estimators import DEFAULTS as ESTIMATORS
 from nightshift.core.search.candidates import RECIPES
-from nightshift.declare import models
+from nightshift.declare import discovery, features, feeds, models, policies
+from nightshift.declare.use_case import UseCase
 from nightshift.io import expectations
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,9 +29,9 @@ PAGE = ROOT / "docs" / "reference.md"
 EXAMPLE_ROOT, EXAMPLE = ROOT / "tests" / "second_use_case", "late_returns"
 
 DECLARATIONS = (
-    usecase.UseCase, usecase.Feed, usecase.Column, usecase.Expectation, usecase.FeatureSet, usecase.FeatureTable,
-    models.ModelSpec, models.CalibrationSpec, usecase.TrainingPolicy, usecase.CompressionBudget, usecase.AuditPolicy,
-    usecase.DriftPolicy, policies.VerificationPolicy, policies.BehaviourExpectation, policies.ChangePolicy,
+    UseCase, feeds.Feed, feeds.Column, feeds.Expectation, features.FeatureSet, features.FeatureTable,
+    models.ModelSpec, models.CalibrationSpec, policies.TrainingPolicy, policies.CompressionBudget, policies.AuditPolicy,
+    policies.DriftPolicy, policies.VerificationPolicy, policies.BehaviourExpectation, policies.ChangePolicy,
     policies.PromotionPolicy, policies.RiskPolicy, policies.Risk, policies.SearchPolicy, policies.SlicePolicy,
     policies.DataSource,
 )  # fmt: skip
@@ -127,8 +126,8 @@ def _value(value: Any) -> str:
 
 
 def _contracts() -> Iterable[str]:
-    os.environ.setdefault(usecase.ROOTS_VARIABLE, str(EXAMPLE_ROOT))
-    use_case = usecase.load_use_case(EXAMPLE)
+    os.environ.setdefault(discovery.ROOTS_VARIABLE, str(EXAMPLE_ROOT))
+    use_case = discovery.load_use_case(EXAMPLE)
     yield from (
         "## SQL",
         "",
@@ -181,7 +180,7 @@ def _names() -> Iterable[str]:
     yield from _parameters(STUDENTS)
     yield from ("Then, in turn:", "", "| technique | what it does |", "|---|---|")
     for name in (name for name in TECHNIQUES if name not in STUDENTS):
-        technique = getattr(import_module(f"nightshift.core.compression.{name}"), name)
+        technique = find_technique(name)
         yield f"| `{name}` | {(inspect.getdoc(technique) or '').partition(chr(10))[0]} |"
     yield from ("", "For `TrainingPolicy.techniques`: the students, and", "", "| name | made by |", "|---|---|")
     yield from (f"| `{name}` | {', '.join(f'`{step}`' for step in steps)} |" for name, steps in RECIPES.items())

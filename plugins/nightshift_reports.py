@@ -21,7 +21,8 @@ def _reports_app() -> Any:
     from fastapi import FastAPI, HTTPException, Response
     from fastapi.responses import HTMLResponse
 
-    from nightshift.usecase import UseCase, all_use_cases
+    from nightshift.declare.discovery import all_use_cases
+    from nightshift.declare.use_case import UseCase
 
     app = FastAPI(title="Nightshift reports", docs_url=None, redoc_url=None, openapi_url=None)
     # Reports show values that came with deliveries; a script among them must not run as the reader.

@@ -12,15 +12,11 @@ import pyarrow as pa
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import TrainingSplit, split_training_set
+from nightshift.declare.features import FeatureSet, FeatureTable
+from nightshift.declare.feeds import Column
 from nightshift.declare.models import ModelSpec
-from nightshift.usecase import (
-    Column,
-    CompressionBudget,
-    FeatureSet,
-    FeatureTable,
-    TrainingPolicy,
-    UseCase,
-)
+from nightshift.declare.policies import CompressionBudget, TrainingPolicy
+from nightshift.declare.use_case import UseCase
 
 NUMERIC = ("rate", "wind", "pressure", "constant", "never_known")
 CATEGORICAL = ("carrier", "plane")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import Asset
 
-from nightshift.usecase import UseCase
+from nightshift.declare.use_case import UseCase
 
 
 def curated(use_case: UseCase) -> Asset:

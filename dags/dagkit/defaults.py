@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from nightshift.declare.use_case import UseCase
 from nightshift.pipeline import find_stage
-from nightshift.usecase import UseCase
 
 RUNS_AT_ONCE = 64
 """Runs of one DAG that may be active at once. High, because a run that waits for an earlier

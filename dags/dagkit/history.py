@@ -14,9 +14,11 @@ from dagkit import assets
 from dagkit.connections import use_connections
 from dagkit.params import partition_of_run
 from dagkit.steps import airflow_errors, reject_partition, restore_refs, run_step
+from nightshift.declare.discovery import load_use_case
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import DataContractError, FeatureContractError, PartitionRejected
+from nightshift.partitions import parse_partition, partition_range
 from nightshift.pipeline import run_stage
-from nightshift.usecase import UseCase, load_use_case, parse_partition, partition_range
 
 log = logging.getLogger(__name__)
 

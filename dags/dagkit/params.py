@@ -11,8 +11,9 @@ from airflow.sdk import Param, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dagkit.connections import use_connections
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import UseCase, parse_partition
+from nightshift.partitions import parse_partition
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,10 @@ from dagkit.connections import open_store
 from dagkit.defaults import RETRIES, RETRIES_DELIVERY, RETRIES_WAITING, WAITED_ENOUGH
 from dagkit.params import Arguments, partition_of_run
 from nightshift import pipeline
+from nightshift.declare.discovery import load_use_case
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import TerminalError, TransientError
 from nightshift.pipeline import Stage, Step, find_stage, step_module
-from nightshift.usecase import UseCase, load_use_case
 
 RETRY_ARGUMENTS = {"outage": RETRIES, "delivery": RETRIES_DELIVERY, "waiting": RETRIES_WAITING}
 LAST_RETRIES = {"outage": 0, "delivery": 0, "waiting": WAITED_ENOUGH}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nightshift.usecase import FeatureSet, FeatureTable
+from nightshift.declare.features import FeatureSet, FeatureTable
 
 SQL = Path(__file__).resolve().parent / "sql"
 TRAINING_SPINE = SQL / "training_spine.sql"

@@ -21,7 +21,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nightshift.usecase import Column, Expectation, Feed
+from nightshift.declare.feeds import Column, Expectation, Feed
 
 _SQL = Path(__file__).resolve().parent / "normalise"
 _ORIGINS = ("EWR", "JFK", "LGA")

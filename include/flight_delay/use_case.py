@@ -12,17 +12,20 @@ from pathlib import Path
 
 from flight_delay.features import CALENDAR, FALLBACK_FEATURES, FEATURES, LEVEL, SCORING_SPINE, TILT, TRAINING_SPINE
 from flight_delay.feeds import FEEDS
+from nightshift.declare.feeds import Column
 from nightshift.declare.models import CalibrationSpec, ModelSpec
-from nightshift.policies import (
+from nightshift.declare.policies import (
     BehaviourExpectation,
+    CompressionBudget,
     DataSource,
     Risk,
     RiskPolicy,
     SearchPolicy,
     SlicePolicy,
+    TrainingPolicy,
     VerificationPolicy,
 )
-from nightshift.usecase import Column, CompressionBudget, TrainingPolicy, UseCase
+from nightshift.declare.use_case import UseCase
 
 # Found by `search_hyperparameters` on the first 150 days, over five folds of days, and rounded.
 PARAMETERS = {

@@ -15,11 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nightshift.declare.discovery import all_use_cases, broken_use_cases, load_use_case
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, NightshiftError
 from nightshift.local.layout import export_lines
 from nightshift.local.stack import Stack
 from nightshift.local.use_case_commands import COMMANDS
-from nightshift.usecase import UseCase, all_use_cases, broken_use_cases, load_use_case, parse_partition, partition_range
+from nightshift.partitions import parse_partition, partition_range
 
 if TYPE_CHECKING:
     from nightshift.settings import Settings

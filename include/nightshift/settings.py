@@ -17,8 +17,8 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
+from nightshift.declare.discovery import PROJECT_ROOT
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import PROJECT_ROOT
 
 Environment = Literal["dev", "test", "staging", "prod"]
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from nightshift.declare.discovery import load_use_case
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import load_use_case
 
 
 @pytest.fixture(scope="module")

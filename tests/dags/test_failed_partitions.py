@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from nightshift.declare.discovery import load_use_case
 from nightshift.errors import FeatureContractError
-from nightshift.usecase import load_use_case
 
 DECIDING = {
     "ingest": "publish",

@@ -39,7 +39,7 @@ def test_a_backfill_ends_before_the_day_its_end_names(scheduled):
 
 
 def test_a_replay_of_the_past_schedules_nothing_today(dag_bag):
-    from nightshift.usecase import load_use_case
+    from nightshift.declare.discovery import load_use_case
 
     last = load_use_case("flight_delay").last_partition
     assert last is not None

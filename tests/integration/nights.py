@@ -8,11 +8,12 @@ from datetime import date
 from typing import Any
 
 from nightshift.artifact import ArtifactRef
+from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.partitions import partition_range
 from nightshift.pipeline import step_module
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase, partition_range
 
 
 class Nights:

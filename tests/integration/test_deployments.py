@@ -14,12 +14,12 @@ from psycopg import errors, sql
 
 from nightshift.artifact import ArtifactRef
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment, Role
 from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
 from support.desk import late_returns
 
 DAY = date(2020, 5, 1)

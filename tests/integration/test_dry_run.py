@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from nightshift import cli
+from nightshift.declare.discovery import load_use_case
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
 from nightshift.local import dry_run
 from nightshift.local.dry_run import of_folder, of_producer
 from nightshift.local.new_use_case import write
 from nightshift.local.processes import STACK_VARIABLES
-from nightshift.usecase import UseCase, load_use_case
 
 NUMBERS = itertools.count()
 PARTITION = date(2024, 1, 23)

@@ -11,6 +11,7 @@ import pytest
 from curated_flights import deliveries
 from flight_delay import replay
 from nightshift.artifact import ArtifactRef, Decision
+from nightshift.declare.discovery import load_use_case
 from nightshift.deployment import Deployment
 from nightshift.errors import NothingDelivered, PartitionNotReady, WarehouseUnavailable
 from nightshift.io.artifact_store import ArtifactStore
@@ -21,7 +22,6 @@ from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land
 from nightshift.steps.materialize import build_features, publish_features
 from nightshift.steps.operator import record_failure
-from nightshift.usecase import load_use_case
 
 USE_CASE = load_use_case("flight_delay")
 FIRST = USE_CASE.first_partition

@@ -11,6 +11,8 @@ import pytest
 
 from curated_flights import deliveries, table
 from nightshift.artifact import ArtifactRef, Decision
+from nightshift.declare.discovery import load_use_case
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features, open_feature_store
@@ -18,7 +20,6 @@ from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.materialize import build_features, load_online, publish_features
 from nightshift.steps.train import append_training_rows
-from nightshift.usecase import UseCase, load_use_case
 
 USE_CASE = load_use_case("flight_delay")
 FIRST = USE_CASE.first_partition

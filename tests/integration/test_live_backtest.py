@@ -12,9 +12,9 @@ from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment
 from nightshift.documents import Registration
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.partitions import partition_range
 from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest
 from nightshift.services.live_scores import scored_partitions
-from nightshift.usecase import partition_range
 
 FIRST, LAST, KNOWN = (TRAINED + timedelta(days=n) for n in (2, 3, 4))
 """The partitions that the challenger scores, and the one by which all their labels are known."""

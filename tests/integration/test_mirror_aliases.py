@@ -11,9 +11,9 @@ import pytest
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import Challenge, State, Version
+from nightshift.declare.use_case import UseCase
 from nightshift.io.tracking import mirror_aliases
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
 from support.desk import late_returns
 
 DAY = date(2020, 5, 1)

@@ -20,8 +20,8 @@ from nightshift.core.lifecycle.state import State
 from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import AuditFailed, DataContractError, PartitionNotReady
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.partitions import partition_range
 from nightshift.services.lineage import trace
-from nightshift.usecase import partition_range
 
 DAY = timedelta(days=1)
 NIGHTS = partition_range(TRAINED + DAY, TRAINED + 3 * DAY)

@@ -12,10 +12,10 @@ import pytest
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.models.evaluation import log_loss
+from nightshift.declare.policies import PromotionPolicy, Risk, RiskPolicy
 from nightshift.documents import Advance, Approval, Review
 from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.policies import PromotionPolicy, Risk, RiskPolicy
 from nightshift.services.live_backtest import LiveAndBacktest
 from nightshift.services.live_scores import ScoredPartition, days_predicted, known_labels
 from nightshift.settings import Settings

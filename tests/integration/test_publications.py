@@ -17,13 +17,13 @@ from psycopg import sql
 
 from nightshift import cli
 from nightshift.artifact import ArtifactRef
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import AuditFailed, ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.publications import Publication
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
 from support.parcels import DAY, SPEC, calibrated, killed, parcels
 
 

@@ -10,9 +10,9 @@ import pytest
 from integration.history import FIRST
 from integration.history import TRAINED as LAST
 from nightshift.errors import ConfigurationError, PartitionNotReady
+from nightshift.partitions import partition_range
 from nightshift.steps.context import StepContext
 from nightshift.steps.operator import reproduce
-from nightshift.usecase import partition_range
 
 HISTORY = partition_range(FIRST, LAST)
 NIGHT = LAST + timedelta(days=1)

@@ -6,10 +6,10 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from nightshift.declare.policies import SearchPolicy
 from nightshift.documents import Candidates, Comparison, Race, RaceOrigin, StudyResult, TrainingSet
 from nightshift.errors import DataContractError, PartitionNotReady
 from nightshift.io.warehouse.warehouse import Warehouse
-from nightshift.policies import SearchPolicy
 from nightshift.services.candidates import candidate_specs
 from nightshift.steps.context import StepContext
 from nightshift.steps.search import (

@@ -14,13 +14,14 @@ from integration.nights import Nights
 from nightshift.artifact import Decision
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.models.model_package import HOLDOUT, MODEL
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import model_version
 from nightshift.documents import Registration, TrainingSet
 from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejected, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.partitions import partition_range
 from nightshift.services.training_rows import STEP, compact_months, load_rows, parts_known, publish_rows
-from nightshift.usecase import UseCase, partition_range
 
 FIRST = date(2020, 3, 1)
 DAY = timedelta(days=1)

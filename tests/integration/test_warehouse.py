@@ -13,12 +13,13 @@ import pyarrow as pa
 import pytest
 from psycopg import errors, sql
 
+from nightshift.declare.feeds import Column
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError, WarehouseUnavailable
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
-from nightshift.usecase import Column, UseCase
 from support.parcels import DAY, killed, parcels
 
 

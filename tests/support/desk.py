@@ -39,7 +39,10 @@ from psycopg.rows import dict_row
 from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.monitoring.drift import build_reference
+from nightshift.declare.discovery import load_use_case
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.policies import RiskPolicy
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, model_version
 from nightshift.documents import ModelChoice
 from nightshift.errors import ConfigurationError
@@ -47,11 +50,9 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.pipeline import step_module
-from nightshift.policies import RiskPolicy
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.predict import score
-from nightshift.usecase import UseCase, load_use_case
 
 ROOT = Path(__file__).resolve().parents[1] / "second_use_case"
 D = date(2020, 3, 20)

@@ -11,13 +11,16 @@ from pathlib import Path
 from psycopg import sql
 
 from nightshift.artifact import ArtifactRef
+from nightshift.declare.features import FeatureSet
+from nightshift.declare.feeds import Column
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.policies import CompressionBudget
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
 from nightshift.documents import Calibration, SpecCalibration
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.settings import Settings
-from nightshift.usecase import Column, CompressionBudget, FeatureSet, UseCase
 
 DAY = date(2013, 6, 1)
 SPEC = ModelSpec(name="trees", estimators=("xgboost",))

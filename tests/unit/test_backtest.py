@@ -15,8 +15,8 @@ from nightshift.core.backtest.walk import History, Plan, share, walk_forward
 from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.models.evaluation import log_loss
 from nightshift.declare.models import CalibrationSpec, ModelSpec
+from nightshift.declare.policies import SlicePolicy
 from nightshift.errors import LookAhead, TerminalError
-from nightshift.policies import SlicePolicy
 from synthetic_training_set import FIRST, SIGNATURE, training_table
 
 KEY = ["flight_date", "flight"]

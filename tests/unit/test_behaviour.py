@@ -8,9 +8,9 @@ import pytest
 from nightshift.core.gates.behaviour import check_behaviour, observe_behaviour
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.evaluation import calibration_bins, calibration_error
+from nightshift.declare.policies import BehaviourExpectation
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
-from nightshift.policies import BehaviourExpectation
 
 SIGNATURE = Signature(numeric=("hour", "noise"), categorical=("colour",), feature_service="s", score="p")
 RNG = np.random.default_rng(0)

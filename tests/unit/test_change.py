@@ -17,8 +17,8 @@ from nightshift.core.gates.change import check_change, check_feature_values, che
 from nightshift.core.inference.onnx_model import Signature, load_session, score
 from nightshift.core.models.version import export_version, fit_spec
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.policies import ChangePolicy
 from nightshift.deployment import GateResult
-from nightshift.policies import ChangePolicy
 
 POLICY = ChangePolicy()
 FIRST, DAYS, ROWS = date(2020, 1, 1), 50, 200

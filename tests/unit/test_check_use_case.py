@@ -12,11 +12,11 @@ import pytest
 
 from nightshift import cli
 from nightshift.core.checks.declaration_checks import data_problems, policy_problems
-from nightshift.policies import PromotionPolicy
+from nightshift.declare.discovery import load_use_case
+from nightshift.declare.policies import AuditPolicy, DriftPolicy, PromotionPolicy, TrainingPolicy
 from nightshift.services.check_use_case import Fault, check
 from nightshift.services.preflight import Check
 from nightshift.settings import load_settings
-from nightshift.usecase import AuditPolicy, DriftPolicy, TrainingPolicy, load_use_case
 
 SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
 NUMBERS = itertools.count()

@@ -10,8 +10,8 @@ import pytest
 
 from nightshift.core.ingest.curated_table import SUPERSEDED, curate, published_columns
 from nightshift.core.ingest.landed_table import landed_schema
+from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import Column, Feed
 
 LANDED = (Column("id", "int64"), Column("size", "int64"))
 CURATED = (Column("id", "int64"), Column("size_mm", "float64"))

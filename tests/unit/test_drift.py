@@ -20,7 +20,7 @@ from nightshift.core.monitoring.drift import (
     shares,
     upper_quantile,
 )
-from nightshift.usecase import DriftPolicy
+from nightshift.declare.policies import DriftPolicy
 
 FIRST = date(2013, 1, 1)
 FLIGHTS, DAYS = 200, 120

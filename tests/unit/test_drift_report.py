@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from nightshift.core.monitoring.drift import Reference, build_reference, compare, overall_verdict
+from nightshift.declare.policies import DriftPolicy
 from nightshift.reports.drift import label_rates, render
-from nightshift.usecase import DriftPolicy
 
 POLICY = DriftPolicy(quantile=0.95)
 FEATURES = ("departure_minute", "wind_speed_mph", "distance_miles", *(f"feature_{i}" for i in range(16)))

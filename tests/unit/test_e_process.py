@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from nightshift.core.lifecycle.e_process import FRACTIONS, e_values
-from nightshift.policies import PromotionPolicy
+from nightshift.declare.policies import PromotionPolicy
 
 POLICY = PromotionPolicy()
 SERIES, PARTITIONS = 1500, 60

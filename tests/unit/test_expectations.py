@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from flight_delay.use_case import USE_CASE
+from nightshift.declare.feeds import Expectation, Feed
 from nightshift.errors import ConfigurationError
 from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
-from nightshift.usecase import Expectation, Feed
 
 PARTITION = date(2013, 2, 12)
 CUTOFF = datetime(2013, 2, 13, 8, tzinfo=UTC)

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from flight_delay.features import FALLBACK_FEATURES
+from nightshift.declare.discovery import load_use_case
 from nightshift.errors import ConfigurationError
 from nightshift.io.feast.feature_store import declared_views
 from nightshift.io.feast.offline_partitions import ArtifactSource
-from nightshift.usecase import load_use_case
 
 USE_CASE = load_use_case("flight_delay")
 

@@ -10,8 +10,8 @@ import pytest
 from curated_flights import arrived, as_feeds, deliveries, flight, table
 from flight_delay.features import FEATURES, SCORING_SPINE, TRAINING_SPINE
 from nightshift.core.features.feature_computation import compute_features, compute_spine
+from nightshift.declare.discovery import load_use_case
 from nightshift.errors import FeatureContractError
-from nightshift.usecase import load_use_case
 
 USE_CASE = load_use_case("flight_delay")
 DAY = date(2013, 5, 20)

@@ -5,8 +5,8 @@ import pytest
 from nightshift.core.gates.registry import failures
 from nightshift.core.gates.risk import demands
 from nightshift.core.gates.verification import GATES, VERSION_GATES
+from nightshift.declare.policies import Risk, RiskPolicy
 from nightshift.deployment import GateResult
-from nightshift.policies import Risk, RiskPolicy
 
 ALWAYS = {gate.name for gate in GATES if gate.always}
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift.core.ingest.landed_table import landed_schema, read_landed, refuse_if_undelivered
+from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import MalformedFile, SchemaChanged
-from nightshift.usecase import Column, Feed
 
 URI = "s3://bucket/landing/shop/tools/dt=2020-01-01/tools.csv"
 FEED = Feed(

@@ -2,6 +2,7 @@ from datetime import date
 
 import pytest
 
+from nightshift.declare.discovery import load_use_case
 from nightshift.errors import ConfigurationError
 from nightshift.local import demo, landing
 from nightshift.local.airflow_api import DagRun, TaskRun
@@ -9,7 +10,6 @@ from nightshift.local.demo import DemoFailed, Nights, Plan, Progress
 from nightshift.local.landing import land
 from nightshift.local.summary import table
 from nightshift.pipeline import NIGHTLY
-from nightshift.usecase import load_use_case
 
 FIRST, LAST = date(2013, 1, 1), date(2013, 1, 30)
 

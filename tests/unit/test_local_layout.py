@@ -4,13 +4,13 @@ import subprocess
 
 import pytest
 
+from nightshift.declare.discovery import PROJECT_ROOT
 from nightshift.errors import ConfigurationError
 from nightshift.local import layout as layouts
 from nightshift.local import postgres
 from nightshift.local.layout import Layout, State
 from nightshift.local.postgres import SOCKET_NAME, postgres_place
 from nightshift.local.processes import LONGEST_SOCKET_PATH
-from nightshift.usecase import PROJECT_ROOT
 
 
 @pytest.fixture(autouse=True)

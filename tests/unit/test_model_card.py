@@ -17,9 +17,9 @@ from nightshift.core.models.evaluation import evaluate
 from nightshift.core.models.explanations import Explanation
 from nightshift.core.models.model_package import describe
 from nightshift.core.models.training_split import PARTITION
+from nightshift.declare.policies import DataSource, Risk, RiskPolicy, SlicePolicy
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet
-from nightshift.policies import DataSource, Risk, RiskPolicy, SlicePolicy
 from nightshift.reports.model_card import Records, render
 from synthetic_training_set import SIGNATURE, training_split, use_case
 

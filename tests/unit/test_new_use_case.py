@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from nightshift.core.ingest.landed_table import read_landed
+from nightshift.declare.discovery import load_use_case
 from nightshift.errors import ConfigurationError
 from nightshift.local.landing import producer
 from nightshift.local.new_use_case import write
 from nightshift.services.check_use_case import check
-from nightshift.usecase import load_use_case
 
 NUMBERS = itertools.count()
 

@@ -15,7 +15,7 @@ from flight_delay.use_case import USE_CASE
 from nightshift.core.ingest.curated_table import curate
 from nightshift.core.ingest.landed_table import read_landed
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import partition_range
+from nightshift.partitions import partition_range
 
 KEY = ["year", "month", "day", "carrier", "flight", "origin"]
 JANUARY = partition_range(date(2013, 1, 1), date(2013, 1, 31))

@@ -14,10 +14,10 @@ from nightshift.core.lifecycle.reproduction import (
     file_differences,
     value_differences,
 )
+from nightshift.partitions import parse_partition
 from nightshift.pipeline import step_module
 from nightshift.services.recorded import statuses
 from nightshift.steps.operator.reproduce import REBUILT
-from nightshift.usecase import parse_partition
 
 TABLE = pa.table({"flight": ["a", "b", "c", "d"], "score": pa.array([0.1, None, float("nan"), 0.4])})
 

@@ -18,13 +18,13 @@ from nightshift.core.gates.registry import RuntimeAnswer
 from nightshift.core.gates.verification import GATES
 from nightshift.core.inference.onnx_model import feed_of, load_session, score
 from nightshift.core.models.estimators import fit_estimator
+from nightshift.declare.discovery import PROJECT_ROOT
+from nightshift.declare.policies import VerificationPolicy
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
 from nightshift.io import runtimes
 from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
-from nightshift.policies import VerificationPolicy
 from nightshift.services.preflight import _runtimes
-from nightshift.usecase import PROJECT_ROOT
 from synthetic_training_set import SIGNATURE, training_split, use_case
 
 VERSIONS = VerificationPolicy().onnxruntime_versions

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from nightshift.core.monitoring.score_audit import audit_scores
-from nightshift.usecase import AuditPolicy
+from nightshift.declare.policies import AuditPolicy
 
 
 def failed(

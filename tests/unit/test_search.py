@@ -22,6 +22,8 @@ from nightshift.core.search.candidates import RECIPES, STUDENTS, candidate_specs
 from nightshift.core.search.race import partition_scores, race_origins, run_race, scored_partitions
 from nightshift.core.search.selection import compare
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.policies import CompressionBudget, PromotionPolicy, SearchPolicy
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import (
     Candidates,
     CandidateSpec,
@@ -33,9 +35,7 @@ from nightshift.documents import (
     StudyResult,
 )
 from nightshift.errors import ConfigurationError, DataContractError, NotApplicable
-from nightshift.policies import PromotionPolicy, SearchPolicy
 from nightshift.reports.search import render
-from nightshift.usecase import CompressionBudget, UseCase
 from synthetic_training_set import FIRST, training_table, use_case
 
 TABLE = training_table()

@@ -10,8 +10,8 @@ import pytest
 from nightshift.core.arrays import Floats
 from nightshift.core.gates.slices import slice_metrics, worst_slice
 from nightshift.core.models.evaluation import area_under_curve, log_loss
+from nightshift.declare.policies import SlicePolicy
 from nightshift.errors import ConfigurationError
-from nightshift.policies import SlicePolicy
 
 POLICY = SlicePolicy(columns=("carrier",), least_rows=100, margin_log_loss=0.03)
 DAYS, ROWS_A_DAY = 14, 300

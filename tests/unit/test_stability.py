@@ -5,7 +5,7 @@ import pytest
 
 from nightshift.core.gates.stability import check_stability, step_moves, stepped
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.policies import VerificationPolicy
+from nightshift.declare.policies import VerificationPolicy
 
 SIGNATURE = Signature(numeric=("steady", "steep"), feature_service="s", score="p")
 RNG = np.random.default_rng(0)

@@ -11,15 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightshift.declare.discovery import all_use_cases, broken_use_cases, load_use_case
+from nightshift.declare.feeds import Column
 from nightshift.errors import ConfigurationError, UnknownUseCase
-from nightshift.usecase import (
-    Column,
-    all_use_cases,
-    broken_use_cases,
-    load_use_case,
-    parse_partition,
-    partition_range,
-)
+from nightshift.partitions import parse_partition, partition_range
 
 SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
 DAYS = st.dates(date(1990, 1, 1), date(2040, 12, 31))
@@ -79,7 +74,7 @@ def test_a_folder_elsewhere_registers_a_use_case(monkeypatch):
 
 def test_registering_use_cases_imports_nothing_heavy():
     code = (
-        "import sys; from nightshift.usecase import all_use_cases; all_use_cases(); "
+        "import sys; from nightshift.declare.discovery import all_use_cases; all_use_cases(); "
         "print(sorted({'pandas','numpy','pyarrow','duckdb','feast','great_expectations','sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -145,7 +140,7 @@ def broken_root(tmp_path, monkeypatch):
     # Named for the test: a package that was imported once is not looked for again.
     folder = tmp_path / "one" / "include" / tmp_path.name
     folder.mkdir(parents=True)
-    (folder / "use_case.py").write_text("from nightshift.usecase import Column\nColumn('a', 'int')\n")
+    (folder / "use_case.py").write_text("from nightshift.declare.feeds import Column\nColumn('a', 'int')\n")
     (tmp_path / "two").mkdir()
     roots = [str(tmp_path / "one"), str(tmp_path / "two"), str(tmp_path / "three")]
     monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", os.pathsep.join(roots))

@@ -24,9 +24,9 @@ from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
 from nightshift.core.models.training_split import TrainingSplit, split_training_set
 from nightshift.core.models.version import ExportedVersion
-from nightshift.policies import BehaviourExpectation, SlicePolicy, VerificationPolicy
+from nightshift.declare.policies import BehaviourExpectation, SlicePolicy, VerificationPolicy
+from nightshift.declare.use_case import UseCase
 from nightshift.steps.train.verify import _without_timing, judge
-from nightshift.usecase import UseCase
 from synthetic_training_set import DAYS, FIRST, SIGNATURE, training_split, training_table, use_case
 
 SPLIT = training_split(rows_per_day=60)

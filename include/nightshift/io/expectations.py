@@ -41,8 +41,9 @@ from great_expectations.expectations.registry import get_expectation_impl
 from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
 from great_expectations.render.view.view import DefaultJinjaPageView
 
+from nightshift.declare.feeds import Expectation, Feed, Severity
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import Expectation, Feed, Severity, UseCase
 
 _GX_SEVERITY: dict[Severity, FailureSeverity] = {
     "critical": FailureSeverity.CRITICAL,

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import date
 
 from nightshift.artifact import sha256_hex
+from nightshift.declare.feeds import Feed
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import MalformedFile, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore, in_parallel
-from nightshift.usecase import Feed, UseCase, parse_partition
+from nightshift.partitions import parse_partition
 
 _DAY = re.compile(r"dt=(\d{4}-\d{2}-\d{2})")
 SUFFIXES = (".csv", ".parquet")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 
 from nightshift.artifact import Attempt
-from nightshift.usecase import PROJECT_ROOT
+from nightshift.declare.discovery import PROJECT_ROOT
 
 LIBRARIES = (
     "apache-airflow",

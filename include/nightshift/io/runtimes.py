@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nightshift.core.gates.registry import TOO_SLOW, RuntimeAnswer
+from nightshift.declare.discovery import PROJECT_ROOT
 from nightshift.errors import ConfigurationError
 from nightshift.runtime_probe import ask
-from nightshift.usecase import PROJECT_ROOT
 
 RUNTIMES_VARIABLE = "NIGHTSHIFT_RUNTIMES_DIR"
 LEAST_SPARE_MB = 512.0

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, TrackingUnavailable
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

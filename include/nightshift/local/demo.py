@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from urllib.parse import quote
 
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, NightshiftError
 from nightshift.local.airflow_api import FINISHED, AirflowApi, DagRun, RequestFailed, TaskRun
 from nightshift.local.landing import land
 from nightshift.local.stack import Stack
+from nightshift.partitions import partition_range
 from nightshift.pipeline import NIGHTLY
-from nightshift.usecase import UseCase, partition_range
 
 HISTORY = "backfill_history"
 POLL_SECONDS = 1.5

@@ -18,17 +18,20 @@ from typing import Any
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.checks.declaration_checks import Problem, data_problems, partitions_needed
+from nightshift.declare.discovery import ROOTS_VARIABLE
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import Registration
 from nightshift.errors import ConfigurationError, DataContractError, NightshiftError, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local.landing import producer
 from nightshift.local.processes import STACK_VARIABLES, forget_ambient_stack
 from nightshift.local.scratch import running
+from nightshift.partitions import parse_partition, partition_range
 from nightshift.pipeline import run_stage, run_step
 from nightshift.services.check_use_case import Fault, from_problems
 from nightshift.services.training_rows import known_rows
 from nightshift.settings import Settings, load_settings
-from nightshift.usecase import ROOTS_VARIABLE, UseCase, parse_partition, partition_range
+from nightshift.steps.context import StepContext
 
 BUCKET = "dry-run"
 
@@ -74,7 +77,7 @@ class _DryRun:
     def step(self, name: str, partition: date, **refs: Any) -> Any:
         """Run one step and remember which."""
         self.last = f"{name} of {partition}"
-        return run_step(name, self.use_case, self.settings, self.store, partition, **refs)
+        return run_step(name, StepContext(self.use_case, self.settings, self.store, partition), **refs)
 
     def stage(
         self, name: str, partition: date, until: str = "", **further: Mapping[str, Any]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import READERS, ArtifactStore
-from nightshift.usecase import UseCase
 
 Delivery = tuple[str, str, str, bytes]
 """(feed, dt as YYYY-MM-DD, file name, bytes)"""

@@ -23,11 +23,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nightshift.artifact import Value
+from nightshift.declare.discovery import PROJECT_ROOT, ROOTS_VARIABLE
 from nightshift.errors import ConfigurationError
 from nightshift.local import postgres, processes, services
 from nightshift.local.postgres import PostgresPlace
 from nightshift.local.processes import ProcessRecord
-from nightshift.usecase import PROJECT_ROOT, ROOTS_VARIABLE
 
 FOLDER_VARIABLE = "NIGHTSHIFT_LOCAL_DIR"
 BUCKET = "nightshift"

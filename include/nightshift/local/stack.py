@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from nightshift.declare.discovery import ROOTS_VARIABLE
 from nightshift.errors import ConfigurationError
 from nightshift.local import layout as layouts
 from nightshift.local import postgres, processes, services
 from nightshift.local.layout import Layout, State
 from nightshift.local.processes import ProcessRecord
-from nightshift.usecase import ROOTS_VARIABLE
 
 SERVICES = ("s3", "postgres", "mlflow", "api-server", "scheduler", "dag-processor", "triggerer")
 """In the order in which they start; they stop in the opposite order."""

@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import STEP_ORDER
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import VERSION_ACTIONS
 from nightshift.documents import Calibration
 from nightshift.errors import NightshiftError
@@ -18,7 +19,6 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import TRAINING, Warehouse
 from nightshift.pipeline import NIGHTLY
 from nightshift.settings import load_settings
-from nightshift.usecase import UseCase
 
 NOT_KNOWN = "-"
 

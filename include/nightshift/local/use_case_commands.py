@@ -11,9 +11,10 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nightshift.declare.discovery import ROOTS_VARIABLE, load_use_case
 from nightshift.errors import ConfigurationError
 from nightshift.local.stack import Stack
-from nightshift.usecase import ROOTS_VARIABLE, load_use_case, parse_partition
+from nightshift.partitions import parse_partition
 
 if TYPE_CHECKING:
     from nightshift.services.check_use_case import Fault

@@ -15,10 +15,10 @@ from typing import Any
 from nightshift.artifact import Manifest
 from nightshift.core.gates.risk import Demands
 from nightshift.core.models.explanations import Explanation
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet
 from nightshift.reports.page import GREY, ORANGE, new_axes, percent, render_page, style, svg
-from nightshift.usecase import UseCase
 
 FEATURES_SHOWN = 15
 LARGEST_SCORE = 25

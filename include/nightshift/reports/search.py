@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
+from nightshift.declare.policies import CompressionBudget
 from nightshift.documents import Candidates, ComparedSpec, Comparison, StudyOfEstimator, StudyResult
 from nightshift.reports.page import BLUE, GREEN, GREY, INK, SOFT, new_axes, render_page, style, svg
-from nightshift.usecase import CompressionBudget
 
 PAGE, TABLE = "search.html", "search.csv"
 

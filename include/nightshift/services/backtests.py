@@ -18,9 +18,9 @@ from nightshift.core.backtest.walk import FROZEN, History, Plan, Walk, share, wa
 from nightshift.core.lifecycle.state import State
 from nightshift.core.models.version import signature_of_spec
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import BacktestResult, BacktestSeries, PairedDifference
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

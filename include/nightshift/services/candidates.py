@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import date
 
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import Candidates
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.usecase import UseCase, parse_partition
+from nightshift.partitions import parse_partition
 
 
 def candidate_specs(store: ArtifactStore, use_case: UseCase, as_of: date) -> dict[str, ModelSpec]:

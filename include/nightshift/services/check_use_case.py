@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from nightshift import policies, usecase
 from nightshift.core.checks.declaration_checks import Problem, name_problems, policy_problems, spec_problems
 from nightshift.core.checks.sql_contracts import feature_faults, normalise_contract, returned_columns, spine_contracts
-from nightshift.declare import models
+from nightshift.declare import features, feeds, models, policies
+from nightshift.declare.discovery import load_use_case, raised_at, use_case_file
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError
-from nightshift.usecase import UseCase, load_use_case, raised_at, use_case_file
 
 REFERENCE = "docs/reference.md lists what each declaration takes."
 
@@ -124,7 +124,8 @@ def _load_fault(path: Path, error: Exception) -> Fault:
 
 def _arguments(name: str) -> list[str]:
     """The arguments of a class of declarations."""
-    declared = next((getattr(module, name) for module in (usecase, policies, models) if hasattr(module, name)), None)
+    modules = (feeds, features, policies, models)
+    declared = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
     return [one.name for one in fields(declared)] if is_dataclass(declared) else []
 
 

@@ -14,9 +14,11 @@ import pyarrow as pa
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.features.feature_computation import compute_spine
 from nightshift.core.ingest.landed_table import landed_schema
+from nightshift.declare.feeds import Feed
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import DataContractError, NothingDelivered, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore, in_parallel
-from nightshift.usecase import Feed, UseCase, partition_range
+from nightshift.partitions import partition_range
 
 STEP = "publish"
 DELIVERED_ON = "delivered_on"

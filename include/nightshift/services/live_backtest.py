@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 
 from nightshift.core.models.evaluation import log_loss
 from nightshift.declare.models import CalibrationSpec, ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_scores import ScoredPartition
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
 
 
 @dataclass(frozen=True)

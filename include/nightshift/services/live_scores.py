@@ -18,10 +18,11 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.models.evaluation import quality
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import ModelChoice
 from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.partitions import partition_range
 from nightshift.services.outcomes import delivered_outcomes
-from nightshift.usecase import UseCase, partition_range
 
 ALL_SCORES = "all_scores.parquet"
 VERSION_COLUMNS = ("role", "spec_id", "model_version")

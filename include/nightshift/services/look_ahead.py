@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 
 from nightshift.core.backtest.nomination import scrambled
 from nightshift.core.features.feature_computation import compute_features
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.io.feast.feature_store import STEP
 from nightshift.services.curated import DELIVERED_ON, load_feeds
-from nightshift.usecase import UseCase
 
 LATER_PARTITIONS = 7
 

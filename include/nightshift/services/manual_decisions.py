@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
 from nightshift.errors import ConfigurationError
 from nightshift.io.alerts import send_alert
@@ -16,7 +17,6 @@ from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.tracking import mirror_aliases
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.lifecycle.state import Version
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.schema import column_list
 from nightshift.io.warehouse.warehouse import Warehouse
-from nightshift.usecase import UseCase
 
 TRAINING = "train"
 FIRST_MOMENT_OF_ZIP = (1980, 1, 1, 0, 0, 0)

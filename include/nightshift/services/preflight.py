@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import botocore.exceptions
 
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import NightshiftError
 from nightshift.io.artifact_store import CONFLICT, EXISTS, s3_client
 from nightshift.io.runtimes import require_runtimes, runtimes_folder
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

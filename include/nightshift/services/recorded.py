@@ -15,8 +15,8 @@ from nightshift.artifact import ArtifactRef, Decision, Manifest, identity_sha256
 from nightshift.documents import TrainingSet
 from nightshift.errors import PartitionNotReady
 from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.partitions import parse_partition
 from nightshift.pipeline import STAGE_OF_STEP
-from nightshift.usecase import parse_partition
 
 MISSING_FROM = {
     "build_features": "publish",

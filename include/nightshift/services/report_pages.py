@@ -6,9 +6,10 @@ import html
 import mimetypes
 from dataclasses import dataclass
 
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import UnknownUseCase
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.usecase import UseCase, parse_partition
+from nightshift.partitions import parse_partition
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Decision
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import TerminalError
 from nightshift.io.artifact_store import READERS, ArtifactStore
-from nightshift.usecase import UseCase, partition_range
+from nightshift.partitions import partition_range
 
 STEP = "append_training_rows"
 ROWS = "rows.parquet"

@@ -7,10 +7,10 @@ from datetime import date
 from typing import Any
 
 from nightshift.artifact import ArtifactRef
+from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
 
 
 @dataclass(frozen=True)

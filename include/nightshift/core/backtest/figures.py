@@ -14,8 +14,8 @@ from nightshift.core.backtest.paired_differences import clustered, moving_blocks
 from nightshift.core.backtest.walk import EPOCH, Walk
 from nightshift.core.gates.slices import slices_of
 from nightshift.core.models.evaluation import auc_or_none, log_loss, quality, row_losses
+from nightshift.declare.policies import SlicePolicy
 from nightshift.documents import BacktestMonth, BacktestSeries, BacktestSlice, PairedDifference
-from nightshift.policies import SlicePolicy
 
 LOSSES_SCHEMA = pa.schema(
     [

@@ -9,9 +9,9 @@ from datetime import date, timedelta
 import numpy as np
 import pyarrow as pa
 
+from nightshift.declare.policies import PromotionPolicy, SlicePolicy
 from nightshift.deployment import GateResult
 from nightshift.documents import BacktestResult, BacktestSeries
-from nightshift.policies import PromotionPolicy, SlicePolicy
 
 NAMED = 5
 

@@ -28,7 +28,7 @@ from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.version import export_version, fit_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.errors import LookAhead, TerminalError
-from nightshift.usecase import partition_range
+from nightshift.partitions import partition_range
 
 WARM_UP_HALF_LIVES = 3
 """Partitions walked before the first one reported, in half-lives of the calibration: it needs scores to start from."""

@@ -15,8 +15,8 @@ from nightshift.core.features.training_rows import KNOWN_ON, SPLIT
 from nightshift.core.models.estimators import DEFAULTS
 from nightshift.core.models.version import check_names, signature_of_spec
 from nightshift.core.search.candidates import candidate_specs
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import UseCase
 
 IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.IGNORECASE)
 OF_PREDICTIONS = ("decision", "model_version", "publish_id", "predicted_at")

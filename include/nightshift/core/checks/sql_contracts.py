@@ -20,7 +20,8 @@ import pyarrow as pa
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, PARTITION
 from nightshift.core.ingest.landed_table import ARROW_TYPES, landed_schema
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI
-from nightshift.usecase import Column, Feed, UseCase
+from nightshift.declare.feeds import Column, Feed
+from nightshift.declare.use_case import UseCase
 
 DELIVERED_ON = "delivered_on"
 SQL_NAMES: Mapping[pa.DataType, str] = {

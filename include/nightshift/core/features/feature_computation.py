@@ -12,8 +12,8 @@ import duckdb
 import pyarrow as pa
 
 from nightshift.core.features.duckdb_session import duckdb_session
+from nightshift.declare.features import FeatureSet
 from nightshift.errors import FeatureContractError
-from nightshift.usecase import FeatureSet
 
 EVENT_TIMESTAMP = "event_timestamp"
 EVENT_TIMESTAMP_TYPE = pa.timestamp("us", tz="UTC")

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from nightshift.core.arrays import Floats
 from nightshift.core.gates.stability import Ask, Feed
 from nightshift.core.inference.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, Signature
+from nightshift.declare.policies import BehaviourExpectation
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
-from nightshift.policies import BehaviourExpectation
 
 GATE = "behaviour"
 PERCENTILES = (5.0, 27.5, 50.0, 72.5, 95.0)

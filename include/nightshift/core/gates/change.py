@@ -22,8 +22,8 @@ from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.gates.stability import evenly
 from nightshift.core.models.evaluation import area_under_curve, log_odds
+from nightshift.declare.policies import ChangePolicy
 from nightshift.deployment import GateResult
-from nightshift.policies import ChangePolicy
 
 NAMED = 5
 

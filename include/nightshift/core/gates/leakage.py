@@ -10,9 +10,9 @@ from nightshift.core.arrays import Floats, Labels
 from nightshift.core.inference.onnx_model import Signature, categorical_matrix, numeric_matrix
 from nightshift.core.models.evaluation import area_under_curve
 from nightshift.core.models.training_split import TrainingSplit
+from nightshift.declare.features import FeatureSet
+from nightshift.declare.policies import VerificationPolicy
 from nightshift.deployment import GateResult
-from nightshift.policies import VerificationPolicy
-from nightshift.usecase import FeatureSet
 
 GATE = "leakage"
 PRIOR_ROWS = 10.0

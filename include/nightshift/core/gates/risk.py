@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nightshift.policies import RiskPolicy
+from nightshift.declare.policies import RiskPolicy
 
 
 @dataclass(frozen=True)

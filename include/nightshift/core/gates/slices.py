@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from nightshift.core.arrays import Floats, Labels
 from nightshift.core.backtest.paired_differences import clustered
 from nightshift.core.models.evaluation import quality, row_losses
+from nightshift.declare.policies import SlicePolicy
 from nightshift.errors import ConfigurationError
-from nightshift.policies import SlicePolicy
 
 MISSING = "(missing)"
 """The value of the slice whose rows have none."""

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from nightshift.core.arrays import Float32s, Floats
 from nightshift.core.inference.onnx_model import NUMERIC_INPUT, Signature
+from nightshift.declare.policies import VerificationPolicy
 from nightshift.deployment import GateResult
-from nightshift.policies import VerificationPolicy
 
 Feed = dict[str, Any]
 Ask = Callable[[Feed], Floats]

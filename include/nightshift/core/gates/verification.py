@@ -34,10 +34,10 @@ from nightshift.core.gates.stability import check_stability, evenly, step_moves
 from nightshift.core.inference.onnx_model import Signature, ask_in_batches, feed_of, load_session, score
 from nightshift.core.models.evaluation import calibration_bins, evaluate, log_loss
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
+from nightshift.declare.policies import VerificationPolicy
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.errors import FeatureContractError
-from nightshift.policies import VerificationPolicy
-from nightshift.usecase import UseCase
 
 SMALL_BATCHES = ((1, 300), (37, 5_000), (512, 1_000_000))
 """Rows scored at once, and of at most how many rows, evenly spread."""

@@ -12,7 +12,7 @@ from nightshift.core.gates.parity import BATCH_ROWS, compare, probe_rows
 from nightshift.core.gates.split_probes import split_probes
 from nightshift.core.inference.onnx_model import ask_in_batches, feed_of, load_session
 from nightshift.core.models.version import ExportedVersion
-from nightshift.usecase import UseCase
+from nightshift.declare.use_case import UseCase
 
 
 def check_version_parity(use_case: UseCase, version: ExportedVersion, rows: pa.Table) -> dict[str, Any]:

@@ -17,8 +17,8 @@ import pyarrow as pa
 from nightshift.core.features.duckdb_session import duckdb_session
 from nightshift.core.ingest.landed_table import ARROW_TYPES, STEP
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, LINEAGE, set_aside
+from nightshift.declare.feeds import Feed
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import Feed
 
 _LANDED_ORDER = [(LANDED_URI, "ascending"), (LANDED_ROW, "ascending")]
 SUPERSEDED = "another row with this key was delivered later"

@@ -16,9 +16,9 @@ import numpy as np
 from nightshift.core.gates.risk import demands
 from nightshift.core.lifecycle.e_process import e_values
 from nightshift.core.lifecycle.state import Challenge, State
+from nightshift.declare.policies import PromotionPolicy, RiskPolicy
 from nightshift.deployment import Deployment
 from nightshift.documents import Review, ReviewedLoss, ReviewOutcome
-from nightshift.policies import PromotionPolicy, RiskPolicy
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from datetime import date
 
 from nightshift.core.lifecycle.state import State, standing, state_as_of
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
 from nightshift.documents import ScoringRole
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import UseCase
 
 
 def specs_to_fit(state: State, use_case: UseCase) -> list[tuple[ModelSpec, ScoringRole]]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
 from nightshift.core.monitoring.drift import build_reference
-from nightshift.usecase import UseCase
+from nightshift.declare.use_case import UseCase
 
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"

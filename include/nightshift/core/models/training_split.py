@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from nightshift.core.features.feature_computation import PARTITION as PARTITION
 from nightshift.core.features.training_rows import SPLIT, with_split
+from nightshift.declare.policies import TrainingPolicy
 from nightshift.errors import DataContractError
-from nightshift.usecase import TrainingPolicy
 
 
 @dataclass(frozen=True)

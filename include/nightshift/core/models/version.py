@@ -21,8 +21,8 @@ from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, DataContractError
-from nightshift.usecase import UseCase
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.arrays import Floats
-from nightshift.usecase import DriftPolicy
+from nightshift.declare.policies import DriftPolicy
 
 Counts = npt.NDArray[np.int64]
 

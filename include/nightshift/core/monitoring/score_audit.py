@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.usecase import AuditPolicy
+from nightshift.declare.policies import AuditPolicy
 
 EXAMPLES = 5
 PROBABILITY_CHECKS = ("no score is missing", "scores are in [0, 1]")

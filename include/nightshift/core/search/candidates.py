@@ -8,8 +8,8 @@ from typing import Any
 from nightshift.core.compression.students.students import DEFAULTS as STUDENT_DEFAULTS
 from nightshift.core.models.estimators import DEFAULTS
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
-from nightshift.usecase import UseCase
 
 ESTIMATORS = tuple(DEFAULTS)
 """Fitted on labels."""

@@ -16,10 +16,11 @@ from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.models.evaluation import auc_or_none, log_loss
 from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
 from nightshift.core.search.measurement import measure, measure_native
+from nightshift.declare.policies import SearchPolicy
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import PartitionScore, Race, RacedSpec, RaceOrigin
 from nightshift.errors import DataContractError, NotApplicable
-from nightshift.policies import SearchPolicy
-from nightshift.usecase import UseCase, partition_range
+from nightshift.partitions import partition_range
 
 log = logging.getLogger(__name__)
 

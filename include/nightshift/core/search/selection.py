@@ -12,10 +12,9 @@ from datetime import date
 import numpy as np
 
 from nightshift.core.backtest.paired_differences import moving_blocks
+from nightshift.declare.policies import CompressionBudget, PromotionPolicy
 from nightshift.documents import ComparedSpec, Comparison, PartitionScore, Race, RacedSpec
 from nightshift.errors import DataContractError
-from nightshift.policies import PromotionPolicy
-from nightshift.usecase import CompressionBudget
 
 EQUALLY_FAST = 0.8
 """Speeds are measured, so two within this ratio count as equal, and the smaller model is taken."""

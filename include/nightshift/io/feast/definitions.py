@@ -8,7 +8,8 @@ from typing import Any
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, Project, ValueType
 from feast.types import Float64, String
 
-from nightshift.usecase import FeatureTable, UseCase
+from nightshift.declare.features import FeatureTable
+from nightshift.declare.use_case import UseCase
 
 # Features of a partition serve the predictions of the next day; a view that was not published must not live on.
 TTL = timedelta(days=2)

@@ -19,12 +19,13 @@ from pydantic import ValidationError
 
 from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP
+from nightshift.declare.discovery import PROJECT_ROOT
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, FeatureContractError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.offline_partitions import PublishedPartitions
 from nightshift.io.warehouse.schema import connect, lock, plain_url
 from nightshift.settings import Settings
-from nightshift.usecase import PROJECT_ROOT, UseCase
 
 if TYPE_CHECKING:
     from feast import FeatureStore

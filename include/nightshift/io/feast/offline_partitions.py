@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from nightshift.artifact import ArtifactRef
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import READERS, ArtifactStore, in_parallel
-from nightshift.usecase import parse_partition
+from nightshift.partitions import parse_partition
 
 SCHEME = "artifacts"
 CLOCK_SLACK = timedelta(days=2)

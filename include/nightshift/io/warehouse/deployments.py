@@ -13,11 +13,11 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from nightshift.core.lifecycle.state import by_hand, repeated, state_after
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.schema import Connection, column_list, insert_row, table_name
-from nightshift.usecase import UseCase
 
 COLUMNS = tuple(Deployment.model_fields)
 

@@ -15,12 +15,12 @@ from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef, Value, canonical_json, sha256_hex
 from nightshift.core.lifecycle.state import state_as_of
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Role
 from nightshift.errors import AuditFailed, ConfigurationError
 from nightshift.io.warehouse import deployments
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.schema import SQL_TYPES, Connection, column_list, copy_rows, insert_row, table_name
-from nightshift.usecase import UseCase
 
 MODEL_VERSION = "model_version"
 

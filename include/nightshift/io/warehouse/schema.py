@@ -16,9 +16,10 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from nightshift.artifact import sha256_hex
+from nightshift.declare.feeds import Column
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, WarehouseUnavailable
 from nightshift.settings import Settings
-from nightshift.usecase import Column, UseCase
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

@@ -16,13 +16,13 @@ import pyarrow as pa
 from psycopg import sql
 
 from nightshift.core.lifecycle.state import State, state_as_of
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult
 from nightshift.io.warehouse import deployments, publications
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.publications import Publication
 from nightshift.io.warehouse.schema import Connection, column_list, copy_rows, table_name
 from nightshift.settings import Settings
-from nightshift.usecase import UseCase
 
 TRAINING = ("register", "record_failure")
 

@@ -13,12 +13,12 @@ from datetime import date, timedelta
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import state_after
 from nightshift.errors import ConfigurationError
+from nightshift.partitions import parse_partition
 from nightshift.reports.backtest_page import render
 from nightshift.services.backtests import find_spec, walk_specs
 from nightshift.services.candidates import candidate_specs
 from nightshift.services.training_rows import load_rows, parts_known
 from nightshift.steps.context import StepContext
-from nightshift.usecase import parse_partition
 
 log = logging.getLogger(__name__)
 

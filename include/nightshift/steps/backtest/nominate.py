@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from nightshift.artifact import ArtifactRef
 from nightshift.core.backtest.nomination import backtest_gates, drawn_partition, passed
 from nightshift.core.lifecycle.state import State, state_after
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult
 from nightshift.documents import BacktestResult, BacktestSeries, Nomination
 from nightshift.errors import ChampionChanged
@@ -20,7 +21,6 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.backtests import specs_in_service
 from nightshift.services.look_ahead import look_ahead_gate
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.monitoring.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference, compare, overall_verdict
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import ModelChoice, ScoredModel
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.partitions import partition_range
 from nightshift.services.live_scores import ALL_SCORES
 from nightshift.services.outcomes import Outcomes, delivered_outcomes
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase, partition_range
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.monitoring.drift import Response, response
+from nightshift.declare.use_case import UseCase
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import MODEL_VERSION
@@ -21,7 +22,6 @@ from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.live_scores import ALL_SCORES, known_labels, losses
 from nightshift.services.outcomes import Outcomes, delivered_outcomes
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,12 @@ import pyarrow as pa
 from nightshift.artifact import ArtifactRef, Manifest, sha256_hex
 from nightshift.core.ingest.curated_table import published_columns
 from nightshift.core.ingest.quarantine import QUARANTINE, gathered, reason_counts, without_rows
+from nightshift.declare.feeds import Feed
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.services.curated import STEP, refusing
 from nightshift.steps.context import StepContext
-from nightshift.usecase import Feed, UseCase
 
 
 def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) -> ArtifactRef:

@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.quarantine import set_aside
+from nightshift.declare.feeds import Severity
 from nightshift.errors import DataContractError
 from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
 from nightshift.services.curated import refusing
 from nightshift.steps.context import StepContext
-from nightshift.usecase import Severity
 
 STEP = "validate"
 _FOLDERS: dict[str, Severity] = {"quarantine": "quarantine", "warnings": "warning"}

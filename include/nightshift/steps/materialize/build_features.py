@@ -11,11 +11,12 @@ from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.features.feature_computation import compute_features
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.partitions import parse_partition, partition_range
 from nightshift.services.curated import load_feeds
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase, parse_partition, partition_range
 
 STEP = "build_features"
 

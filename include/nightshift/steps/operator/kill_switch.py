@@ -6,12 +6,12 @@ from datetime import date, timedelta
 from typing import Literal
 
 from nightshift.artifact import ArtifactRef
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.manual_decisions import check_in_reach, make_known, stated
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 SwitchState = Literal["on", "off"]
 

@@ -10,11 +10,11 @@ from datetime import date
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.lifecycle.specs import specs_to_fit
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.pipeline import find_stage
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 STEP = "record_failure"
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from nightshift.artifact import ArtifactRef, Manifest, canonical_json
 from nightshift.core.lifecycle.reproduction import artifact_differences, environment_differences
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import ModelChoice
 from nightshift.errors import ConfigurationError, PartitionNotReady, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
@@ -31,7 +32,6 @@ from nightshift.reports.page import render_page
 from nightshift.services.recorded import RecordedStore, changed_bytes, recorded_manifests, statuses
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.lifecycle.state import State, Version, state_as_of
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
 from nightshift.services.manual_decisions import check_in_reach, make_known, stated
 from nightshift.services.model_archive import archive_key, archive_model
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 
 def run(context: StepContext, *, spec_or_version: str, reason: str, decided_by: str) -> ArtifactRef:

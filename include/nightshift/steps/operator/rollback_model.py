@@ -7,11 +7,11 @@ from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, standing, state_after, state_as_of
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged, UnknownModel
 from nightshift.services.manual_decisions import check_in_reach, make_known, recorded_by_this_run, stated
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 CHAMPIONS = ("promoted", "rolled_back")
 

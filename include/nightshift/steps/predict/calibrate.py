@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 from nightshift.artifact import ArtifactRef
 from nightshift.core.inference.calibration import LabelledScores, fit_calibration, window_days
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import Calibration, ModelChoice
 from nightshift.errors import TerminalError
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.partitions import partition_range
 from nightshift.services.live_scores import ScoredPartition, days_predicted, known_labels, scored_partitions
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase, partition_range
 
 log = logging.getLogger(__name__)
 

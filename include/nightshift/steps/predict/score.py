@@ -32,6 +32,7 @@ from nightshift.core.inference.onnx_model import Signature, load_session
 from nightshift.core.inference.onnx_model import score as raw_scores
 from nightshift.core.lifecycle.canary import canary_rows
 from nightshift.core.monitoring.score_audit import PROBABILITY_CHECKS, audit_scores
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import Calibration, ModelChoice, ScoredModel, SpecCalibration
 from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TransientError
 from nightshift.io.artifact_store import ArtifactStore
@@ -39,7 +40,6 @@ from nightshift.io.feast.feature_store import historical_features
 from nightshift.services.curated import delivered_spine
 from nightshift.services.live_scores import ALL_SCORES
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.lifecycle.review import answers, approval_summary
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
 from nightshift.documents import Advance, Review, ReviewOutcome
 from nightshift.errors import ChampionChanged
@@ -22,7 +23,6 @@ from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.manual_decisions import newest_chosen
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

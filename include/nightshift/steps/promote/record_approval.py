@@ -15,6 +15,7 @@ from typing import Literal
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.review import answers
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
 from nightshift.documents import Advance, Approval
 from nightshift.errors import ConfigurationError
@@ -23,7 +24,6 @@ from nightshift.io.tracking import mirror_aliases
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.manual_decisions import newest_chosen
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

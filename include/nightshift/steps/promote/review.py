@@ -14,8 +14,10 @@ from datetime import date, timedelta
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.review import review_partition
 from nightshift.core.lifecycle.state import State, state_as_of
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import ReviewedLoss
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.partitions import partition_range
 from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest
 from nightshift.services.live_scores import (
     PartitionLoss,
@@ -27,7 +29,6 @@ from nightshift.services.live_scores import (
 )
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase, partition_range
 
 log = logging.getLogger(__name__)
 

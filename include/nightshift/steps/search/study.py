@@ -23,11 +23,11 @@ from nightshift.core.models.version import signature_of_spec
 from nightshift.core.search.race import race_origins
 from nightshift.core.search.study import SPACES, Fold, importances, search, walk_forward_folds
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.documents import StudyOfEstimator, StudyResult, TrainingSet
 from nightshift.services.training_rows import load_rows
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import STEP as PUBLISHED
@@ -27,7 +28,6 @@ from nightshift.io.feast.feature_store import historical_features
 from nightshift.services.outcomes import delivered_outcomes
 from nightshift.services.training_rows import publish_rows, withdraw_rows
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

@@ -22,12 +22,12 @@ from nightshift.core.gates.risk import demands
 from nightshift.core.lifecycle.specs import first_champion
 from nightshift.core.models.model_package import SPEC
 from nightshift.declare.models import ModelSpec
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult, model_version
 from nightshift.documents import Registration
 from nightshift.errors import ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

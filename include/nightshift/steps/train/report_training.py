@@ -17,13 +17,13 @@ from nightshift.core.gates.risk import demands
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.explanations import Explanation, explain
 from nightshift.core.models.model_package import CARD, HOLDOUT, MODEL, SIGNATURE
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.reports import model_card
 from nightshift.services.training_rows import load_rows
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 
 def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:

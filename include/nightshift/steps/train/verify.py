@@ -23,15 +23,15 @@ from nightshift.core.gates.verification import GATES, Judged, Replaced, Subject,
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.model_package import FULL_PRECISION, HOLDOUT, MODEL, PARITY, SIGNATURE
 from nightshift.core.models.training_split import split_rows
+from nightshift.declare.policies import VerificationPolicy
+from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.documents import TrainingSet
 from nightshift.errors import ArtifactCorrupt
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
-from nightshift.policies import VerificationPolicy
 from nightshift.services.training_rows import load_rows
 from nightshift.steps.context import StepContext
-from nightshift.usecase import UseCase
 
 log = logging.getLogger(__name__)
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 from datetime import date, time
 from pathlib import Path
 
+from nightshift.declare.features import FeatureSet, FeatureTable
+from nightshift.declare.feeds import Column, Expectation, Feed
 from nightshift.declare.models import ModelSpec
-from nightshift.policies import DataSource, PromotionPolicy, Risk, RiskPolicy, SlicePolicy, VerificationPolicy
-from nightshift.usecase import (
-    Column,
+from nightshift.declare.policies import (
     CompressionBudget,
+    DataSource,
     DriftPolicy,
-    Expectation,
-    FeatureSet,
-    FeatureTable,
-    Feed,
+    PromotionPolicy,
+    Risk,
+    RiskPolicy,
+    SlicePolicy,
     TrainingPolicy,
-    UseCase,
+    VerificationPolicy,
 )
+from nightshift.declare.use_case import UseCase
 
 SQL = Path(__file__).resolve().parent / "sql"
 

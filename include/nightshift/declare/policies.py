@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -190,3 +191,52 @@ class DataSource:
     name: str
     licence: str
     description: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingPolicy:
+    """How `train` and `search` use training rows. Days are partitions.
+
+    A version is fitted on all rows; `holdout_days` are held out only to measure a spec (a second fit). With fewer
+    than `minimum_days` of rows nothing is trained. `estimators` and `techniques` are what `search` compares.
+    """
+
+    holdout_days: int = 14
+    minimum_days: int = 28
+    seed: int = 20130101
+    estimators: tuple[str, ...] = ("logistic_regression", "xgboost")
+    techniques: tuple[str, ...] = ("distilled_xgboost", "distilled_mlp", "distilled_mlp_int8")
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parity_tolerance: float = 1e-5
+
+
+@dataclass(frozen=True)
+class CompressionBudget:
+    """What a candidate of a search may lose against the best one, and what "cheap" means.
+
+    Quality comes first: the objective only decides among candidates that are not shown to be worse than the best
+    and whose mean losses are within these bounds.
+    """
+
+    largest_auc_loss: float
+    largest_log_loss_increase: float
+    objective: Literal["rows_per_second", "bytes"] = "rows_per_second"
+
+
+@dataclass(frozen=True)
+class AuditPolicy:
+    """Bounds on one partition's scores before they are published."""
+
+    mean_score_between: tuple[float, float] = (0.01, 0.9)
+    least_distinct_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class DriftPolicy:
+    """Thresholds are quantiles of what blocks of days of the reference show among themselves."""
+
+    quantile: float = 0.99
+    block_days: int = 1
+    bins: int = 10
+    resamples: int = 500
+    minimum_reference_days: int = 14

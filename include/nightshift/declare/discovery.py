@@ -1,0 +1,105 @@
+"""Which use cases there are, and what is wrong with those that cannot be loaded."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from functools import cache
+from pathlib import Path
+
+from nightshift.declare.use_case import UseCase
+from nightshift.errors import ConfigurationError, UnknownUseCase
+
+ROOTS_VARIABLE = "NIGHTSHIFT_USE_CASE_ROOTS"
+USE_CASE_FILES = "include/*/use_case.py"
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
+
+
+def use_case_roots() -> list[Path]:
+    """Folders that hold `include/<use case>/use_case.py` and `feature_repo/<use case>.py`.
+
+    The project itself, and every folder named in NIGHTSHIFT_USE_CASE_ROOTS (separated as in PATH).
+    """
+    extra = [Path(p) for p in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if p]
+    return [PROJECT_ROOT, *extra]
+
+
+def load_use_case(name: str) -> UseCase:
+    """The use case of that name; other use cases are not imported.
+
+    Raises UnknownUseCase, ConfigurationError for a faulty declaration, and whatever importing its `use_case.py` raises.
+    """
+    return _load(use_case_file(name))
+
+
+def all_use_cases() -> list[UseCase]:
+    """Every use case that can be loaded, by name; `broken_use_cases` tells about the others."""
+    return sorted(
+        (_load(path) for path in _files().values() if _fault(path) is None), key=lambda use_case: use_case.name
+    )
+
+
+def broken_use_cases() -> dict[str, str]:
+    """What is wrong, with file and line, by the path of each `use_case.py` or root that cannot be used."""
+    faults = {str(path): _fault(path) for path in _files().values()}
+    roots = {
+        str(root): f"is in {ROOTS_VARIABLE} and has no include/<use case>/use_case.py"
+        for root in use_case_roots()[1:]
+        if not any(root.glob(USE_CASE_FILES))
+    }
+    return roots | {path: fault for path, fault in faults.items() if fault is not None}
+
+
+def _files() -> dict[str, Path]:
+    """The `use_case.py` of each use case by name; of two with one name, that of the first root."""
+    files = [path for root in use_case_roots() for path in sorted(root.glob(USE_CASE_FILES))]
+    return {path.parent.name: path for path in reversed(files)}
+
+
+@cache
+def _fault(path: Path) -> str | None:
+    """Why a use case cannot be loaded: the error and the last line of its own folder that led to it."""
+    try:
+        _load(path)
+    except Exception as error:  # noqa: BLE001 - whatever a declaration raises must stop that use case alone
+        file, line = raised_at(error, path.parent)
+        where = f"{file}, line {line}: " if file else ""
+        return f"{where}{type(error).__name__}: {error}"
+    return None
+
+
+def raised_at(error: BaseException, folder: Path) -> tuple[str, int | None]:
+    """File and line of the last statement in a folder that led to an error; ("", None) if none there did."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return error.filename, error.lineno
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if str(folder) in frame.filename]
+    return (own[-1].filename, own[-1].lineno) if own else ("", None)
+
+
+def use_case_file(name: str) -> Path:
+    """The `use_case.py` of that name, whether it can be loaded or not. Raises UnknownUseCase."""
+    files = _files()
+    if name not in files:
+        raise UnknownUseCase(
+            f"No use case is called {name!r}; known are {sorted(files)}. "
+            f"A use case is a folder include/<name>/ with a use_case.py, here or below {ROOTS_VARIABLE}."
+        )
+    return files[name]
+
+
+@cache
+def _load(path: Path) -> UseCase:
+    include = str(path.parent.parent)
+    if include not in sys.path:
+        sys.path.append(include)
+    module = importlib.import_module(f"{path.parent.name}.use_case")
+    declared = getattr(module, "USE_CASE", None)
+    if not isinstance(declared, UseCase):
+        raise ConfigurationError(f"{path} must bind USE_CASE to a nightshift.declare.use_case.UseCase.")
+    if declared.name != path.parent.name:
+        raise ConfigurationError(
+            f"{path} declares the name {declared.name!r}; it must be its folder's name, {path.parent.name!r}."
+        )
+    return declared

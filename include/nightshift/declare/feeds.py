@@ -1,0 +1,71 @@
+"""Feeds: what is delivered, its columns and the expectations on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from nightshift.errors import ConfigurationError
+
+ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
+Severity = Literal["critical", "quarantine", "warning"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. `timestamp` means microseconds, UTC; `date` a calendar day in the use case's time zone."""
+
+    name: str
+    type: ColumnType
+    nullable: bool = True
+    unit: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigurationError for a type that there is not."""
+        if self.type not in get_args(ColumnType):
+            raise ConfigurationError(
+                f"Column {self.name!r} has the type {self.type!r}; a type is one of {', '.join(get_args(ColumnType))}."
+            )
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One Great Expectations expectation, by its snake_case type and keyword arguments.
+
+    `critical` stops the partition; `quarantine` sets the offending rows aside, with `reason`,
+    and goes on; `warning` reports them and keeps them. A `quarantine` expectation must be a
+    column-map or row-condition expectation, so that it can name rows. An argument may be
+    `{"$PARAMETER": name}`: see nightshift.io.expectations for the names there are.
+    """
+
+    type: str
+    kwargs: Mapping[str, Any]
+    severity: Severity
+    reason: str
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One kind of delivery in the landing bucket: `landing/<use case>/<name>/dt=<partition>/*`.
+
+    `landed` is the schema of the delivered files (CSV or Parquet). `normalise` is a SQL file
+    that reads a table `landed` (those columns plus `landed_uri` and `landed_row`) and returns
+    one row for each row, with the `curated` columns plus `landed_uri` and `landed_row`; further
+    columns are there for the expectations only and are not published.
+    `key` names the curated columns that identify a row within one delivery.
+    A `snapshot` feed is delivered now and then; a partition takes the newest delivery at or
+    before it. A `daily` feed must be delivered for each partition.
+    """
+
+    name: str
+    landed: tuple[Column, ...]
+    curated: tuple[Column, ...]
+    normalise: Path
+    key: tuple[str, ...]
+    expectations: tuple[Expectation, ...] = ()
+    cadence: Literal["daily", "snapshot"] = "daily"
+    delimiter: str = ","
+    null_values: tuple[str, ...] = ("", "NA")

@@ -1,0 +1,158 @@
+"""A use case: feeds, features, label, specs and policies of one problem. Plain data, cheap to import.
+
+A use case is a folder with a `use_case.py` that binds `USE_CASE`. SQL lives in files beside it and is named here by
+path. DAG files import it at parse time, so nothing in this package imports a data or machine-learning library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from nightshift.declare.features import FeatureSet
+from nightshift.declare.feeds import Column, Feed
+from nightshift.declare.models import ModelSpec
+from nightshift.declare.policies import (
+    AuditPolicy,
+    ChangePolicy,
+    CompressionBudget,
+    DataSource,
+    DriftPolicy,
+    PromotionPolicy,
+    RiskPolicy,
+    SearchPolicy,
+    SlicePolicy,
+    TrainingPolicy,
+    VerificationPolicy,
+)
+from nightshift.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class UseCase:
+    """One problem that Nightshift works on every night: who, when, which data, what is predicted and on what terms.
+
+    `name` is also the folder's, the warehouse schema's and the DAGs' first part. Partition D runs at `cutoff_time` of
+    the day after it, in `timezone`; `first_partition` is the first that is delivered, `last_partition` where a replay
+    of the past ends (None: deliveries go on). `training_spine` and `scoring_spine` are SQL files that return the rows
+    with labels and the rows to score; `labels_from` names the feeds that the first reads (empty: all), `label` is its
+    column with 0 or 1. `score` names the probability in the predictions table; from `decision_threshold` on, the
+    decision is positive. `prediction_key` names a row of that table, `prediction_extra` are further columns of it,
+    `prediction_date` is the column of the key with the day that is predicted. `champion` is the spec that serves
+    first, `fallback` serves where there is no champion, `challengers` can be named in a backtest.
+    """
+
+    name: str
+    title: str
+    owner: str
+    folder: Path
+    timezone: str
+    cutoff_time: time
+    first_partition: date
+    feeds: tuple[Feed, ...]
+    features: FeatureSet
+    training_spine: Path
+    scoring_spine: Path
+    label: str
+    score: str
+    decision_threshold: float
+    prediction_key: tuple[Column, ...]
+    prediction_extra: tuple[Column, ...]
+    prediction_date: str
+    champion: ModelSpec
+    fallback: ModelSpec
+    compression: CompressionBudget
+    challengers: tuple[ModelSpec, ...] = ()
+    labels_from: tuple[str, ...] = ()
+    training: TrainingPolicy = field(default_factory=TrainingPolicy)
+    change: ChangePolicy = field(default_factory=ChangePolicy)
+    promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
+    audit: AuditPolicy = field(default_factory=AuditPolicy)
+    drift: DriftPolicy = field(default_factory=DriftPolicy)
+    verification: VerificationPolicy = field(default_factory=VerificationPolicy)
+    slices: SlicePolicy = field(default_factory=SlicePolicy)
+    risk: RiskPolicy = field(default_factory=RiskPolicy)
+    search: SearchPolicy = field(default_factory=SearchPolicy)
+    sources: tuple[DataSource, ...] = ()
+    tags: tuple[str, ...] = ()
+    last_partition: date | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigurationError for a declaration that contradicts itself or a cutoff that a day lacks."""
+        known = {*self.features.numeric, *self.features.categorical}
+        expected = {expectation.feature for expectation in self.verification.expectations}
+        if unknown := sorted((expected | set(self.slices.columns)) - known):
+            raise ConfigurationError(
+                f"{self.name} declares expectations or slices of {unknown}, which are none of its features."
+            )
+        names = [column.name for column in self.prediction_key]
+        if self.prediction_date not in names:
+            raise ConfigurationError(
+                f"{self.name}: prediction_date {self.prediction_date!r} is not a column of prediction_key, {names}."
+            )
+        if strange := sorted(set(self.labels_from) - {feed.name for feed in self.feeds}):
+            raise ConfigurationError(f"{self.name}: labels_from names {strange}, which are none of its feeds.")
+        if day := _day_without_one_cutoff(self.timezone, self.cutoff_time, self.first_partition):
+            raise ConfigurationError(
+                f"{self.name}: on {day} the clocks of {self.timezone} skip or repeat the cutoff_time "
+                f"{self.cutoff_time}. Choose a time that every day has exactly once."
+            )
+
+    @property
+    def feature_repo(self) -> Path:
+        """The file with the use case's Feast definitions."""
+        return self.folder.parents[1] / "feature_repo" / f"{self.name}.py"
+
+    @property
+    def cron(self) -> str:
+        """The schedule of the root DAG, in the use case's time zone."""
+        return f"{self.cutoff_time.minute} {self.cutoff_time.hour} * * *"
+
+    @property
+    def specs(self) -> dict[str, ModelSpec]:
+        """Every declared spec by its id: first champion, fallback, challengers."""
+        return {spec.spec_id: spec for spec in (self.champion, self.fallback, *self.challengers)}
+
+    @property
+    def label_feeds(self) -> tuple[str, ...]:
+        """Names of the feeds that labels are read from."""
+        return self.labels_from or self.feed_names
+
+    @property
+    def feed_names(self) -> tuple[str, ...]:
+        """Names of all feeds, in the order declared."""
+        return tuple(feed.name for feed in self.feeds)
+
+    @property
+    def key_columns(self) -> list[str]:
+        """Names of the columns that identify a prediction."""
+        return [column.name for column in self.prediction_key]
+
+    def feed(self, name: str) -> Feed:
+        """The feed of that name. Raises ConfigurationError."""
+        for feed in self.feeds:
+            if feed.name == name:
+                return feed
+        raise ConfigurationError(f"{self.name} declares no feed {name!r}; it declares {self.feed_names}.")
+
+    def cutoff(self, partition: date) -> datetime:
+        """The moment, in UTC, after which nothing may touch this partition: `cutoff_time` on the next day."""
+        local = datetime.combine(partition + timedelta(days=1), self.cutoff_time, ZoneInfo(self.timezone))
+        return local.astimezone(UTC)
+
+
+@cache
+def _day_without_one_cutoff(timezone: str, cutoff: time, first: date) -> date | None:
+    """The first day of ten years on which a change of the clocks skips or repeats that time of the day."""
+    try:
+        zone = ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ConfigurationError(f"{timezone!r} is no time zone; use a name such as Europe/Vienna.") from error
+    for day in range(3653):
+        local = datetime.combine(first, cutoff, zone) + timedelta(days=day)
+        if local.astimezone(UTC) != local.replace(fold=1).astimezone(UTC):
+            return local.date()
+    return None
