@@ -17,7 +17,7 @@ from nightshift.local.layout import Layout
 from nightshift.local.processes import forget_ambient_stack
 from nightshift.local.stack import Stack
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ELSES = "postgresql://somebody@elses/warehouse"
 STACK = (
     "NIGHTSHIFT_WAREHOUSE_URL",

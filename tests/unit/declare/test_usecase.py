@@ -16,7 +16,7 @@ from nightshift.declare.feeds import Column
 from nightshift.errors import ConfigurationError, UnknownUseCase
 from nightshift.partitions import parse_partition, partition_range
 
-SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
+SECOND = Path(__file__).resolve().parents[2] / "second_use_case"
 DAYS = st.dates(date(1990, 1, 1), date(2040, 12, 31))
 
 

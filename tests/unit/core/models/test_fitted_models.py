@@ -93,7 +93,7 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes() -> None:
     here = Path(__file__).parent
     other = subprocess.run(
         [sys.executable, "-c", f"import {Path(__file__).stem} as this; print(this.digests())"],
-        env={"PYTHONHASHSEED": "1", "PYTHONPATH": f"{here}:{here.parent}:{here.parents[1] / 'include'}"},
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": f"{here}:{here.parents[2]}:{here.parents[3] / 'include'}"},
         capture_output=True,
         text=True,
         check=True,

@@ -18,7 +18,7 @@ from nightshift.services.check_use_case import Fault, check
 from nightshift.services.preflight import Check
 from nightshift.settings import load_settings
 
-SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
+SECOND = Path(__file__).resolve().parents[2] / "second_use_case"
 NUMBERS = itertools.count()
 USE_CASE, FEAST, BOOKING, BOOKINGS = "use_case.py", "feature_repo", "sql/booking.sql", "sql/bookings.sql"
 
