@@ -54,7 +54,7 @@ compose-env: ## Write .env with generated secrets for docker-compose.yaml, once
 lint: $(STAMP) ## Check style, format and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	PYTHONPATH=dags $(BIN)/lint-imports
 
 .PHONY: types
 types: $(STAMP) ## Check types

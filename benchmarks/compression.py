@@ -35,7 +35,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flight_delay import replay
-from nightshift.core.backtest.paired_differences import moving_blocks
 from nightshift.core.features.feature_computation import compute_features, compute_spine
 from nightshift.core.features.point_in_time import FeatureRows, point_in_time_join
 from nightshift.core.inference.onnx_model import load_session, score
@@ -44,6 +43,7 @@ from nightshift.core.ingest.landed_table import read_landed
 from nightshift.core.models.estimators import FittedModel
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
+from nightshift.core.paired_differences import moving_blocks
 from nightshift.core.search.measurement import BATCH_REPEATS, BATCH_ROWS, measure, measure_native
 from nightshift.core.search.race import partition_scores
 from nightshift.declare.discovery import load_use_case

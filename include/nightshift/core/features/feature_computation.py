@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from nightshift.core.features.duckdb_session import duckdb_session
+from nightshift.core.duckdb_session import duckdb_session
 from nightshift.declare.features import FeatureSet
 from nightshift.errors import FeatureContractError
 

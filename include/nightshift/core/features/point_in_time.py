@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from nightshift.core.features.duckdb_session import duckdb_session
+from nightshift.core.duckdb_session import duckdb_session
 
 COMPARED = pa.timestamp("us", tz="UTC")
 

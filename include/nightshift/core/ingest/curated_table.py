@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from nightshift.core.features.duckdb_session import duckdb_session
+from nightshift.core.duckdb_session import duckdb_session
 from nightshift.core.ingest.landed_table import ARROW_TYPES, STEP
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, LINEAGE, set_aside
 from nightshift.declare.feeds import Feed

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from nightshift.core.features.duckdb_session import duckdb_session
+from nightshift.core.duckdb_session import duckdb_session
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, gathered, set_aside
 from nightshift.declare.feeds import Column, ColumnType, Feed
 from nightshift.errors import MalformedFile, SchemaChanged

@@ -11,7 +11,7 @@ from datetime import date
 
 import numpy as np
 
-from nightshift.core.backtest.paired_differences import moving_blocks
+from nightshift.core.paired_differences import moving_blocks
 from nightshift.declare.policies import CompressionBudget, PromotionPolicy
 from nightshift.documents import ComparedSpec, Comparison, PartitionScore, Race, RacedSpec
 from nightshift.errors import DataContractError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nightshift.core.backtest.paired_differences import clustered, moving_blocks
+from nightshift.core.paired_differences import clustered, moving_blocks
 
 DAYS, ROWS = 60, 50
 
