@@ -1,3 +1,3 @@
-"""Nightshift: the machinery of a nightly machine-learning pipeline. It never names a use case."""
+"""Nightshift: a nightly machine-learning pipeline. No module in here names a use case."""
 
 __version__ = "0.1.0"

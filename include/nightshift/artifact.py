@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Value(BaseModel):
-    """A plain value: never changed, and nothing in it that is not declared."""
+    """An immutable value; undeclared fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ArtifactRef(Value):
-    """Names an artifact and pins its bytes. The only thing that goes through XCom.
+    """Identifies an artifact and its bytes. The only kind of value that goes through XCom.
 
     `uri` ends with "/" for an artifact with a manifest (its folder) and names an object for a
     single file (a landed file). `sha256` is the content hash: of the manifest's identity, or of
@@ -41,7 +41,7 @@ class FileEntry(Value):
 
 
 class Attempt(Value):
-    """Who made an artifact: the orchestrator's run and try, the host, and the wall clock. Never an input of logic."""
+    """How an artifact was written: the orchestrator's run and try, host and wall clock. Never used in logic."""
 
     dag_id: str = ""
     run_id: str = ""
@@ -55,7 +55,7 @@ class Attempt(Value):
 
 
 class Manifest(Value):
-    """The commit mark of an artifact, written last. A reader trusts only what a manifest names."""
+    """The commit mark of an artifact, written last. Readers use only files that a manifest names."""
 
     use_case: str
     stage: str
@@ -74,7 +74,7 @@ class Manifest(Value):
 
 
 class Decision(Value):
-    """What stands for a partition of a step: the artifact that counts, or why there is none.
+    """The status of a partition of a step: the artifact that counts, or why there is none.
 
     `status` is "published" (ref is the artifact), or "rejected" (ref, if any, is the evidence).
     """

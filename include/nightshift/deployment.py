@@ -1,4 +1,4 @@
-"""What was decided about specs and versions, and why. Plain values; the warehouse keeps them (append-only)."""
+"""Recorded decisions about specs and versions, with reasons. Plain values; stored append-only in the warehouse."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ VERSION_ACTIONS = ("registered", "rejected", "failed")
 class Deployment(Value):
     """One decision. Never changed once recorded; a later decision is another row.
 
-    It takes effect for partitions after `partition`; `nightshift.core.lifecycle.state` says what follows from
-    all of them. `reason` holds the numbers that decided; it must be JSON-safe. `decided_by` is a step, or
+    It takes effect for partitions after `partition`; `nightshift.core.lifecycle.state` derives the state from all
+    decisions. `reason` holds the numbers behind the decision; it must be JSON-safe. `decided_by` is a step, or
     `hand:<user>`.
 
     About a version: registered (it passed the version gates and may serve; `model` is its artifact, `role` what
-    its spec was), rejected (a version gate failed), failed (the training made none; spec_id is empty).
+    its spec was), rejected (a version gate failed), failed (the training fitted none; spec_id is empty).
 
-    About a spec: backtest_failed, shadow (scored beside the primary), canary (`reason["share"]` of the rows is
+    About a spec: backtest_failed, shadow (scored, not published), canary (`reason["share"]` of the rows is
     published from it), awaiting_approval, approved, declined, approval_timed_out, promoted (champion, in place of
     `replaces`), confirmed (the former champion is no longer scored), withdrawn, rolled_back (champion again,
-    in place of `replaces`), held (the same step decided otherwise for this partition before: it takes that back),
+    in place of `replaces`), held (revokes another decision of the same step for this partition),
     retired (a spec, or the one version named by `model_version`, never serves again).
 
     About everything: killed, restored (the fallback is primary, or no longer).
@@ -69,7 +69,7 @@ class Deployment(Value):
 
 
 class GateResult(Value):
-    """The result of one gate for one model: the number observed and the bound it had to keep."""
+    """The result of one gate for one model: the number observed, the bound for it and the reason in words."""
 
     gate: str
     verdict: Verdict

@@ -30,17 +30,17 @@ class Document(Value):
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Self:
-        """The document. Raises ArtifactCorrupt if `body` is another kind of document."""
+        """Parse a file that `to_files` wrote. Raises ArtifactCorrupt if `body` is another kind of document."""
         try:
             return cls.model_validate_json(body)
         except ValidationError as error:
-            raise ArtifactCorrupt(f"This is no {cls.FILE} of this version of Nightshift: {error}") from None
+            raise ArtifactCorrupt(f"This is not a {cls.FILE} of this version of Nightshift: {error}") from None
 
 
 class TrainingSet(Document):
     """The rows that versions of one partition are fitted on: a list of immutable files, oldest first.
 
-    Of a row that occurs in several parts the newest part's counts. `missing`: partitions without rows, and why.
+    Where a row occurs in several parts, the newest part is used. `missing`: partitions without rows, with the reason.
     """
 
     FILE: ClassVar[str] = "training_set.json"
@@ -55,7 +55,7 @@ class TrainingSet(Document):
 
 
 class ScoredModel(Value):
-    """A version that scores a partition. `share`: of the rows, published from it (a canary); 1 for the primary."""
+    """A version that scores a partition. `share` of the rows publish its score (canary); 1 for the primary."""
 
     role: ScoringRole
     spec_id: str
@@ -81,7 +81,7 @@ class ModelChoice(Document):
 
 
 class SpecCalibration(Value):
-    """Calibrated log odds = intercept + slope * log odds. `rows` and `partitions`: matured labels it rests on."""
+    """Calibrated log odds = intercept + slope * log odds. `rows`, `partitions`: the matured labels it was fitted on."""
 
     intercept: float = 0.0
     slope: float = 1.0
@@ -99,7 +99,7 @@ class Calibration(Document):
 
 
 class Registration(Document):
-    """What became of each version that a partition's training made."""
+    """The versions that a partition's training fitted, each registered or rejected."""
 
     FILE: ClassVar[str] = "registration.json"
 
@@ -140,7 +140,7 @@ class BacktestMonth(Value):
 
 
 class BacktestSlice(Value):
-    """One slice compared with the champion; the interval holds for all slices at once. None: too few rows to judge."""
+    """One slice compared with the champion; the interval holds for all slices at once. None: too few rows."""
 
     column: str
     value: str
@@ -150,7 +150,7 @@ class BacktestSlice(Value):
 
 
 class BacktestSeries(Value):
-    """What one spec would have reached. `differences`: from champion, fallback and its own frozen first version.
+    """Figures of one spec in a backtest. `differences`: from champion, fallback and its own frozen first version.
 
     `baseline` is empty, or `frozen` (the first version, never refitted nor calibrated), or `frozen_calibrated`.
     `graph_difference`: the largest difference of a score between the fitted pipeline and its ONNX graph.
@@ -197,10 +197,10 @@ class BacktestResult(Document):
 
 
 class ReviewedLoss(Value):
-    """How one version's scores of a partition did on the labels known at the review; log losses in nats.
+    """Log losses (nats) of one version's scores of a partition, on the labels known at the review.
 
     `rows`: predictions with a known label, of `predictions`. `raw_log_loss` and `backtest_log_loss`: of a challenger,
-    before calibration and on the same rows, its loss live and in a backtest; None where they were not compared.
+    before calibration and on the same rows, its loss live and in a backtest; None if not compared.
     """
 
     partition: date
@@ -220,10 +220,10 @@ ReviewOutcome = Literal[
 
 
 class Review(Document):
-    """What is to be done about specs after a partition, and the losses that say so.
+    """The outcome of the review of the specs after a partition, and the losses it is based on.
 
-    `spec_id`: the spec that `outcome` is about (empty for nothing); `champion`: the one there was. `alert`: what a
-    person must be told whatever the outcome, or empty.
+    `spec_id`: the spec that `outcome` is about (empty for nothing); `champion`: the champion at the review. `alert`:
+    text to notify a person of, whatever the outcome; or empty.
     """
 
     FILE: ClassVar[str] = "review.json"
@@ -239,7 +239,7 @@ class Review(Document):
 
 
 class Advance(Document):
-    """What was recorded of a review. `summary`: Markdown for the person to approve; empty if nobody is to."""
+    """What was recorded after a review. `summary`: Markdown for the approver; empty if no approval is needed."""
 
     FILE: ClassVar[str] = "advance.json"
 
@@ -253,7 +253,7 @@ class Advance(Document):
 
 
 class Approval(Document):
-    """A person's answer, or that there was none in time, and what was recorded."""
+    """The approver's answer, or a timeout, and what was recorded."""
 
     FILE: ClassVar[str] = "approval.json"
 
@@ -265,7 +265,7 @@ class Approval(Document):
 
 
 class Nomination(Document):
-    """What a backtest led to, by spec id: shadow, backtest_failed or left (nothing recorded), why, and the gates."""
+    """The outcome of a backtest by spec id (shadow, backtest_failed or left: nothing recorded), why, and the gates."""
 
     FILE: ClassVar[str] = "nomination.json"
 
@@ -291,7 +291,7 @@ class StudyOfEstimator(Value):
 
 
 class StudyResult(Document):
-    """What a hyperparameter study found, by estimator. `last`: the newest partition of the rows it was judged on."""
+    """Results of a hyperparameter study, by estimator. `last`: the newest partition of the rows it was evaluated on."""
 
     FILE: ClassVar[str] = "study.json"
 
@@ -326,7 +326,7 @@ class PartitionScore(Value):
 
 
 class RacedSpec(Value):
-    """One spec at one origin: its scores, or why there is no such model. Costs only where they were measured."""
+    """One spec at one origin: its scores, or why a technique did not apply. Costs only where they were measured."""
 
     spec: ModelSpec
     scores: tuple[PartitionScore, ...] = ()

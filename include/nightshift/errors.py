@@ -1,8 +1,8 @@
 """Every error Nightshift raises on purpose.
 
-Terminal errors will not go away by trying again: data, code or a person has to change.
-Transient errors may: the same call, later, can succeed. Only the orchestrator turns the one
-kind into a failed task and the other into a retry.
+A terminal error recurs on a retry: data, code or configuration has to change first. After a
+transient error the same call can succeed later. Only the orchestrator (dags/dagkit) turns the
+first kind into a failed task and the second into a retry.
 
 Each message says what was wrong, where (uri, partition, column, up to five examples) and
 what to do next.
@@ -16,7 +16,7 @@ class NightshiftError(Exception):
 
 
 class TerminalError(NightshiftError):
-    """Trying again gives the same answer."""
+    """A retry fails in the same way."""
 
 
 class TransientError(NightshiftError):
@@ -44,7 +44,7 @@ class NothingDelivered(DataContractError):
 
 
 class PartitionRejected(TerminalError):
-    """The partition was examined and refused; it stays refused until it is delivered anew."""
+    """The partition was checked and rejected; it stays rejected until it is delivered again."""
 
 
 class ArtifactCorrupt(TerminalError):
@@ -56,7 +56,7 @@ class FeatureContractError(TerminalError):
 
 
 class ChampionChanged(TerminalError):
-    """A model was judged against a champion that is no longer the champion."""
+    """A model was compared with a champion that has been replaced since."""
 
 
 class NotApplicable(TerminalError):
@@ -76,20 +76,20 @@ class UnknownUseCase(TerminalError):
 
 
 class LookAhead(TerminalError):
-    """A score, a label or a feature of the past would rest on what became known later."""
+    """A score, a label or a feature of the past would use data that became known later."""
 
 
 class StoreUnavailable(TransientError):
-    """The object store did not answer."""
+    """The object store did not respond."""
 
 
 class WarehouseUnavailable(TransientError):
-    """The warehouse did not answer, or a lock was not to be had in time."""
+    """The warehouse did not respond, or a lock was not acquired in time."""
 
 
 class TrackingUnavailable(TransientError):
-    """The experiment tracker did not answer."""
+    """The experiment tracker did not respond."""
 
 
 class PartitionNotReady(TransientError):
-    """An earlier or the same partition of something needed has not been decided yet."""
+    """An upstream partition is neither published nor rejected yet."""

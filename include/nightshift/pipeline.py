@@ -1,4 +1,4 @@
-"""The stages of the pipeline and their steps: the graph of the project, written down once.
+"""The stages of the pipeline and their steps: the one declaration of the task graph.
 
 Put here: which steps a stage has, what each of them gets from earlier ones, how it is mapped and retried. DAG files,
 paths in the object store, priorities, loading of history, reproduction, tests and the pages in docs/dags read it.
@@ -25,9 +25,9 @@ RunWhen = Literal["all_success", "all_done", "all_done_min_one_success"]
 class Step:
     """A task of a stage. One name everywhere: module, task, S3 prefix, test.
 
-    `inputs` are its arguments, each with the earlier step whose ref, or refs, it gets. `mapped_over` is the argument
-    for each ref of which there is one task instance. `last_try` are arguments added once it has waited long enough.
-    If a step with `decides` fails, the stage's partition is rejected.
+    `inputs`: its arguments, each with the earlier step whose ref, or refs, is passed. `mapped_over`: the argument with
+    one task instance per ref. `last_try`: arguments added on the last try, when waiting ends. If a step with `decides`
+    fails, the stage's partition is rejected.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Step:
 class Stage:
     """A DAG of each use case.
 
-    `priority`: which stage's tasks go first where slots are scarce. `nightly` stages run for every partition.
-    `steps` are its own; `borrowed` steps belong to another stage. `decided_by` is the step whose status says what
-    counts for a partition. With `records_failure`, a failed step rejects the partition, so that later ones go on.
-    `folder` below nightshift/steps is the stage's name unless stated.
+    `priority`: tasks of a higher one run first where slots are scarce. `nightly` stages run for every partition.
+    `steps` are its own; `borrowed` steps belong to another stage. `decided_by`: the step whose status is that of the
+    stage's partition. With `records_failure`, a failed step rejects the partition, so that later ones go on.
+    `folder`: below nightshift/steps; the stage's name by default.
     """
 
     name: str
@@ -165,7 +165,7 @@ STAGES = (
     Stage("retire_model", priority=100, steps=(Step("retire_model"),), folder="operator"),
     Stage("reproduce", priority=100, steps=(Step("reproduce"),), folder="operator"),
 )
-"""Predictions go before trainings, the weekly search with its dozens of tasks last, what is done by hand first."""
+"""Priorities: DAGs started by hand first, predictions before trainings, the weekly search with its many tasks last."""
 
 NIGHTLY = tuple(stage.name for stage in STAGES if stage.nightly)
 
@@ -203,10 +203,11 @@ def run_stage(
     further: Mapping[str, Mapping[str, Any]] | None = None,
     refs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run the steps of a stage one after another, as far as they decide its partition, up to the step `until`.
+    """Run the steps of a stage that decide its partition, one after another, up to and including the step `until`.
 
-    `run(step, **arguments)` runs one step and returns its ref, or refs; `further` are arguments by step beside the
-    inputs; `refs` are results, by step, that are there already. Returns the results by step.
+    `run(step, **arguments)` runs one step and returns its ref, or refs; `further`: additional arguments by step;
+    `refs`: results of steps that need not run. Returns the results by step. Raises ConfigurationError for an unknown
+    stage, and whatever `run` raises.
     """
     results = dict(refs or {})
     for step in find_stage(stage).steps:

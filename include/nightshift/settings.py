@@ -1,7 +1,7 @@
-"""Where things are and how much of the machine to use. One frozen model, one YAML per environment.
+"""Runtime settings: one frozen model, one YAML file per environment.
 
 Values come from `config/<environment>.yaml`, then environment variables `NIGHTSHIFT_<NAME>`, then
-arguments of `Settings`, the later winning. The object store is found by the variables every S3 client knows:
+arguments of `Settings`; later ones override. The object store is configured by the variables of every S3 client:
 AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY. Secrets come from the environment
 or from Airflow connections, never from a file in git.
 """
@@ -24,7 +24,7 @@ Environment = Literal["dev", "test", "staging", "prod"]
 
 
 class Settings(BaseSettings):
-    """All settings. Arguments win over environment variables; unknown names are refused."""
+    """All settings. Arguments override environment variables; unknown names are rejected."""
 
     model_config = SettingsConfigDict(env_prefix="NIGHTSHIFT_", frozen=True, extra="forbid")
 
@@ -62,7 +62,7 @@ def load_settings() -> Settings:
         raise ConfigurationError(f"There is no {path}; NIGHTSHIFT_ENVIRONMENT is {environment!r}.")
     values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     try:
-        # All as arguments, which win: the file's values alone would win over the environment.
+        # Both as arguments: the file's values alone as arguments would override the environment.
         return Settings(**(values | EnvSettingsSource(Settings)()))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
