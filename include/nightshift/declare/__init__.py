@@ -1,1 +1,4 @@
-"""What a use case declares. Put here: plain declarations, cheap to import. Keep out: anything that computes."""
+"""Classes that a use case is declared with.
+
+Put here: plain declarations, cheap to import. Keep out: computations, I/O, data and machine-learning libraries.
+"""

@@ -1,4 +1,4 @@
-"""Which use cases there are, and what is wrong with those that cannot be loaded."""
+"""Find and load use cases; report what is wrong with those that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_use_case(name: str) -> UseCase:
 
 
 def all_use_cases() -> list[UseCase]:
-    """Every use case that can be loaded, by name; `broken_use_cases` tells about the others."""
+    """Every use case that can be loaded, sorted by name; `broken_use_cases` reports the others."""
     return sorted(
         (_load(path) for path in _files().values() if _fault(path) is None), key=lambda use_case: use_case.name
     )
@@ -63,7 +63,7 @@ def _fault(path: Path) -> str | None:
     """Why a use case cannot be loaded: the error and the last line of its own folder that led to it."""
     try:
         _load(path)
-    except Exception as error:  # noqa: BLE001 - whatever a declaration raises must stop that use case alone
+    except Exception as error:  # noqa: BLE001 - an error in one declaration must not stop other use cases
         file, line = raised_at(error, path.parent)
         where = f"{file}, line {line}: " if file else ""
         return f"{where}{type(error).__name__}: {error}"

@@ -10,9 +10,9 @@ from pathlib import Path
 class FeatureTable:
     """One Feast feature view and the SQL behind it.
 
-    `sql` reads the tables that `FeatureSet.prelude` made and returns the view's `join_keys` (strings), `numeric`
-    (float64) and `categorical` (string) features, one row per entity, for one partition. `event_timestamp` is added
-    by the machinery: it is the partition's cutoff.
+    `sql` reads the tables that `FeatureSet.prelude` creates and returns the view's `join_keys` (strings), `numeric`
+    (float64) and `categorical` (string) features, one row per entity, for one partition. `event_timestamp`, the
+    partition's cutoff, is added afterwards.
     """
 
     name: str
@@ -30,7 +30,7 @@ class FeatureSet:
     `prelude` is SQL run first, over one table per feed holding the deliveries of the last
     `lookback_days` partitions with the delivery day in `delivered_on`; `$partition` (date)
     and `$cutoff` (timestamp, UTC) are bound in every query. `service` names the Feast feature service over all
-    tables. `join_keys` are those join keys that are categorical features themselves.
+    tables. `join_keys` are the join keys that are also categorical features.
     """
 
     prelude: Path

@@ -24,7 +24,7 @@ class Column:
     description: str = ""
 
     def __post_init__(self) -> None:
-        """Raises ConfigurationError for a type that there is not."""
+        """Raises ConfigurationError for an unknown type."""
         if self.type not in get_args(ColumnType):
             raise ConfigurationError(
                 f"Column {self.name!r} has the type {self.type!r}; a type is one of {', '.join(get_args(ColumnType))}."
@@ -35,10 +35,10 @@ class Column:
 class Expectation:
     """One Great Expectations expectation, by its snake_case type and keyword arguments.
 
-    `critical` stops the partition; `quarantine` sets the offending rows aside, with `reason`,
-    and goes on; `warning` reports them and keeps them. A `quarantine` expectation must be a
-    column-map or row-condition expectation, so that it can name rows. An argument may be
-    `{"$PARAMETER": name}`: see nightshift.io.expectations for the names there are.
+    A breach of a `critical` one rejects the partition; `quarantine` sets the offending rows aside,
+    with `reason`; `warning` reports them and keeps them. A `quarantine` expectation must be a
+    column-map or row-condition expectation, which can identify rows. An argument may be
+    `{"$PARAMETER": name}`: nightshift.io.expectations lists the names.
     """
 
     type: str
@@ -54,9 +54,9 @@ class Feed:
     `landed` is the schema of the delivered files (CSV or Parquet). `normalise` is a SQL file
     that reads a table `landed` (those columns plus `landed_uri` and `landed_row`) and returns
     one row for each row, with the `curated` columns plus `landed_uri` and `landed_row`; further
-    columns are there for the expectations only and are not published.
+    columns are used by the expectations only and are not published.
     `key` names the curated columns that identify a row within one delivery.
-    A `snapshot` feed is delivered now and then; a partition takes the newest delivery at or
+    A `snapshot` feed is delivered irregularly; a partition uses the newest delivery at or
     before it. A `daily` feed must be delivered for each partition.
     """
 

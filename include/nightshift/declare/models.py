@@ -14,7 +14,7 @@ class CalibrationSpec(Value):
     """How scores are recalibrated from matured labels: an intercept (and a slope) on the log odds.
 
     A partition's labels count half as much for each `half_life_days` they are older. `prior_days` partitions
-    of perfectly calibrated labels are assumed beside the observed ones: they shrink the intercept towards 0
+    of perfectly calibrated labels are added to the observed ones: they shrink the intercept towards 0
     and the slope towards 1. `half_life_days` 0 means no calibration.
     """
 
@@ -27,10 +27,10 @@ class ModelSpec(Value):
     """What is trained: features, estimators, parameters, weights, window, compression, calibration, seed.
 
     `numeric` and `categorical` empty: all features of the use case. Several `estimators` are blended: the
-    model answers with the mean of their log odds. `parameters` are hyperparameters by estimator or technique,
-    over the defaults. `compression` is a chain: a student (distilled from the estimators), then techniques
-    applied in turn. Training rows lose half their weight for each `half_life_days` of age (None: all weigh
-    the same); rows older than `window_days` partitions are left out (None: none are).
+    score is the mean of their log odds. `parameters` are hyperparameters by estimator or technique that override
+    the defaults. `compression` is a chain: a student (distilled from the estimators), then techniques
+    applied in turn. Training rows lose half their weight for each `half_life_days` of age (None: equal
+    weights); rows older than `window_days` partitions are left out (None: all are used).
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)

@@ -1,4 +1,4 @@
-"""What a use case demands of its models before and after they go into service. Plain data, cheap to import."""
+"""Policies of a use case: bounds and rules for training, gates, promotion, drift and search. Cheap to import."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Risk:
-    """One thing that can go wrong with the predictions, scored as in a risk matrix (ISO 31010, B.10.3).
+    """One risk of the predictions, scored as in a risk matrix (ISO 31010, B.10.3).
 
-    `likelihood` and `impact` are 1 (lowest) to 5; `worst_case` says what would happen, in words.
+    `likelihood` and `impact` are 1 (lowest) to 5; `worst_case` describes the consequence.
     """
 
     name: str
@@ -31,12 +31,13 @@ class Risk:
 
 @dataclass(frozen=True)
 class RiskPolicy:
-    """What the highest risk score demands.
+    """Requirements that depend on the highest risk score.
 
-    From `every_gate_from` on, every gate is mandatory; below it those that `core.verification.GATES` marks `always`.
-    From `canary_from` on, a challenger answers a share of the rows before it becomes champion. From
-    `approval_from` on, a person must approve each spec before it becomes champion, within `approval_hours`;
-    `approvers` are user ids as the auth manager knows them (empty: whoever may edit the DAG's runs).
+    From `every_gate_from` on, every gate is mandatory; below it those marked `always` in
+    `nightshift.core.gates.verification.GATES`. From `canary_from` on, a share of the rows publishes the challenger's
+    scores before it becomes champion. From `approval_from` on, a person must approve each spec before it becomes
+    champion, within `approval_hours`; `approvers` are user ids of the auth manager (empty: everyone who may edit the
+    DAG's runs).
     """
 
     risks: tuple[Risk, ...] = ()
@@ -49,11 +50,11 @@ class RiskPolicy:
 
 @dataclass(frozen=True)
 class BehaviourExpectation:
-    """How the score must move when one feature moves and all others stay.
+    """How the score must change when one feature changes and all others are fixed.
 
-    `increasing` and `decreasing`: from the feature's 5th to its 95th percentile the score may go the
-    wrong way, by more than `tolerance`, on at most `largest_share` of the rows. `invariant`: it may
-    move by more than `tolerance` on at most that share.
+    `increasing` and `decreasing`: from the feature's 5th to its 95th percentile the score may change in the
+    wrong direction, by more than `tolerance`, on at most `largest_share` of the rows. `invariant`: it may
+    change by more than `tolerance` on at most that share.
     """
 
     feature: str
@@ -66,8 +67,8 @@ class BehaviourExpectation:
 @dataclass(frozen=True)
 class SlicePolicy:
     """Slices: each value of each of `columns` (features). A slice with fewer than `least_rows` holdout
-    rows is too small to judge. A slice may not fall behind the champion by more than
-    `margin_log_loss`, shown by the lower bound of an interval clustered by blocks of days."""
+    rows is not evaluated. The lower bound of the interval (clustered by blocks of days) of a slice's log
+    loss minus the champion's may be at most `margin_log_loss`."""
 
     columns: tuple[str, ...] = ()
     least_rows: int = 200
@@ -77,13 +78,13 @@ class SlicePolicy:
 
 @dataclass(frozen=True)
 class VerificationPolicy:
-    """Bounds that every exported candidate is held to.
+    """Bounds for every exported version.
 
-    `onnxruntime_versions` are asked in clean environments with numpy and nothing else. Memory is the
-    process's peak, times are of one thread. `largest_step_move` bounds the 99th percentile of how far
-    the score moves for a one-step change of a feature; `largest_flip_share` the share of rows whose
-    decision such a step changes. A feature that alone ranks rows with an AUC above
-    `largest_single_feature_auc` has seen the outcome.
+    `onnxruntime_versions` score it in clean environments that have only numpy besides. Memory is the
+    process's peak, times are of one thread. `largest_step_move` bounds the 99th percentile of the score's
+    change for a one-step change of a feature; `largest_flip_share` the share of rows whose decision such
+    a step changes. A feature that alone ranks rows with an AUC above `largest_single_feature_auc` counts
+    as leakage of the outcome.
     """
 
     onnxruntime_versions: tuple[str, ...] = ("1.31.1", "1.24.4")
@@ -98,25 +99,25 @@ class VerificationPolicy:
 
 @dataclass(frozen=True)
 class ChangePolicy:
-    """Bounds between a version and the one of the same spec that it replaces.
+    """Bounds on the differences between a version and the one of the same spec that it replaces.
 
     `largest_shift`: of the mean log odds of the reference rows. `largest_spread`: root mean square difference of
-    their log odds, the shift taken off. `least_day_auc`: the earlier version has to rank the newest day's labels
-    at least this well, if both classes occur `least_day_rows` times there; labels that were flipped rank backwards.
+    their log odds after subtracting the shift. `least_day_auc`: least AUC of the earlier version's scores on the
+    newest day's labels, if each class occurs `least_day_rows` times there; flipped labels give a low AUC.
 
     Reference rows are up to `reference_rows` of the rows of `reference_days` before the newest day, and the newest
-    day's. A numeric feature stops the version if on more than `largest_outside_share` of the newest rows it is
+    day's. A numeric feature fails if on more than `largest_outside_share` of the newest rows it is
     outside the range of the rows before, widened by `outside_margin` of that range on both sides; or if its standard
     deviation within the day is below the least of the days before by more than the factor
     `largest_fall_of_spread`; or if its mean leaves the range of the daily means by `largest_jump` times that range. A
-    feature with fewer than `least_distinct` values on a day is shared by many rows, and
-    judged by its range alone, with the `shared_margin`. With fewer than `least_reference_days` of earlier rows
-    features are not judged.
+    feature with fewer than `least_distinct` values on a day is shared by many rows, and checked
+    by its range alone, with the `shared_margin`. With fewer than `least_reference_days` of earlier rows
+    features are not checked.
 
-    On ordinary nights of 2013 (30 May to 2 June) a version of level_blend moved the log odds by up to 0.080 with a
-    spread of up to 0.202, one of an additive spec by 0.004 and 0.023: the bounds are judgement, less than twice the
-    largest spread seen. On 8 February (a blizzard, the afternoon's flights cancelled) mean departure left its range
-    by three times that range: hence a factor of 4.
+    In ordinary partitions of 2013 (30 May to 2 June) a version of level_blend changed the log odds by up to 0.080 with
+    a spread of up to 0.202, one of an additive spec by 0.004 and 0.023: the bounds are set by judgement, less than
+    twice the largest spread seen. On 8 February (a blizzard, the afternoon's flights cancelled) mean departure left its
+    range by three times that range: hence a factor of 4.
     """
 
     largest_shift: float = 0.25
@@ -136,7 +137,7 @@ class ChangePolicy:
 
 @dataclass(frozen=True)
 class PromotionPolicy:
-    """How a spec becomes champion, and how long a fresh champion is watched. Partitions count once labels matured.
+    """How a spec becomes champion, and how long a new champion is watched. Partitions count once labels matured.
 
     A spec passes its backtest over the newest `backtest_partitions` (refitted every `refit_every`) if the upper
     bound of the interval of its mean log loss minus the champion's (moving blocks of `block_days`, two-sided
@@ -212,9 +213,9 @@ class TrainingPolicy:
 
 @dataclass(frozen=True)
 class CompressionBudget:
-    """What a candidate of a search may lose against the best one, and what "cheap" means.
+    """How much worse than the best a candidate of a search may be, and what "cheap" means.
 
-    Quality comes first: the objective only decides among candidates that are not shown to be worse than the best
+    Quality comes first: the objective only selects among candidates that are not shown to be worse than the best
     and whose mean losses are within these bounds.
     """
 
@@ -233,7 +234,7 @@ class AuditPolicy:
 
 @dataclass(frozen=True)
 class DriftPolicy:
-    """Thresholds are quantiles of what blocks of days of the reference show among themselves."""
+    """How drift is measured. A threshold is a `quantile` of the index of blocks of reference days against the rest."""
 
     quantile: float = 0.99
     block_days: int = 1

@@ -1,7 +1,7 @@
 """A use case: feeds, features, label, specs and policies of one problem. Plain data, cheap to import.
 
-A use case is a folder with a `use_case.py` that binds `USE_CASE`. SQL lives in files beside it and is named here by
-path. DAG files import it at parse time, so nothing in this package imports a data or machine-learning library.
+A use case is a folder with a `use_case.py` that binds `USE_CASE`. Its SQL files are in the same folder and are named
+by path. DAG files import it at parse time, so nothing in this package imports a data or machine-learning library.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ from nightshift.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class UseCase:
-    """One problem that Nightshift works on every night: who, when, which data, what is predicted and on what terms.
+    """One prediction problem of the nightly run: owner, schedule, data, label, specs and policies.
 
-    `name` is also the folder's, the warehouse schema's and the DAGs' first part. Partition D runs at `cutoff_time` of
-    the day after it, in `timezone`; `first_partition` is the first that is delivered, `last_partition` where a replay
-    of the past ends (None: deliveries go on). `training_spine` and `scoring_spine` are SQL files that return the rows
-    with labels and the rows to score; `labels_from` names the feeds that the first reads (empty: all), `label` is its
-    column with 0 or 1. `score` names the probability in the predictions table; from `decision_threshold` on, the
-    decision is positive. `prediction_key` names a row of that table, `prediction_extra` are further columns of it,
-    `prediction_date` is the column of the key with the day that is predicted. `champion` is the spec that serves
-    first, `fallback` serves where there is no champion, `challengers` can be named in a backtest.
+    `name` is also the name of the folder, of the warehouse schema and the prefix of the DAGs. Partition D runs at
+    `cutoff_time` of the day after it, in `timezone`; `first_partition` is the first that is delivered,
+    `last_partition` the end of a replay of the past (None: deliveries go on). `training_spine` and `scoring_spine` are
+    SQL files that return the rows with labels and the rows to score; `labels_from` names the feeds that the first
+    reads (empty: all), `label` is its column with 0 or 1. `score` names the probability in the predictions table; from
+    `decision_threshold` on, the decision is positive. `prediction_key` identifies a row of that table,
+    `prediction_extra` are further columns of it, `prediction_date` is the column of the key with the day that is
+    predicted. `champion` is the first champion's spec, `fallback` serves where there is no champion, `challengers` can
+    be named in a backtest.
     """
 
     name: str
@@ -81,20 +82,20 @@ class UseCase:
     last_partition: date | None = None
 
     def __post_init__(self) -> None:
-        """Raises ConfigurationError for a declaration that contradicts itself or a cutoff that a day lacks."""
-        known = {*self.features.numeric, *self.features.categorical}
+        """Raises ConfigurationError for an inconsistent declaration or a cutoff that some day skips or repeats."""
+        features = {*self.features.numeric, *self.features.categorical}
         expected = {expectation.feature for expectation in self.verification.expectations}
-        if unknown := sorted((expected | set(self.slices.columns)) - known):
+        if unknown := sorted((expected | set(self.slices.columns)) - features):
             raise ConfigurationError(
-                f"{self.name} declares expectations or slices of {unknown}, which are none of its features."
+                f"{self.name} declares expectations or slices of {unknown}, which are not among its features."
             )
         names = [column.name for column in self.prediction_key]
         if self.prediction_date not in names:
             raise ConfigurationError(
                 f"{self.name}: prediction_date {self.prediction_date!r} is not a column of prediction_key, {names}."
             )
-        if strange := sorted(set(self.labels_from) - {feed.name for feed in self.feeds}):
-            raise ConfigurationError(f"{self.name}: labels_from names {strange}, which are none of its feeds.")
+        if undeclared := sorted(set(self.labels_from) - {feed.name for feed in self.feeds}):
+            raise ConfigurationError(f"{self.name}: labels_from names {undeclared}, which are not among its feeds.")
         if day := _day_without_one_cutoff(self.timezone, self.cutoff_time, self.first_partition):
             raise ConfigurationError(
                 f"{self.name}: on {day} the clocks of {self.timezone} skip or repeat the cutoff_time "
@@ -113,7 +114,7 @@ class UseCase:
 
     @property
     def specs(self) -> dict[str, ModelSpec]:
-        """Every declared spec by its id: first champion, fallback, challengers."""
+        """Every declared spec by its id, in the order champion, fallback, challengers."""
         return {spec.spec_id: spec for spec in (self.champion, self.fallback, *self.challengers)}
 
     @property
@@ -139,7 +140,7 @@ class UseCase:
         raise ConfigurationError(f"{self.name} declares no feed {name!r}; it declares {self.feed_names}.")
 
     def cutoff(self, partition: date) -> datetime:
-        """The moment, in UTC, after which nothing may touch this partition: `cutoff_time` on the next day."""
+        """The cutoff of a partition in UTC: `cutoff_time` on the next day. The partition uses no later data."""
         local = datetime.combine(partition + timedelta(days=1), self.cutoff_time, ZoneInfo(self.timezone))
         return local.astimezone(UTC)
 
@@ -150,7 +151,7 @@ def _day_without_one_cutoff(timezone: str, cutoff: time, first: date) -> date | 
     try:
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ConfigurationError(f"{timezone!r} is no time zone; use a name such as Europe/Vienna.") from error
+        raise ConfigurationError(f"{timezone!r} is not a time zone; use a name such as Europe/Vienna.") from error
     for day in range(3653):
         local = datetime.combine(first, cutoff, zone) + timedelta(days=day)
         if local.astimezone(UTC) != local.replace(fold=1).astimezone(UTC):

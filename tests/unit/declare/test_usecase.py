@@ -105,7 +105,7 @@ def test_an_expectation_about_no_feature_is_refused():
     (expectation, *_) = flights.verification.expectations
     misspelt = dataclasses.replace(expectation, feature=expectation.feature + "d")
     verification = dataclasses.replace(flights.verification, expectations=(misspelt,))
-    with pytest.raises(ConfigurationError, match="none of its features"):
+    with pytest.raises(ConfigurationError, match="not among its features"):
         dataclasses.replace(flights, verification=verification)
 
 
@@ -114,9 +114,9 @@ def test_an_expectation_about_no_feature_is_refused():
     [
         ({"cutoff_time": time(2, 30)}, "2013-03-10 .* skip or repeat"),
         ({"timezone": "Europe/Helsinki"}, "2013-03-31 .* skip or repeat"),
-        ({"timezone": "New York"}, "no time zone"),
+        ({"timezone": "New York"}, "not a time zone"),
         ({"prediction_date": "day"}, "not a column of prediction_key"),
-        ({"labels_from": ("flight",)}, "none of its feeds"),
+        ({"labels_from": ("flight",)}, "not among its feeds"),
     ],
 )
 def test_a_faulty_declaration_is_rejected_at_load(changes, message):
