@@ -1,1 +1,1 @@
-"""Which of tomorrow's flights out of New York will arrive late? Tables, expectations, features, policies."""
+"""Use case: which of tomorrow's flights out of New York will arrive late. Feeds, expectations, features, policies."""

@@ -1,7 +1,7 @@
-"""Features of a flight, all known at 03:00 the night before: which there are, and the SQL that computes them.
+"""Feature tables of a flight, all known at 03:00 on the day of departure, and the SQL that computes them.
 
-Rates are shrunken by n / (n + 10) towards the overall rate. `relative` rates have the overall rate
-of the same window taken off: trees memorise the level of single days and are wrong about the next.
+Rates are shrunken by n / (n + 10) towards the overall rate. `relative` rates are minus the overall rate
+of the same window: trees memorise the level of single days, which does not carry over to the next day.
 """
 
 from __future__ import annotations

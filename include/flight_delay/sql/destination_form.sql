@@ -1,4 +1,4 @@
--- The last days of each destination flown to tonight, against all destinations.
+-- Delays of the last days of each destination in the schedule to score, minus those of all destinations.
 with sums as (
     select
         dest,

@@ -1,5 +1,5 @@
--- Delay history of each flight of tonight's schedule: of its flight number, and of its hour of departure at its
--- origin, where delays pile up over the day.
+-- Delay history of each flight in the schedule to score: of its flight number, and of its hour of departure at its
+-- origin, where delays accumulate over the day.
 select
     flight_id,
     relative_rate(own.late_60d, own.arrived_60d, late_rate_60d) as flight_relative_late_rate_60d,

@@ -1,6 +1,6 @@
--- How each flight of tonight's schedule did lately, in minutes and against the mean of all flights of the window: more
--- is known from minutes than from late or not. Means of few flights are drawn to that of the route, and that to 0, by
--- ten made-up flights.
+-- Recent delays of each flight in the schedule to score, in minutes, minus the mean of all flights of the day: minutes
+-- carry more information than a 0/1 label. Means of few flights are shrunken towards that of the route, and that
+-- towards 0, by ten pseudo-flights.
 with flown as (
     select * from outcomes where arrived = 1 and age_days < 60
 ),
@@ -10,7 +10,7 @@ overall_day as (
     from flown group by age_days
 ),
 
--- Less the mean of the day: who flew on the bad days is not to blame for them.
+-- Minus the mean of the day, so that flights on bad days do not look worse than others.
 against_day as (
     select
         flown.*, arrival_delay_minutes - overall_day.mean as behind,

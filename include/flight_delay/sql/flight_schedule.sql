@@ -1,7 +1,7 @@
--- Schedule, calendar and congestion of each flight of tonight's schedule. Minutes are local to the airport
+-- Schedule, calendar and congestion of each flight in the schedule to score. Minutes are local to the airport
 -- and past midnight; counts include the flight itself.
 with holidays as (
-    -- US holidays that move travel, by rule: no year is written down.
+    -- US holidays that affect travel, by rule, so that they hold for any year.
     select unnest([
         make_date(y, 1, 1),
         nth_monday(y, 1, 3),

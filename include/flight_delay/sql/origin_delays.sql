@@ -1,4 +1,4 @@
--- Delay and cancellation history of each origin flown from tonight.
+-- Delay and cancellation history of each origin in the schedule to score.
 select
     entity.origin,
     relative_rate(late_7d, arrived_7d, late_rate_7d) as origin_relative_late_rate_7d,

@@ -1,7 +1,7 @@
--- How late and how cancelled the last days were, everywhere and at each origin flown from tonight: the level of
--- delay, the same for all flights of an origin. Log odds of shares, drawn towards 1/4 late and 1/40 cancelled by four
--- and forty made-up flights; null where a window holds no flight. Kept apart from what tells flights of a day apart:
--- a model that sees both in one row memorises days.
+-- Level of delay: shares of late and cancelled flights of the last days, everywhere and at each origin in the schedule
+-- to score; the same for all flights of an origin. Log odds of shares, shrunken towards 1/4 late and 1/40 cancelled by
+-- four and forty pseudo-flights; null where a window holds no flight. Separate from features that differ between the
+-- flights of a day: a model that mixes both memorises days.
 with log_odds as (
     select
         origin,
@@ -31,9 +31,9 @@ planned as (
     select origin, count(*) as flights from tonight group by grouping sets ((origin), ())
 ),
 
--- Evening flights to time zones west of here: in the air longer than their route usually is, they flew against a strong
--- west wind, and what it drives is here tomorrow. West is where clocks on arrival are half an hour or more behind what
--- the distance takes: 46 minutes and 0.127 a mile, as in `overdue`.
+-- Evening flights to time zones further west: a longer time in the air than usual on their route shows a strong west
+-- wind, which brings tomorrow's weather. A destination is in the west if the scheduled clock time of the flight is half
+-- an hour or more below 46 minutes and 0.127 a mile (as in `overdue`).
 westward as (
     select age_days, air_time_minutes / avg(air_time_minutes) over (partition by route) - 1 as longer
     from outcomes

@@ -1,5 +1,5 @@
 -- Weather at each origin as observed before the cutoff: the newest observation and the last 24 hours. Temperature
--- and pressure only as differences: their levels mark the season, and models extrapolate badly on them.
+-- and pressure only as differences: their levels follow the season, and models extrapolate badly on them.
 with observed as (
     select *, $cutoff - observed_at as age
     from weather

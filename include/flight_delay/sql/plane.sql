@@ -1,5 +1,5 @@
 -- The typical plane of each flight: from the planes that flew the same carrier, number and origin before, else
--- from those of the carrier on the route. The schedule names no plane on purpose: a missing one betrays a
+-- from those of the carrier on the route. The schedule has no tail number on purpose: a missing one would leak a
 -- cancellation.
 with flown as (
     select service, carrier, route, tailnum, seats, year_built

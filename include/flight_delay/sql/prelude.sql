@@ -1,12 +1,12 @@
--- What every feature table starts from. Reads schedule, flights, weather and planes: the deliveries of the
--- last lookback_days, with the delivery day in delivered_on. Each filter on delivered_on and on $cutoff
--- keeps the future out, whatever the caller loaded.
+-- Tables that all feature tables share. Reads schedule, flights, weather and planes: the deliveries of the
+-- last lookback_days, with the delivery day in delivered_on. The filters on delivered_on and $cutoff
+-- exclude later data, whatever the caller loaded.
 
--- Rates of small samples are drawn towards the overall rate by n / (n + 10).
+-- Rates of small samples are shrunken towards the overall rate by n / (n + 10).
 create macro shrunken_rate(hits, n, overall_rate) as
     (coalesce(hits, 0) + 10 * overall_rate) / (coalesce(n, 0) + 10);
 
--- Minus the overall rate of the same window: that leaves out the level of the season, which trees would
+-- Minus the overall rate of the same window: that removes the level of the season, which trees would
 -- memorise day by day.
 create macro relative_rate(hits, n, overall_rate) as shrunken_rate(hits, n, overall_rate) - overall_rate;
 
@@ -27,7 +27,7 @@ select
 from schedule
 where delivered_on = $partition and flight_date = $partition + 1;
 
--- What is known of past flights; the newest delivery of a flight counts.
+-- Outcomes of past flights; of several deliveries of a flight the newest is used.
 create table outcomes as
 select
     carrier, origin, dest, tailnum,
@@ -39,7 +39,7 @@ select
     (status = 'cancelled')::int as cancelled,
     (status = 'arrived' and arrival_delay_minutes >= 15)::int as late,
     scheduled_departure_minute, scheduled_arrival_minute, distance_miles, air_time_minutes,
-    -- Bounded: one flight that is a day late must not be the mean of its route.
+    -- Bounded, so that one flight that is a day late does not determine the mean of its route.
     greatest(least(departure_delay_minutes, 180), -15) as departure_delay_minutes,
     greatest(least(arrival_delay_minutes, 180), -30) as arrival_delay_minutes
 from flights
@@ -69,7 +69,7 @@ from outcomes
 where age_days < 60
 group by grouping sets ((carrier), (route), (dest), (origin), (service), (origin_hour), ());
 
--- Null where a window holds no flight: then nothing is known, and nothing is claimed.
+-- Null where a window holds no flight.
 create table overall as
 select
     late_1d / nullif(arrived_1d, 0) as late_rate_1d,
@@ -81,7 +81,7 @@ select
 from record
 where coalesce(carrier, route, dest, origin, service, origin_hour) is null;
 
--- A registry entry under 20 seats is a false join: another plane once had that tail number.
+-- A registry entry under 20 seats is a false match: another plane had that tail number.
 create table known_planes as
 select tailnum, seats, year_built
 from planes
@@ -89,8 +89,8 @@ where delivered_on <= $partition and seats >= 20
 qualify row_number() over (partition by tailnum order by delivered_on desc, landed_uri desc, landed_row desc) = 1
 ;
 
--- Flights of the last day of which nothing is known at the cutoff although they were due an hour before it: known to
--- be late (or diverted). When a flight is due: after 46 minutes and 0.127 a mile, least squares over past flights.
+-- Flights of the last day without an outcome at the cutoff although they were due an hour before it: these are late
+-- (or diverted). A flight is due after 46 minutes and 0.127 a mile, least squares over past flights.
 create table overdue as
 select planned.origin, planned.carrier, planned.dest, planned.scheduled_departure_minute
 from schedule as planned
@@ -100,7 +100,7 @@ anti join (select * from flights where delivered_on <= $partition) as known
 where planned.flight_date = $partition and planned.delivered_on < $partition
     and planned.scheduled_departure_at + to_minutes((106 + 0.127 * planned.distance_miles)::bigint) < $cutoff;
 
--- The last flights, one row each, overdue ones as late: what the level of delay of tomorrow is told from.
+-- The last flights, one row each, overdue ones as late: input of the level of delay.
 create table recent as
 select
     origin, carrier, dest, age_days, scheduled_departure_minute // 60 as hour,

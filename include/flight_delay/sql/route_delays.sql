@@ -1,4 +1,4 @@
--- Delay and cancellation history of each route flown tonight; the absolute rate is what the fallback model uses.
+-- Delay and cancellation history of each route in the schedule to score; the fallback model uses the absolute rate.
 select
     entity.route,
     shrunken_rate(late_28d, arrived_28d, late_rate_28d) as route_late_rate_28d,

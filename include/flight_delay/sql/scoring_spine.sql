@@ -1,5 +1,5 @@
--- The flights to score for the partition: those of the day after, as scheduled. Cancelled ones too, because the
--- night before nobody knows.
+-- The flights to score for the partition: those of the day after, as scheduled, including those that are cancelled
+-- later.
 select
     flight_date, carrier, flight, origin, dest, scheduled_departure_at,
     strftime(flight_date, '%Y-%m-%d') || '|' || carrier || '|' || flight || '|' || origin as flight_id,

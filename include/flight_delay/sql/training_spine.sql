@@ -1,5 +1,5 @@
--- Flights whose label is known at the cutoff; the newest delivery of a flight counts. `partition` is the one whose
--- features were known when the flight was predicted: the day before.
+-- Flights whose label is known at the cutoff; of several deliveries of a flight the newest is used. `partition` is the
+-- one that predicted the flight: the day before.
 with newest as (
     select *
     from flights

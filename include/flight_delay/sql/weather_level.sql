@@ -1,5 +1,5 @@
 -- Weather of the night for the level of delay: the mean of all airports, which lie within 20 miles of each other, and
--- what is left at each origin. Levels of temperature and pressure are here, and nowhere else.
+-- wind and visibility at each origin. Absolute temperature and pressure are in this feature table only.
 with observed as (
     select *, $cutoff - observed_at as age
     from weather
