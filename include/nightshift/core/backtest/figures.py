@@ -1,4 +1,4 @@
-"""Figures of a backtest: losses by partition, by month and by slice, and paired differences between walks."""
+"""Metrics of a backtest: losses by partition, by month and by slice, and paired differences between walks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def partition_losses(walks: Sequence[Walk]) -> pa.Table:
 
 
 def months(walk: Walk) -> tuple[BacktestMonth, ...]:
-    """By calendar month of the predictions, which are for the day after their partition."""
+    """Metrics by calendar month of the predicted day, which is the one after the partition."""
     month = (walk.partition + 1).astype("datetime64[D]").astype("datetime64[M]")
     return tuple(
         BacktestMonth(
@@ -82,12 +82,13 @@ def slices(
     """Each value of each of the policy's columns, compared with the champion where it has `policy.least_rows` rows.
 
     `features`: the walk's rows, in order. The intervals are clustered by blocks of days and hold, at
-    `policy.confidence`, for all slices that are judged at once (Bonferroni); see `paired_differences`.
+    `policy.confidence`, for all compared slices at once (Bonferroni); see `paired_differences`. Raises
+    ConfigurationError for a column that the features lack.
     """
     losses = row_losses(walk.labels, walk.scores)
     paired = losses - row_losses(champion.labels, champion.scores) if champion is not None else None
-    found = list(slices_of(features, policy))
-    comparisons = sum(int(members.sum()) >= policy.least_rows for _, _, members in found)
+    parts = list(slices_of(features, policy))
+    comparisons = sum(int(members.sum()) >= policy.least_rows for _, _, members in parts)
 
     def compared(members: npt.NDArray[np.bool_]) -> PairedDifference | None:
         if paired is None or members.sum() < policy.least_rows:
@@ -108,7 +109,7 @@ def slices(
             log_loss=float(losses[members].mean()),
             difference=compared(members),
         )
-        for column, value, members in found
+        for column, value, members in parts
     )
 
 
@@ -118,7 +119,7 @@ def series(
     differences: Mapping[str, PairedDifference],
     by_slice: tuple[BacktestSlice, ...] = (),
 ) -> BacktestSeries:
-    """The figures of one walk."""
+    """All metrics of one walk, as stored in backtest.json."""
     by_month = months(walk)
     overall = quality(walk.labels, walk.scores)
     return BacktestSeries(
@@ -138,7 +139,7 @@ def series(
 
 
 def _groups(sorted_values: npt.NDArray[Any]) -> list[tuple[Any, slice]]:
-    """The distinct values of a sorted array [n], and where each is."""
+    """The distinct values of a sorted array [n], each with its positions."""
     values, starts = np.unique(sorted_values, return_index=True)
     ends = [*starts[1:].tolist(), len(sorted_values)]
     return [(value, slice(start, end)) for value, start, end in zip(values, starts.tolist(), ends, strict=True)]

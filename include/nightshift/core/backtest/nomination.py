@@ -1,4 +1,4 @@
-"""The gates between a spec's backtest and shadow."""
+"""The gates that a spec's backtest has to pass before shadow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ NAMED = 5
 def backtest_gates(
     result: BacktestResult, spec_id: str, policy: PromotionPolicy, slices: SlicePolicy
 ) -> list[GateResult]:
-    """Judge a spec by its backtest: enough recent partitions, loss, calibration, slices. See PromotionPolicy."""
+    """Results of the gates on a spec's backtest: enough recent partitions, loss, calibration, slices.
+
+    See PromotionPolicy. Raises ArtifactCorrupt if the backtest has no series of the spec or of the champion.
+    """
     spec, champion = result.one(spec_id), result.one(result.champion)
     return [
         _recent_partitions(result, spec, policy),
@@ -35,15 +38,15 @@ def passed(gates: Sequence[GateResult]) -> bool:
 
 
 def drawn_partition(partitions: Sequence[date], seed: str) -> date:
-    """One of the partitions, drawn by the hash of `seed`: the same for the same arguments."""
+    """One of the partitions, selected by the hash of `seed`: the same for the same arguments."""
     return sorted(partitions)[int(hashlib.sha256(seed.encode()).hexdigest(), 16) % len(partitions)]
 
 
 def scrambled(later: pa.Table, known: pa.Table, kept: Sequence[str], seed: int) -> pa.Table:
     """`later` with every column but `kept` replaced by values drawn from that column of `known`, independently.
 
-    Whatever the column's type, values are plausible and wrong: dates are of the past, keys are of other rows.
-    Without known rows there is nothing to draw from, and none are returned.
+    Values of any type are plausible and wrong: dates are in the past, keys are those of other rows.
+    If `known` has no rows, none are returned.
     """
     random = np.random.default_rng(seed)
     if not known.num_rows:
@@ -100,19 +103,19 @@ def _calibration(spec: BacktestSeries, champion: BacktestSeries, margin: float) 
 def _slices(spec: BacktestSeries, policy: SlicePolicy) -> GateResult:
     gate, margin = "slices_no_worse_than_champion", policy.margin_log_loss
     low = {f"{one.column} {one.value}": one.difference.low for one in spec.slices if one.difference is not None}
-    judged = {name: bound for name, bound in low.items() if bound is not None}
-    if not judged:
+    lower_bounds = {name: bound for name, bound in low.items() if bound is not None}
+    if not lower_bounds:
         reason = f"no slice has {policy.least_rows} rows over enough days" if spec.slices else "no slices are declared"
         return GateResult(gate=gate, verdict="not applicable", bound=margin, reason=reason)
-    worst = sorted(judged, key=lambda name: -judged[name])
-    behind = [f"{name} (by at least {judged[name]:.4f})" for name in worst if judged[name] > margin]
+    worst = sorted(lower_bounds, key=lambda name: -lower_bounds[name])
+    behind = [f"{name} (by at least {lower_bounds[name]:.4f})" for name in worst if lower_bounds[name] > margin]
     more = f" and {len(behind) - NAMED} more" if len(behind) > NAMED else ""
     shown = f"{', '.join(behind[:NAMED])}{more} fall behind" if behind else f"none falls behind, nearest is {worst[0]}"
     return GateResult(
         gate=gate,
         verdict="fail" if behind else "pass",
-        observed=judged[worst[0]],
+        observed=lower_bounds[worst[0]],
         bound=margin,
-        reason=f"of {len(judged)} slices {shown}: lower bounds of the difference in log loss from the champion, "
+        reason=f"of {len(lower_bounds)} slices {shown}: lower bounds of the difference in log loss from the champion, "
         f"together at {policy.confidence:.0%}, may be at most {margin:g}",
     )

@@ -1,9 +1,9 @@
-"""Walk-forward over past partitions: what a spec would have published, had it been in service.
+"""Walk-forward over past partitions: the scores that a spec would have published, had it been in service.
 
-As the night runs: the rows of partition D (the predictions for the day after) are scored by a version that the
-training of an earlier partition T made, T <= D - 1, fitted on rows of partitions up to T - 1 with the labels known by
-T. The calibration of D rests on the spec's own raw scores of partitions up to D - 1 and on the labels known by D. Only
-the losses use labels of any age. Whatever breaks this raises LookAhead.
+As in the nightly run, the rows of partition D (the predictions for the day after) are scored by a version fitted by
+the training of an earlier partition T, T <= D - 1, on rows of partitions up to T - 1 with the labels known by T. The
+calibration of D uses the spec's own raw scores of partitions up to D - 1 and the labels known by D. Only the losses
+use labels of any age. A violation raises LookAhead.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nightshift.errors import LookAhead, TerminalError
 from nightshift.partitions import partition_range
 
 WARM_UP_HALF_LIVES = 3
-"""Partitions walked before the first one reported, in half-lives of the calibration: it needs scores to start from."""
+"""Partitions walked before the first reported one, in half-lives of the calibration, which needs their scores."""
 
 FROZEN = ("frozen", "frozen_calibrated")
 """Baselines: the version of the first origin, never refitted nor calibrated; and the same, calibrated nightly."""
@@ -41,11 +41,11 @@ EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class History:
-    """Training rows of all partitions, every label of a row in the order in which it became known.
+    """Training rows of all partitions, with every delivered label of a row.
 
     `rows`: sorted by partition and key, the label known last first. For each row `partition` and `known_on` in days
-    since 1970, and `position`: which prediction it is, 0 to `predictions` - 1, in the same order. `newest`: the row
-    [predictions] with the label known last.
+    since 1970, and `position`: the number of its prediction, 0 to `predictions` - 1, in the same order. `newest`: for
+    each prediction [predictions] the row with the label known last.
     """
 
     rows: pa.Table
@@ -58,7 +58,7 @@ class History:
     @classmethod
     def of(cls, rows: pa.Table, key: Sequence[str], label: str) -> History:
         """From training rows: key, `label` (0 or 1), partition and known_on (date32), features. Raises LookAhead
-        for a label that was known before the day it is about began, TerminalError if there are no rows."""
+        for a label known on or before its row's partition, TerminalError if there are no rows."""
         if not rows.num_rows:
             raise TerminalError("There are no training rows to walk over: run train for the partitions first.")
         ordered, repeats = with_label_order(rows, key)
@@ -74,7 +74,7 @@ class History:
 
     @cached_property
     def predictions(self) -> int:
-        """How many different predictions there are."""
+        """The number of distinct predictions."""
         return len(self.newest)
 
     @cached_property
@@ -97,7 +97,7 @@ class History:
         return np.asarray(rows[firsts], dtype=np.int64)
 
     def fitted_on(self, as_of: date, least_partitions: int) -> pa.Table | None:
-        """What the training of partition `as_of` fits; None if it is of too few partitions. Raises LookAhead."""
+        """The rows that the training of partition `as_of` fits; None if of too few partitions. Raises LookAhead."""
         indices = self.known(as_of, last=as_of - timedelta(days=1))
         _no_look_ahead("A version", as_of, self.known_on[indices], self.partition[indices], as_of - timedelta(days=1))
         if len(np.unique(self.partition[indices])) < least_partitions:
@@ -117,7 +117,7 @@ class History:
         return self.position[indices], self._labels(indices)
 
     def features(self, predictions: slice) -> pa.Table:
-        """The rows of some predictions."""
+        """The rows of predictions, each with its newest label."""
         return self.rows.take(pa.array(self.newest[predictions]))
 
     def _labels(self, indices: Integers) -> Integers:
@@ -126,9 +126,9 @@ class History:
 
 @dataclass(frozen=True)
 class Walk:
-    """What one spec would have published. Arrays are over the predictions of `partitions`, in History's order.
+    """The scores that one spec would have published. Arrays have one value per prediction, in History's order.
 
-    `raw`: the version's scores, `scores`: calibrated. `trained_on`: by partition, the partition whose training made
+    `raw`: the version's scores, `scores`: calibrated. `trained_on`: by partition, the partition whose training fitted
     the version. `baseline`: empty, or one of FROZEN. `graph_difference`: the largest difference between the fitted
     pipeline and its ONNX graph on the rows of the last origin; None for a baseline.
     """
@@ -162,24 +162,24 @@ class Plan:
 
     @property
     def first_origin(self) -> date:
-        """The partition whose training makes the version of `first`."""
+        """The partition whose training fits the version of `first`."""
         return self.first - timedelta(days=1)
 
     def origins(self) -> list[tuple[date, date, date]]:
         """Each training partition, with the first and last partition that its version scores, warm-up included."""
         half_lives = WARM_UP_HALF_LIVES * self.spec.calibration.half_life_days
         origin = self.first_origin - timedelta(days=math.ceil(half_lives / self.refit_every) * self.refit_every)
-        found = []
+        origins = []
         while origin < self.last:
             following = origin + timedelta(days=self.refit_every)
-            found.append((origin, origin + timedelta(days=1), min(following, self.last)))
+            origins.append((origin, origin + timedelta(days=1), min(following, self.last)))
             origin = following
-        return found
+        return origins
 
 
 @dataclass(frozen=True)
 class _OriginScores:
-    """Scores of one version: of its own predictions and, frozen, of all reported ones."""
+    """Scores of one version: `raw` of its own predictions; `frozen` of all reported ones, for the baselines."""
 
     raw: Floats
     frozen: Floats | None
@@ -187,11 +187,11 @@ class _OriginScores:
 
 
 def walk_forward(history: History, plan: Plan, pool: Executor | None = None) -> list[Walk]:
-    """What the plan's spec would have published; with `plan.frozen` then the frozen baselines, see Walk.
+    """The walk of the plan's spec; with `plan.frozen` followed by the frozen baselines, see Walk.
 
     Before `first`, partitions are walked for WARM_UP_HALF_LIVES as far as there are enough rows. `pool`: processes
-    whose initializer was `share(history)`; origins are then fitted side by side. The same arguments give the same
-    scores. Raises LookAhead, and TerminalError if too little was known by `first` - 1 or there are no rows to score.
+    whose initializer was `share(history)`; origins are then fitted in parallel. The same arguments give the same
+    scores. Raises LookAhead, and TerminalError if `first` - 1 has too few training rows or there are no rows to score.
     """
     reported = history.between(plan.first, plan.last)
     if reported.stop == reported.start:
@@ -224,7 +224,7 @@ _shared: History | None = None
 
 
 def share(history: History) -> None:
-    """Keep the history in this process, for the origins that a pool of processes is given."""
+    """Keep the history in this process: the initializer of a pool's processes."""
     global _shared
     _shared = history
 
@@ -236,7 +236,7 @@ def _scores_of_shared(plan: Plan, origin: date, start: date, end: date) -> _Orig
 
 
 def _scores_of_origin(history: History, plan: Plan, origin: date, start: date, end: date) -> _OriginScores | None:
-    """Fit the version of one origin and score its predictions; None if that is warm-up and too little was known."""
+    """Fit the version of one origin and score its predictions; None in the warm-up if there are too few rows."""
     rows = history.fitted_on(origin, plan.minimum_days)
     if rows is None:
         if start < plan.first:
@@ -247,10 +247,10 @@ def _scores_of_origin(history: History, plan: Plan, origin: date, start: date, e
         )
     model = fit_spec(plan.spec, rows, history.label, plan.signature, as_of=origin, threads=plan.threads)
     scored = history.features(history.between(start, end))
-    raw = _answers(model, scored, plan.threads)
+    raw = _version_scores(model, scored, plan.threads)
     frozen = None
     if plan.frozen and origin == plan.first_origin:
-        frozen = _answers(model, history.features(history.between(plan.first, plan.last)), plan.threads)
+        frozen = _version_scores(model, history.features(history.between(plan.first, plan.last)), plan.threads)
     return _OriginScores(raw, frozen, _graph_difference(model, scored, raw, plan.threads) if end == plan.last else None)
 
 
@@ -278,28 +278,28 @@ def _walk(
 
 
 def _calibrated(plan: Plan, history: History, raw: Floats, trained_on: Mapping[date, date]) -> Floats:
-    """Raw scores [predictions], those of the plan's partitions calibrated as each night would have."""
+    """Raw scores [predictions], those of the plan's partitions calibrated as in the nightly run."""
     spec, scores = plan.spec.calibration, raw.copy()
     for partition in partition_range(plan.first, plan.last):
-        seen = []
+        past_scores = []
         for past in partition_range(partition - timedelta(days=window_days(spec)), partition - timedelta(days=1)):
             predictions = history.between(past, past)
             if past not in trained_on or predictions.start == predictions.stop:
                 continue
             if trained_on[past] >= past:
                 raise LookAhead(f"The version of {trained_on[past]} scored partition {past}; only later ones are its.")
-            known, labels = history.labels_known(past, partition)
-            # Of the day that the labels are about.
+            indices, labels = history.labels_known(past, partition)
+            # Age of the day that the labels are of.
             age = (partition - past).days - 1
             rows = predictions.stop - predictions.start
-            seen.append(LabelledScores(past, age, raw[known], labels.astype(np.float64), rows))
+            past_scores.append(LabelledScores(past, age, raw[indices], labels.astype(np.float64), rows))
         now = history.between(partition, partition)
-        scores[now] = calibrated(fit_calibration(spec, seen), raw[now])
+        scores[now] = calibrated(fit_calibration(spec, past_scores), raw[now])
     return scores
 
 
-def _answers(model: FittedModel, rows: pa.Table, threads: int) -> Floats:
-    """Scores of rows [n]: of the fitted pipeline, or of its graph where that does not answer like it (int8)."""
+def _version_scores(model: FittedModel, rows: pa.Table, threads: int) -> Floats:
+    """Scores of rows [n]: of the fitted pipeline, or of its graph where the two differ by design (int8)."""
     if rows.num_rows == 0:
         return np.empty(0)
     if model.graph is not None:
@@ -308,11 +308,11 @@ def _answers(model: FittedModel, rows: pa.Table, threads: int) -> Floats:
 
 
 def _graph_difference(model: FittedModel, rows: pa.Table, scores: Floats, threads: int) -> float | None:
-    """The largest difference of the shipped graph's answers from these scores [n]; None without rows."""
+    """The largest difference between the shipped graph's scores and these [n]; None without rows."""
     if rows.num_rows == 0:
         return None
-    answers = score(load_session(export_version(model).graph, threads), model.signature, rows)
-    return float(np.abs(answers - scores).max())
+    graph_scores = score(load_session(export_version(model).graph, threads), model.signature, rows)
+    return float(np.abs(graph_scores - scores).max())
 
 
 def _no_look_ahead(what: str, as_of: date, known_on: Integers, partition: Integers, newest: date) -> None:
