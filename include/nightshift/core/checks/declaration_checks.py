@@ -1,4 +1,4 @@
-"""What can be wrong with a declaration that loads: names, specs and policies, checked without files or services."""
+"""Checks of a use case's names, specs and policies that need no files or services."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OF_TRAINING_ROWS = (PARTITION, KNOWN_ON, SPLIT, EVENT_TIMESTAMP)
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong and what to do. `at`: texts or argument names of the declaration that show where, best first."""
+    """A problem and how to solve it. `at`: texts or argument names of the declaration that locate it, best first."""
 
     at: tuple[str, ...]
     what: str
@@ -35,7 +35,7 @@ class Problem:
 
 
 def name_problems(use_case: UseCase) -> list[Problem]:
-    """Names that are no plain SQL identifiers, that come twice, or that the machinery uses itself."""
+    """Problems of names: no plain SQL identifier, used twice, or reserved."""
     features = use_case.features
     key, extra = use_case.key_columns, [column.name for column in use_case.prediction_extra]
     join_keys = {key for table in features.tables for key in table.join_keys}
@@ -49,7 +49,7 @@ def name_problems(use_case: UseCase) -> list[Problem]:
     problems = [
         Problem(
             (name,),
-            f"{name!r} is no plain SQL identifier.",
+            f"{name!r} is not a plain SQL identifier.",
             "Use letters, digits and _, at most 63, and no digit at the beginning.",
         )
         for name in dict.fromkeys(every)
@@ -69,7 +69,7 @@ def name_problems(use_case: UseCase) -> list[Problem]:
             problems.append(Problem((name,), f"Two {what} are called {name}.", "Rename one of them."))
     for feed in use_case.feeds:
         if unknown := [name for name in feed.key if name not in {column.name for column in feed.curated}]:
-            what = f"The key of feed {feed.name} names {unknown}, which are none of its curated columns."
+            what = f"The key of feed {feed.name} names {unknown}, which are not among its curated columns."
             problems.append(Problem((*unknown, feed.name), what, "Name curated columns of the feed."))
     if unknown := sorted(set(features.join_keys) - join_keys):
         what = f"FeatureSet.join_keys names {unknown}, which no feature table has as a join key."
@@ -82,7 +82,7 @@ def name_problems(use_case: UseCase) -> list[Problem]:
 
 
 def spec_problems(use_case: UseCase) -> list[Problem]:
-    """Estimators, techniques, students, parameters and features of specs and of the search that do not exist."""
+    """Problems of specs and of the search: unknown estimators, techniques, students, parameters and features."""
     problems = []
     specs = (use_case.champion, use_case.fallback, *use_case.challengers)
     checks: list[Callable[[], object]] = [lambda: candidate_specs(use_case, (), {})]
@@ -100,7 +100,7 @@ def spec_problems(use_case: UseCase) -> list[Problem]:
     taking = {*DEFAULTS, *STUDENTS, *TECHNIQUES}
     for owner, parameters in [("training", use_case.training.parameters), *((s.name, s.parameters) for s in specs)]:
         if unknown_names := sorted(set(parameters) - taking):
-            what = f"The parameters of {owner} are for {unknown_names}, which are no estimators or techniques."
+            what = f"The parameters of {owner} are for {unknown_names}, which are not estimators or techniques."
             problems.append(Problem((*unknown_names,), what, f"Known are {', '.join(sorted(taking))}."))
     names = Counter(spec.name for spec in specs)
     for name in (name for name, count in names.items() if count > 1):
@@ -109,7 +109,7 @@ def spec_problems(use_case: UseCase) -> list[Problem]:
 
 
 def policy_problems(use_case: UseCase) -> list[Problem]:
-    """Policies that no data can meet."""
+    """Problems of policies that no data can meet."""
     return [Problem((at,), what, advice) for at, what, advice in _unmet(use_case)]
 
 
@@ -152,7 +152,7 @@ def _unmet(use_case: UseCase) -> Iterator[tuple[str, str, str]]:
 
 
 def data_problems(use_case: UseCase, rows: Sequence[int], holdout_rows: int) -> list[Problem]:
-    """Policies that data of this size cannot meet: `rows` of each partition, and of all days held out."""
+    """Problems of policies that data of this size cannot meet: `rows` of each partition, and of all holdout days."""
     most = max(rows, default=0)
     problems = []
     if use_case.promotion.least_rows > most:
@@ -161,11 +161,11 @@ def data_problems(use_case: UseCase, rows: Sequence[int], holdout_rows: int) -> 
         problems.append(Problem(("least_rows", "promotion"), what, advice))
     if use_case.slices.columns and use_case.slices.least_rows > holdout_rows:
         what = f"slices.least_rows is {use_case.slices.least_rows}; all days held out have {holdout_rows} rows."
-        advice = "Lower it: every slice is too small to be judged."
+        advice = "Lower it: every slice is too small to be evaluated."
         problems.append(Problem(("least_rows", "slices"), what, advice))
     return problems
 
 
 def partitions_needed(use_case: UseCase) -> int:
-    """Partitions that have to be ingested before a training: the first one's labels have no features yet."""
+    """The number of partitions to ingest before a training: the first one's labels have no features."""
     return max(use_case.training.minimum_days, use_case.training.holdout_days + 1) + 1

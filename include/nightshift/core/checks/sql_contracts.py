@@ -1,7 +1,7 @@
-"""What each SQL file of a use case sees and has to return, and whether it does: bound by DuckDB against empty tables.
+"""Contracts of a use case's SQL files: input tables and returned columns, checked by DuckDB against empty tables.
 
-Empty tables have the declared columns and types, so names, types and syntax are checked without any data. What only
-rows show (repeated keys, lost rows) is checked by the steps.
+Empty tables have the declared columns and types, so names, types and syntax are checked without any data. Faults that
+only rows show (repeated keys, lost rows) are checked by the steps.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ SQL_NAMES: Mapping[pa.DataType, str] = {
 
 @dataclass(frozen=True)
 class SqlContract:
-    """One SQL file: the tables it sees, and the columns its last statement returns.
+    """One SQL file: `sees`, the tables it can read, and `returns`, the columns of its last statement.
 
-    `exact`: no further columns are allowed. `excluded`: columns that it may not return, and why.
+    `exact`: no further columns are allowed. `excluded`: columns that it must not return, with the reason.
     """
 
     what: str
@@ -51,7 +51,7 @@ class SqlContract:
 
 @dataclass(frozen=True)
 class SqlFault:
-    """What is wrong in a SQL file, in which line (None: not known), and what to do."""
+    """A fault in a SQL file, its line (None: unknown), and how to correct it."""
 
     file: Path
     line: int | None
@@ -60,7 +60,7 @@ class SqlFault:
 
 
 def normalise_contract(feed: Feed) -> SqlContract:
-    """`normalise` sees `landed`; it returns the curated columns, and further ones for the expectations."""
+    """Contract of a feed's `normalise`: reads `landed`, returns the curated columns and any for the expectations."""
     lineage = {LANDED_URI: pa.string(), LANDED_ROW: pa.int64()}
     return SqlContract(
         what=f"the normalise SQL of feed {feed.name}",
@@ -71,18 +71,18 @@ def normalise_contract(feed: Feed) -> SqlContract:
 
 
 def feed_tables(feeds: Sequence[Feed]) -> dict[str, pa.Schema]:
-    """The tables of curated rows that all other SQL reads, by name."""
+    """Schemas of the tables of curated rows that all other SQL reads, by name."""
     delivered_on = pa.field(DELIVERED_ON, pa.date32())
     return {feed.name: landed_schema(feed.curated).append(delivered_on) for feed in feeds}
 
 
 def prelude_contract(use_case: UseCase) -> SqlContract:
-    """The prelude sees a table a feed and returns nothing: it makes tables for the feature tables' SQL."""
+    """Contract of the prelude: reads one table per feed, creates tables for the feature tables, returns nothing."""
     return SqlContract("the prelude", use_case.features.prelude, feed_tables(use_case.feeds))
 
 
 def feature_contracts(use_case: UseCase) -> list[SqlContract]:
-    """A feature table's SQL sees what the prelude sees and makes; it returns join keys and features, nothing else."""
+    """Contracts of the feature tables: read the prelude's inputs and tables; return join keys and features only."""
     return [
         SqlContract(
             what=f"the SQL of feature table {table.name}",
@@ -97,7 +97,7 @@ def feature_contracts(use_case: UseCase) -> list[SqlContract]:
 
 
 def spine_contracts(use_case: UseCase) -> list[SqlContract]:
-    """The spines see one partition: the training spine of the label feeds, the scoring spine of all feeds."""
+    """Contracts of the spines: the training spine reads the label feeds, the scoring spine all feeds."""
     keys = {key for table in use_case.features.tables for key in table.join_keys}
     shared = _types(use_case.prediction_key) | dict.fromkeys(sorted(keys), pa.string()) | {PARTITION: pa.date32()}
     features = {*use_case.features.numeric, *use_case.features.categorical} - {*keys, *use_case.key_columns}
@@ -129,7 +129,7 @@ def returned_columns(contract: SqlContract, use_case: UseCase) -> tuple[pa.Schem
 
 
 def feature_faults(use_case: UseCase) -> list[SqlFault]:
-    """Every fault of the prelude and of the feature tables, which are bound after it where it runs."""
+    """Every fault of the prelude; if it has none, every fault of the feature tables."""
     prelude = prelude_contract(use_case)
     with _tables(prelude.sees) as connection:
         faults = _bind(connection, prelude, use_case)[1] if prelude.file.is_file() else []
@@ -175,10 +175,10 @@ def _bind(
 def _does_not_run(contract: SqlContract, lines_before: int, message: str) -> SqlFault:
     at = re.search(r"LINE (\d+):", message)
     reason = " ".join(message.partition("\n\nLINE")[0].split())
-    tables = _listed(contract.sees) + (" and those that the prelude makes" if contract.exact else "")
-    advice = f"It sees the tables {tables}, and $partition (date) and $cutoff (timestamptz)."
+    tables = _listed(contract.sees) + (" and those that the prelude creates" if contract.exact else "")
+    advice = f"It can read the tables {tables}, and $partition (date) and $cutoff (timestamptz)."
     if contract.what.startswith("the normalise"):
-        advice = f"It sees one table, landed, with the columns {_listed(contract.sees['landed'].names)}."
+        advice = f"It can read one table, landed, with the columns {_listed(contract.sees['landed'].names)}."
     return SqlFault(
         contract.file,
         lines_before + int(at[1]) if at else None,
@@ -198,13 +198,13 @@ def _differences(contract: SqlContract, text: str, schema: pa.Schema) -> list[Sq
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
-    for name, wanted in declared.items():
+    for name, column_type in declared.items():
         if name not in names:
-            what = f"returns no column {name} ({SQL_NAMES[wanted]}); it returns {_listed(names)}."
+            what = f"returns no column {name} ({SQL_NAMES[column_type]}); it returns {_listed(names)}."
             faults.append(fault(name, what, f"Select it in the SQL under the name {name}, or change the declaration."))
-        elif names.count(name) == 1 and not _fits(schema.field(name).type, wanted, exact=contract.exact):
-            what = f"returns {name} as {schema.field(name).type}, declared is {SQL_NAMES[wanted]}."
-            faults.append(fault(name, what, f"Cast it in the SQL, as {name}::{SQL_NAMES[wanted]}."))
+        elif names.count(name) == 1 and not _fits(schema.field(name).type, column_type, exact=contract.exact):
+            what = f"returns {name} as {schema.field(name).type}, declared is {SQL_NAMES[column_type]}."
+            faults.append(fault(name, what, f"Cast it in the SQL, as {name}::{SQL_NAMES[column_type]}."))
     further = [name for name in dict.fromkeys(names) if name not in declared]
     if contract.exact:
         faults += [
@@ -219,9 +219,9 @@ def _differences(contract: SqlContract, text: str, schema: pa.Schema) -> list[Sq
     return faults
 
 
-def _fits(found: Any, wanted: Any, *, exact: bool) -> bool:
-    """Whether a step takes the column; those without an exact contract cast other integers."""
-    return bool(found == wanted or (not exact and pa.types.is_integer(found) and pa.types.is_integer(wanted)))
+def _fits(returned: Any, expected: Any, *, exact: bool) -> bool:
+    """Whether a step accepts the column's type; without an exact contract other integer types are cast."""
+    return bool(returned == expected or (not exact and pa.types.is_integer(returned) and pa.types.is_integer(expected)))
 
 
 def _last_line_with(text: str, name: str) -> int | None:
