@@ -1,4 +1,4 @@
-"""What every compression technique gets beside the model, and the rows it may look at."""
+"""The input of every compression technique besides the model: rows, labels, teacher and settings."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.models.evaluation import log_odds
 
 VALIDATION_SHARE = 0.15
-"""Of the training rows, the newest days with about this share judge how far a technique may go."""
+"""The newest days with about this share of the training rows bound the loss that a technique may cost."""
 
 MOST_FITTING_ROWS = 40_000
-"""Techniques that only adjust a model look at this many older rows: more change nothing but the time it takes."""
+"""Techniques that only adjust a model use this many older rows: more only take longer."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The training rows, the teacher's probabilities for them, and how to work.
+    """The training rows, the teacher's probabilities for them, and settings.
 
     `train`: rows with the column `partition`; `labels` (0 or 1) and `teacher` (P(label = 1)) have one value for
     each. The teacher is always the mean of the log odds of a spec's estimators: an ensemble teaches better than its
-    best member (Hinton et al. 2015). `parameters` are hyperparameters by technique, over the technique's own.
+    best member (Hinton et al. 2015). `parameters`: hyperparameters by technique that override its defaults.
     """
 
     train: pa.Table
@@ -42,7 +42,7 @@ class Problem:
     def validation(self) -> Integers:
         """Positions of the validation rows: whole days, the newest of `train`, about VALIDATION_SHARE of its rows.
 
-        The models were fitted on them, too: they tell which of two changes costs less, not how good a model is.
+        The models were fitted on them, too, so they are used to compare changes, not to measure a model's quality.
         """
         days = pc.cast(self.train[PARTITION], pa.date32()).to_numpy()
         ordered, counts = np.unique(days, return_counts=True)
@@ -60,11 +60,11 @@ class Problem:
         return np.asarray(older[np.unique(spread)])
 
     def settings(self, technique: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """A technique's defaults with the use case's own values over them."""
+        """A technique's defaults, overridden by the use case's values."""
         return {**defaults, **self.parameters.get(technique, {})}
 
 
 def mean_log_odds(probabilities: Sequence[Floats]) -> Floats:
-    """The probabilities [n] that have the mean of the given ones' log odds."""
-    answers = np.mean([log_odds(probability) for probability in probabilities], axis=0)
-    return np.asarray(1 / (1 + np.exp(-answers)))
+    """Probabilities [n] whose log odds are the mean of the log odds of `probabilities`."""
+    mean = np.mean([log_odds(probability) for probability in probabilities], axis=0)
+    return np.asarray(1 / (1 + np.exp(-mean)))

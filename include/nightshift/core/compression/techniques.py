@@ -1,7 +1,7 @@
-"""The names of the techniques, and chains of them carried out.
+"""The compression techniques by name, and the application of chains of them.
 
 A technique is a function `(model, problem) -> model` in a module of its own name in a folder below, and a line here.
-It raises NotApplicable where it makes no sense.
+It raises NotApplicable for models that it does not support.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ TECHNIQUES = {
 
 
 def find_technique(name: str) -> Technique:
-    """The function of a technique, imported when it is used. Raises KeyError for a name that there is not."""
+    """The function of a technique, imported when it is used. Raises KeyError for an unknown name."""
     technique: Technique = getattr(import_module(f"{__package__}.{TECHNIQUES[name]}.{name}"), name)
     return technique
 
 
 def apply(techniques: Sequence[str], model: FittedModel, problem: Problem) -> FittedModel:
-    """The model after each technique in turn. Raises NotApplicable naming the technique that does not apply."""
+    """Apply the techniques one after another. Raises NotApplicable naming the technique that does not apply."""
     for name in techniques:
         try:
             model = find_technique(name)(model, problem)

@@ -1,4 +1,4 @@
-"""Weights in eight bits, activations quantized as they come."""
+"""Dynamic int8 quantization: weights once, activations per batch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nightshift.core.models.estimators import FittedModel
 
 
 def int8_dynamic(model: FittedModel, problem: Problem) -> FittedModel:  # noqa: ARG001
-    """The model with an int8 graph of its own. Raises NotApplicable for trees, and where int8 saves no bytes.
+    """The model with an int8 graph. Raises NotApplicable for trees, and where int8 saves no bytes.
 
-    Activations get one scale per batch, so a row's answer depends a little on the rows it is asked with.
+    Activations get one scale per batch, so a row's score depends slightly on the other rows of its batch.
     """
 
-    def quantize(given: Path, path: Path, leave: list[str]) -> None:
+    def quantize(source: Path, path: Path, leave: list[str]) -> None:
         quantize_dynamic(
-            given, path, op_types_to_quantize=list(QUANTIZED), nodes_to_exclude=leave, weight_type=QuantType.QInt8
+            source, path, op_types_to_quantize=list(QUANTIZED), nodes_to_exclude=leave, weight_type=QuantType.QInt8
         )
 
     return replace(model, graph=quantized(quantizable_graph(model), quantize, export_onnx(model)))

@@ -1,4 +1,4 @@
-"""Weights and activations in eight bits, with scales learned from training rows."""
+"""Static int8 quantization: weights and activations, with scales calibrated on training rows."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class _Rows(CalibrationDataReader):  # type: ignore[misc]
 
 
 def int8_static(model: FittedModel, problem: Problem) -> FittedModel:
-    """The model with an int8 graph of its own. Raises NotApplicable for trees, and where int8 saves no bytes.
+    """The model with an int8 graph. Raises NotApplicable for trees, and where int8 saves no bytes.
 
-    Scales are fixed by the smallest and largest activations of some training rows, so a row's answer
-    does not depend on the rows it is asked with.
+    Scales are fixed by the smallest and largest activations of some training rows, so a row's score
+    does not depend on the other rows of its batch.
     """
     chosen = problem.fitting[:: max(1, len(problem.fitting) // CALIBRATION_ROWS)]
     rows = problem.train.take(np.asarray(chosen))
     feed = feed_of(rows, model.signature)
 
-    def quantize(given: Path, path: Path, leave: list[str]) -> None:
+    def quantize(source: Path, path: Path, leave: list[str]) -> None:
         quantize_static(
-            given,
+            source,
             path,
             _Rows(feed),
             quant_format=QuantFormat.QDQ,

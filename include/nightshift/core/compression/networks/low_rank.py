@@ -1,4 +1,4 @@
-"""Write wide layers as products of two narrow ones."""
+"""Low-rank factorization: wide layers as products of two narrow ones."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ LEAST_VARIANCE = 1e-6
 
 
 def low_rank(model: FittedModel, problem: Problem) -> FittedModel:
-    """Factorize layers by a singular value decomposition of what they answer to training rows.
+    """Factorize layers by a singular value decomposition of their outputs for training rows.
 
-    Weighing directions by how much inputs vary along them loses less than the decomposition of the weights
-    alone (DRONE, Chen et al., NeurIPS 2021). The smallest ranks are taken at which the validation rows lose
-    no more than `tolerance`; a layer for which two factors are no smaller stays whole.
+    Weighting directions by the variance of the inputs along them loses less than the decomposition of the weights
+    alone (DRONE, Chen et al., NeurIPS 2021). The smallest ranks are used at which the validation loss rises by
+    no more than `tolerance`; a layer for which two factors are no smaller is not factorized.
     Raises NotApplicable for anything but a network, or if no layer gets smaller.
     """
     layers = layers_to_change(model)
     settings = problem.settings("low_rank", DEFAULTS)
     with threadpool_limits(limits=1, user_api="blas"):
-        seen = inputs_of(model, problem.train.take(problem.fitting))
-        judged = inputs_of(model, problem.train.take(problem.validation))
+        fitting_inputs = inputs_of(model, problem.train.take(problem.fitting))
+        validation_inputs = inputs_of(model, problem.train.take(problem.validation))
         labels = problem.labels[problem.validation]
-        allowed = loss(layers, judged, labels) + settings["tolerance"]
+        allowed = loss(layers, validation_inputs, labels) + settings["tolerance"]
         for energy in settings["energies"]:
-            smaller = _factorized(layers, seen, energy)
-            if len(smaller) > len(layers) and loss(smaller, judged, labels) <= allowed:
+            smaller = _factorized(layers, fitting_inputs, energy)
+            if len(smaller) > len(layers) and loss(smaller, validation_inputs, labels) <= allowed:
                 return with_layers(model, smaller)
     raise NotApplicable("no layer can be written as two smaller ones within the tolerance")
 
 
 def _factorized(layers: list[Layer], values: npt.NDArray[np.float32], energy: float) -> list[Layer]:
-    made: list[Layer] = []
+    factors: list[Layer] = []
     for layer in layers:
-        made += _factors(layer, values, energy)
+        factors += _factors(layer, values, energy)
         values = layer(values)
-    return made
+    return factors
 
 
 def _factors(layer: Layer, values: npt.NDArray[np.float32], energy: float) -> list[Layer]:

@@ -1,4 +1,4 @@
-"""Remove hidden units that matter little, and set small weights to zero."""
+"""Magnitude pruning: remove the least important hidden units and set small weights to zero."""
 
 from __future__ import annotations
 
@@ -27,58 +27,66 @@ RIDGE = 1e-4
 def magnitude_pruning(model: FittedModel, problem: Problem) -> FittedModel:
     """Structured, then unstructured magnitude pruning (Han et al. 2015; Li et al. 2017).
 
-    A hidden unit matters as much as its activation varies times the size of its outgoing weights; what
-    a removed one gives on average goes into the next bias. Removed units make the network faster, zeros
-    only compress better. After each cut the last layer is fitted anew to the teacher's log odds, in closed
-    form. The largest cut is taken at which the validation rows lose no more than `tolerance`.
-    Raises NotApplicable for anything but a network, or if no unit can go.
+    A hidden unit's importance is the standard deviation of its activation times the norm of its outgoing weights;
+    the mean contribution of a removed one is added to the next bias. Removed units make the network faster, zeros
+    only compress better. After each cut the last layer is refitted to the teacher's log odds, in closed form. The
+    largest cut is used at which the validation loss rises by no more than `tolerance`.
+    Raises NotApplicable for anything but a network, or if no unit can be removed.
     """
     layers = layers_to_change(model)
     settings = problem.settings("magnitude_pruning", DEFAULTS)
     with threadpool_limits(limits=1, user_api="blas"):
-        seen = inputs_of(model, problem.train.take(problem.fitting))
+        fitting_inputs = inputs_of(model, problem.train.take(problem.fitting))
         target = soft_log_odds(problem)[problem.fitting]
-        judged = inputs_of(model, problem.train.take(problem.validation))
+        validation_inputs = inputs_of(model, problem.train.take(problem.validation))
         labels = problem.labels[problem.validation]
-        allowed = loss(layers, judged, labels) + settings["tolerance"]
+        allowed = loss(layers, validation_inputs, labels) + settings["tolerance"]
         fewer = next(
             (
                 cut
                 for share in settings["units"]
-                if loss(cut := _refitted(_without_units(layers, seen, share), seen, target), judged, labels) <= allowed
+                if loss(
+                    cut := _refitted(_without_units(layers, fitting_inputs, share), fitting_inputs, target),
+                    validation_inputs,
+                    labels,
+                )
+                <= allowed
             ),
             None,
         )
         if fewer is None:
             raise NotApplicable("no tenth of the hidden units can go within the tolerance")
-        sparse = (_refitted([_sparse(layer, share) for layer in fewer], seen, target) for share in settings["weights"])
-        chosen = next((cut for cut in sparse if loss(cut, judged, labels) <= allowed), fewer)
+        sparse = (
+            _refitted([_sparse(layer, share) for layer in fewer], fitting_inputs, target)
+            for share in settings["weights"]
+        )
+        chosen = next((cut for cut in sparse if loss(cut, validation_inputs, labels) <= allowed), fewer)
     return with_layers(model, chosen)
 
 
 def _without_units(layers: Sequence[Layer], values: npt.NDArray[np.float32], share: float) -> list[Layer]:
-    """The layers without the share of hidden units that matter least in each."""
-    made = list(layers)
+    """The layers without the share of least important hidden units in each."""
+    pruned = list(layers)
     for i in range(len(layers) - 1):
         values = layers[i](values)
         importance = values.std(axis=0) * np.linalg.norm(layers[i + 1].weights, axis=1)
         count = max(1, round(len(importance) * (1 - share)))
         kept = np.sort(np.argsort(-importance, kind="stable")[:count])
         gone = np.setdiff1d(np.arange(len(importance)), kept)
-        made[i] = replace(made[i], weights=made[i].weights[:, kept], bias=made[i].bias[kept])
-        bias = made[i + 1].bias + values[:, gone].mean(axis=0) @ layers[i + 1].weights[gone]
-        made[i + 1] = replace(made[i + 1], weights=made[i + 1].weights[kept], bias=bias)
-    return made
+        pruned[i] = replace(pruned[i], weights=pruned[i].weights[:, kept], bias=pruned[i].bias[kept])
+        bias = pruned[i + 1].bias + values[:, gone].mean(axis=0) @ layers[i + 1].weights[gone]
+        pruned[i + 1] = replace(pruned[i + 1], weights=pruned[i + 1].weights[kept], bias=bias)
+    return pruned
 
 
 def _sparse(layer: Layer, share: float) -> Layer:
-    """The layer with the share of its weights that are smallest set to zero."""
+    """The layer with the share of its smallest weights set to zero."""
     size = np.abs(layer.weights)
     return replace(layer, weights=np.where(size > np.quantile(size, share), layer.weights, np.float32(0)))
 
 
 def _refitted(layers: Sequence[Layer], values: npt.NDArray[np.float32], target: Floats) -> list[Layer]:
-    """The layers, the last one as least squares to the target would have it, drawn to what it was."""
+    """The layers, the last one refitted to the target by least squares, shrunken towards its previous weights."""
     *hidden, last = layers
     for layer in hidden:
         values = layer(values)

@@ -1,4 +1,4 @@
-"""A fitted network: its layers, what goes into them, and the same model with other layers."""
+"""The layers of a fitted network, their inputs, and the model with other layers."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def layers_to_change(model: FittedModel) -> list[Layer]:
 
 
 def inputs_of(model: FittedModel, rows: pa.Table) -> Float32s:
-    """What the first layer sees of rows: float32 [n, in]."""
+    """Inputs of the first layer for rows: float32 [n, in]."""
     return np.asarray(model.pipeline[:-1].transform(feature_frame(rows, model.signature)), dtype=np.float32)
 
 
 def with_layers(model: FittedModel, layers: Sequence[Layer]) -> FittedModel:
-    """The model with other layers."""
+    """The model with its layers replaced."""
     pipeline = Pipeline([("features", model.pipeline[0]), ("model", network_of(layers))])
     return replace(model, pipeline=pipeline, answer="log odds")
 
 
 def log_odds(layers: Sequence[Layer], values: Float32s) -> Floats:
-    """The answers of layers to what the first one sees: float64 [n]."""
+    """Log odds that the layers give for the inputs [n, in] of the first one: float64 [n]."""
     for layer in layers:
         values = layer(values)
     return values[:, 0].astype(np.float64)
 
 
 def loss(layers: Sequence[Layer], values: Float32s, labels: Integers) -> float:
-    """Log loss of layers."""
+    """Log loss (nats) of the layers on inputs [n, in] and labels [n]."""
     return log_loss(labels, 1 / (1 + np.exp(-log_odds(layers, values))))

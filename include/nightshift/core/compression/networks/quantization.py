@@ -1,4 +1,4 @@
-"""A graph with its matrix products in eight bits."""
+"""Int8 quantization of an ONNX graph's matrix products."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nightshift.core.models.network import layers_of
 from nightshift.errors import NotApplicable
 
 TOLERANCE = 0.05
-"""How far a quantized model's probability may be from that of the graph it was made from, on any row.
+"""Largest allowed difference of a quantized model's probability from its full-precision graph's, on any row.
 
-Rounding weights to 1 part in 255 costs this by design, so it is no parity with the fitted model but
-a bound of its own; what the rounding costs in log loss is for the compression budget to judge.
+Rounding weights to 1 part in 255 causes such differences by design, so this is not the parity tolerance but a
+bound of its own; the compression budget bounds the cost in log loss.
 """
 
 
@@ -27,19 +27,19 @@ QUANTIZED = ("Gemm", "MatMul", "Gather")
 
 
 def nodes_to_leave(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes among QUANTIZED that are not worth it: what they read is no weights, or their sum no bias."""
+    """Names of the nodes among QUANTIZED not to quantize, because their weights or bias are not constants."""
     weights = {i.name for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
-    left = []
+    excluded = []
     for node in model.graph.node:
         constants = node.input[1:] if node.op_type == "Gemm" else node.input[:1]
         if node.op_type in QUANTIZED and not all(name in weights for name in constants):
             # onnxruntime gives the product within a Gemm this name before it looks at the list.
-            left += [node.name, f"{node.name}_MatMul"]
-    return left
+            excluded += [node.name, f"{node.name}_MatMul"]
+    return excluded
 
 
 def quantizable_graph(model: FittedModel) -> bytes:
-    """The graph that is to be quantized, its columns standardised: one scale has to do for all of them.
+    """The graph to quantize, with standardised columns, because one scale is used for all of them.
 
     Raises NotApplicable for a model without matrix products, and for one that is quantized already.
     """
@@ -51,21 +51,21 @@ def quantizable_graph(model: FittedModel) -> bytes:
 
 
 def quantized(graph: bytes, quantize: Callable[[Path, Path, list[str]], None], full_precision: bytes) -> bytes:
-    """What `quantize(given file, file to write, nodes to leave as they are)` makes of a graph.
+    """The graph after `quantize(source file, file to write, nodes not to quantize)`, as bytes.
 
     Raises NotApplicable if it is no smaller than `full_precision`, the graph it would replace.
     """
     with tempfile.TemporaryDirectory() as folder:
-        given, path = Path(folder) / "given.onnx", Path(folder) / "model.onnx"
-        # Symbolic shapes and graph optimization are for networks with shapes that vary within; only plain
-        # shape inference is wanted.
+        source, path = Path(folder) / "given.onnx", Path(folder) / "model.onnx"
+        # Symbolic shapes and graph optimization are for networks with variable inner shapes; plain shape inference
+        # is enough.
         model = onnx.ModelProto.FromString(graph)
-        quant_pre_process(model, given, skip_optimization=True, skip_symbolic_shape=True)
-        quantize(given, path, nodes_to_leave(model))
-        made: bytes = onnx.load(path).SerializeToString(deterministic=True)
-    if len(made) >= len(full_precision):
+        quant_pre_process(model, source, skip_optimization=True, skip_symbolic_shape=True)
+        quantize(source, path, nodes_to_leave(model))
+        body: bytes = onnx.load(path).SerializeToString(deterministic=True)
+    if len(body) >= len(full_precision):
         raise NotApplicable(
-            f"int8 would make the graph larger ({len(full_precision)} bytes became {len(made)}): "
+            f"int8 would make the graph larger ({len(full_precision)} bytes became {len(body)}): "
             "scales and conversions weigh more than the weights they save"
         )
-    return made
+    return body

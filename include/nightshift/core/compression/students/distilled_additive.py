@@ -1,4 +1,4 @@
-"""A sum of piecewise linear functions, one for each feature, that learns the teacher's log odds."""
+"""Distillation into a sum of piecewise linear functions, one for each feature."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nightshift.core.models.evaluation import log_loss
 from nightshift.core.models.preprocessing import feature_frame, piecewise_linear_features
 
 LEAST_GAIN_OF_CATEGORIES = 1e-3
-"""In log loss (nats). Strings take half of the time that such a model needs, so they have to be worth it."""
+"""In log loss (nats). Strings take half of such a model's scoring time, so they are kept only for this gain."""
 
 
 def distilled_additive(model: FittedModel, problem: Problem) -> FittedModel:
@@ -26,7 +26,7 @@ def distilled_additive(model: FittedModel, problem: Problem) -> FittedModel:
 
     Rows weigh p (1 - p), so that least squares are the teacher's log loss to second order. Models of
     this kind explain a teacher (Tan et al. 2018, arXiv:1801.08640); here one replaces it. Without
-    interactions it cannot remember single days, so on new days it is often better than its teacher.
+    interactions it cannot memorise single days, so on new days it is often better than its teacher.
     Categorical features are kept only if that lowers the log loss of the validation rows by
     LEAST_GAIN_OF_CATEGORIES; without them the graph has no string input.
     """

@@ -1,4 +1,4 @@
-"""A small network that learns the teacher's log odds."""
+"""Distillation into a small network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def distilled_mlp(model: FittedModel, problem: Problem) -> FittedModel:
     network = MLPRegressor(random_state=problem.seed, **parameters)
     pipeline = Pipeline([("features", bounded_features(frame, model.signature)), ("model", network)])
     with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="blas"):
-        # A fixed number of epochs is how it stops, not a failure to converge.
+        # Training stops after a fixed number of epochs; that is not a failure to converge.
         warnings.simplefilter("ignore", ConvergenceWarning)
         pipeline.fit(frame, soft_log_odds(problem).astype(np.float32))
     return FittedModel(pipeline, model.signature, answer="log odds")

@@ -1,4 +1,4 @@
-"""A smaller boosted model that learns from the teacher's answers."""
+"""Distillation into a smaller boosted model."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def distilled_xgboost(model: FittedModel, problem: Problem) -> FittedModel:
     features = tree_features(frame, model.signature).fit(frame)
     parameters = hyperparameters_of("distilled_xgboost", problem)
     arguments = tree_parameters(parameters, problem.seed, problem.threads)
-    # The classifier refuses soft labels, though its loss takes them, and the ONNX converter
-    # leaves the sigmoid out for the regressor: so fit as the one and go on as the other.
+    # The classifier rejects soft labels, though its loss supports them, and the ONNX converter
+    # omits the sigmoid for the regressor: so fit a regressor and load its trees into a classifier.
     regressor = XGBRegressor(objective="binary:logistic", **arguments)
     regressor.fit(features.transform(frame), soft_labels(problem))
     trees = XGBClassifier(**arguments | {"n_jobs": None})

@@ -1,4 +1,4 @@
-"""Ask an additive model for fewer features."""
+"""Feature selection for the additive student."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from nightshift.core.models.preprocessing import PiecewiseLinearScaler, feature_
 from nightshift.errors import NotApplicable
 
 DEFAULTS = {"resemblance": 0.97}
-"""Share of the variance of the whole student's log odds that has to remain, on the validation rows."""
+"""Least share of the variance of the full student's log odds that the smaller one explains, on the validation rows."""
 
 
 def select_features(model: FittedModel, problem: Problem) -> FittedModel:
-    """The additive student again, with the fewest numeric features that serve.
+    """The additive student refitted on the fewest numeric features that reproduce it.
 
-    A feature matters as much as its function varies over the training rows. How many are needed is found by
-    halving: students of the most important ones, fitted on older rows, are held against the whole student on
-    the validation rows. (Held against labels, a few days decide: there, fewer features can look better than
-    they are.) The graph then has fewer columns in, and a night has fewer features to fetch. Raises
+    A feature's importance is the standard deviation of its function over the training rows. Their number is found
+    by bisection: students of the most important ones, fitted on older rows, are compared with the full student on
+    the validation rows. (A comparison with labels would depend on a few days, on which fewer features can look
+    better than they are.) The graph then has fewer inputs, and scoring reads fewer features. Raises
     NotApplicable for models that are not additive, or if all features are needed.
     """
     scaler = model.pipeline[0].named_transformers_["numeric"]
@@ -31,11 +31,11 @@ def select_features(model: FittedModel, problem: Problem) -> FittedModel:
     order = names[np.argsort(-_importance(model, problem), kind="stable")].tolist()
     older = np.setdiff1d(np.arange(problem.train.num_rows), problem.validation)
     least = problem.settings("select_features", DEFAULTS)["resemblance"]
-    whole = _answers(model, order, problem, older)
+    whole = _student_log_odds(model, order, problem, older)
     fewest, most = 1, len(order)
     while fewest < most:
         middle = (fewest + most) // 2
-        if 1 - np.var(_answers(model, order[:middle], problem, older) - whole) / np.var(whole) >= least:
+        if 1 - np.var(_student_log_odds(model, order[:middle], problem, older) - whole) / np.var(whole) >= least:
             most = middle
         else:
             fewest = middle + 1
@@ -45,7 +45,7 @@ def select_features(model: FittedModel, problem: Problem) -> FittedModel:
 
 
 def _importance(model: FittedModel, problem: Problem) -> Floats:
-    """For each numeric feature, the standard deviation of what its function adds to the log odds."""
+    """For each numeric feature, the standard deviation of its term in the log odds."""
     scaler: PiecewiseLinearScaler = model.pipeline[0].named_transformers_["numeric"]
     rows = feature_frame(problem.train.take(problem.fitting), model.signature)
     values = scaler.transform(rows.iloc[:, : len(model.signature.numeric)].to_numpy(dtype=np.float32))
@@ -56,11 +56,11 @@ def _importance(model: FittedModel, problem: Problem) -> Floats:
 
 
 def _student(model: FittedModel, names: list[str], problem: Problem, positions: Integers) -> FittedModel:
-    wanted = tuple(name for name in model.signature.numeric if name in set(names))
-    return fit_additive(model.signature.model_copy(update={"numeric": wanted}), problem, positions)
+    numeric = tuple(name for name in model.signature.numeric if name in set(names))
+    return fit_additive(model.signature.model_copy(update={"numeric": numeric}), problem, positions)
 
 
-def _answers(model: FittedModel, names: list[str], problem: Problem, older: Integers) -> Floats:
-    """Log odds of the validation rows by a student of older rows."""
-    answers = _student(model, names, problem, older).probability(problem.train.take(problem.validation))
-    return np.asarray(np.log(answers / (1 - answers)))
+def _student_log_odds(model: FittedModel, names: list[str], problem: Problem, older: Integers) -> Floats:
+    """Log odds of the validation rows by a student fitted on older rows."""
+    scores = _student(model, names, problem, older).probability(problem.train.take(problem.validation))
+    return np.asarray(np.log(scores / (1 - scores)))

@@ -1,4 +1,4 @@
-"""What all students have in common: how sure a teacher is believed to be, and their hyperparameters."""
+"""What all students share: the teacher's clipped probabilities, and hyperparameters."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
     "distilled_additive": {"knots": 3, "penalty": 8e-3},
 }
-"""Hyperparameters; a use case's `training.parameters[<student>]` win over them. `penalty` is per training row."""
+"""Hyperparameters; a use case's `training.parameters[<student>]` override them. `penalty` is per training row."""
 
 LEAST_CERTAINTY = 1e-4
-"""Teachers are not believed beyond this: the log odds of 0 and 1 are infinite."""
+"""Teacher probabilities are clipped to [1e-4, 1 - 1e-4]: the log odds of 0 and 1 are infinite."""
 
 
 def hyperparameters_of(student: str, problem: Problem) -> dict[str, Any]:
@@ -41,11 +41,11 @@ def hyperparameters_of(student: str, problem: Problem) -> dict[str, Any]:
 
 
 def soft_labels(problem: Problem) -> Floats:
-    """The teacher's probabilities of the training rows, none of them certain."""
+    """The teacher's probabilities of the training rows [n], clipped by LEAST_CERTAINTY."""
     return np.clip(problem.teacher, LEAST_CERTAINTY, 1 - LEAST_CERTAINTY)
 
 
 def soft_log_odds(problem: Problem) -> Floats:
-    """The same as log odds."""
+    """`soft_labels` as log odds [n]."""
     soft = soft_labels(problem)
     return np.asarray(np.log(soft / (1 - soft)))

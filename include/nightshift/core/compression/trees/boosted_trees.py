@@ -1,6 +1,6 @@
 """The trees of an XGBoost model as plain values, read from its JSON and written back.
 
-XGBoost stays what answers for the changed trees, too, so that an export is held against it as ever.
+Changed trees are loaded into XGBoost again, so that exports are compared with XGBoost's own scores as usual.
 Model format: https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html
 """
 
@@ -52,9 +52,9 @@ Node = Leaf | Split
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Trees whose answers are summed, and the log odds that the sum starts from.
+    """Trees whose leaf values are summed, and the log odds that the sum starts from.
 
-    Nodes carry the number they have in the booster they were read from.
+    A node's `id` is its number in the booster it was read from.
     """
 
     trees: tuple[Node, ...]
@@ -63,11 +63,11 @@ class Ensemble:
 
 def nodes(tree: Node) -> list[Node]:
     """All nodes, each before its children."""
-    found: list[Node] = [tree]
-    for node in found:
+    result: list[Node] = [tree]
+    for node in result:
         if isinstance(node, Split):
-            found += [node.left, node.right]
-    return found
+            result += [node.left, node.right]
+    return result
 
 
 def booster_of(model: FittedModel) -> xgboost.Booster:
@@ -110,8 +110,8 @@ def with_ensemble(model: FittedModel, ensemble: Ensemble) -> FittedModel:
 def leaf_ids(model: FittedModel, rows: pa.Table, threads: int) -> npt.NDArray[np.int64]:
     """For each row and tree, the number of the leaf it falls into: [n, trees]."""
     features = model.pipeline[:-1].transform(feature_frame(rows, model.signature))
-    found = booster_of(model).predict(xgboost.DMatrix(features, nthread=threads), pred_leaf=True)
-    return np.asarray(found, dtype=np.int64).reshape(rows.num_rows, -1)
+    leaves = booster_of(model).predict(xgboost.DMatrix(features, nthread=threads), pred_leaf=True)
+    return np.asarray(leaves, dtype=np.int64).reshape(rows.num_rows, -1)
 
 
 def leaf_values(tree: Node) -> Floats:
@@ -137,7 +137,7 @@ def _read(tree: dict[str, Any]) -> Node:
 
 
 def _written(tree: Node, position: int, features: str) -> dict[str, Any]:
-    """A tree as XGBoost's JSON has it, its nodes numbered breadth first."""
+    """A tree in XGBoost's JSON format, its nodes numbered breadth first."""
     ordered = nodes(tree)
     splits = [node if isinstance(node, Split) else None for node in ordered]
     parents = [NO_PARENT] * len(ordered)
@@ -156,7 +156,7 @@ def _written(tree: Node, position: int, features: str) -> dict[str, Any]:
         "right_children": [-1 if left == -1 else left + 1 for left in left_children],
         "parents": parents,
         "split_indices": [node.feature if node else 0 for node in splits],
-        # The shortest text that is the same float32 again.
+        # The shortest text that parses to the same float32.
         "split_conditions": [float(str(value)) for value in conditions],
         "default_left": [int(node.missing_left) if node else 0 for node in splits],
         "split_type": [0] * count,

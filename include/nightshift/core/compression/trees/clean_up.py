@@ -1,4 +1,4 @@
-"""Take out of an ensemble what no row can ever reach or tell apart. The answers stay the same."""
+"""Remove unreachable and redundant nodes and duplicate trees; scores stay the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nightshift.core.compression.trees.boosted_trees import Ensemble, Leaf, Node
 from nightshift.core.models.estimators import FittedModel
 
 Reach = Mapping[int, tuple[float, float, bool]]
-"""By feature: the values that get here lie in [from, below), and whether a missing one does."""
+"""By feature: the values that reach a node lie in [from, below), and whether missing ones do."""
 
 ANYTHING = (-np.inf, np.inf, True)
 
@@ -20,15 +20,15 @@ ANYTHING = (-np.inf, np.inf, True)
 def clean_up(model: FittedModel, problem: Problem) -> FittedModel:  # noqa: ARG001
     """Drop branches that no value reaches, splits with equal children and duplicate trees.
 
-    Answers differ by how float32 sums round, at most by 1e-6. Functionally identical pruning in its
+    Scores differ by the rounding of float32 sums, at most by 1e-6. Functionally identical pruning in its
     local form; FIPE (Emine et al., AAAI 2025, arXiv:2408.16167) proves equality across trees with a solver,
-    which takes longer than a night has. Raises NotApplicable for anything but boosted trees.
+    which takes too long for a nightly run. Raises NotApplicable for anything but boosted trees.
     """
     return with_ensemble(model, cleaned(read_ensemble(model)))
 
 
 def cleaned(ensemble: Ensemble) -> Ensemble:
-    """The ensemble with single-leaf trees as part of where it starts from, and trees of equal splits as one tree."""
+    """The ensemble with single-leaf trees added to its base margin, and trees of equal splits merged into one."""
     margin = ensemble.base_margin
     merged: dict[Node, Node] = {}
     for tree in ensemble.trees:
@@ -62,14 +62,14 @@ def _reduced(node: Node, reach: Reach) -> Node:
 
 
 def _shape(node: Node) -> Node:
-    """The tree with nothing in its leaves: equal for trees that split all rows in the same way."""
+    """The tree with all leaf values 0: equal for trees that split all rows in the same way."""
     if isinstance(node, Leaf):
         return replace(node, value=np.float32(0))
     return replace(node, left=_shape(node.left), right=_shape(node.right))
 
 
 def _sum(one: Node, other: Node) -> Node:
-    """Two trees of one shape as one."""
+    """The sum of two trees of one shape. Raises ValueError for different shapes."""
     if isinstance(one, Split) and isinstance(other, Split):
         return replace(one, left=_sum(one.left, other.left), right=_sum(one.right, other.right))
     if isinstance(one, Leaf) and isinstance(other, Leaf):

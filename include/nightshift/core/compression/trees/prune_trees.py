@@ -1,4 +1,4 @@
-"""Collapse subtrees that the validation rows do not miss."""
+"""Cost-complexity pruning of trees under a bound on the validation loss."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ PRICES = (1e-9, 1e-2)
 
 @dataclass(frozen=True)
 class _Measured:
-    """What is known of a tree's nodes, by their number: the value of a leaf in a subtree's place, and what that
-    would add to the log loss of the validation rows, against leaving the subtree as it is."""
+    """Arrays over a tree's nodes, by their number: the value of a leaf that replaces the subtree, and the rise of
+    the validation rows' log loss that this would cause."""
 
     tree: Node
     value: Floats
@@ -46,21 +46,21 @@ class _Measured:
 def prune_trees(model: FittedModel, problem: Problem) -> FittedModel:
     """Weakest-link pruning (Breiman et al. 1984) over all trees of the ensemble at once.
 
-    A subtree becomes a leaf with the mean of what its rows got from it, each weighing as in the loss;
-    what that costs is estimated to second order on the validation rows. One price per leaf holds for
+    A subtree becomes a leaf with the mean of its rows' values, weighted by their hessian;
+    the cost is estimated to second order on the validation rows. One price per leaf holds for
     all trees, as in ForestPrune (Liu and Mazumder, AISTATS 2023, arXiv:2206.00128), which prunes by depth: the
-    highest at which the log loss, then truly computed, grows by no more than `tolerance`.
-    Raises NotApplicable for anything but boosted trees, or if nothing can go.
+    highest at which the exact log loss rises by no more than `tolerance`.
+    Raises NotApplicable for anything but boosted trees, or if nothing can be pruned.
     """
     ensemble = read_ensemble(model)
     tolerance = problem.settings("prune_trees", DEFAULTS)["tolerance"]
-    judging, labels = problem.train.take(problem.validation), problem.labels[problem.validation]
+    validation, labels = problem.train.take(problem.validation), problem.labels[problem.validation]
     measured = _measure(model, ensemble, problem, labels)
-    found = leaf_ids(model, judging, problem.threads)
-    allowed = _loss(ensemble, ensemble, found, labels) + tolerance
+    leaves = leaf_ids(model, validation, problem.threads)
+    allowed = _loss(ensemble, ensemble, leaves, labels) + tolerance
 
     def affordable(price: float) -> bool:
-        return bool(_loss(ensemble, _pruned(ensemble, measured, price), found, labels) <= allowed)
+        return bool(_loss(ensemble, _pruned(ensemble, measured, price), leaves, labels) <= allowed)
 
     if not affordable(PRICES[0]):
         raise NotApplicable(f"even the cheapest pruning costs more than {tolerance:g} of log loss")
@@ -77,20 +77,20 @@ def prune_trees(model: FittedModel, problem: Problem) -> FittedModel:
 def _measure(
     model: FittedModel, ensemble: Ensemble, problem: Problem, labels: npt.NDArray[np.int64]
 ) -> list[_Measured]:
-    fitting, judging = problem.train.take(problem.fitting), problem.train.take(problem.validation)
-    fitting_ids, judging_ids = (leaf_ids(model, rows, problem.threads) for rows in (fitting, judging))
-    fitting_p, judging_p = model.probability(fitting), model.probability(judging)
-    gradient, hessian = judging_p - labels, judging_p * (1 - judging_p)
-    found = []
+    fitting, validation = problem.train.take(problem.fitting), problem.train.take(problem.validation)
+    fitting_ids, validation_ids = (leaf_ids(model, rows, problem.threads) for rows in (fitting, validation))
+    fitting_p, validation_p = model.probability(fitting), model.probability(validation)
+    gradient, hessian = validation_p - labels, validation_p * (1 - validation_p)
+    measurements = []
     for i, tree in enumerate(ensemble.trees):
         table = leaf_values(tree)
         size = max(node.id for node in nodes(tree)) + 1
         mass = np.bincount(fitting_ids[:, i], weights=fitting_p * (1 - fitting_p), minlength=size)
-        given = table[judging_ids[:, i]]
+        leaf_value = table[validation_ids[:, i]]
         sums = np.array(
             [
-                np.bincount(judging_ids[:, i], weights=weights, minlength=size)
-                for weights in (gradient, hessian, gradient * given, hessian * given, hessian * given**2)
+                np.bincount(validation_ids[:, i], weights=weights, minlength=size)
+                for weights in (gradient, hessian, gradient * leaf_value, hessian * leaf_value, hessian * leaf_value**2)
             ]
         )
         value, weighted = np.zeros(size), np.zeros(size)
@@ -102,17 +102,17 @@ def _measure(
             mass[node.id] = mass[left] + mass[right]
             weighted[node.id] = weighted[left] + weighted[right]
             sums[:, node.id] = sums[:, left] + sums[:, right]
-            # Where no row of those looked at falls, the rows that the tree was grown on decide.
+            # Nodes without fitting rows use the covers of the rows that the tree was grown on.
             grown = (value[left] * node.left.cover + value[right] * node.right.cover) / max(node.cover, 1e-12)
             value[node.id] = weighted[node.id] / mass[node.id] if mass[node.id] > 0 else grown
         g, h, gf, hf, hff = sums
         cost = value * g - gf + (value**2 * h - 2 * value * hf + hff) / 2
-        found.append(_Measured(tree, value, cost / len(labels)))
-    return found
+        measurements.append(_Measured(tree, value, cost / len(labels)))
+    return measurements
 
 
 def _pruned(ensemble: Ensemble, measured: Sequence[_Measured], price: float) -> Ensemble:
-    """The ensemble whose leaves are worth their price: for each tree the subtree of least cost plus price per leaf."""
+    """The pruned ensemble for a price per leaf: of each tree the subtree with the least cost plus price of leaves."""
     return Ensemble(tuple(_cheapest(m, m.tree, price)[0] for m in measured), ensemble.base_margin)
 
 
@@ -127,16 +127,16 @@ def _cheapest(measured: _Measured, node: Node, price: float) -> tuple[Node, floa
     return replace(node, left=left, right=right), left_cost + right_cost
 
 
-def _loss(original: Ensemble, pruned: Ensemble, found: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> float:
-    """Log loss of an ensemble pruned from `original`, whose leaves `found` names for each row."""
+def _loss(original: Ensemble, pruned: Ensemble, leaves: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> float:
+    """Log loss of an ensemble pruned from `original`; `leaves` [n, trees]: each row's leaf in the original trees."""
     margin = np.full(len(labels), pruned.base_margin)
     for i, (tree, smaller) in enumerate(zip(original.trees, pruned.trees, strict=True)):
-        margin += _answers(tree, smaller)[found[:, i]]
+        margin += _pruned_values(tree, smaller)[leaves[:, i]]
     return log_loss(labels, 1 / (1 + np.exp(-margin)))
 
 
-def _answers(original: Node, pruned: Node) -> Floats:
-    """By the number of each leaf of the original tree, the value of the leaf that the pruned one has there."""
+def _pruned_values(original: Node, pruned: Node) -> Floats:
+    """For each leaf of the original tree, by its number, the value of the leaf that replaces it in the pruned one."""
     table = np.zeros(max(node.id for node in nodes(original)) + 1)
     pairs = [(original, pruned)]
     for node, smaller in pairs:

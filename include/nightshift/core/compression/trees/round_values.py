@@ -1,4 +1,4 @@
-"""Thresholds and leaves with fewer digits."""
+"""Rounding of thresholds and leaf values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nightshift.core.models.evaluation import log_loss
 from nightshift.core.models.preprocessing import feature_frame
 
 DEFAULTS = {"tolerance": 1e-4}
-"""Log loss (nats) that the validation rows may lose by rounded leaves."""
+"""Largest rise of the validation rows' log loss (nats) by rounded leaves."""
 
 GRIDS = range(3, 13)
 """Leaves become multiples of 2^-g; coarser grids come first."""
@@ -35,11 +35,11 @@ MANTISSA_BITS = 24
 
 
 def round_values(model: FittedModel, problem: Problem) -> FittedModel:
-    """Round thresholds so that training rows fall as before, and leaves to the coarsest grid that does no harm.
+    """Round thresholds so that training rows reach the same leaves, and leaves to the coarsest grid within tolerance.
 
-    Between the same two training values any threshold does the same, so the one with the fewest
-    significant bits is taken. XGBoost and ONNX write four bytes for any number: what this saves shows
-    only where clean-up then finds equal leaves, or where the file is compressed. Raises NotApplicable
+    Between the same two training values any threshold splits the rows alike, so the one with the fewest
+    significant bits is used. XGBoost and ONNX write four bytes for any number: this saves space only
+    where clean-up then finds equal leaves, or where the file is compressed. Raises NotApplicable
     for anything but boosted trees.
     """
     ensemble = read_ensemble(model)
@@ -48,23 +48,23 @@ def round_values(model: FittedModel, problem: Problem) -> FittedModel:
     rounded = {}
     for feature in sorted({node.feature for node in splits}):
         column = np.unique(features[:, feature])
-        known = column[~np.isnan(column)]
+        values = column[~np.isnan(column)]
         for threshold in sorted({node.threshold for node in splits if node.feature == feature}):
-            rounded[feature, threshold] = _shortest(known, threshold)
+            rounded[feature, threshold] = _shortest(values, threshold)
 
-    found = leaf_ids(model, problem.train.take(problem.validation), problem.threads)
+    leaves = leaf_ids(model, problem.train.take(problem.validation), problem.threads)
     labels = problem.labels[problem.validation]
-    allowed = _loss(ensemble, found, labels, None) + problem.settings("round_values", DEFAULTS)["tolerance"]
-    grid = next((2.0**-g for g in GRIDS if _loss(ensemble, found, labels, 2.0**-g) <= allowed), None)
+    allowed = _loss(ensemble, leaves, labels, None) + problem.settings("round_values", DEFAULTS)["tolerance"]
+    grid = next((2.0**-g for g in GRIDS if _loss(ensemble, leaves, labels, 2.0**-g) <= allowed), None)
     return with_ensemble(model, replace(ensemble, trees=tuple(_rounded(t, rounded, grid) for t in ensemble.trees)))
 
 
-def _shortest(known: npt.NDArray[np.float32], threshold: np.float32) -> np.float32:
-    """The number with the fewest significant bits that parts the known values as the threshold does."""
-    place = int(np.searchsorted(known, threshold, side="left"))
-    if place in (0, len(known)):
+def _shortest(values: npt.NDArray[np.float32], threshold: np.float32) -> np.float32:
+    """The number with the fewest significant bits that splits the values as the threshold does."""
+    place = int(np.searchsorted(values, threshold, side="left"))
+    if place in (0, len(values)):
         return threshold
-    below, above = float(known[place - 1]), float(known[place])
+    below, above = float(values[place - 1]), float(values[place])
     for bits in range(1, MANTISSA_BITS):
         fraction, exponent = np.frexp(above)
         step = 2.0 ** (int(exponent) - bits)
@@ -76,11 +76,13 @@ def _shortest(known: npt.NDArray[np.float32], threshold: np.float32) -> np.float
     return threshold
 
 
-def _loss(ensemble: Ensemble, found: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], grid: float | None) -> float:
+def _loss(
+    ensemble: Ensemble, leaves: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], grid: float | None
+) -> float:
     margin = np.full(len(labels), ensemble.base_margin)
     for i, tree in enumerate(ensemble.trees):
         table: Floats = leaf_values(tree)
-        margin += (table if grid is None else np.round(table / grid) * grid)[found[:, i]]
+        margin += (table if grid is None else np.round(table / grid) * grid)[leaves[:, i]]
     return log_loss(labels, 1 / (1 + np.exp(-margin)))
 
 

@@ -1,4 +1,4 @@
-"""Keep a few of the trees, with weights of their own."""
+"""Selection of trees by an L1 path, with a weight for each."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from nightshift.core.models.evaluation import log_loss
 from nightshift.errors import NotApplicable
 
 DEFAULTS = {"tolerance": 3e-3, "path": 30}
-"""Log loss (nats) that the validation rows may lose; how many selections are tried, each stricter than the last."""
+"""Largest rise of the validation rows' log loss (nats); how many selections of the path are tried."""
 
 RIDGE = 1e-6
 
 
 def select_trees(model: FittedModel, problem: Problem) -> FittedModel:
-    """The fewest trees on an L1 path whose reweighted sum costs the validation rows no more than `tolerance`.
+    """The fewest trees on an L1 path whose reweighted sum raises the validation loss by at most `tolerance`.
 
     Each tree gets a factor, all together a shift, by L1-regularised logistic regression: LOP (Devos et
     al., ICML 2025, PMLR 267) at the level of the roots, where a factor of 0 removes the tree. Targets are
-    the model's own probabilities, as the labels would reward what single trees remember of them. One
+    the model's own probabilities, because labels would favour trees that memorised them. One
     weighted lasso path (a proximal Newton step, as in glmnet) orders the selections; each is then
     refitted without penalty. Raises NotApplicable for anything but boosted trees, or if all are needed.
     """
     ensemble = read_ensemble(model)
     settings = problem.settings("select_trees", DEFAULTS)
-    fitting, judging = problem.train.take(problem.fitting), problem.train.take(problem.validation)
+    fitting, validation = problem.train.take(problem.fitting), problem.train.take(problem.validation)
     margins = _margins(model, ensemble, fitting, problem.threads)
-    judged = _margins(model, ensemble, judging, problem.threads)
+    validation_margins = _margins(model, ensemble, validation, problem.threads)
     labels = problem.labels[problem.validation]
-    allowed = _loss(ensemble.base_margin + judged.sum(axis=1), labels) + settings["tolerance"]
+    allowed = _loss(ensemble.base_margin + validation_margins.sum(axis=1), labels) + settings["tolerance"]
 
     total = margins.sum(axis=1)
     soft = 1 / (1 + np.exp(-(ensemble.base_margin + total)))
@@ -63,23 +63,23 @@ def select_trees(model: FittedModel, problem: Problem) -> FittedModel:
             ridge = RIDGE * np.trace(part) / len(chosen) * np.eye(len(chosen))
             factors = solve(part + ridge, moment[chosen], assume_a="pos")
             shift = target_mean - float(mean[chosen] @ factors)
-            if _loss(ensemble.base_margin + shift + judged[:, chosen] @ factors, labels) <= allowed:
+            if _loss(ensemble.base_margin + shift + validation_margins[:, chosen] @ factors, labels) <= allowed:
                 trees = tuple(_times(ensemble.trees[i], f) for i, f in zip(chosen, factors, strict=True))
                 return with_ensemble(model, Ensemble(trees, ensemble.base_margin + shift))
     raise NotApplicable(f"no smaller set of the {len(ensemble.trees)} trees keeps the log loss within the tolerance")
 
 
 def _selections(path: Floats) -> list[npt.NDArray[np.int64]]:
-    """The distinct sets of trees along the path, smaller ones first, without the empty one and that of all."""
+    """The distinct sets of trees along the path, smaller ones first, without the empty and the full set."""
     sets = {tuple(np.flatnonzero(path[:, i]).tolist()) for i in range(path.shape[1])}
     smaller = [chosen for chosen in sets if 0 < len(chosen) < len(path)]
     return [np.array(chosen, dtype=np.int64) for chosen in sorted(smaller, key=lambda chosen: (len(chosen), chosen))]
 
 
 def _margins(model: FittedModel, ensemble: Ensemble, rows: object, threads: int) -> Floats:
-    """What each tree adds to the log odds of each row: [n, trees]."""
-    found = leaf_ids(model, rows, threads)
-    return np.column_stack([leaf_values(tree)[found[:, i]] for i, tree in enumerate(ensemble.trees)])
+    """Each tree's contribution to the log odds of each row: [n, trees]."""
+    leaves = leaf_ids(model, rows, threads)
+    return np.column_stack([leaf_values(tree)[leaves[:, i]] for i, tree in enumerate(ensemble.trees)])
 
 
 def _weighted_mean(values: Floats, root: Floats) -> Floats:
