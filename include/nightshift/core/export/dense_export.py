@@ -1,9 +1,9 @@
-"""Linear models and networks as an ONNX graph made for speed. The answers are those of the pipeline.
+"""Export of linear models and networks as an ONNX graph optimised for speed, with the scores of the pipeline.
 
 A converter turns each step of a pipeline into nodes of its own: strings into one-hot columns, those and
-the numbers into one wide matrix, that into a product. Here a category picks a row of the first layer's
-weights instead (a product with a one-hot row is just that), nothing is put side by side, and scaling is
-part of the weights. Rows per second of a linear model double by it (`benchmarks/compression.py`).
+the numbers into one wide matrix, that into a product. Here a category selects a row of the first layer's
+weights instead (equal to a product with a one-hot row), nothing is concatenated, and scaling is
+part of the weights. This doubles the rows per second of a linear model (`benchmarks/compression.py`).
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from nightshift.core.models.preprocessing import BoundedScaler, PiecewiseLinearS
 Float64s = npt.NDArray[np.float64]
 
 LARGEST_FOLDED_MEAN = 16.0
-"""In standard deviations. Farther from zero, float32 loses digits unless a column is centred first."""
+"""In standard deviations. With a mean farther from zero, float32 loses digits unless a column is centred first."""
 
 
 class Graph:
-    """Nodes and constants in the order they are made, so that equal models give equal bytes."""
+    """Nodes and constants of a graph, in the order of their creation: equal models give equal bytes."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, name: str, values: npt.NDArray[Any]) -> str:
-        """Add a constant; its name."""
+        """Add a constant and return its name."""
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
     def node(self, operator: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> str:
-        """Add a node with one output; its name."""
+        """Add a node with one output and return the output's name."""
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
         return output
 
@@ -52,9 +52,9 @@ class Graph:
             shape = [None, len(signature.categorical)]
             inputs.append(helper.make_tensor_value_info(CATEGORICAL_INPUT, TensorProto.STRING, shape))
         outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 1])]
-        made = helper.make_graph(self.nodes, "model", inputs, outputs, self.constants)
+        graph = helper.make_graph(self.nodes, "model", inputs, outputs, self.constants)
         imports = [helper.make_opsetid(domain, opset) for domain, opset in opsets.items()]
-        return helper.make_model(made, opset_imports=imports, ir_version=10, producer_name="nightshift")
+        return helper.make_model(graph, opset_imports=imports, ir_version=10, producer_name="nightshift")
 
 
 def dense_graph(
@@ -62,8 +62,8 @@ def dense_graph(
 ) -> onnx.ModelProto:
     """The graph of fitted `features` (bounded_features or piecewise_linear_features) and layers up to log odds.
 
-    With `folded`, scaling is part of the first layer's weights. Without, the first product sees
-    standardised columns, as one int8 scale for all of them needs.
+    With `folded`, scaling is part of the first layer's weights. Without, the inputs of the first product are
+    standardised columns, as required by one int8 scale for all of them.
     """
     graph = Graph()
     first, *others = layers
@@ -88,7 +88,7 @@ def _activated(graph: Graph, value: str, layer: Layer, number: int) -> str:
 
 
 def _numeric(graph: Graph, scaler: BoundedScaler, layer: Layer, folded: bool) -> str:
-    """What the numeric columns add to the first layer, and its bias."""
+    """Nodes for the numeric columns' contribution to the first layer, and its bias; the name of the last one."""
     width = len(scaler.mean_)
     mean, deviation = scaler.mean_.astype(np.float64), scaler.deviation_.astype(np.float64)
     centred = not folded or bool(np.any(np.abs(mean) > LARGEST_FOLDED_MEAN * deviation))
@@ -110,7 +110,7 @@ def _numeric(graph: Graph, scaler: BoundedScaler, layer: Layer, folded: bool) ->
         value = graph.node("Div", [value, graph.constant("deviation", scaler.deviation_[None])], "scaled")
 
     weights = layer.weights.astype(np.float64)
-    # Without centring, the product is that of the values from zero: what that is too much goes into the bias.
+    # Without centring, the product is of values from zero instead of from the mean: the bias corrects for it.
     bias = layer.bias - ((mean - origin) / deviation) @ weights[:width]
     knots: list[tuple[Float64s, Float64s]] = []
     if isinstance(scaler, PiecewiseLinearScaler):
@@ -120,7 +120,7 @@ def _numeric(graph: Graph, scaler: BoundedScaler, layer: Layer, folded: bool) ->
                 (scaled_knots * deviation + mean - origin if folded else scaled_knots, weights[position:][:width])
             )
             position += width
-    # How far a value is beyond a knot is the larger of the two, less the knot, which goes into the bias, too.
+    # Distance beyond a knot = max(value, knot) - knot; the subtraction is part of the bias, too.
     bias = bias - sum(((at / unit) @ steepness for at, steepness in knots), np.zeros(weights.shape[1]))
     columns = graph.constant("weights_1", _per(weights[:width], unit))
     total = graph.node("Gemm", [value, columns, graph.constant("bias_1", bias.astype(np.float32))], "numbers")
@@ -139,7 +139,7 @@ def _per(weights: Float64s, unit: Float64s) -> Float32s:
 
 
 def _indicators(graph: Graph, absent: str, scaler: BoundedScaler, weights: Float32s, total: str) -> str:
-    """What missing values add, beyond those of the mean. Picking columns costs more than one narrow product."""
+    """Nodes for the missing-value indicators. Selecting columns costs more than one narrow product."""
     if weights.shape[1] == 1:
         everywhere = np.zeros((len(scaler.mean_), 1), dtype=np.float32)
         everywhere[scaler.indicated_] = weights
@@ -152,17 +152,17 @@ def _indicators(graph: Graph, absent: str, scaler: BoundedScaler, weights: Float
 
 
 def category_rows(graph: Graph, categories: Sequence[npt.NDArray[np.object_]], weights: Float32s) -> list[str]:
-    """For each categorical column, the row of the first layer's weights that its category picks."""
-    known = sorted({str(category) for column in categories for category in column})
-    # Row 0 is for categories that nobody has seen: they add nothing.
-    number = {category: i for i, category in enumerate(known, start=1)}
+    """Nodes that select, for each categorical column, its category's row of the first layer's weights; their names."""
+    all_categories = sorted({str(category) for column in categories for category in column})
+    # Row 0 is for categories unseen in training: they add nothing.
+    number = {category: i for i, category in enumerate(all_categories, start=1)}
     labels = graph.node(
         "LabelEncoder",
         [CATEGORICAL_INPUT],
         "category_numbers",
         domain="ai.onnx.ml",
-        keys_strings=known,
-        values_int64s=list(range(1, len(known) + 1)),
+        keys_strings=all_categories,
+        values_int64s=list(range(1, len(all_categories) + 1)),
         default_int64=0,
     )
     columns = [f"category_{i}" for i in range(len(categories))]
@@ -173,11 +173,11 @@ def category_rows(graph: Graph, categories: Sequence[npt.NDArray[np.object_]], w
     else:
         columns = [labels]
     flat = graph.constant("flat", np.array([-1], dtype=np.int64))
-    found, position = [], 0
+    outputs, position = [], 0
     for i, (column, present) in enumerate(zip(columns, categories, strict=True)):
         rows = graph.node("Reshape", [column, flat], f"numbers_{i}")
         places = np.array([number[str(category)] for category in present], dtype=np.int64)
-        size = len(known)
+        size = len(all_categories)
         if weights.shape[1] > 1 and len(present) < size:
             # A row of weights for each category of this column only.
             place = np.zeros(size + 1, dtype=np.int64)
@@ -187,5 +187,5 @@ def category_rows(graph: Graph, categories: Sequence[npt.NDArray[np.object_]], w
         table = np.zeros((size + 1, weights.shape[1]), dtype=np.float32)
         table[places] = weights[position : position + len(present)]
         position += len(present)
-        found.append(graph.node("Gather", [graph.constant(f"category_weights_{i}", table), rows], f"picked_{i}"))
-    return found
+        outputs.append(graph.node("Gather", [graph.constant(f"category_weights_{i}", table), rows], f"picked_{i}"))
+    return outputs

@@ -1,4 +1,4 @@
-"""Models with levels (`nightshift.core.models`) as ONNX graphs: operation by operation, in float32."""
+"""Export of models with levels (LevelAdditive, LogOddsBlend) as ONNX graphs: operation by operation, in float32."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def blend_graph(
 
 
 def _additive(graph: Graph, model: LevelAdditive, signature: Signature) -> str:
-    """Nodes up to the log odds [n, 1] of a LevelAdditive; their last name."""
+    """Nodes up to the log odds [n, 1] of a LevelAdditive; the name of the last one."""
     rows: PiecewiseLinearScaler = model.rows_.named_transformers_["numeric"]
     columns = _scaled(graph, rows, _picked(graph, signature, model.row_columns, "row"), "row")
     weights = model.row_weights_
@@ -74,7 +74,7 @@ def _additive(graph: Graph, model: LevelAdditive, signature: Signature) -> str:
     total = graph.node("Gemm", [level, everywhere, total], "rows_and_level")
     if model.tilt is None:
         return total
-    # The tilt is the first of its scaler's columns: the others say where it is missing.
+    # The tilt is the first of its scaler's columns: the others are missing-value indicators.
     tilt = _bounded(graph, model.tilt_scaler_, _picked(graph, signature, (model.tilt,), "tilt"), "tilt")
     by_tilt = graph.constant("tilt_weights", np.ascontiguousarray(model.level_weights_[:, 1:]))
     steep = graph.node("MatMul", [level, by_tilt], "tilt_of_level")

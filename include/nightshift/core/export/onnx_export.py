@@ -1,4 +1,4 @@
-"""From a fitted pipeline to an ONNX graph with the inputs and the output that `onnx_model` states."""
+"""Export of a fitted pipeline as an ONNX graph with the inputs and the output defined by `onnx_model`."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ OPSETS = {"": 21, "ai.onnx.ml": 3}
 def export_onnx(fitted: FittedModel, *, folded: bool = True) -> bytes:
     """The fitted pipeline as a serialised ONNX graph. The same fitted model gives the same bytes.
 
-    Linear models and networks get a graph made for speed (`dense_export`, which explains `folded`), trees
-    that of their converter. What an export can get wrong without a word (missing values, unseen
-    categories, base scores) is for `parity` to find.
+    Linear models and networks get a graph optimised for speed (`dense_export`, which explains `folded`), trees
+    that of their converter. Silent errors of an export (missing values, unseen categories, base scores) are
+    checked by `parity`.
     """
     last = fitted.pipeline[-1]
     layers = layers_of(last)
@@ -58,7 +58,7 @@ def _converted(fitted: FittedModel) -> onnx.ModelProto:
     graph = convert_sklearn(fitted.pipeline, name="model", initial_types=inputs, target_opset=OPSETS, options=options)
     model: onnx.ModelProto = onnx.ModelProto.FromString(graph.SerializeToString())
     _set_base_margin(model, fitted.pipeline[-1])
-    # Of the two classes' probabilities, that of the positive one is the graph's one output.
+    # The graph's only output is the probability of the positive class.
     model.graph.initializer.append(helper.make_tensor("positive_class", TensorProto.INT64, [1], [1]))
     both = model.graph.output[1].name
     model.graph.node.append(helper.make_node("Gather", [both, "positive_class"], [OUTPUT], name="answer", axis=1))
@@ -71,10 +71,10 @@ def _converted(fitted: FittedModel) -> onnx.ModelProto:
 
 
 def _set_base_margin(model: onnx.ModelProto, trees: XGBClassifier) -> None:
-    """State where the sum of the trees starts, in log odds.
+    """Set the base value of the trees' sum, in log odds.
 
-    The converter leaves it as a probability where the first tree is a single leaf of 0, which it is
-    when there was nothing to split on.
+    The converter leaves it as a probability if the first tree is a single leaf of 0, as it is when there was
+    nothing to split on.
     """
     config = json.loads(trees.get_booster().save_config())
     base_score = np.float32(json.loads(config["learner"]["learner_model_param"]["base_score"])[0])
