@@ -1,4 +1,4 @@
-"""What must hold of a partition's feature tables before anyone may use them."""
+"""Audit of a partition's feature tables before they are published."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def audit_view(
     spine: pa.Table,
     cutoff: datetime,
 ) -> dict[str, float]:
-    """The share of nulls of each feature. Raises FeatureContractError unless the table keeps its contract.
+    """The share of nulls of each feature. Raises FeatureContractError if the table violates its contract.
 
     Columns and types are those `declared` (plus event_timestamp, the cutoff); join keys are
-    unique and not null; and if they identify a row of the spine (the rows to score), each of
-    these has its row here and no other does.
+    unique and not null; and if they identify a row of the spine (the rows to score), the table
+    has one row for each of these and no others.
     """
     _check_schema(name, table, declared)
     keys = table.select(list(join_keys))
@@ -48,7 +48,7 @@ def audit_view(
         if lost.num_rows or extra.num_rows:
             raise FeatureContractError(
                 f"Feature view {name}: {lost.num_rows} of {scheduled.num_rows} rows to score have no features, e.g. "
-                f"{_examples(lost)}, and {extra.num_rows} were not asked for, e.g. {_examples(extra)}. "
+                f"{_examples(lost)}, and {extra.num_rows} rows are not in the spine, e.g. {_examples(extra)}. "
                 f"Compare its SQL with the scoring spine."
             )
     features = [column for column in declared if column not in join_keys]
@@ -56,12 +56,12 @@ def audit_view(
 
 
 def _check_schema(name: str, table: pa.Table, declared: Mapping[str, pa.DataType]) -> None:
-    wanted = {**declared, EVENT_TIMESTAMP: EVENT_TIMESTAMP_TYPE}
-    found = {field.name: field.type for field in table.schema}
+    expected = {**declared, EVENT_TIMESTAMP: EVENT_TIMESTAMP_TYPE}
+    actual = {field.name: field.type for field in table.schema}
     wrong = [
-        f"{column} is {found.get(column, 'missing')}, declared {wanted.get(column, 'nowhere')}"
-        for column in dict.fromkeys([*wanted, *found])
-        if found.get(column) != wanted.get(column)
+        f"{column} is {actual.get(column, 'missing')}, declared {expected.get(column, 'nowhere')}"
+        for column in dict.fromkeys([*expected, *actual])
+        if actual.get(column) != expected.get(column)
     ]
     if wrong:
         raise FeatureContractError(

@@ -28,7 +28,7 @@ def compute_features(
     `feeds` holds one table per feed: curated columns plus `delivered_on` (date). Each result has
     the view's join keys and features as its SQL names and types them, and `event_timestamp`
     (timestamp[us, UTC], the cutoff), sorted by join keys. Raises FeatureContractError naming the
-    SQL file that does not run.
+    SQL file if one does not run.
     """
     values = {"partition": partition, "cutoff": cutoff}
     with duckdb_session(**feeds) as connection:
@@ -48,9 +48,9 @@ def compute_spine(
     cutoff: Callable[[date], datetime],
     key: tuple[str, ...],
 ) -> pa.Table:
-    """The rows of a spine: keys, join keys, `partition` (date32) and maybe a label, one row per prediction key.
+    """The rows of a spine: keys, join keys, `partition` (date32) and, for training, a label; one row per key.
 
-    `cutoff` gives the moment (UTC) of a partition; each row's `event_timestamp` (timestamp[us,
+    `cutoff` gives the cutoff (UTC) of a partition; each row's `event_timestamp` (timestamp[us,
     UTC]) is that of its own partition. Sorted by partition, then `key`. Raises
     FeatureContractError if the SQL does not run or returns two rows for one key.
     """
@@ -72,7 +72,7 @@ def _stamped(table: pa.Table, stamps: list[datetime]) -> pa.Table:
 
 
 def _run_file(connection: duckdb.DuckDBPyConnection, path: Path, values: Mapping[str, Any]) -> pa.Table:
-    """Run the statements of a file, binding those values that each names; the rows of the last."""
+    """Run the statements of a file, each with the values it names; return the rows of the last one."""
     result = pa.table({})
     try:
         for statement in connection.extract_statements(path.read_text(encoding="utf-8")):

@@ -1,7 +1,7 @@
 """Point-in-time joins: for each entity row, the newest feature values at or before its time.
 
-DuckDB's ASOF joins (https://duckdb.org/docs/stable/guides/sql_features/asof_join) say which row of a
-view each entity row gets; Arrow takes the values from there. So columns of any type stay as they are.
+DuckDB's ASOF joins (https://duckdb.org/docs/stable/guides/sql_features/asof_join) give the position of the
+view's row for each entity row; Arrow takes the values at these positions, so columns of any type are unchanged.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ COMPARED = pa.timestamp("us", tz="UTC")
 class FeatureRows:
     """Rows of one feature view, over time.
 
-    `join_keys`: column here -> column of the entities. `features`: column here -> name in the
+    `join_keys`: column of `table` -> column of the entities. `features`: column of `table` -> name in the
     result. `timestamp`: when a row's values became known. `created`: breaks ties between rows
-    of the same keys and time, the later winning; without it, or if that is equal too, the later
-    row of `table`. `ttl`: a value older than this is not used; None or zero: any age is good.
+    of the same keys and time, the later is used; without it, or if that is equal too, the later
+    row of `table`. `ttl`: a value older than this is not used; None or zero: no limit of age.
     """
 
     table: pa.Table
@@ -42,25 +42,25 @@ class FeatureRows:
 def point_in_time_join(
     entities: pa.Table, timestamp: str, views: Sequence[FeatureRows], *, threads: int | None = None
 ) -> pa.Table:
-    """The entities, in their order, with each view's features appended; null where nothing is known.
+    """The entities, in their order, with each view's features appended; null where there is no value.
 
     A row of a view is used for an entity row with equal join keys (nulls are never equal) if its
     time is at or before the entity's `timestamp` and, with a ttl, at most the ttl before it.
     Times are compared in microseconds, UTC; those without a zone are taken as UTC. Entity
     columns keep their types, features those of their view. Raises ValueError for a feature
-    named like another column of the result. Views are joined side by side, `threads` at a time
+    named like another column of the result. Views are joined in parallel, `threads` at a time
     (None: one for each core).
     """
     names = [*entities.column_names, *(name for view in views for name in view.features.values())]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"The result would have several columns named {', '.join(twice)}; ask for full feature names.")
-    asked_at = entities[timestamp].cast(COMPARED, safe=False)
+        raise ValueError(f"The result would have several columns named {', '.join(twice)}; use full feature names.")
+    entity_times = entities[timestamp].cast(COMPARED, safe=False)
     workers = max(1, min(threads or os.cpu_count() or 1, len(views)))
     with ThreadPoolExecutor(workers) as pool:
-        taken = list(pool.map(lambda view: _taken(entities, asked_at, view), views))
+        values_of_views = list(pool.map(lambda view: _taken(entities, entity_times, view), views))
     result = entities
-    for view, values in zip(views, taken, strict=True):
+    for view, values in zip(views, values_of_views, strict=True):
         for column, name in view.features.items():
             result = result.append_column(name, values[column])
     return result
@@ -75,11 +75,11 @@ def newest_rows(table: pa.Table, join_keys: Sequence[str], timestamp: str, creat
         return table.take(_rows(connection, kept)["position"])
 
 
-def _taken(entities: pa.Table, asked_at: pa.ChunkedArray, view: FeatureRows) -> pa.Table:
+def _taken(entities: pa.Table, entity_times: pa.ChunkedArray, view: FeatureRows) -> pa.Table:
     """The view's features for each entity row."""
     keys = {f"key_{i}": entities[column] for i, column in enumerate(view.join_keys.values())}
-    asked = pa.table({"row": _positions(entities), "asked_at": asked_at, **keys})
-    with duckdb_session(asked=asked, moments=_moments(view)) as connection:
+    requests = pa.table({"row": _positions(entities), "requested_at": entity_times, **keys})
+    with duckdb_session(requests=requests, moments=_moments(view)) as connection:
         positions = _matched_positions(connection, entities.num_rows, view)
     # One chunk first: taking from a column of many partitions' chunks is slow.
     return view.table.select(list(view.features)).combine_chunks().take(positions)
@@ -93,14 +93,15 @@ def _matched_positions(connection: duckdb.DuckDBPyConnection, rows: int, view: F
     if connection.execute(ties).fetchone():
         once = f"SELECT * FROM moments QUALIFY {_first(moment)}"  # noqa: S608
         connection.execute(f"CREATE OR REPLACE TABLE moments AS {once}")
-    on = " AND ".join([*(f"wanted.{key} = moments.{key}" for key in keys), "wanted.asked_at >= moments.known_at"])
-    fresh = f"WHERE asked_at <= known_at + to_microseconds({view.ttl // timedelta(microseconds=1)})" if view.ttl else ""
-    # Many rows ask for the same entity at the same time, and the ASOF join costs most: once for each.
+    on = " AND ".join([*(f"times.{key} = moments.{key}" for key in keys), "times.requested_at >= moments.known_at"])
+    ttl = view.ttl // timedelta(microseconds=1) if view.ttl else 0
+    fresh = f"WHERE requested_at <= known_at + to_microseconds({ttl})" if view.ttl else ""
+    # Many rows have the same entity and time; the ASOF join is the expensive part, so it runs on distinct ones.
     matched = _rows(
         connection,
-        f"WITH wanted AS (SELECT DISTINCT {', '.join([*keys, 'asked_at'])} FROM asked), "  # noqa: S608
-        f"found AS (SELECT wanted.*, position FROM wanted ASOF JOIN moments ON {on} {fresh}) "
-        f"SELECT row, position FROM asked JOIN found USING ({', '.join([*keys, 'asked_at'])})",
+        f"WITH times AS (SELECT DISTINCT {', '.join([*keys, 'requested_at'])} FROM requests), "  # noqa: S608
+        f"matches AS (SELECT times.*, position FROM times ASOF JOIN moments ON {on} {fresh}) "
+        f"SELECT row, position FROM requests JOIN matches USING ({', '.join([*keys, 'requested_at'])})",
     )
     positions = np.full(rows, -1)
     positions[matched["row"].to_numpy()] = matched["position"].to_numpy()
@@ -108,7 +109,7 @@ def _matched_positions(connection: duckdb.DuckDBPyConnection, rows: int, view: F
 
 
 def _moments(view: FeatureRows) -> pa.Table:
-    """What of a view's rows decides which one is used. Values stay out: joins of wide rows are slow."""
+    """The columns of a view's rows that the join needs; without features, because joins of wide rows are slow."""
     keys = {f"key_{i}": view.table[column] for i, column in enumerate(view.join_keys)}
     known_at = view.table[view.timestamp].cast(COMPARED, safe=False)
     created = view.table[view.created] if view.created else pa.nulls(view.table.num_rows)

@@ -1,4 +1,4 @@
-"""Which training rows count as of a partition, and which of them are held out."""
+"""Training rows as of a partition, and their split into training and holdout rows."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ KNOWN_ON = "known_on"
 
 
 def newest_rows(rows: pa.Table, key: Sequence[str], as_of: date) -> pa.Table:
-    """Of the rows known by partition `as_of`, the one known last for each prediction key; by partition, then key."""
-    known, repeats = with_label_order(rows.filter(pc.less_equal(rows[KNOWN_ON], pa.scalar(as_of, pa.date32()))), key)
-    return known.filter(pa.array(~repeats))
+    """For each prediction key, the newest of the rows known by partition `as_of`; sorted by partition, then key."""
+    ordered, repeats = with_label_order(rows.filter(pc.less_equal(rows[KNOWN_ON], pa.scalar(as_of, pa.date32()))), key)
+    return ordered.filter(pa.array(~repeats))
 
 
 def with_label_order(rows: pa.Table, key: Sequence[str]) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
-    """The rows by partition, then key, the one known last first; and whether each repeats the key before it [n]."""
+    """The rows sorted by partition, key and newest label first; and whether each row repeats the key before it [n]."""
     order = [(PARTITION, "ascending"), *((name, "ascending") for name in key), (KNOWN_ON, "descending")]
     ordered = rows.sort_by(order).combine_chunks()
     repeats = np.zeros(ordered.num_rows, dtype=np.bool_)

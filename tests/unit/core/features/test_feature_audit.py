@@ -38,7 +38,7 @@ def test_the_share_of_nulls_is_told() -> None:
         (view(["a", "a", "b"], [1, 1, 1]), "1 rows repeat"),
         (view(["a", "b", None], [1, 1, 1]), "1 keys are null"),
         (view(["a"], [1]), r"1 of 2 rows to score have no features, e.g. \[\('b',\)\]"),
-        (view(["a", "b", "c"], [1, 1, 1]), r"1 were not asked for, e.g. \[\('c',\)\]"),
+        (view(["a", "b", "c"], [1, 1, 1]), r"1 rows are not in the spine, e.g. \[\('c',\)\]"),
         (view(["a", "b"], [1, 1], CUTOFF + timedelta(hours=1)), "2 rows have another event_timestamp"),
         (view(["a", "b"], [1, 1]).drop_columns(["seats"]), "seats is missing, declared double"),
         (view(["a", "b"], [1, 1]).append_column("age", [[1, 2]]), "age is int64, declared nowhere"),
