@@ -1,4 +1,4 @@
-"""Does a model behave as its use case knows it must: up with one feature, down with another, deaf to a third?"""
+"""Behavioural tests: monotonicity and invariance of the score in a feature."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MOST_CATEGORIES = 10
 def observe_behaviour(
     ask: Ask, feed: Feed, training: Feed, signature: Signature, expectations: tuple[BehaviourExpectation, ...]
 ) -> list[dict[str, Any]]:
-    """What each expectation shows: feature, direction, `share` of rows that go against it by more than its
-    tolerance, and the `worst` move against it.
+    """The outcome for each expectation: feature, direction, `share` of rows that violate it by more than its
+    tolerance, the `worst` violation, and whether the model reads the feature (`read`).
 
     A numeric feature is set to its training percentiles from the 5th to the 95th, a categorical one to
-    its most frequent training categories. A feature that the model does not read moves nothing.
-    Raises ConfigurationError for a direction that a category cannot have.
+    its most frequent training categories. `ask` scores inputs by name; `feed` holds those of the rows, `training`
+    those of the training rows. Raises ConfigurationError for a direction other than invariant of a category.
     """
     return [_observe(ask, feed, training, signature, expected) for expected in expectations]
 
@@ -53,18 +53,20 @@ def _curve(ask: Ask, feed: Feed, training: Feed, signature: Signature, expected:
     """Scores [values, rows] with the feature set to each of its values in turn."""
     rows = len(feed[NUMERIC_INPUT])
     if expected.feature in signature.numeric:
-        given, position = NUMERIC_INPUT, signature.numeric.index(expected.feature)
-        known = training[given][:, position]
-        known = known[~np.isnan(known)]
-        values: npt.NDArray[Any] = np.percentile(known, PERCENTILES).astype(np.float32) if len(known) else known
+        input_name, position = NUMERIC_INPUT, signature.numeric.index(expected.feature)
+        training_values = training[input_name][:, position]
+        training_values = training_values[~np.isnan(training_values)]
+        values: npt.NDArray[Any] = (
+            np.percentile(training_values, PERCENTILES).astype(np.float32) if len(training_values) else training_values
+        )
     elif expected.feature in signature.categorical:
         if expected.direction != "invariant":
             raise ConfigurationError(
-                f"The expectation {expected.direction!r} for {expected.feature!r} makes no sense: it is a category. "
+                f"The expectation {expected.direction!r} for {expected.feature!r} is not possible: it is a category. "
                 "Declare it invariant, or take the expectation out of the use case's verification policy."
             )
-        given, position = CATEGORICAL_INPUT, signature.categorical.index(expected.feature)
-        categories, counts = np.unique(training[given][:, position].astype(str), return_counts=True)
+        input_name, position = CATEGORICAL_INPUT, signature.categorical.index(expected.feature)
+        categories, counts = np.unique(training[input_name][:, position].astype(str), return_counts=True)
         values = categories[np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]].astype(object)
     else:
         return np.zeros((1, rows))
@@ -72,27 +74,30 @@ def _curve(ask: Ask, feed: Feed, training: Feed, signature: Signature, expected:
         return np.zeros((1, rows))
     curve = []
     for value in values:
-        changed = feed[given].copy()
+        changed = feed[input_name].copy()
         changed[:, position] = value
-        curve.append(ask({**feed, given: changed}))
+        curve.append(ask({**feed, input_name: changed}))
     return np.stack(curve)
 
 
 def check_behaviour(observed: list[dict[str, Any]], expectations: tuple[BehaviourExpectation, ...]) -> GateResult:
-    """Whether every declared expectation holds. `observed` of the result is the share that is worst for its bound."""
+    """Whether every declared expectation holds. `observed` of the result is the share nearest to, or beyond, its bound.
+
+    `observed` (the argument) is what `observe_behaviour` returns for the same expectations.
+    """
     if not expectations:
         return GateResult(gate=GATE, verdict="not applicable", reason="the use case declares no expectations")
-    pairs = [(found, one) for found, one in zip(observed, expectations, strict=True) if found["read"]]
+    pairs = [(outcome, one) for outcome, one in zip(observed, expectations, strict=True) if outcome["read"]]
     if not pairs:
         reason = f"the model reads none of the features that {len(expectations)} expectations are about"
         return GateResult(gate=GATE, verdict="not applicable", reason=reason)
-    unread = [one.feature for found, one in zip(observed, expectations, strict=True) if not found["read"]]
+    unread = [one.feature for outcome, one in zip(observed, expectations, strict=True) if not outcome["read"]]
     worst, its = max(pairs, key=lambda pair: pair[0]["share"] - pair[1].largest_share)
     broken = [
-        f"{expected.feature} should be {expected.direction} ({expected.reason}), but {found['share']:.1%} of rows go "
-        f"against it by more than {expected.tolerance:g}, the worst by {found['worst']:.3f}"
-        for found, expected in pairs
-        if found["share"] > expected.largest_share
+        f"{expected.feature} should be {expected.direction} ({expected.reason}), but {outcome['share']:.1%} of rows go "
+        f"against it by more than {expected.tolerance:g}, the worst by {outcome['worst']:.3f}"
+        for outcome, expected in pairs
+        if outcome["share"] > expected.largest_share
     ]
     return GateResult(
         gate=GATE,

@@ -1,8 +1,8 @@
-"""Gates between a version, the one of the same spec that it replaces, and the newest day's rows.
+"""Gates that compare a version with the one of the same spec that it replaces, and the newest day's rows with earlier.
 
-A version differs from the one before by one day of rows. Scores that move further than they do from night to night,
-labels that the earlier version ranks backwards, and features that are unlike those of every day before mean that
-something happened to the data.
+A version differs from the one before by one day of rows. Scores that change more than between ordinary partitions,
+labels that the earlier version ranks in reverse, and feature values unlike those of every day before point to a fault
+of the data.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class ReferenceRows:
-    """`newest`: rows whose labels one partition delivered. `earlier`: rows known before, of the days before it."""
+    """`newest`: rows whose labels one partition delivered. `earlier`: rows of earlier days, known before."""
 
     earlier: pa.Table
     newest: pa.Table
@@ -42,7 +42,7 @@ class ReferenceRows:
 
 
 def reference_rows(rows: pa.Table, partition: date, policy: ChangePolicy) -> ReferenceRows:
-    """The training rows that versions of `partition` are compared on; `rows` has `partition` and `known_on`."""
+    """The training rows to compare versions of `partition` on; `rows` has the columns `partition` and `known_on`."""
     first = pa.scalar(partition - timedelta(days=policy.reference_days), pa.date32())
     newest = pc.equal(rows[KNOWN_ON], pa.scalar(partition, pa.date32()))
     recent = pc.and_(pc.invert(newest), pc.greater_equal(rows[PARTITION], first))
@@ -50,18 +50,18 @@ def reference_rows(rows: pa.Table, partition: date, policy: ChangePolicy) -> Ref
 
 
 def check_change(new: Floats, replaced: Floats, replaced_version: str, policy: ChangePolicy) -> GateResult:
-    """Whether the scores [n] of the reference rows moved within the bounds.
+    """Whether the scores [n] of the reference rows changed within the bounds.
 
     `observed` is the mean shift of the log odds, or their spread (root mean square difference without the shift)
-    if that is the one nearer to, or further beyond, its bound.
+    if that is nearer to, or further beyond, its bound.
     """
-    moved = log_odds(new) - log_odds(replaced)
-    shift, spread = float(moved.mean()), float(moved.std())
+    change = log_odds(new) - log_odds(replaced)
+    shift, spread = float(change.mean()), float(change.std())
     over_shift, over_spread = abs(shift) / policy.largest_shift, spread / policy.largest_spread
     good = over_shift <= 1 and over_spread <= 1
     observed, bound = (shift, policy.largest_shift) if over_shift > over_spread else (spread, policy.largest_spread)
     reason = (
-        f"against {replaced_version}, the log odds of {len(moved)} rows moved by {shift:+.3f} on average (bound "
+        f"against {replaced_version}, the log odds of {len(change)} rows moved by {shift:+.3f} on average (bound "
         f"{policy.largest_shift:g}) and spread by {spread:.3f} (bound {policy.largest_spread:g})"
     )
     if not good:
@@ -70,9 +70,9 @@ def check_change(new: Floats, replaced: Floats, replaced_version: str, policy: C
 
 
 def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, policy: ChangePolicy) -> GateResult:
-    """Whether the replaced version's scores [n] rank the newest day's labels [n] at least as the policy demands.
+    """Whether the AUC of the replaced version's scores [n] on the newest day's labels [n] is at least the policy's.
 
-    With few labels the bound is lower: what one score in twenty would reach that knows nothing, by the standard
+    With few labels the bound is lower: the 5 % quantile of the AUC of random scores, by the standard
     deviation of the Mann-Whitney statistic under the null hypothesis.
     """
     gate, positives = "new_rows", int(labels.sum())
@@ -93,40 +93,41 @@ def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, poli
 def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], policy: ChangePolicy) -> GateResult:
     """Whether each numeric feature's values of the newest partition are like those of the partitions before.
 
-    A feature fails that is 0 or missing in all rows and never was on a day before, or that lies outside the range of
-    the rows before on many rows. A feature that differs between rows also fails if it is constant all day and never
-    was; if its spread fell; or if its mean left the range of the daily means by more than `largest_jump` times that
-    range and more than half a standard deviation within a day. What many rows share (the weather at an airport) is
-    one observation a day, for which a constant or a calm day proves nothing. `observed`: features that fail.
+    A feature fails if it is 0 or missing in all rows and was not on any day before, or if it lies outside the range of
+    the rows before on many rows. A feature that differs between rows also fails if it is constant all day and was not
+    before; if its spread fell; or if its mean left the range of the daily means by more than `largest_jump` times that
+    range and more than half a standard deviation within a day. A value that many rows share (such as the weather) is
+    one observation a day, for which a constant or calm day is normal. `observed`: the number of features that fail.
     """
     gate = "feature_values"
     newest = _newest_partition(reference.newest)
     days = reference.earlier[PARTITION].to_numpy()
-    known = len(np.unique(days))
-    if newest.num_rows < policy.least_day_rows or known < policy.least_reference_days:
-        reason = f"{newest.num_rows} rows of the newest partition and {known} partitions before it are too few to judge"
+    days_before = len(np.unique(days))
+    if newest.num_rows < policy.least_day_rows or days_before < policy.least_reference_days:
+        counts = f"{newest.num_rows} rows of the newest partition and {days_before} partitions before it"
+        reason = f"{counts} are too few to judge"
         return GateResult(gate=gate, verdict="not applicable", reason=reason)
-    found = {}
+    failures = {}
     for name in numeric:
         before, now = (_floats(table, name) for table in (reference.earlier, newest))
         if why := _unlike(_by_day(before, days), before, now, policy):
-            found[name] = why
-    shown = "; ".join(f"{name}: {why}" for name, why in list(found.items())[:NAMED])
+            failures[name] = why
+    shown = "; ".join(f"{name}: {why}" for name, why in list(failures.items())[:NAMED])
     return GateResult(
         gate=gate,
-        verdict="fail" if found else "pass",
-        observed=float(len(found)),
+        verdict="fail" if failures else "pass",
+        observed=float(len(failures)),
         bound=0.0,
         reason=f"{shown}. Look at the delivery and the SQL that computes it"
-        if found
-        else f"{len(numeric)} numeric features are like those of the {known} partitions before",
+        if failures
+        else f"{len(numeric)} numeric features are like those of the {days_before} partitions before",
     )
 
 
 @dataclass(frozen=True)
 class _Days:
-    """Per day: mean and standard deviation of the known values (NaN without any), whether all rows are alike, and
-    whether they all are 0 or missing; and the median over days of how many different values there are."""
+    """Per day: mean and standard deviation of the values present (NaN without any), whether all rows are equal, and
+    whether all are 0 or missing; and the median over days of the number of distinct values."""
 
     mean: Floats
     deviation: Floats
@@ -137,16 +138,16 @@ class _Days:
 
 def _by_day(values: Floats, days: npt.NDArray[Any]) -> _Days:
     _, codes = np.unique(days, return_inverse=True)
-    known = ~np.isnan(values)
-    rows, filled = np.bincount(codes), np.where(known, values, 0.0)
-    counted = np.bincount(codes, weights=known)
+    present = ~np.isnan(values)
+    rows, filled = np.bincount(codes), np.where(present, values, 0.0)
+    counted = np.bincount(codes, weights=present)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.bincount(codes, weights=filled) / counted
-        squares = np.where(known, (values - mean[codes]) ** 2, 0.0)
+        squares = np.where(present, (values - mean[codes]) ** 2, 0.0)
         deviation = np.sqrt(np.bincount(codes, weights=squares) / counted)
     constant = (counted == 0) | ((counted == rows) & (deviation <= 1e-9 * (np.abs(mean) + 1)))
-    empty = np.bincount(codes, weights=known & (values != 0)) == 0
-    pairs = np.unique(np.stack([codes[known], values[known]]), axis=1)[0].astype(np.int64)
+    empty = np.bincount(codes, weights=present & (values != 0)) == 0
+    pairs = np.unique(np.stack([codes[present], values[present]]), axis=1)[0].astype(np.int64)
     distinct = float(np.median(np.bincount(pairs, minlength=len(rows))))
     return _Days(mean, deviation, constant, empty, distinct)
 
@@ -159,9 +160,9 @@ def _unlike(days: _Days, before: Floats, now: Floats, policy: ChangePolicy) -> s
     shared = days.distinct < policy.least_distinct
     if not shared and today.constant[0] and not days.constant.any():
         return f"it is {now[0]:g} in all {len(now)} rows, and differed between rows on every day before"
-    judged = ~np.isnan(days.mean)
+    has_values = ~np.isnan(days.mean)
     now = now[~np.isnan(now)]
-    if not judged.any() or len(now) == 0:
+    if not has_values.any() or len(now) == 0:
         return ""
     low, high = float(np.nanmin(before)), float(np.nanmax(before))
     margin = (policy.shared_margin if shared else policy.outside_margin) * (high - low)
@@ -171,13 +172,13 @@ def _unlike(days: _Days, before: Floats, now: Floats, policy: ChangePolicy) -> s
     if shared:
         return ""
     mean, deviation = float(today.mean[0]), float(today.deviation[0])
-    least = float(days.deviation[judged].min())
+    least = float(days.deviation[has_values].min())
     if deviation * policy.largest_fall_of_spread < least:
         return f"its standard deviation within a day fell to {deviation:g}; it was at least {least:g} before"
-    lowest, highest = float(days.mean[judged].min()), float(days.mean[judged].max())
+    lowest, highest = float(days.mean[has_values].min()), float(days.mean[has_values].max())
     jump = max(lowest - mean, mean - highest)
     if (
-        jump > max(policy.largest_jump * (highest - lowest), 0.5 * float(np.median(days.deviation[judged])))
+        jump > max(policy.largest_jump * (highest - lowest), 0.5 * float(np.median(days.deviation[has_values])))
         and highest > lowest
     ):
         return f"its mean is {mean:g}; on the days before it was {lowest:g} to {highest:g}"

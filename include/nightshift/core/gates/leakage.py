@@ -1,4 +1,4 @@
-"""Has a feature seen the outcome? What was known only afterwards makes a model look splendid, and useless."""
+"""Target-leakage checks: undeclared features, and single features that predict the label too well."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ def check_leakage(
 
 
 def single_feature_auc(signature: Signature, split: TrainingSplit) -> dict[str, float]:
-    """For each feature the AUC with which it alone ranks the holdout rows, at least 0.5: the direction is free, and
-    missing values may come first or last."""
+    """For each feature the AUC of ranking the holdout rows by it alone, at least 0.5: the better of both directions,
+    with missing values first or last."""
     labels = split.holdout_labels
-    found = {}
+    aucs = {}
     numbers = numeric_matrix(split.holdout, signature.numeric)
     for position, name in enumerate(signature.numeric):
-        found[name] = max(_either_way(auc) for auc in _auc_with_missing(labels, numbers[:, position]))
+        aucs[name] = max(_either_way(auc) for auc in _auc_with_missing(labels, numbers[:, position]))
     for name in signature.categorical:
         rates = _training_rates(split.train, split.train_labels, split.holdout, name)
-        found[name] = _either_way(area_under_curve(labels, rates))
-    return found
+        aucs[name] = _either_way(area_under_curve(labels, rates))
+    return aucs
 
 
 def _either_way(auc: float) -> float:
@@ -81,8 +81,8 @@ def _auc_with_missing(labels: Labels, values: npt.NDArray[np.float32]) -> tuple[
     known_labels, absent_labels = labels[~absent], labels[absent]
     positives, negatives = int(known_labels.sum()), int((known_labels == 0).sum())
     absent_positives, absent_negatives = int(absent_labels.sum()), int((absent_labels == 0).sum())
-    known = positives * negatives
-    won = known * area_under_curve(known_labels, values[~absent].astype(np.float64)) if known else 0.0
+    known_pairs = positives * negatives
+    won = known_pairs * area_under_curve(known_labels, values[~absent].astype(np.float64)) if known_pairs else 0.0
     tied = absent_positives * absent_negatives / 2
     pairs = (positives + absent_positives) * (negatives + absent_negatives)
     below, above = positives * absent_negatives, absent_positives * negatives

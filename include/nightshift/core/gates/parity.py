@@ -1,8 +1,8 @@
-"""Does an exported model answer like the fitted one, row by row, also where data is strange?
+"""Parity of an exported model with the fitted one, row by row, including edge cases.
 
-Exporters lose things without a word: where a tree sends missing values, what an encoder does with
-a category it never saw, a base score. Such losses hide in an average and show in single rows, so
-every row is compared, and rows are made in which each feature is strange in each way.
+Exporters silently drop behaviour: where a tree sends missing values, what an encoder does with
+an unseen category, a base score. Such errors show in single rows, not in averages, so every row
+is compared, and edge cases of each feature are generated.
 """
 
 from __future__ import annotations
@@ -38,28 +38,27 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Probes:
-    """Rows to ask two models, and what is strange about each: `strangeness[i]` is of row i of `rows`."""
+    """Rows to score with two models; `strangeness[i]` describes the edge case that row i of `rows` is."""
 
     rows: pa.Table
     strangeness: tuple[str, ...]
 
     def take(self, positions: npt.NDArray[np.int64]) -> Probes:
-        """Some of the rows, in this order."""
+        """The probes at `positions`, in this order."""
         return Probes(self.rows.take(pa.array(positions)), tuple(self.strangeness[i] for i in positions))
 
     def followed_by(self, rows: pa.Table, strangeness: Sequence[str]) -> Probes:
-        """These rows, then others with the same columns."""
+        """These probes, followed by `rows` with the same columns and their `strangeness`."""
         return Probes(pa.concat_tables([self.rows, rows]), (*self.strangeness, *strangeness))
 
 
 def probe_rows(real: pa.Table, signature: Signature) -> Probes:
-    """All real rows as delivered, then a few of them, evenly chosen, changed in one way at a time.
+    """All real rows as delivered, then a few of them, evenly spaced, with one change at a time.
 
-    Ways: each feature missing; all missing; each number at each of EXTREMES, just above and below the
-    value it had as float32, and off it by less than float32 can hold; each category one that nobody
-    has seen. Numeric features are float64, whatever they were. What float32 cannot hold, infinities
-    among it, is made missing by `onnx_model` before any model sees it; that both answer alike then is
-    what those rows show.
+    Changes: each feature missing; all missing; each number at each of EXTREMES, just above and below its
+    float32 value, and off it by less than float32 can represent; each category an unseen one. Numeric
+    features become float64. Values that float32 cannot represent, such as infinities, are made missing by
+    `onnx_model` before scoring; the rows test that both models agree then.
     """
     real = as_float64(real, signature)
     chosen = np.unique(np.linspace(0, real.num_rows - 1, PROBE_ROWS).astype(np.int64))
@@ -106,7 +105,7 @@ def _with(table: pa.Table, name: str, values: Any) -> pa.Table:
 
 @dataclass(frozen=True)
 class Compared:
-    """One comparison: the largest difference of two scores of a row, the bound, and what was wrong ("": nothing)."""
+    """One comparison: the largest difference of two scores of a row, the bound, and the error ("": none)."""
 
     against: str
     largest: float | None
@@ -117,10 +116,10 @@ class Compared:
 def compare(
     expected: Floats, scores: Floats, probes: Probes, bound: float, against: str, key: Sequence[str] = ()
 ) -> Compared:
-    """Two models' probabilities for the probes, those of `against` first.
+    """Compare two models' probabilities [n] for the probes: `expected` are those of the model `against`.
 
-    It is wrong if any two differ by more than `bound`, or either is no probability; what is wrong names the worst row
-    (by the columns `key`) of each kind of strangeness, and both scores.
+    The result has an error if any two differ by more than `bound` or either is not a probability; it names the worst
+    row (by the columns `key`) of each kind of edge case, and both scores.
     """
     if expected.shape != scores.shape or len(expected) != len(probes.strangeness):
         wrong = (
@@ -133,7 +132,7 @@ def compare(
     wrong_rows = np.flatnonzero(~(valid & (difference <= bound)))
     if len(wrong_rows) == 0:
         return Compared(against, float(difference.max(initial=0.0)), bound)
-    # The worst row of each kind of strangeness, rows as delivered first, then the worst kinds: that points at the
+    # The worst row of each kind of edge case, rows as delivered first, then the worst kinds: they identify the
     # feature.
     worst: dict[str, int] = {}
     for i in wrong_rows[np.argsort(-np.nan_to_num(difference[wrong_rows], nan=np.inf), kind="stable")]:

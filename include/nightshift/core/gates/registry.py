@@ -1,4 +1,4 @@
-"""What a gate of versions is, and what clean processes tell gates. The gates there are: `verification.GATES`."""
+"""The type of a version gate, and of the result of scoring in a clean process. All gates: `verification.GATES`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TOO_SLOW = "it did not answer in the time that the declared rows per second allo
 
 @dataclass(frozen=True)
 class RuntimeAnswer:
-    """What a clean process said. `answers` (float64 [n]) is None and `error` says why if it did not answer; the
-    error of one that was too slow names no seconds, so that it reads the same on every machine.
+    """The result of scoring in a clean process. `answers`: scores (float64 [n]), or None with the reason in `error`;
+    the error of a process that was too slow names no seconds, so that it is the same on every machine.
 
     `costs`: load_ms, rows_per_second, single_row_p50_ms, single_row_p99_ms, peak_memory_mb (MiB).
     """
@@ -32,7 +32,7 @@ class RuntimeAnswer:
 
     @property
     def too_slow(self) -> bool:
-        """Whether it was ended for want of time."""
+        """Whether the process was ended by the timeout."""
         return self.error == TOO_SLOW
 
 
@@ -40,9 +40,9 @@ class RuntimeAnswer:
 class Gate(Generic[Subject]):
     """A gate and the function that gives its result for a version.
 
-    `always`: it is mandatory whatever the risk; the others are from `RiskPolicy.every_gate_from` on. `timed`: what it
-    observes differs from run to run. `needs`: what there must be to judge by, each implying the ones before: answers
-    of clean processes, scores in this process, scores that are probabilities. Without, the gate fails.
+    `always`: mandatory at any risk; the others are from `RiskPolicy.every_gate_from` on. `timed`: what it observes
+    differs from run to run. `needs`: what it evaluates, each implying the ones before: results of clean processes,
+    scores in this process, scores that are probabilities. Without them, the gate fails.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Gate(Generic[Subject]):
 
 
 def failures(results: Sequence[GateResult], mandatory: Iterable[str]) -> list[GateResult]:
-    """Why a version is rejected: each mandatory gate that failed or left no result; [] if it passes."""
+    """The mandatory gates for which a version is rejected: those that failed or have no result; [] if it passes."""
     by_gate = {result.gate: result for result in results}
     no_result = {gate: GateResult(gate=gate, verdict="fail", reason="it left no result") for gate in mandatory}
-    found = [by_gate.get(gate, no_result[gate]) for gate in no_result]
-    return [result for result in found if result.verdict == "fail"]
+    mandatory_results = [by_gate.get(gate, no_result[gate]) for gate in no_result]
+    return [result for result in mandatory_results if result.verdict == "fail"]

@@ -1,4 +1,4 @@
-"""What the risks a use case declares demand of its models."""
+"""Requirements that follow from a use case's declared risks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from nightshift.declare.policies import RiskPolicy
 
 @dataclass(frozen=True)
 class Demands:
-    """`score`: the highest likelihood times impact, 0 without risks. `every_gate`: no gate of a version may fail.
+    """`score`: the highest likelihood times impact, 0 without risks. `every_gate`: every version gate is mandatory.
 
-    `canary`: a spec publishes a share of the rows before it becomes champion. `approval`: a person must agree.
+    `canary`: a spec's scores are published for a share of the rows before it becomes champion. `approval`: a person
+    has to approve it.
     """
 
     score: int
@@ -21,14 +22,14 @@ class Demands:
 
     @property
     def mandatory(self) -> tuple[str, ...]:
-        """Names of the gates that must not fail."""
-        # They load the libraries that they judge models with.
+        """Names of the mandatory gates."""
+        # Imported here, because it loads the libraries of all gates.
         from nightshift.core.gates.verification import GATES
 
         return tuple(gate.name for gate in GATES if gate.always or self.every_gate)
 
 
 def demands(policy: RiskPolicy) -> Demands:
-    """What the highest of the declared risks demands."""
+    """The requirements of the highest of the declared risks."""
     score = max((risk.score for risk in policy.risks), default=0)
     return Demands(score, score >= policy.every_gate_from, score >= policy.canary_from, score >= policy.approval_from)

@@ -1,4 +1,4 @@
-"""How good scores are on parts of the rows: one slice for each value of each declared column.
+"""Metrics of scores by slice: one slice for each value of each declared column.
 
 Rows of one day are correlated. Intervals are therefore clustered by days: see `paired_differences.clustered`.
 """
@@ -20,10 +20,10 @@ from nightshift.declare.policies import SlicePolicy
 from nightshift.errors import ConfigurationError
 
 MISSING = "(missing)"
-"""The value of the slice whose rows have none."""
+"""The value of the slice of rows without a value."""
 
 LEAST_DAYS = 5
-"""A slice with rows on fewer days than this is too small to judge."""
+"""A slice with rows on fewer days than this is too small to evaluate."""
 
 
 def slices_of(table: pa.Table, policy: SlicePolicy) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
@@ -51,25 +51,25 @@ def slice_metrics(
     "judged", or "too small" with fewer than `policy.least_rows` rows or LEAST_DAYS days. Raises as `slices_of` does.
     """
     losses, (_, day) = row_losses(labels, scores), np.unique(np.asarray(days), return_inverse=True)
-    found = []
+    metrics = []
     for column, value, members in slices_of(table, policy):
         own = quality(labels[members], scores[members])
         days_of = day[members]
         interval = clustered(losses[members], days_of, block_days=1, confidence=policy.confidence, comparisons=1)
         low, high = (interval.low, interval.high) if interval else (own["log_loss"], own["log_loss"])
-        judged = len(days_of) >= policy.least_rows and len(np.unique(days_of)) >= LEAST_DAYS
-        found.append(
+        large_enough = len(days_of) >= policy.least_rows and len(np.unique(days_of)) >= LEAST_DAYS
+        metrics.append(
             {"column": column, "value": value, "rows": len(days_of), **own}
             | {"log_loss_low": max(low or 0.0, 0.0), "log_loss_high": high}
-            | {"verdict": "judged" if judged else "too small"}
+            | {"verdict": "judged" if large_enough else "too small"}
         )
-    return found
+    return metrics
 
 
 def worst_slice(slices: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Column, value and log loss of the judged slice with the highest log loss; None if none was judged."""
-    judged = [one for one in slices if one["verdict"] == "judged"]
-    if not judged:
+    """Column, value and log loss of the large enough slice with the highest log loss; None if all are too small."""
+    eligible = [one for one in slices if one["verdict"] == "judged"]
+    if not eligible:
         return None
-    worst = max(judged, key=lambda one: one["log_loss"])
+    worst = max(eligible, key=lambda one: one["log_loss"])
     return {name: worst[name] for name in ("column", "value", "log_loss")}

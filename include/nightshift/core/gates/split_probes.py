@@ -1,8 +1,8 @@
-"""Rows at the splits of boosted trees: on each threshold, and one float32 step to either side of it.
+"""Probe rows at the splits of boosted trees: on each threshold, and one float32 step to either side of it.
 
-A converter that rounds a threshold, or takes < for <=, is right about nearly every real row. It is wrong
-about a value right at the threshold, in a row that gets as far as that split: so for each split a real
-row is looked up that does, and only the split's own feature is set.
+A converter that rounds a threshold, or swaps < and <=, gives nearly every real row the right score. It fails for a
+value at the threshold, in a row that reaches that split: so for each split a real row that reaches it is looked up,
+and only the split's own feature is changed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SIDES = ("just below a split", "at a split", "just above a split")
 
 @dataclass(frozen=True)
 class SplitProbes:
-    """The rows and what is strange about each (feature and side). `splits` on numeric features were found in
-    the model, `asked` of them have rows here (three each), `reached` of those in a row that gets there."""
+    """Probe rows and the edge case of each (feature and side). The model has `splits` on numeric features; `asked` of
+    them have rows here (three each), `reached` of those made from a real row that reaches the split."""
 
     rows: pa.Table
     strangeness: tuple[str, ...]
@@ -36,7 +36,7 @@ class SplitProbes:
 
     @property
     def coverage(self) -> str:
-        """In words."""
+        """The counts in words, for parity.json."""
         if not self.splits:
             return "no splits"
         which = "every split" if self.asked == self.splits else f"{self.asked} of {self.splits} splits, evenly spread"
@@ -45,7 +45,7 @@ class SplitProbes:
 
 @dataclass(frozen=True)
 class _Splits:
-    """Parallel arrays: feature position, threshold, and a row that gets there (-1: none was found)."""
+    """Parallel arrays: feature position, threshold, and a row that reaches the split (-1: none does)."""
 
     feature: Integers
     threshold: Float32s
@@ -56,35 +56,35 @@ class _Splits:
 
 
 def split_probes(fitted: FittedModel, real: pa.Table, *, most_splits: int = MOST_SPLITS) -> SplitProbes:
-    """Rows for every split of an XGBoost model on a numeric feature, made from real ones; none for other models.
+    """Probe rows for every split of an XGBoost model on a numeric feature, made from real ones; none for other models.
 
-    Of more than `most_splits` splits, so many are asked, evenly spread over features and thresholds.
+    Of more than `most_splits` splits, that many are probed, evenly spread over features and thresholds.
     """
     real = as_float64(real, fitted.signature)
     spread = np.unique(np.linspace(0, real.num_rows - 1, min(real.num_rows, MOST_REAL_ROWS)).astype(np.int64))
     few = real.take(pa.array(spread))
-    found = _splits(fitted, few)
-    order = np.lexsort((found.threshold, found.feature))
+    splits = _splits(fitted, few)
+    order = np.lexsort((splits.threshold, splits.feature))
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), most_splits)).astype(np.int64))]
-    asked = found.take(chosen)
-    known = asked.row >= 0
-    base = np.where(known, asked.row, np.arange(len(chosen)) % few.num_rows)
+    sample = splits.take(chosen)
+    reached = sample.row >= 0
+    base = np.where(reached, sample.row, np.arange(len(chosen)) % few.num_rows)
     names = fitted.signature.numeric
     kinds = [[f"{name} {side}" for side in SIDES] for name in names]
     return SplitProbes(
-        rows=_rows(few.take(pa.array(np.repeat(base, len(SIDES)))), names, asked),
-        strangeness=tuple(kind for feature in asked.feature for kind in kinds[feature]),
+        rows=_rows(few.take(pa.array(np.repeat(base, len(SIDES)))), names, sample),
+        strangeness=tuple(kind for feature in sample.feature for kind in kinds[feature]),
         splits=len(order),
         asked=len(chosen),
-        reached=int(known.sum()),
+        reached=int(reached.sum()),
     )
 
 
-def _rows(base: pa.Table, names: tuple[str, ...], asked: _Splits) -> pa.Table:
-    below = np.nextafter(asked.threshold, np.float32(-np.inf))
-    above = np.nextafter(asked.threshold, np.float32(np.inf))
-    values = np.column_stack([below, asked.threshold, above]).astype(np.float64).reshape(-1)
-    features = np.repeat(asked.feature, len(SIDES))
+def _rows(base: pa.Table, names: tuple[str, ...], sample: _Splits) -> pa.Table:
+    below = np.nextafter(sample.threshold, np.float32(-np.inf))
+    above = np.nextafter(sample.threshold, np.float32(np.inf))
+    values = np.column_stack([below, sample.threshold, above]).astype(np.float64).reshape(-1)
+    features = np.repeat(sample.feature, len(SIDES))
     for position in np.unique(features):
         name = names[position]
         mine = features == position
@@ -96,16 +96,16 @@ def _rows(base: pa.Table, names: tuple[str, ...], asked: _Splits) -> pa.Table:
 
 def _splits(fitted: FittedModel, real: pa.Table) -> _Splits:
     """All splits on numeric features."""
-    found: list[tuple[int, np.float32, int]] = []
+    splits: list[tuple[int, np.float32, int]] = []
     if isinstance(fitted.pipeline[-1], xgboost.XGBModel):
         leaves = leaf_ids(fitted, real, threads=1)
         for tree, reached in zip(read_ensemble(fitted).trees, leaves.T, strict=True):
             row_at = dict(zip(*(part.tolist() for part in np.unique(reached, return_index=True)), strict=True))
-            # Children come after their parents; a row that ends below a node passes it.
+            # Children come after their parents; a row whose leaf is below a node passes that node.
             for node in reversed(nodes(tree)):
                 if isinstance(node, Split):
                     row_at[node.id] = max(row_at.get(node.left.id, -1), row_at.get(node.right.id, -1))
-                    found.append((node.feature, node.threshold, row_at[node.id]))
-    numeric = [one for one in found if one[0] < len(fitted.signature.numeric)]
+                    splits.append((node.feature, node.threshold, row_at[node.id]))
+    numeric = [one for one in splits if one[0] < len(fitted.signature.numeric)]
     feature, threshold, row = zip(*numeric, strict=True) if numeric else ((), (), ())
     return _Splits(np.array(feature, np.int64), np.array(threshold, np.float32), np.array(row, np.int64))

@@ -1,4 +1,4 @@
-"""How far a score moves when one feature moves by one step, as it does from one measurement to the next."""
+"""Stability: the change of the score for a one-step change of a feature, as between two measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nightshift.deployment import GateResult
 
 Feed = dict[str, Any]
 Ask = Callable[[Feed], Floats]
-"""Answers to a graph's inputs by name."""
+"""Scores of a graph for its inputs by name."""
 
 GATE = "stability"
 ROWS = 1000
@@ -31,14 +31,14 @@ def evenly(rows: int, most: int) -> npt.NDArray[np.int64]:
 def stepped(values: Float32s, training: Float32s) -> tuple[Float32s, Float32s]:
     """The values one step lower and one step higher; missing stays missing.
 
-    A feature with at most FEW_VALUES different training values goes to the next of them (and stays where there is
-    none). Any other moves by a tenth of the training values' interquartile range, or where that is 0, of the range
-    from the 5th to the 95th percentile, or where that is 0, too, of the standard deviation.
+    A feature with at most FEW_VALUES distinct training values steps to the next of them (or stays if there is
+    none). Any other steps by a tenth of the training values' interquartile range, or if that is 0, of the range
+    from the 5th to the 95th percentile, or if that is 0, too, of the standard deviation.
     """
-    known = training[~np.isnan(training)]
-    if len(known) == 0:
+    present = training[~np.isnan(training)]
+    if len(present) == 0:
         return values, values
-    different = np.unique(known)
+    different = np.unique(present)
     if len(different) <= FEW_VALUES:
         last = len(different) - 1
         lower = different[np.clip(np.searchsorted(different, values, side="left") - 1, 0, last)]
@@ -47,37 +47,40 @@ def stepped(values: Float32s, training: Float32s) -> tuple[Float32s, Float32s]:
         # Beyond the training values there is no next one.
         lower, higher = np.minimum(lower, values), np.maximum(higher, values)
         return np.where(absent, values, lower), np.where(absent, values, higher)
-    p5, p25, p75, p95 = np.percentile(known.astype(np.float64), [5, 25, 75, 95])
-    step = np.float32((p75 - p25 or p95 - p5 or known.std()) / STEPS)
+    p5, p25, p75, p95 = np.percentile(present.astype(np.float64), [5, 25, 75, 95])
+    step = np.float32((p75 - p25 or p95 - p5 or present.std()) / STEPS)
     return values - step, values + step
 
 
 def step_moves(
     ask: Ask, feed: Feed, training: Float32s, signature: Signature, threshold: float
 ) -> dict[str, dict[str, float]]:
-    """For each numeric feature: `p99`, the 99th percentile over rows and both directions of how far the score moves
+    """For each numeric feature: `p99`, the 99th percentile over rows and both directions of the score's change
     for one step, and `flips`, the share of rows whose decision at `threshold` either step changes.
 
-    `feed` holds the rows' inputs by name, `training` the training rows' numeric matrix.
+    `ask` scores inputs by name, `feed` holds the rows' inputs, `training` the training rows' numeric matrix.
     """
     scores = ask(feed)
     both = {name: np.concatenate([values, values]) for name, values in feed.items()}
-    found = {}
+    moves = {}
     for position, name in enumerate(signature.numeric):
         numeric = both[NUMERIC_INPUT].copy()
         lower, higher = stepped(feed[NUMERIC_INPUT][:, position], training[:, position])
         numeric[:, position] = np.concatenate([lower, higher])
-        moved = ask({**both, NUMERIC_INPUT: numeric}).reshape(2, -1)
-        flips = ((moved >= threshold) != (scores >= threshold)).any(axis=0)
-        found[name] = {"p99": float(np.percentile(np.abs(moved - scores), 99)), "flips": float(flips.mean())}
-    return found
+        stepped_scores = ask({**both, NUMERIC_INPUT: numeric}).reshape(2, -1)
+        flips = ((stepped_scores >= threshold) != (scores >= threshold)).any(axis=0)
+        moves[name] = {"p99": float(np.percentile(np.abs(stepped_scores - scores), 99)), "flips": float(flips.mean())}
+    return moves
 
 
 def check_stability(moves: dict[str, dict[str, float]], policy: VerificationPolicy) -> GateResult:
-    """Whether no feature's step moves scores, or flips decisions, beyond the policy. `observed`: the largest p99."""
+    """Whether every feature's step changes scores and flips decisions within the policy. `observed`: the largest p99.
+
+    `moves` is what `step_moves` returns.
+    """
     if not moves:
         return GateResult(gate=GATE, verdict="not applicable", reason="the model reads no number")
-    # No number is no small move: it counts as the largest.
+    # NaN counts as infinite.
     moves = {
         name: {what: float(np.nan_to_num(v, nan=np.inf)) for what, v in one.items()} for name, one in moves.items()
     }
@@ -104,5 +107,5 @@ def check_stability(moves: dict[str, dict[str, float]], policy: VerificationPoli
 
 
 def _named(moves: dict[str, dict[str, float]], what: str, bound: float, shown: str) -> str:
-    beyond = sorted((-found[what], name) for name, found in moves.items() if found[what] > bound)
+    beyond = sorted((-move[what], name) for name, move in moves.items() if move[what] > bound)
     return ", ".join(f"{name} {shown.format(-value)}" for value, name in beyond[:5])

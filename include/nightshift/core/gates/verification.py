@@ -1,6 +1,6 @@
-"""A version judged by every gate of `gates.GATES`, and what the results come from.
+"""Evaluation of a version by every gate of GATES, and the measurements that the gates use.
 
-Nothing here raises because a version is bad: what a gate finds is its result.
+Nothing here raises because of a fault of the version: that is a gate's result.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SMALL_BATCHES = ((1, 300), (37, 5_000), (512, 1_000_000))
 
 @dataclass(frozen=True)
 class Replaced:
-    """The version of the same spec that served before."""
+    """The previous version of the same spec."""
 
     model_version: str
     model: bytes
@@ -54,11 +54,11 @@ class Replaced:
 
 @dataclass
 class Subject:
-    """A version and the rows it is judged on.
+    """A version and the rows it is evaluated on.
 
     `rows`: its training rows, with `partition` and `known_on`; `split`: those rows, the newest days held out;
-    `holdout_scores`: of `split.holdout`, by the version that was fitted without them; `parity`: parity.json;
-    `answered`: by clean processes that were given `feed`.
+    `holdout_scores`: of `split.holdout`, by a fit of the spec without them; `parity`: parity.json;
+    `answered`: results of clean processes that scored `feed`.
     """
 
     use_case: UseCase
@@ -75,7 +75,7 @@ class Subject:
 
     @property
     def policy(self) -> VerificationPolicy:
-        """The bounds of the use case."""
+        """The use case's verification policy."""
         return self.use_case.verification
 
     @cached_property
@@ -90,7 +90,7 @@ class Subject:
 
     @cached_property
     def session(self) -> Any:
-        """A session as in scoring."""
+        """An onnxruntime session with the options used in production."""
         return load_session(self.model)
 
     @cached_property
@@ -104,12 +104,12 @@ class Subject:
 
     @cached_property
     def unusable(self) -> dict[str, str]:
-        """Why gates of each need (see `Gate.needs`) cannot judge; "" where they can."""
-        silent = [one for one in self.answered if one.answers is None]
+        """For each value of `Gate.needs`, why such gates cannot be evaluated; "" if they can."""
+        failed = [one for one in self.answered if one.answers is None]
         reason = improper = ""
-        # A graph that breaks this process's onnxruntime in a clean process must not be loaded in this one.
-        if len(silent) == len(self.answered) or onnxruntime.__version__ in [one.version for one in silent]:
-            reason = f"it cannot be scored with: {silent[0].error}"
+        # A graph that crashes a clean process with this process's onnxruntime version must not be loaded here.
+        if len(failed) == len(self.answered) or onnxruntime.__version__ in [one.version for one in failed]:
+            reason = f"it cannot be scored with: {failed[0].error}"
         elif not ((self.scores >= 0) & (self.scores <= 1)).all():
             improper = "it gives rows scores that are no probabilities"
         return {"answers": "", "scores": reason, "probabilities": reason or improper}
@@ -127,11 +127,11 @@ class Subject:
 
     @property
     def bound(self) -> float:
-        """How far two ways of scoring with this graph may be apart."""
+        """The largest allowed difference between two ways of scoring with this graph."""
         return QUANTIZED_TOLERANCE if self.quantized else self.use_case.training.parity_tolerance
 
     def compare(self, expected: Floats, scores: Floats, against: str, probes: Probes | None = None) -> Compared:
-        """Two scores of each of the probes."""
+        """Compare two scores of each of the probes; see `parity.compare`."""
         return compare(expected, scores, probes or self.probes, self.bound, against, self.use_case.key_columns)
 
     @cached_property
@@ -182,7 +182,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Judged:
-    """What verification.json holds beside the gates, the manifest's metrics, and a result of each gate."""
+    """The contents of verification.json besides the gates, the manifest's metrics, and a result of each gate."""
 
     found: Mapping[str, Any]
     metrics: Mapping[str, Any]
@@ -190,7 +190,7 @@ class Judged:
 
 
 def judge_version(subject: Subject) -> Judged:
-    """Every gate's result on a version that clean processes were given."""
+    """Evaluate every gate on a version that clean processes have scored with (`subject.answered`)."""
     unusable = subject.unusable
     gates = [
         GateResult(gate=gate.name, verdict="fail", reason=f"not judged: {unusable[gate.needs]}")
@@ -204,7 +204,7 @@ def judge_version(subject: Subject) -> Judged:
     labels, scores, use_case = subject.split.holdout_labels, subject.holdout_scores, subject.use_case
     days = subject.split.holdout[PARTITION].to_numpy()
     slices = slice_metrics(subject.split.holdout, labels, scores, use_case.slices, days)
-    found = {
+    document = {
         "holdout": subject.holdout,
         "slices": slices,
         "worst_slice": worst_slice(slices),
@@ -215,14 +215,14 @@ def judge_version(subject: Subject) -> Judged:
         "runtimes": {version: one.largest for version, one in subject.runtimes.items()},
         **size,
     }
-    # Costs are of the first declared onnxruntime version that answered.
+    # Costs are of the first declared onnxruntime version that returned scores.
     costs = next(one.costs for one in subject.answered if one.answers is not None)
     names = ("rows_per_second", "single_row_p50_ms", "single_row_p99_ms", "peak_memory_mb", "load_ms")
-    return Judged(found, {**subject.holdout, **size, **{name: costs[name] for name in names}}, gates)
+    return Judged(document, {**subject.holdout, **size, **{name: costs[name] for name in names}}, gates)
 
 
 def _runtime(subject: Subject) -> GateResult:
-    wrong = [_silent(one) for one in subject.answered if one.answers is None]
+    wrong = [_no_scores(one) for one in subject.answered if one.answers is None]
     wrong += [one.wrong for one in subject.runtimes.values() if one.wrong]
     return GateResult(
         gate="runtime",
@@ -237,28 +237,28 @@ def _runtime(subject: Subject) -> GateResult:
 def _memory(subject: Subject) -> GateResult:
     bound = subject.policy.largest_memory_mb
     result = _bounded("memory", subject, "peak_memory_mb", bound, "the process held {:.0f} MiB at once")
-    if refused := [one.version for one in subject.answered if one.out_of_memory]:
-        reason = f"it was refused memory with onnxruntime {', '.join(refused)}, at about twice the declared limit"
+    if out_of_memory := [one.version for one in subject.answered if one.out_of_memory]:
+        reason = f"it was refused memory with onnxruntime {', '.join(out_of_memory)}, at about twice the declared limit"
         result = result.model_copy(update={"verdict": "fail", "reason": reason})
     return result
 
 
-def _bounded(gate: str, subject: Subject, cost: str, bound: float, says: str, *, least: bool = False) -> GateResult:
-    """Costs of the worst of the clean processes; a process without a number fails."""
+def _bounded(gate: str, subject: Subject, cost: str, bound: float, template: str, *, least: bool = False) -> GateResult:
+    """Compare the worst cost of the clean processes with its bound; a process without a measurement fails."""
     unmeasured = [one for one in subject.answered if cost not in one.costs]
     if unmeasured:
-        reason = f"not measured: {_silent(unmeasured[0])}"
+        reason = f"not measured: {_no_scores(unmeasured[0])}"
         return GateResult(gate=gate, verdict="fail", bound=bound, reason=reason)
     worst = (min if least else max)(subject.answered, key=lambda one: one.costs[cost])
     observed = worst.costs[cost]
     good = observed >= bound if least else observed <= bound
-    reason = f"{says.format(observed)} with onnxruntime {worst.version}"
+    reason = f"{template.format(observed)} with onnxruntime {worst.version}"
     if not good:
         reason += f", {'at least' if least else 'at most'} {bound:g} is declared: take a smaller model"
     return GateResult(gate=gate, verdict="pass" if good else "fail", observed=observed, bound=bound, reason=reason)
 
 
-def _silent(one: RuntimeAnswer) -> str:
+def _no_scores(one: RuntimeAnswer) -> str:
     return f"onnxruntime {one.version} gave no answers in a clean process: {one.error}"
 
 
@@ -331,13 +331,13 @@ def _change(subject: Subject) -> GateResult:
 
 
 def _latency(subject: Subject) -> GateResult:
-    bound, says = subject.policy.largest_single_row_p99_ms, "one row in a hundred took {:.3g} ms"
-    return _bounded("latency", subject, "single_row_p99_ms", bound, says)
+    bound, template = subject.policy.largest_single_row_p99_ms, "one row in a hundred took {:.3g} ms"
+    return _bounded("latency", subject, "single_row_p99_ms", bound, template)
 
 
 def _throughput(subject: Subject) -> GateResult:
-    bound, says = subject.policy.least_rows_per_second, "it answered {:.0f} rows a second"
-    return _bounded("throughput", subject, "rows_per_second", bound, says, least=True)
+    bound, template = subject.policy.least_rows_per_second, "it answered {:.0f} rows a second"
+    return _bounded("throughput", subject, "rows_per_second", bound, template, least=True)
 
 
 GATES: tuple[Gate[Subject], ...] = (
@@ -360,6 +360,6 @@ GATES: tuple[Gate[Subject], ...] = (
     ),
     Gate("change", _change, always=True),
 )
-"""Every version is judged by these. A new gate is a function of a Subject, and a line here."""
+"""The gates of every version. A new gate is a function of a Subject, and a line here."""
 
 VERSION_GATES = tuple(gate.name for gate in GATES)

@@ -1,4 +1,4 @@
-"""Does an exported version give the scores of the fitted model? Compared in the process that fitted it."""
+"""Parity of an exported version with the fitted model, compared in the process that fitted it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nightshift.declare.use_case import UseCase
 
 
 def check_version_parity(use_case: UseCase, version: ExportedVersion, rows: pa.Table) -> dict[str, Any]:
-    """What `parity.json` holds: `probes` (rows compared), `splits` (how well splits of trees are covered) and
-    `compared`. A version that differs is a result, not an error."""
+    """The contents of `parity.json`: `probes` (number of rows), `splits` (coverage of the trees' splits) and
+    `compared` (comparisons). A difference is part of the result and does not raise."""
     signature, tolerance, key = version.signature, use_case.training.parity_tolerance, use_case.key_columns
     splits = split_probes(version.fitted, rows)
     probes = probe_rows(rows, signature).followed_by(splits.rows, splits.strangeness)
@@ -25,11 +25,11 @@ def check_version_parity(use_case: UseCase, version: ExportedVersion, rows: pa.T
     expected = version.fitted.probability(probes.rows)
     scores = ask_in_batches(load_session(version.graph), feed, BATCH_ROWS)
     if version.full_precision is None:
-        found = [compare(expected, scores, probes, tolerance, "fitted", key)]
+        comparisons = [compare(expected, scores, probes, tolerance, "fitted", key)]
     else:
         full = ask_in_batches(load_session(version.full_precision), feed, BATCH_ROWS)
-        found = [
+        comparisons = [
             compare(expected, full, probes, tolerance, "fitted, in full precision", key),
             compare(full, scores, probes, QUANTIZED_TOLERANCE, "full precision", key),
         ]
-    return {"probes": len(scores), "splits": splits.coverage, "compared": [asdict(one) for one in found]}
+    return {"probes": len(scores), "splits": splits.coverage, "compared": [asdict(one) for one in comparisons]}
