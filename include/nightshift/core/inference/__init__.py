@@ -1,1 +1,4 @@
-"""From a graph's answers to the scores that are published. Pure functions."""
+"""Scoring with a version.
+
+Put here: scoring an ONNX graph, calibration of its scores; pure functions. Keep out: fitting of models, gates, I/O.
+"""

@@ -1,6 +1,6 @@
 """Recalibration of scores from matured labels: an intercept, and a slope where declared, on the log odds.
 
-    calibrated log odds = a + b * z,    z = log(p / (1 - p)) of the graph's answer p
+    calibrated log odds = a + b * z,    z = log(p / (1 - p)) of the graph's score p
 
 This is Platt scaling (Platt 1999, "Probabilistic outputs for support vector machines") on log odds instead of
 margins, refitted for each partition on recent labels as online Platt scaling does (Gupta & Ramdas 2023, "Online
@@ -10,7 +10,7 @@ Platt scaling with calibeating", ICML). a and b minimise
       + prior_days * mean rows scored per partition * mean over all rows of  CE(s(z_i), s(a + b * z_i))
 
 with s the logistic function, CE the cross entropy and w_d = 0.5 ** (age of d in days / half_life_days). The second
-term is `prior_days` partitions whose labels are exactly as the graph says: it pulls a to 0 and b to 1, the more so
+term is `prior_days` partitions whose labels equal the graph's scores: it shrinks a to 0 and b to 1, the more so
 the fewer labels are known. The sum is convex in (a, b); Newton's method finds its only minimum.
 """
 
@@ -34,9 +34,9 @@ LEAST_WEIGHT_HALF_LIVES = 6
 """Partitions older than this many half-lives weigh less than 2% and are left out."""
 MOST_PARTITIONS = 30
 LEAST_PRIOR_DAYS = 0.01
-"""Of the prior: with none at all, labels of one class would have no finite minimum."""
+"""Least prior: without any, labels of one class would have no finite minimum."""
 SLOPES = (0.2, 5.0)
-"""Bounds of the slope: outside them the scores would lose their order or all become certain."""
+"""Bounds of the slope: a smaller one would reverse or flatten the scores, a larger one push them to 0 and 1."""
 STEPS = 50
 TOLERANCE = 1e-12
 DIGITS = 10
@@ -45,9 +45,9 @@ DIGITS = 10
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """Raw scores [n] (the graph's answers, in [0, 1]) of one partition whose labels [n] (0 or 1) are known.
+    """Raw scores [n] (the graph's, in [0, 1]) of one partition whose labels [n] (0 or 1) are known.
 
-    `age_days`: of the labels. `predictions`: rows that were scored, with and without a known label.
+    `age_days`: age of the labels. `predictions`: number of scored rows, with and without a known label.
     """
 
     partition: date
@@ -58,25 +58,26 @@ class LabelledScores:
 
 
 def window_days(spec: CalibrationSpec) -> int:
-    """How many partitions back labels are read: those that weigh about 2% or more, at most `MOST_PARTITIONS`."""
+    """How many past partitions' labels are used: those that weigh about 2% or more, at most MOST_PARTITIONS."""
     return min(MOST_PARTITIONS, math.ceil(LEAST_WEIGHT_HALF_LIVES * spec.half_life_days))
 
 
 def fit_calibration(spec: CalibrationSpec, history: Sequence[LabelledScores]) -> SpecCalibration:
     """Intercept and slope from partitions with known labels; see the module docstring.
 
-    Without labels, or with half_life_days 0, the identity. The same history gives the same numbers, in whatever
-    order the partitions come.
+    Without labels, or with half_life_days 0, the identity. The result does not depend on the order of the partitions.
     """
-    known = sorted((one for one in history if len(one.labels)), key=lambda one: one.partition)
-    if not known or spec.half_life_days == 0:
+    labelled = sorted((one for one in history if len(one.labels)), key=lambda one: one.partition)
+    if not labelled or spec.half_life_days == 0:
         return SpecCalibration()
-    log_odds = np.concatenate([log_odds_of(one.scores) for one in known])
-    labels = np.concatenate([one.labels for one in known])
-    weights = np.concatenate([np.full(len(one.labels), 0.5 ** (one.age_days / spec.half_life_days)) for one in known])
-    mean_predictions = sum(one.predictions for one in known) / len(known)
+    log_odds = np.concatenate([log_odds_of(one.scores) for one in labelled])
+    labels = np.concatenate([one.labels for one in labelled])
+    weights = np.concatenate(
+        [np.full(len(one.labels), 0.5 ** (one.age_days / spec.half_life_days)) for one in labelled]
+    )
+    mean_predictions = sum(one.predictions for one in labelled) / len(labelled)
     prior = max(spec.prior_days, LEAST_PRIOR_DAYS) * mean_predictions / len(labels)
-    # Both terms of the sum together: each row once, with the mean of its label and of what the graph says.
+    # Both terms of the sum together: each row once, its target the weighted mean of its label and the graph's score.
     total = weights + prior
     target = (weights * labels + prior * _probability(log_odds)) / total
     intercept, slope = _minimum(log_odds, target, total, fit_slope=spec.slope and bool(np.ptp(log_odds) > 1e-6))
@@ -84,23 +85,23 @@ def fit_calibration(spec: CalibrationSpec, history: Sequence[LabelledScores]) ->
         intercept=round(intercept, DIGITS),
         slope=round(slope, DIGITS),
         rows=len(labels),
-        partitions=tuple(one.partition for one in known),
+        partitions=tuple(one.partition for one in labelled),
     )
 
 
 def calibrated(calibration: SpecCalibration, scores: Floats) -> Floats:
     """Calibrated probabilities [n] of raw scores [n]; the identity returns them bit for bit.
 
-    What is no probability (NaN, outside [0, 1]) stays as it is, for the audit to find.
+    Values that are not probabilities (NaN, outside [0, 1]) are returned unchanged, so that the audit finds them.
     """
     if calibration.intercept == 0.0 and calibration.slope == 1.0:
         return scores
-    answers = _probability(calibration.intercept + calibration.slope * log_odds_of(scores))
-    return np.where((scores >= 0) & (scores <= 1), answers, scores)
+    probabilities = _probability(calibration.intercept + calibration.slope * log_odds_of(scores))
+    return np.where((scores >= 0) & (scores <= 1), probabilities, scores)
 
 
 def _minimum(log_odds: Floats, target: Floats, weights: Floats, *, fit_slope: bool) -> tuple[float, float]:
-    """Newton's method with halved steps; a slope outside SLOPES is set to the bound, and the intercept fitted to it."""
+    """Minimise by `_newton`; a slope outside SLOPES is set to the bound, and the intercept is refitted."""
     at = _newton(log_odds, target, weights, 1.0, free=2 if fit_slope else 1)
     bounded = min(max(float(at[1]), SLOPES[0]), SLOPES[1])
     if bounded != at[1]:
@@ -109,7 +110,10 @@ def _minimum(log_odds: Floats, target: Floats, weights: Floats, *, fit_slope: bo
 
 
 def _newton(log_odds: Floats, target: Floats, weights: Floats, slope: float, *, free: int) -> Floats:
-    """(intercept, slope) of least cross entropy; the first `free` of the two are fitted, from (0, slope)."""
+    """(intercept, slope) of least cross entropy by Newton's method with step halving, started at (0, slope).
+
+    The first `free` of the two are fitted.
+    """
     inputs = np.column_stack([np.ones_like(log_odds), log_odds])
     at = np.array([0.0, slope])
     loss = _cross_entropy(inputs @ at, target, weights)
@@ -128,9 +132,9 @@ def _newton(log_odds: Floats, target: Floats, weights: Floats, slope: float, *, 
             size /= 2
         else:
             return at
-        moved = float(np.abs(proposed - at).max())
+        change = float(np.abs(proposed - at).max())
         at, loss = proposed, proposed_loss
-        if moved < TOLERANCE:
+        if change < TOLERANCE:
             break
     return at
 

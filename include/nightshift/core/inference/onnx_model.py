@@ -1,8 +1,8 @@
-"""The one way a model is fed and asked, in training, verification and production alike.
+"""Inputs and scores of a model: the same code in training, verification and production.
 
 A model is an ONNX graph and a signature. The graph takes `numeric` (float32 [n, k]) and, where
-there are categorical features, `categorical` (string [n, m]), and answers `probability`
-(float32 [n] or [n, 1]): P(label = 1). Only onnxruntime is needed to ask it.
+there are categorical features, `categorical` (string [n, m]), and returns `probability`
+(float32 [n] or [n, 1]): P(label = 1). Scoring needs only onnxruntime.
 
 Models are also *fitted* on what `numeric_matrix` and `categorical_matrix` return, so that a
 value at a tree's threshold falls on the same side in training and in production.
@@ -26,12 +26,12 @@ NUMERIC_INPUT = "numeric"
 CATEGORICAL_INPUT = "categorical"
 OUTPUT = "probability"
 ABSENT_CATEGORY = ""
-"""What a null category becomes: ONNX strings cannot be null."""
+"""Replaces a null category, because ONNX strings cannot be null."""
 
 
 class Signature(Value):
-    """What a model eats and gives: feature columns in graph order, the feature service they come from
-    (name), and the name of the score column."""
+    """A model's input and output schema: feature columns in graph order, the name of their feature service,
+    and the name of the score column."""
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...] = ()
@@ -39,12 +39,12 @@ class Signature(Value):
     score: str
 
     def to_json(self) -> bytes:
-        """As JSON; equal signatures, equal bytes."""
+        """The signature as JSON; equal signatures give equal bytes."""
         return self.model_dump_json(indent=1).encode()
 
     @classmethod
     def from_json(cls, body: bytes | str) -> Signature:
-        """The signature `to_json` wrote. Raises ArtifactCorrupt for anything else."""
+        """Parse what `to_json` wrote. Raises ArtifactCorrupt for anything else."""
         try:
             return cls.model_validate_json(body)
         except ValidationError as error:
@@ -62,7 +62,7 @@ def numeric_matrix(table: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.fl
         column = table[name]
         if not _is_number(column.type):
             raise FeatureContractError(
-                f"Feature {name!r} is {column.type} and no number; the model needs it as float64. "
+                f"Feature {name!r} has the type {column.type}, which is not numeric; the model needs float64. "
                 "Correct its feature table's SQL, or declare it categorical."
             )
         with np.errstate(over="ignore"):
@@ -96,7 +96,7 @@ def load_session(model: bytes, threads: int = 1) -> ort.InferenceSession:
 def feed_of(table: pa.Table, signature: Signature) -> dict[str, Any]:
     """The graph's inputs by name. The table needs the signature's columns and may have others.
 
-    Raises FeatureContractError if one is missing or a numeric one is no number.
+    Raises FeatureContractError if one is missing or a numeric one is not numeric.
     """
     feed: dict[str, Any] = {NUMERIC_INPUT: numeric_matrix(table, signature.numeric)}
     if signature.categorical:
@@ -107,7 +107,7 @@ def feed_of(table: pa.Table, signature: Signature) -> dict[str, Any]:
 def score(
     session: ort.InferenceSession, signature: Signature, table: pa.Table, *, batch_rows: int | None = None
 ) -> npt.NDArray[np.float64]:
-    """P(label = 1) for each row of the table, in its order: float64 [n]; asked for `batch_rows` rows at a time.
+    """P(label = 1) for each row of the table, in its order: float64 [n]; scored in batches of `batch_rows` (None: all).
 
     Raises FeatureContractError as `feed_of` does.
     """
@@ -115,7 +115,7 @@ def score(
 
 
 def ask_in_batches(session: ort.InferenceSession, feed: dict[str, Any], rows: int) -> npt.NDArray[np.float64]:
-    """`ask` with at most `rows` rows at a time."""
+    """The graph's scores, computed with `ask` for at most `rows` rows at a time: float64 [n]."""
     starts = range(0, max(len(feed[NUMERIC_INPUT]), 1), rows)
     return np.concatenate(
         [ask(session, {name: values[start : start + rows] for name, values in feed.items()}) for start in starts]
@@ -123,11 +123,11 @@ def ask_in_batches(session: ort.InferenceSession, feed: dict[str, Any], rows: in
 
 
 def ask(session: ort.InferenceSession, feed: dict[str, Any]) -> npt.NDArray[np.float64]:
-    """The graph's answers to matrices already made (inputs by name): float64 [n]."""
+    """The graph's scores for its inputs by name (see `feed_of`): float64 [n]."""
     if len(feed[NUMERIC_INPUT]) == 0:
         return np.empty(0, dtype=np.float64)
-    (answer,) = session.run([OUTPUT], feed)
-    return np.asarray(answer, dtype=np.float64).reshape(-1)
+    (scores,) = session.run([OUTPUT], feed)
+    return np.asarray(scores, dtype=np.float64).reshape(-1)
 
 
 def _is_number(dtype: pa.DataType) -> bool:
