@@ -1,8 +1,8 @@
-"""Landed rows made into curated rows: the feed's SQL, and one row per key.
+"""Curated rows from landed rows: the feed's SQL, then one row per key.
 
-When a delivery holds a key more than once, the last one counts: of the later file by name, and
-in that file the later row. A producer corrects itself by adding a file. Rows equal in every
-curated value are exact duplicates and are dropped; rows that say something else are set aside.
+If a delivery holds a key more than once, the last row is used: of the later file by name, and
+in that file the later row. A producer corrects rows by adding a file. Rows equal in every
+curated value are exact duplicates and are dropped; other rows of the key are quarantined.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SUPERSEDED = "another row with this key was delivered later"
 @dataclass(frozen=True)
 class CuratedTable:
     """`rows`: curated columns, columns for expectations only, landed_uri and landed_row, in landed order.
-    `quarantine`: the rows that a later row with the same key replaced. `exact_duplicates`: rows
-    dropped because an equal one is there."""
+    `quarantine`: the rows that a later row with the same key replaced. `exact_duplicates`: number of
+    dropped rows that are equal to another one."""
 
     rows: pa.Table
     quarantine: pa.Table
@@ -36,18 +36,18 @@ class CuratedTable:
 
 
 def curate(feed: Feed, landed: pa.Table) -> CuratedTable:
-    """The feed's `normalise` SQL over the landed rows, one row for each, then one row per key.
+    """Apply the feed's `normalise` SQL to the landed rows, then keep one row per key.
 
     Columns that the SQL returns beyond `curated` are kept for the expectations; publishing drops
-    them. Raises ConfigurationError if the SQL does not run, loses or invents rows, or returns
-    other columns than declared.
+    them. Raises ConfigurationError if the SQL does not run, loses or adds rows, or lacks a
+    declared column or its type.
     """
     landed = landed.sort_by(_LANDED_ORDER)
     rows = _normalise(feed, landed)
     kept, replaced = _last_of_each_key(feed, rows)
     kept_rows, replaced_rows = rows.filter(kept), rows.filter(replaced)
     if kept_rows.num_rows < rows.num_rows:
-        # Once more without the others: the SQL may compare a row with its neighbours.
+        # Repeated without the other rows, because the SQL may compare a row with its neighbours.
         kept_rows = _normalise(feed, landed.filter(kept))
     return CuratedTable(
         rows=kept_rows,
@@ -57,7 +57,7 @@ def curate(feed: Feed, landed: pa.Table) -> CuratedTable:
 
 
 def published_columns(feed: Feed, rows: pa.Table) -> pa.Table:
-    """What consumers get to see: the curated columns, landed_uri and landed_row."""
+    """The rows with the published columns only: the curated columns, landed_uri and landed_row."""
     return rows.select([*(column.name for column in feed.curated), *LINEAGE])
 
 
@@ -75,12 +75,12 @@ def _normalise(feed: Feed, landed: pa.Table) -> pa.Table:
     if absent:
         raise ConfigurationError(f"{feed.normalise} returns no column {absent}, which feed {feed.name} declares.")
     for column in feed.curated:
-        found, declared = rows.schema.field(column.name).type, ARROW_TYPES[column.type]
-        if found != declared and not (
-            pa.types.is_null(found) or (pa.types.is_integer(found) and column.type == "int64")
+        actual, declared = rows.schema.field(column.name).type, ARROW_TYPES[column.type]
+        if actual != declared and not (
+            pa.types.is_null(actual) or (pa.types.is_integer(actual) and column.type == "int64")
         ):
             raise ConfigurationError(
-                f"{feed.normalise} returns {column.name} as {found}; feed {feed.name} declares {column.type}: cast it."
+                f"{feed.normalise} returns {column.name} as {actual}; feed {feed.name} declares {column.type}: cast it."
             )
         rows = rows.set_column(rows.column_names.index(column.name), column.name, rows[column.name].cast(declared))
     rows = rows.sort_by(_LANDED_ORDER)
@@ -96,7 +96,7 @@ def _normalise(feed: Feed, landed: pa.Table) -> pa.Table:
 def _last_of_each_key(feed: Feed, rows: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Masks over rows in landed order: those kept, and those replaced by one with other values.
 
-    A row without a complete key is kept.
+    Rows with a null in the key are kept: they are never duplicates.
     """
     numbered = rows.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
     key, curated = _quoted(feed.key), _quoted(column.name for column in feed.curated)

@@ -1,8 +1,8 @@
-"""A delivered file (CSV or Parquet) as a typed table, or an error that says what is wrong with the file.
+"""Read a delivered file (CSV or Parquet) as a typed table.
 
-What a file as a whole gets wrong stops the partition (SchemaChanged, MalformedFile). What single
-rows get wrong is set aside with its reason: a cell that is not of its column's type, a missing
-value where there has to be one, a row with too many or too few cells.
+Faults of the whole file reject the partition (SchemaChanged, MalformedFile). Faults of single
+rows quarantine the row with the reason: a cell that is not of its column's type, a missing
+required value, a row with too many or too few cells.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ARROW_TYPES: dict[ColumnType, pa.DataType] = {
 }
 
 # SQL for one text cell; NULL where the text is not of the type. A timestamp has to state its
-# offset: the same digits without one mean another hour in every zone.
+# offset from UTC: without it, the instant depends on the zone.
 _PARSED: dict[ColumnType, str] = {
     "string": "{0}",
     "int64": "CASE WHEN regexp_full_match({0}, '[+-]?[0-9]+(\\.0*)?') THEN try_cast({0} AS BIGINT) END",
@@ -56,7 +56,7 @@ _PARSED: dict[ColumnType, str] = {
 @dataclass(frozen=True)
 class LandedTable:
     """`rows`: the feed's landed columns, typed, plus landed_uri and landed_row, in file order.
-    `quarantine`: the rows set aside. `delivered`: how many rows the file has, that is both."""
+    `quarantine`: the quarantined rows. `delivered`: the number of rows of the file, that is of both."""
 
     rows: pa.Table
     quarantine: pa.Table
@@ -72,7 +72,7 @@ def landed_schema(columns: Sequence[Column]) -> pa.Schema:
 def read_landed(feed: Feed, uri: str, data: bytes) -> LandedTable:
     """The file's rows by the feed's `landed` schema; columns may come in any order.
 
-    Parquet is known by its first bytes, all else is read as CSV (UTF-8, with a header). Raises
+    Parquet is recognised by its first bytes or its name, all else is read as CSV (UTF-8, with a header). Raises
     MalformedFile for an empty, half-written or unreadable file or another delimiter, and
     SchemaChanged for missing, extra, renamed or retyped columns.
     """
@@ -95,7 +95,7 @@ def _read_csv(feed: Feed, uri: str, data: bytes) -> LandedTable:
     try:
         cells = pyarrow.csv.read_csv(
             pa.BufferReader(data),
-            # One thread: only then does a broken row know its number.
+            # Row numbers are reported only with one thread.
             read_options=pyarrow.csv.ReadOptions(use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=feed.delimiter, newlines_in_values=True, invalid_row_handler=keep
@@ -165,7 +165,7 @@ def _typed(feed: Feed, cells: pa.Table) -> pa.Table:
 
 
 def _check_type(column: Column, uri: str, cells: pa.ChunkedArray, wrong: pa.ChunkedArray) -> None:
-    """A few bad cells are bad rows; if most are, the column has changed its type."""
+    """Raise SchemaChanged if most values of a column are not of its type; fewer are faults of single rows."""
     bad, filled = pc.sum(wrong).as_py() or 0, len(cells) - cells.null_count
     if bad * 2 <= filled:
         return
@@ -195,26 +195,26 @@ def _read_parquet(feed: Feed, uri: str, data: bytes) -> LandedTable:
 
 
 def _cast(column: Column, uri: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    found = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    actual = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     fits = {
-        "string": pa.types.is_string(found) or pa.types.is_large_string(found),
+        "string": pa.types.is_string(actual) or pa.types.is_large_string(actual),
         # pandas writes integers with gaps as floats; a fraction fails the cast below.
-        "int64": pa.types.is_integer(found) or pa.types.is_floating(found),
-        "float64": pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found),
-        "bool": pa.types.is_boolean(found),
-        "date": pa.types.is_date(found),
-        "timestamp": pa.types.is_timestamp(found) and found.tz is not None,
+        "int64": pa.types.is_integer(actual) or pa.types.is_floating(actual),
+        "float64": pa.types.is_integer(actual) or pa.types.is_floating(actual) or pa.types.is_decimal(actual),
+        "bool": pa.types.is_boolean(actual),
+        "date": pa.types.is_date(actual),
+        "timestamp": pa.types.is_timestamp(actual) and actual.tz is not None,
     }[column.type]
     target = ARROW_TYPES[column.type]
-    if fits or pa.types.is_null(found):
+    if fits or pa.types.is_null(actual):
         try:
-            # Nanoseconds may be cut to microseconds; numbers must stay what they are.
+            # Nanoseconds may be truncated to microseconds; numbers must not change.
             return values.cast(target, safe=column.type != "timestamp")
         except pa.ArrowInvalid:
             pass
     examples = pc.unique(values.drop_null()).to_pylist()[:EXAMPLES]
     raise SchemaChanged(
-        f"{uri}: column {column.name!r} is no longer {column.type} but {found}, for example {examples}. {CHANGE_FEED}"
+        f"{uri}: column {column.name!r} is no longer {column.type} but {actual}, for example {examples}. {CHANGE_FEED}"
     )
 
 
@@ -227,20 +227,20 @@ def _check_names(feed: Feed, uri: str, table: pa.Table) -> None:
     extra = [name for name in table.column_names if name not in declared]
     if not missing and not extra:
         return
-    said, renamed = [], set()
+    problems, renamed = [], set()
     for name in missing:
         new = _likely_new_name(name, declared, table.column_names, extra)
         if new is None:
-            said.append(f"column {name!r} is missing")
+            problems.append(f"column {name!r} is missing")
         else:
             renamed.add(new)
-            said.append(f"column {name!r} is missing, probably renamed to {new!r} ({_examples(table[new])})")
-    said += [f"column {name!r} is not declared ({_examples(table[name])})" for name in extra if name not in renamed]
-    raise SchemaChanged(f"{uri}: {'; '.join(said)}. {CHANGE_FEED}")
+            problems.append(f"column {name!r} is missing, probably renamed to {new!r} ({_examples(table[new])})")
+    problems += [f"column {name!r} is not declared ({_examples(table[name])})" for name in extra if name not in renamed]
+    raise SchemaChanged(f"{uri}: {'; '.join(problems)}. {CHANGE_FEED}")
 
 
 def _likely_new_name(name: str, declared: list[str], delivered: list[str], extra: list[str]) -> str | None:
-    """An extra column in the same place, or else of a similar name."""
+    """An extra column at the same position, or else with a similar name; None if there is neither."""
     place = declared.index(name)
     if len(declared) == len(delivered) and delivered[place] in extra:
         return delivered[place]
@@ -255,7 +255,7 @@ def _examples(values: pa.ChunkedArray) -> str:
 def _split(
     feed: Feed, uri: str, delivered: pa.Table, typed: pa.Table, numbers: Sequence[int]
 ) -> tuple[pa.Table, pa.Table]:
-    """Good rows typed, and the others as they were delivered, with their reasons. `numbers`: the row in the file."""
+    """Valid rows, typed, and the others as delivered, with their reasons. `numbers`: row numbers in the file."""
     masks = {f"{c.name} is not {c.type}": _unreadable(delivered[c.name], typed[c.name]) for c in feed.landed}
     masks |= {f"{c.name} is missing": pc.is_null(delivered[c.name]) for c in feed.landed if not c.nullable}
     reasons: list[list[str]] = [[] for _ in numbers]
@@ -266,7 +266,7 @@ def _split(
     bad = pa.array(map(bool, reasons), pa.bool_())
     rows = _with_lineage(typed, uri, numbers).cast(landed_schema(feed.landed)).filter(pc.invert(bad))
     others = _with_lineage(delivered, uri, numbers).filter(bad)
-    return rows.combine_chunks(), set_aside(others, [found for found in reasons if found], step=STEP)
+    return rows.combine_chunks(), set_aside(others, [row_reasons for row_reasons in reasons if row_reasons], step=STEP)
 
 
 def _unreadable(delivered: pa.ChunkedArray, typed: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -279,6 +279,6 @@ def _with_lineage(table: pa.Table, uri: str, numbers: Sequence[int]) -> pa.Table
 
 
 def refuse_if_undelivered(feed: Feed, tables: Sequence[LandedTable], where: str) -> None:
-    """Raises MalformedFile if a daily feed's files hold not one row between them."""
+    """Raises MalformedFile if a daily feed's files have no rows at all."""
     if feed.cadence == "daily" and not any(table.delivered for table in tables):
         raise MalformedFile(f"{where} holds a header and no row. {SEND_AGAIN}")

@@ -1,4 +1,4 @@
-"""What is in each column of a table, in numbers."""
+"""Profiles of tables: statistics of each column."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def profile_summary(profile: dict[str, Any]) -> dict[str, Any]:
 
 def _profile_column(values: pa.ChunkedArray) -> dict[str, Any]:
     filled = values.drop_null()
-    found: dict[str, Any] = {
+    profile: dict[str, Any] = {
         "type": str(values.type),
         "nulls": values.null_count,
         "distinct": pc.count_distinct(filled).as_py(),
@@ -44,14 +44,14 @@ def _profile_column(values: pa.ChunkedArray) -> dict[str, Any]:
     }
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
         quantiles = pc.quantile(filled, q=list(QUANTILES)).to_pylist()
-        found["mean"] = pc.mean(filled).as_py()
-        found["std"] = pc.stddev(filled).as_py()
-        found["quantiles"] = dict(zip(map(str, QUANTILES), quantiles, strict=True))
+        profile["mean"] = pc.mean(filled).as_py()
+        profile["std"] = pc.stddev(filled).as_py()
+        profile["quantiles"] = dict(zip(map(str, QUANTILES), quantiles, strict=True))
     else:
         counts = pc.value_counts(filled).to_pylist()
         counts.sort(key=lambda entry: (-entry["counts"], str(entry["values"])))
-        found["top_values"] = [[_json_safe(e["values"]), e["counts"]] for e in counts[:TOP_VALUES]]
-    return found
+        profile["top_values"] = [[_json_safe(e["values"]), e["counts"]] for e in counts[:TOP_VALUES]]
+    return profile
 
 
 def _json_safe(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Rows set aside, each with all its reasons: one schema for every feed, so that nothing is lost.
+"""Quarantined rows, each with all its reasons, in one schema for all feeds.
 
 QUARANTINE: landed_uri string, landed_row int64 (1 is the first row below the header),
-step string (who set it aside), reasons list<string>, row string (the row as JSON).
+step string (that quarantined it), reasons list<string>, row string (the row as JSON).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def set_aside(rows: pa.Table, reasons: Sequence[Sequence[str]], *, step: str) ->
             rows[LANDED_URI].combine_chunks().cast(pa.string()),
             rows[LANDED_ROW].combine_chunks().cast(pa.int64()),
             pa.array([step] * rows.num_rows, pa.string()),
-            pa.array([list(found) for found in reasons], pa.list_(pa.string())),
+            pa.array([list(row_reasons) for row_reasons in reasons], pa.list_(pa.string())),
             pa.array(bodies, pa.string()),
         ],
         schema=QUARANTINE,
