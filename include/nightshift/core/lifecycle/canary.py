@@ -1,4 +1,4 @@
-"""Which rows of a night a canary answers: always the same ones, on every machine, whatever else the night holds."""
+"""Selection of a partition's canary rows: a function of each row's key alone, the same on every machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MANTISSA_BITS = 53
 
 
 def canary_bucket(key: str) -> float:
-    """Where a prediction key falls in [0, 1): the first 8 bytes of the SHA-256 of its text, as a share of 2**64.
+    """Map a prediction key's text to [0, 1): the first 8 bytes of its SHA-256 as a share of 2**64.
 
-    Rounded down to what a float holds, so that no key falls on 1.
+    Rounded down to float precision, so that no key maps to 1.
     """
     number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:HASH_BYTES], "big")
     return float((number >> (8 * HASH_BYTES - MANTISSA_BITS)) / 2**MANTISSA_BITS)
@@ -30,7 +30,7 @@ def key_texts(rows: pa.Table, key: Sequence[str]) -> list[str]:
 
 
 def canary_rows(rows: pa.Table, key: Sequence[str], share: float) -> npt.NDArray[np.bool_]:
-    """Which rows are the canary's: those whose key falls below `share`, bool [n]."""
+    """Mask [n] of the canary rows: those whose key's bucket is below `share`."""
     if share <= 0:
         return np.zeros(rows.num_rows, dtype=np.bool_)
     return np.array([canary_bucket(text) < share for text in key_texts(rows, key)], dtype=np.bool_)

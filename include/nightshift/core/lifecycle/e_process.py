@@ -1,4 +1,4 @@
-"""An e-process for comparing two forecasters: a test that may look at its evidence after every partition.
+"""An e-process for comparing two forecasters: a test that may be evaluated after every partition.
 
 Choe and Ramdas, "Comparing Sequential Forecasters", Operations Research 72(4), 2023; the bets are those of
 Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86(1), 2023.
@@ -21,8 +21,8 @@ def e_values(differences: npt.NDArray[np.float64], clip: float) -> npt.NDArray[n
     fractions f of the product of (1 + f * d).
 
     If the expected clipped difference, given the past, is never above 0, the e-value ever reaches 1 / a with a
-    probability of at most a (Ville's inequality), however often it is looked at. Autocorrelated differences break
-    that condition: tests/unit/test_e_process.py measures by how much.
+    probability of at most a (Ville's inequality), however often it is evaluated. Autocorrelated differences violate
+    that condition: tests/unit/core/lifecycle/test_e_process.py measures by how much.
     """
     share = np.clip(differences, -clip, clip) / clip
     log_wealth = np.cumsum(np.log1p(np.outer(FRACTIONS, share)), axis=1)

@@ -1,4 +1,4 @@
-"""How a rebuilt artifact differs from the recorded one, in words. Pure."""
+"""Differences between a rebuilt artifact and the recorded one, as texts. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,16 +20,21 @@ SHOWN_CHARACTERS = 200
 def artifact_differences(
     recorded: Manifest, rebuilt: Manifest, old_files: Mapping[str, bytes], new_files: Mapping[str, bytes]
 ) -> list[str]:
-    """Inputs, parameters and files that are not as recorded; empty if the identity of both is the same."""
+    """Texts about inputs, parameters and files that differ; empty if both have the same identity.
+
+    `old_files` and `new_files`: contents by path, of the recorded and the rebuilt artifact.
+    """
     differences = []
     for name in sorted({*recorded.inputs, *rebuilt.inputs}):
-        old, new = ([ref.sha256 for ref in made.inputs.get(name, ())] for made in (recorded, rebuilt))
+        old, new = ([ref.sha256 for ref in manifest.inputs.get(name, ())] for manifest in (recorded, rebuilt))
         if old != new:
-            uris = {ref.sha256: ref.uri for made in (recorded, rebuilt) for ref in made.inputs.get(name, ())}
+            uris = {ref.sha256: ref.uri for manifest in (recorded, rebuilt) for ref in manifest.inputs.get(name, ())}
             example = next((f", for example {uris[one]}" for one in [*old, *new] if (one in old) != (one in new)), "")
             differences.append(f"input {name}: {len(old)} artifacts became {len(new)}{example}")
     differences += [f"parameter {text}" for text in value_differences(recorded.parameters, rebuilt.parameters)]
-    old_hashes, new_hashes = ({entry.path: entry.sha256 for entry in made.files} for made in (recorded, rebuilt))
+    old_hashes, new_hashes = (
+        {entry.path: entry.sha256 for entry in manifest.files} for manifest in (recorded, rebuilt)
+    )
     for path in sorted({*old_hashes, *new_hashes}):
         if path not in new_hashes:
             differences.append(f"{path} is not made any more")
@@ -42,16 +47,16 @@ def artifact_differences(
 
 
 def file_differences(path: str, recorded: bytes, rebuilt: bytes) -> list[str]:
-    """What differs between two versions of a file, in at most a few lines.
+    """Differences between two versions of a file, in a few texts.
 
     Parquet: rows, columns and values by row number. JSON: keys with both values. Else: sizes and the first byte.
     """
     if path.endswith(".parquet"):
-        found = _table_differences(*(pq.read_table(pa.BufferReader(body)) for body in (recorded, rebuilt)))
-        return _few(found) or ["all values are equal; the layout of the file differs"]
+        differences = _table_differences(*(pq.read_table(pa.BufferReader(body)) for body in (recorded, rebuilt)))
+        return _few(differences) or ["all values are equal; the layout of the file differs"]
     if path.endswith(".json"):
-        found = value_differences(json.loads(recorded), json.loads(rebuilt))
-        return _few(found) or ["all values are equal; they are written differently"]
+        differences = value_differences(json.loads(recorded), json.loads(rebuilt))
+        return _few(differences) or ["all values are equal; they are written differently"]
     pairs = enumerate(zip(recorded, rebuilt, strict=False))
     first = next((at for at, (old, new) in pairs if old != new), min(len(recorded), len(rebuilt)))
     return [f"{len(recorded)} bytes became {len(rebuilt)}, from byte {first} on"]
@@ -67,11 +72,11 @@ def value_differences(recorded: Any, rebuilt: Any) -> list[str]:
 def environment_differences(
     manifests: Sequence[Manifest], code_version: str, lock_sha256: str, libraries: Mapping[str, str]
 ) -> list[dict[str, str]]:
-    """Code, lock and library versions that are not those that artifacts were made with.
+    """Code, lock and library versions that differ from those recorded in manifests.
 
-    Each {"what", "recorded", "now", "steps"}, sorted; "" stands for unknown or not installed.
+    Each {"what", "recorded", "now", "steps"}, sorted; "" means unknown or not installed.
     """
-    found: dict[tuple[str, str, str], set[str]] = {}
+    differences: dict[tuple[str, str, str], set[str]] = {}
     now = {"code version": code_version, "dependency lock": lock_sha256, **libraries}
     for manifest in manifests:
         then = {
@@ -81,10 +86,10 @@ def environment_differences(
         }
         for what in {*then, *now}:
             if then.get(what, "") != now.get(what, ""):
-                found.setdefault((what, then.get(what, ""), now.get(what, "")), set()).add(manifest.step)
+                differences.setdefault((what, then.get(what, ""), now.get(what, "")), set()).add(manifest.step)
     return [
         {"what": what, "recorded": recorded, "now": version, "steps": ", ".join(sorted(steps))}
-        for (what, recorded, version), steps in sorted(found.items())
+        for (what, recorded, version), steps in sorted(differences.items())
     ]
 
 
@@ -108,17 +113,17 @@ def _table_differences(recorded: pa.Table, rebuilt: pa.Table) -> list[str]:
         return changed or ["the columns stand in another order, or have other metadata"]
     if recorded.num_rows != rebuilt.num_rows:
         return [f"{recorded.num_rows} rows became {rebuilt.num_rows}"]
-    found = []
+    differences = []
     for name in recorded.column_names:
         old, new = recorded[name].combine_chunks(), rebuilt[name].combine_chunks()
-        # In a file, null is one thing and NaN another; each equals itself.
+        # Null and NaN differ from each other; each equals itself.
         both = pc.and_(pc.is_null(old, nan_is_null=True), pc.is_null(new, nan_is_null=True))
         same = pc.or_(pc.fill_null(pc.equal(old, new), False), pc.and_(both, pc.equal(old.is_null(), new.is_null())))
         rows = pc.indices_nonzero(pc.invert(same)).to_pylist()
         if rows:
             examples = "; ".join(f"row {row}: {old[row]} became {new[row]}" for row in rows[:EXAMPLES])
-            found.append(f"{name} differs in {len(rows)} of {recorded.num_rows} rows ({examples})")
-    return found
+            differences.append(f"{name} differs in {len(rows)} of {recorded.num_rows} rows ({examples})")
+    return differences
 
 
 def _few(texts: list[str]) -> list[str]:

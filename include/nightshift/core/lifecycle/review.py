@@ -1,7 +1,7 @@
-"""What is to be done about specs after a partition: the one outcome of its review, with its numbers in words.
+"""The review of the specs after a partition: one outcome, with the numbers behind it in words.
 
-Pure: it reads the state as of the partition, losses on matured labels, and the declared policies. A partition
-counts if labels of at least `least_rows` predictions are known, and not while the kill switch was on.
+Pure functions of the state as of the partition, losses on matured labels, and the declared policies. A partition
+counts if labels of at least `least_rows` predictions are known and the kill switch was off.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Case:
         return {day: one[day].log_loss - other[day].log_loss for day in both}
 
     def elapsed(self, since: date) -> int:
-        """Partitions after `since` and before the reviewed one, without those under the kill switch."""
+        """The number of partitions after `since` and before the reviewed one, without those under the kill switch."""
         days = (since + timedelta(days=n) for n in range(1, (self.partition - since).days))
         return sum(day not in self.idle for day in days)
 
@@ -75,8 +75,8 @@ def review_partition(
     """The outcome of a partition's review.
 
     `state` is as of the partition; `losses` are of earlier partitions, on labels delivered up to this one; `idle`
-    are partitions for which the kill switch was on. The first of these that applies is the outcome: roll_back,
-    what follows for the challenger, confirm, hold, nothing.
+    are partitions for which the kill switch was on. The outcome is the first that applies of: roll_back, the
+    challenger's next action, confirm, hold, nothing.
     """
     case = _Case(partition, state, losses, idle, policy, risk)
     challenger = _challenger(case)
@@ -111,7 +111,7 @@ def review_partition(
 
 
 def _champion(case: _Case) -> _Finding | None:
-    """Rolled back if harm is shown, confirmed when its watch is over, held while it is watched; None otherwise."""
+    """Roll back if it does significantly worse, confirm after the watch, hold during it; None otherwise."""
     state, policy = case.state, case.policy
     if state.champion is None:
         return None
@@ -125,20 +125,24 @@ def _champion(case: _Case) -> _Finding | None:
         return _Finding("hold", state.champion, harm, alert=none_left) if harm else None
     if former is None:
         return _Finding("confirm", state.champion, "no former champion is left to compare with", alert=harm)
-    found = case.differences(state.champion, former, state.watched_since)
-    if shown := _harm(found, former, policy):
-        return _Finding("roll_back", former, f"{state.champion}: {shown}")
-    numbers = f"{state.champion}: {len(found)} of {policy.watch_partitions} watched partitions compared with {former}"
-    if found:
-        values = np.array(list(found.values()))
+    differences = case.differences(state.champion, former, state.watched_since)
+    if harm_shown := _harm(differences, former, policy):
+        return _Finding("roll_back", former, f"{state.champion}: {harm_shown}")
+    numbers = (
+        f"{state.champion}: {len(differences)} of {policy.watch_partitions} watched partitions compared with {former}"
+    )
+    if differences:
+        values = np.array(list(differences.values()))
         evidence = e_values(values, policy.rollback_clip)[-1]
         numbers += f", mean log loss {values.mean():+.4f}, e-value {evidence:.2f} of {1 / policy.rollback_error:.0f}"
     over = case.elapsed(state.watched_since) >= policy.watch_partitions + policy.longest_partitions
-    return _Finding("confirm" if over or len(found) >= policy.watch_partitions else "hold", state.champion, numbers)
+    return _Finding(
+        "confirm" if over or len(differences) >= policy.watch_partitions else "hold", state.champion, numbers
+    )
 
 
 def _worse_than_fallback(case: _Case) -> str:
-    """How the champion did against the fallback on the newest partition it scored, if beyond the emergency margin."""
+    """Why the champion is worse than the fallback by the emergency margin on the newest partition it served; or ""."""
     state = case.state
     served = {loss.partition for loss in case.losses if loss.role == "champion" and loss.spec_id == state.champion}
     both = case.differences(state.champion, state.fallback, date.min) if state.fallback != state.champion else {}
@@ -152,9 +156,9 @@ def _worse_than_fallback(case: _Case) -> str:
 
 
 def _harm(differences: Mapping[date, float], rival: str, policy: PromotionPolicy) -> str:
-    """What shows that a spec does worse than `rival`, by their differences, oldest first; empty if nothing does."""
-    if shown := _emergency(differences, rival, policy):
-        return shown
+    """Why a spec is significantly worse than `rival`, by their loss differences, oldest first; "" if it is not."""
+    if emergency := _emergency(differences, rival, policy):
+        return emergency
     values = np.array(list(differences.values()))
     evidence = e_values(values, policy.rollback_clip)
     if not len(evidence) or evidence.max() < 1 / policy.rollback_error:
@@ -181,7 +185,7 @@ def _emergency(differences: Mapping[date, float], rival: str, policy: PromotionP
 
 
 def _challenger(case: _Case) -> _Finding | None:
-    """What follows for the spec that is on its way to champion; None if there is none."""
+    """The next action for the challenger; None if there is none."""
     state, policy, challenge = case.state, case.policy, case.state.challenge
     if challenge is None:
         return None
@@ -189,8 +193,8 @@ def _challenger(case: _Case) -> _Finding | None:
     if overdue := _overdue(case, challenge):
         return _Finding("time_out", spec_id, overdue)
     rival = state.champion or state.fallback
-    beside = case.differences(spec_id, rival, challenge.since) if challenge.stage == "canary" else {}
-    if shown := _emergency(beside, rival or "", policy):
+    differences = case.differences(spec_id, rival, challenge.since) if challenge.stage == "canary" else {}
+    if shown := _emergency(differences, rival or "", policy):
         return _Finding("withdraw", spec_id, f"{spec_id}: {shown}")
     ready, numbers = _live_equals_backtest(case, challenge)
     if ready == "no":
@@ -204,7 +208,7 @@ def _challenger(case: _Case) -> _Finding | None:
 
 
 def _overdue(case: _Case, challenge: Challenge) -> str:
-    """Why the question for approval is closed without an answer; empty while it is open or was not asked."""
+    """Why the request for approval has timed out; "" while it is open or if there is none."""
     if challenge.awaiting is None:
         return ""
     limit = max(math.ceil(case.risk.approval_hours / 24) + 1, case.policy.longest_partitions)
@@ -218,15 +222,15 @@ def _overdue(case: _Case, challenge: Challenge) -> str:
 
 
 def _live_equals_backtest(case: _Case, challenge: Challenge) -> tuple[str, str]:
-    """("yes", "no" or "open", the numbers): whether live losses of the newest partitions are those of the backtest.
+    """Whether live losses of the newest partitions equal the backtest's: ("yes", "no" or "open", the numbers).
 
-    The partitions are the newest ones of the stage that count, as far back as the challenger scored each of them.
+    The partitions are the newest ones of the stage that count, up to the first one that the challenger did not score.
     """
     policy, spec_id = case.policy, challenge.spec_id
     needed = policy.shadow_partitions if challenge.stage == "shadow" else policy.canary_partitions
     own = case.losses_of(spec_id, challenge.since)
     days = case.matured(challenge.since)
-    # The backtest knows the labels of a partition's predictions a partition later than the review does.
+    # The backtest has the labels of a partition's predictions one partition later than the review.
     while days and days[-1] in own and own[days[-1]].backtest_log_loss is None:
         days.pop()
     newest: list[ReviewedLoss] = []
@@ -251,7 +255,7 @@ def _live_equals_backtest(case: _Case, challenge: Challenge) -> tuple[str, str]:
 
 
 def _onward(case: _Case, challenge: Challenge, numbers: str) -> _Finding:
-    """The next step of a challenger whose live losses are those of its backtest."""
+    """The next action for a challenger whose live losses equal those of its backtest."""
     state, spec_id, demanded = case.state, challenge.spec_id, demands(case.risk)
     if state.version(spec_id) is None:
         return _Finding("hold", spec_id, f"{numbers}; it has no version that was not retired")
@@ -268,7 +272,7 @@ def _onward(case: _Case, challenge: Challenge, numbers: str) -> _Finding:
 
 
 def answers(decisions: Sequence[Deployment], spec_id: str, asked_on: date) -> list[Deployment]:
-    """What was recorded as the answer to the question about a spec that the review of a partition asked."""
+    """The recorded decisions on the approval of a spec that was requested by the review of partition `asked_on`."""
     return [
         one
         for one in decisions
@@ -278,7 +282,7 @@ def answers(decisions: Sequence[Deployment], spec_id: str, asked_on: date) -> li
 
 
 def approval_summary(title: str, review: Review, *, hours: float, page_uri: str) -> str:
-    """What a person reads who is asked to approve a spec, as Markdown."""
+    """The request for approval of a spec, as Markdown for the approver."""
     days = sorted({loss.partition for loss in review.losses})
     rival = review.champion or next((loss.spec_id for loss in review.losses if loss.role == "fallback"), "")
     own, other = (

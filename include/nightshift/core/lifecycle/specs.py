@@ -1,4 +1,4 @@
-"""Which specs a partition's training fits, and what becomes of the first champion."""
+"""The specs that a partition's training fits, and the promotion of the first champion."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from nightshift.errors import ConfigurationError
 
 
 def specs_to_fit(state: State, use_case: UseCase) -> list[tuple[ModelSpec, ScoringRole]]:
-    """Each spec that a state has in service or scored, with its role; the declared champion while there is none.
+    """The specs to fit, with their roles: those that serve or are scored, and the declared champion while none serves.
 
-    The declared fallback always: a fallback declared earlier is no longer fitted. Raises ConfigurationError for a
+    The declared fallback is always fitted, one declared earlier no longer. Raises ConfigurationError for a
     spec in service that neither the decisions nor the use case declares.
     """
     declared = use_case.fallback.spec_id
-    wanted: dict[str, ScoringRole] = {
+    roles: dict[str, ScoringRole] = {
         spec_id: role for spec_id, role in state.trained.items() if role != "fallback" or spec_id == declared
     }
     if state.champion is None:
-        wanted.setdefault(use_case.champion.spec_id, "champion")
-    wanted.setdefault(declared, "fallback")
-    known = {**use_case.specs, **state.specs}
-    if unknown := [spec_id for spec_id in wanted if spec_id not in known]:
+        roles.setdefault(use_case.champion.spec_id, "champion")
+    roles.setdefault(declared, "fallback")
+    specs = {**use_case.specs, **state.specs}
+    if unknown := [spec_id for spec_id in roles if spec_id not in specs]:
         raise ConfigurationError(
-            f"{use_case.name}: deployments puts {unknown} in service, but no row says what they declare; retire them."
+            f"{use_case.name}: deployments has {unknown} in service, but no row holds their declaration; retire them."
         )
-    return [(known[spec_id], role) for spec_id, role in wanted.items() if spec_id not in state.retired]
+    return [(specs[spec_id], role) for spec_id, role in roles.items() if spec_id not in state.retired]
 
 
 def first_champion(
     decisions: Sequence[Deployment], partition: date, use_case: UseCase, registered: Collection[str], *, approval: bool
 ) -> Deployment | None:
-    """What becomes of the declared champion if it was registered and there is no champion as of the partition.
+    """The decision about the declared champion if it was registered and there is no champion as of the partition.
 
-    It is promoted, or with `approval` goes into shadow first. None if there is a champion, a challenge is under way,
-    or the spec was declined or withdrawn before: then it takes a backtest like any other.
+    It is promoted, or with `approval` goes into shadow first. None if there is a champion or a challenger,
+    or the spec was declined or withdrawn before: then it needs a backtest like any other.
     """
     state, spec = state_as_of(decisions, partition), use_case.champion
     about = [one for one in standing(decisions) if one.spec_id == spec.spec_id and one.partition < partition]

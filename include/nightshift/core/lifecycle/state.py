@@ -1,9 +1,8 @@
-"""Which specs and versions serve a partition, as it follows from the recorded decisions alone.
+"""The specs and versions that serve a partition: a fold over the recorded decisions.
 
-Nothing here is stored: the decisions are the state, and the state of any partition can be computed at any
-time. A decision of partition P takes effect for partitions after P. Of what one step decided about one spec
-for one partition the last row counts, so that a step that is run again replaces its decision; decisions by hand
-are kept row by row.
+Nothing here is stored: the state of any partition can be computed from the decisions at any time. A decision of
+partition P takes effect for partitions after P. Of one step's decisions about one spec for one partition the last
+row counts, so that a step that is run again replaces its decision; every decision by hand counts.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from nightshift.errors import ConfigurationError
 Stage = Literal["shadow", "canary"]
 
 BY_HAND = "hand:"
-"""Begins `decided_by` of what a person decided."""
+"""Prefix of `decided_by` for decisions by a person."""
 
 STEP_ORDER = {"record_failure": 0, "register": 0, "nominate": 1, "advance": 2, "record_approval": 3}
-"""Order of one partition's decisions by step; by hand comes last, in recorded order."""
+"""Order of one partition's decisions by step; those by hand come last, in recorded order."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,10 @@ class Version:
 
 @dataclass(frozen=True)
 class Challenge:
-    """A spec on its way to champion. `since`: its first partition in this stage is the one after.
+    """The challenger. `since`: the partition before its first one in this stage.
 
     `began`: the same for its first stage.
-    `awaiting`: the partition whose review asked a person for approval, if no answer is recorded.
+    `awaiting`: the partition whose review requested approval, if no answer is recorded.
     """
 
     spec_id: str
@@ -58,7 +57,7 @@ class Challenge:
 class State:
     """Specs (by id) and their versions as of one partition. `former`: earlier champions, the newest last.
 
-    `watched_since`: the champion was promoted then, and the newest former one is still scored beside it.
+    `watched_since`: the champion's promotion, while the newest former champion is still scored as a shadow.
     `retired` holds spec ids and model versions. `versions`: by spec id, the newest last.
     """
 
@@ -73,7 +72,7 @@ class State:
     versions: Mapping[str, tuple[Version, ...]] = field(default_factory=dict)
 
     def version(self, spec_id: str | None) -> Version | None:
-        """The newest version of a spec that was not retired, or None."""
+        """The newest version of a spec that is not retired, or None."""
         if spec_id is None or spec_id in self.retired:
             return None
         ready = [v for v in self.versions.get(spec_id, ()) if v.model_version not in self.retired]
@@ -81,7 +80,7 @@ class State:
 
     @property
     def watched(self) -> str | None:
-        """The former champion that is still scored beside the champion."""
+        """The former champion that is still scored as a shadow of the champion, or None."""
         return self.former[-1] if self.former and self.watched_since else None
 
     @property
@@ -105,9 +104,9 @@ class State:
 
     @property
     def shadows(self) -> list[tuple[ScoringRole, Version]]:
-        """The versions scored beside the primary: challenger, watched former champion, fallback.
+        """The versions scored as shadows of the primary: challenger, watched former champion, fallback.
 
-        While the kill switch is on nothing is scored but the fallback.
+        While the kill switch is on only the fallback is scored.
         """
         if self.killed is not None or self.primary is None:
             return []
@@ -116,12 +115,12 @@ class State:
 
     @property
     def trained(self) -> dict[str, ScoringRole]:
-        """The specs to fit each night, with their roles; the kill switch changes nothing about that."""
-        wanted: dict[str, ScoringRole] = {}
+        """The specs to fit in each partition, with their roles; independent of the kill switch."""
+        roles: dict[str, ScoringRole] = {}
         for role, spec_id in self._roles:
             if spec_id is not None and spec_id not in self.retired:
-                wanted.setdefault(spec_id, role)
-        return wanted
+                roles.setdefault(spec_id, role)
+        return roles
 
 
 def state_as_of(decisions: Iterable[Deployment], partition: date) -> State:
@@ -134,7 +133,7 @@ def state_as_of(decisions: Iterable[Deployment], partition: date) -> State:
 
 
 def state_after(decisions: Iterable[Deployment], partition: date) -> State:
-    """The state once every decision of the partition itself has taken effect."""
+    """The state for the partition after `partition`, when all of its decisions have taken effect."""
     return state_as_of(decisions, partition + timedelta(days=1))
 
 
@@ -151,7 +150,7 @@ def by_hand(decision: Deployment) -> bool:
 
 
 def repeated(decisions: Sequence[Deployment], new: Sequence[Deployment]) -> bool:
-    """Whether these decisions (of one step or person, for one partition) are the last ones recorded there."""
+    """Whether `new` (decisions of one step or person for one partition) equal the last ones recorded for it."""
     last = new[-1]
     if by_hand(last):
         recorded = [one for one in decisions if one.partition == last.partition]
@@ -174,9 +173,9 @@ def standing(decisions: Iterable[Deployment]) -> list[Deployment]:
 
 
 def _slot(decision: Deployment) -> tuple[object, ...]:
-    """The place of a step's decision; of one place the last row counts. Versions and specs have places of their own."""
+    """The slot of a step's decision, in which the last row counts; separate for versions and specs."""
     about = "version" if decision.action in VERSION_ACTIONS else "spec"
-    # One review has one outcome, whichever spec it names; the other steps decide about each spec.
+    # A review has one outcome, whichever spec it names; the other steps decide about each spec.
     spec_id = "" if decision.decided_by == "advance" else decision.spec_id
     return decision.partition, decision.decided_by, about, spec_id
 
@@ -253,7 +252,7 @@ def _promoted(state: State, decision: Deployment) -> State:
 
 
 def _retired(state: State, name: str) -> State:
-    """Without a spec or a version. A retired champion's place goes to the newest former champion."""
+    """The state without a spec or a version. A retired champion is replaced by the newest former champion."""
     former = tuple(one for one in state.former if one != name)
     challenge = None if state.challenge and state.challenge.spec_id == name else state.challenge
     champion, watched = state.champion, state.watched_since
