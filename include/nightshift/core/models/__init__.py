@@ -1,1 +1,4 @@
-"""Estimators and specs fitted on rows. Put here: what turns rows into a model. Keep out: gates, files, tasks."""
+"""Estimators and specs fitted on rows.
+
+Put here: fitting, preprocessing and evaluation of models. Keep out: gates, export, files, tasks.
+"""

@@ -1,6 +1,6 @@
 """A sum of piecewise linear functions, one for each feature, fitted on labels.
 
-The same form as the student `distilled_additive`: what distillation is compared with.
+The same form as the student `distilled_additive`, as the ablation of distillation.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def fit_additive(
 
     `penalty` is per training row and means the same as the student's: least squares with the weights p (1 - p)
     are the log loss to second order, so C = 1 / (penalty * rows * rate * (1 - rate)). Categorical features are
-    kept on the student's terms (`worthwhile_features`).
+    kept under the student's condition (`worthwhile_features`).
     """
 
     def fit(kept: Signature, positions: Integers) -> FittedModel:

@@ -19,8 +19,8 @@ class LogOddsBlend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """log odds = scale * ((1 - share) * additive + share * trees).
 
     `additive` is a LevelAdditive, `trees` a pipeline of tree_features and an XGBClassifier; both are fitted here, in
-    place. `scale` below 1 stands for the spread of the day's level that nobody knows the night before: with a standard
-    deviation s of it, E[sigmoid(z + s e)] is about sigmoid(z / sqrt(1 + pi s^2 / 8)) (MacKay 1992).
+    place. `scale` below 1 accounts for the day's level, which is unknown at the cutoff: with its standard
+    deviation s, E[sigmoid(z + s e)] is about sigmoid(z / sqrt(1 + pi s^2 / 8)) (MacKay 1992).
     """
 
     def __init__(self, additive: LevelAdditive, trees: Pipeline, share: float = 0.5, scale: float = 1.0) -> None:
@@ -43,5 +43,5 @@ class LogOddsBlend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         blended = self.scale * (
             (1 - self.share) * self.additive.log_odds(frame).astype(np.float64) + self.share * trees
         )
-        answer = 1 / (1 + np.exp(-blended))
-        return np.column_stack([1 - answer, answer])
+        probability = 1 / (1 + np.exp(-blended))
+        return np.column_stack([1 - probability, probability])

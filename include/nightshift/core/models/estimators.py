@@ -1,4 +1,4 @@
-"""Models fitted on labels: the teachers."""
+"""Estimators: models fitted on labels, which are the teachers of students."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# Before OpenMP is loaded: its threads spin while they wait for each other, and where tasks share
-# cores a fit takes six times as long for it.
+# Set before OpenMP is loaded: its threads spin by default while they wait for each other, which
+# makes a fit six times as slow where tasks share cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
@@ -64,10 +64,9 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "max_bin": 32,
     },
 }
-"""Hyperparameters; a use case's `training.parameters[<estimator>]` win over them.
+"""Hyperparameters; a use case's `training.parameters[<estimator>]` override them.
 
-They regularise heavily: rows of one day share their weather and their jams, so there is less to
-learn from than there are rows.
+They regularise heavily, because rows of one day are correlated: there are fewer independent rows than rows.
 """
 
 
@@ -78,16 +77,16 @@ LARGEST_SHARE_OF_ROWS = {
     "level_penalty": 1 / 50,
     "reg_lambda": 1 / 500,
 }
-"""Defaults in numbers of rows are cut to this share of the training rows, so that little data can be fitted, too."""
+"""Defaults in numbers of rows are limited to this share of the training rows, so that small data can be fitted, too."""
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A fitted scikit-learn pipeline and what it eats.
+    """A fitted scikit-learn pipeline and its input/output schema.
 
-    `answer` says what the pipeline's last step gives: class probabilities (`predict_proba`), or the
-    log odds of the positive class (`predict`). `graph` is an ONNX graph made from the pipeline that does
-    not answer just like it (int8): it is what is exported then, and the pipeline what it is held against.
+    `answer`: the output of the pipeline's last step, class probabilities (`predict_proba`) or the log odds of the
+    positive class (`predict`). `graph`: an ONNX graph made from the pipeline whose scores differ from it by design
+    (int8); it is exported in place of the pipeline's and compared with it.
     """
 
     pipeline: Pipeline
@@ -98,7 +97,7 @@ class FittedModel:
     def probability(self, table: pa.Table) -> npt.NDArray[np.float64]:
         """P(label = 1) for each row, float64 [n]."""
         frame = feature_frame(table, self.signature)
-        # One BLAS thread, as in fitting: students learn from these answers, down to the last digits.
+        # One BLAS thread, as in fitting: students are fitted on these scores, down to the last digits.
         with threadpool_limits(limits=1, user_api="blas"):
             if self.answer == "probability":
                 return np.asarray(self.pipeline.predict_proba(frame)[:, 1], dtype=np.float64)
@@ -109,7 +108,7 @@ class FittedModel:
 def hyperparameters(
     name: str, defaults: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Mapping[str, Any]], rows: int
 ) -> dict[str, Any]:
-    """The defaults of an estimator or technique for so many training rows, with a use case's own values over them.
+    """The defaults of an estimator or technique for a number of training rows, overridden by a use case's values.
 
     Raises ConfigurationError for a name without defaults.
     """
@@ -149,11 +148,11 @@ def fit_estimator(
     else:
         features, model = tree_features(frame, signature), XGBClassifier(**tree_parameters(parameters, seed, threads))
     pipeline = Pipeline([("features", features), ("model", model)])
-    # One BLAS thread: sums keep their order, whatever the machine, and nothing waits for a busy core.
+    # One BLAS thread: the order of sums is the same on every machine, and nothing waits for a busy core.
     with threadpool_limits(limits=1, user_api="blas"):
         pipeline.fit(frame, labels, **({} if weights is None else {"model__sample_weight": weights}))
     if isinstance(model, XGBClassifier):
-        # How many threads there were is no part of the model.
+        # The number of threads is not part of the model.
         model.set_params(n_jobs=None)
         model.get_booster().set_param({"nthread": 0})
     return FittedModel(pipeline, signature)
@@ -171,16 +170,16 @@ def _fit_with_levels(
     threads: int,
 ) -> FittedModel:
     """A LevelAdditive, or its blend with trees."""
-    given = dict(parameters)
-    arguments: dict[str, Any] = {key: given.pop(key) for key in LEVELS}
+    tree_arguments = dict(parameters)
+    arguments: dict[str, Any] = {key: tree_arguments.pop(key) for key in LEVELS}
     additive = LevelAdditive(numeric=signature.numeric, categorical=signature.categorical, **arguments)
-    # From a manifest, tuples come back as lists.
+    # Manifests store tuples as lists.
     additive.set_params(level=tuple(arguments["level"]), calendar=tuple(arguments["calendar"]))
     model: LevelAdditive | LogOddsBlend = additive
     trees = None
     if name == "level_blend":
-        share, scale = given.pop("share"), given.pop("scale")
-        trees = XGBClassifier(**tree_parameters(given, seed, threads))
+        share, scale = tree_arguments.pop("share"), tree_arguments.pop("scale")
+        trees = XGBClassifier(**tree_parameters(tree_arguments, seed, threads))
         pipeline = Pipeline([("features", tree_features(frame, signature)), ("model", trees)])
         model = LogOddsBlend(additive, pipeline, share=share, scale=scale)
     with threadpool_limits(limits=1, user_api="blas"):

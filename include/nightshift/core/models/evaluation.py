@@ -1,4 +1,4 @@
-"""How good probabilities are, judged on rows a model has not seen."""
+"""Metrics of probabilities against labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from nightshift.core.arrays import Floats, Labels
 
 LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
-"""Probabilities are float32: one that rounds to 0 or 1 is no claim of certainty."""
+"""Probabilities are clipped to [this, 1 - this]: float32 rounds some to 0 or 1, whose loss would be infinite."""
 
 CALIBRATION_BINS = 15
 
@@ -71,7 +71,7 @@ def log_odds(probability: Floats) -> Floats:
 
 
 def calibration_bins(labels: Labels, scores: Floats, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
-    """Mean score and observed label rate in bins of equal mass, in order of score; those of `calibration_error`."""
+    """Mean score, observed label rate and rows of bins of equal mass, in order of score."""
     order = np.argsort(scores, kind="stable")
     return [
         {"mean_score": float(scores[part].mean()), "observed_rate": float(labels[part].mean()), "rows": len(part)}
@@ -83,7 +83,7 @@ def calibration_error(labels: Labels, probability: Floats, bins: int = CALIBRATI
     """Expected calibration error: mean |observed rate - mean score| over bins of equal mass, weighted by rows.
 
     Naeini et al. 2015, with bins of equal mass (as in Nixon et al. 2019) in place of equal width, so
-    that the few rows with high scores do not make a noisy bin of their own.
+    that the few rows with high scores do not form a noisy bin.
     """
-    found = calibration_bins(labels, probability, bins)
-    return sum(abs(one["observed_rate"] - one["mean_score"]) * one["rows"] for one in found) / len(labels)
+    groups = calibration_bins(labels, probability, bins)
+    return sum(abs(one["observed_rate"] - one["mean_score"]) * one["rows"] for one in groups) / len(labels)

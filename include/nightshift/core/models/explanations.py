@@ -1,4 +1,4 @@
-"""Which features a version's scores come from, found from its graph alone."""
+"""Feature importance of a version, computed from its graph alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METHOD, MEASURE = "permutation", "rise of the log loss (nats)"
 
 @dataclass(frozen=True)
 class Explanation:
-    """How much each feature matters to a version, the largest first, and over how many rows that was found."""
+    """The importance of each feature of a version, the largest first, and the number of rows it was computed on."""
 
     method: str
     measure: str
@@ -32,15 +32,15 @@ def explain(graph: bytes, signature: Signature, rows: pa.Table, labels: Labels, 
     """Permutation importance (Breiman 2001): by how much the log loss of a seeded sample of rows with their labels
     (0 or 1) rises when one feature's values are shuffled over the rows."""
     rng = np.random.default_rng(seed)
-    taken = np.sort(rng.choice(rows.num_rows, size=min(rows.num_rows, ROWS), replace=False))
-    session, known = load_session(graph), labels[taken]
-    feed: dict[str, Any] = feed_of(rows.take(pa.array(taken)), signature)
-    unchanged = log_loss(known, ask(session, feed))
-    found = []
+    sample = np.sort(rng.choice(rows.num_rows, size=min(rows.num_rows, ROWS), replace=False))
+    session, sample_labels = load_session(graph), labels[sample]
+    feed: dict[str, Any] = feed_of(rows.take(pa.array(sample)), signature)
+    unchanged = log_loss(sample_labels, ask(session, feed))
+    importances = []
     for matrix, names in zip(feed.values(), (signature.numeric, signature.categorical), strict=False):
         for position, name in enumerate(names):
             values = matrix[:, position].copy()
             matrix[:, position] = rng.permutation(values)
-            found.append((name, log_loss(known, ask(session, feed)) - unchanged))
+            importances.append((name, log_loss(sample_labels, ask(session, feed)) - unchanged))
             matrix[:, position] = values
-    return Explanation(METHOD, MEASURE, len(taken), tuple(sorted(found, key=lambda pair: (-pair[1], pair[0]))))
+    return Explanation(METHOD, MEASURE, len(sample), tuple(sorted(importances, key=lambda pair: (-pair[1], pair[0]))))

@@ -1,7 +1,7 @@
-"""A logistic additive model whose day-level columns are shrunken apart from its row-level ones.
+"""A logistic additive model with separate penalties for day-level and row-level columns.
 
 All rows of a day and place share their level columns, so these have hundreds of observations where row-level
-columns have hundreds of thousands: one penalty cannot suit both.
+columns have hundreds of thousands: one penalty does not suit both.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     x are the numeric columns that are not level columns and the categories (one-hot); g are the `level` columns
     (numeric, piecewise linear) and the `calendar` columns (numeric with few values, one-hot); t is the column `tilt`,
-    bounded and standardised: what the day brings differs between its morning and its evening. Without `tilt`, the
-    last term is left out.
+    bounded and standardised: the effect of the day's level differs between its morning and its evening. Without
+    `tilt`, the last term is left out.
 
     Fitted by penalised Newton steps (IRLS: Hastie, Tibshirani, Friedman 2009, section 4.4.1; the ridge penalty is a
     Gaussian prior of precision `row_penalty` and `level_penalty` for each coefficient of standardised columns, none
-    for the intercept). Equal rows of g are gathered into groups, so that their part of the normal equations costs
-    as many rows as there are groups.
+    for the intercept). Equal rows of g form groups, so that their part of the normal equations is computed once per
+    group.
 
     Frames have float32 columns `numeric` with NaN for missing, and string columns `categorical`.
     """
@@ -68,12 +68,12 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def row_columns(self) -> tuple[str, ...]:
-        """Numeric columns that tell rows of a day apart."""
+        """Numeric columns that differ between the rows of a day."""
         apart = {*self.level, *self.calendar}
         return tuple(name for name in self.numeric if name not in apart)
 
     def fit(self, frame: pd.DataFrame, labels: Any, sample_weight: Float64s | None = None) -> LevelAdditive:
-        """Learn from rows, their labels (0 or 1) and weights (1 by default)."""
+        """Fit on rows, their labels (0 or 1) and weights (1 by default)."""
         target = np.asarray(labels, dtype=np.float64)
         weight = np.ones(len(target)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         self.classes_ = np.array([0, 1])
@@ -108,7 +108,7 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         width, levels = rows.shape[1], group_values.shape[1]
         self.intercept_ = np.float32(coefficients[0])
         self.row_weights_ = coefficients[1:width].astype(np.float32)
-        # [q, 2]: what a level column adds everywhere, and what it adds for each unit of the tilt.
+        # [q, 2]: the weight of a level column, and its weight per unit of the tilt.
         both = coefficients[width:].reshape(1 if self.tilt is None else 2, levels).T
         self.level_weights_ = np.zeros((levels, 2), dtype=np.float32)
         self.level_weights_[:, : both.shape[1]] = both
@@ -118,8 +118,8 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Log odds of each row, float32 [n]."""
         rows = np.asarray(self.rows_.transform(frame[[*self.row_columns, *self.categorical]]), dtype=np.float32)
         parts = self._group_values(frame) @ self.level_weights_
-        answer = self.intercept_ + rows @ self.row_weights_ + parts[:, 0] + parts[:, 1] * self._tilt(frame)
-        return np.asarray(answer, dtype=np.float32)
+        log_odds = self.intercept_ + rows @ self.row_weights_ + parts[:, 0] + parts[:, 1] * self._tilt(frame)
+        return np.asarray(log_odds, dtype=np.float32)
 
     def predict_proba(self, frame: pd.DataFrame) -> Float64s:
         """P(0) and P(1), float64 [n, 2]."""
@@ -127,13 +127,13 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.column_stack([1 - late, late])
 
     def _group_values(self, frame: pd.DataFrame) -> Float32s:
-        """Level columns, scaled, their hinges and absences, then the calendar one-hot: float32 [n, q]."""
+        """Scaled level columns, their hinges and missing-value indicators, calendar one-hot: float32 [n, q]."""
         scaled = self.level_scaler_.transform(_matrix(frame, self.level))
         calendar = _matrix(frame, self.calendar)
-        known = [
+        one_hot = [
             (calendar[:, [i]] == values[None]).astype(np.float32) for i, values in enumerate(self.calendar_values_)
         ]
-        return np.hstack([scaled, *known])
+        return np.hstack([scaled, *one_hot])
 
     def _tilt(self, frame: pd.DataFrame) -> Float32s:
         if self.tilt is None:
@@ -146,7 +146,7 @@ def _matrix(frame: pd.DataFrame, names: Sequence[str]) -> Float32s:
 
 
 def _groups(values: Float32s) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """An order of the rows in which equal rows stand together, and where each group starts."""
+    """An order of the rows in which equal rows are adjacent, and where each group starts."""
     if values.shape[1] == 0:
         return np.arange(len(values)), np.zeros(1, dtype=np.int64)
     # NaN is equal to NaN as bytes; adding 0 makes -0 the same bytes as 0.
@@ -171,7 +171,7 @@ def _fit(
 ) -> Float64s:
     """Coefficients of rows [n, r], levels and, if `tilted`, levels times tilt: float64 [r + q] or [r + 2 q].
 
-    `rows` stand in groups that begin at `starts`, one row of `levels` for each; their first column is 1.
+    `rows` are sorted into groups that begin at `starts`, with one row of `levels` each; their first column is 1.
     """
     width, many = rows.shape[1], levels.shape[1]
     powers = 2 if tilted else 1
@@ -200,14 +200,14 @@ def _fit(
                 sums[power, number] = (tilt[start:end] ** power).astype(np.float32) @ weighted
         gradient[:width] = rows.T @ residual.astype(np.float32)
         for power in range(powers):
-            here = slice(width + power * many, width + (power + 1) * many)
-            gradient[here] = levels.T @ np.bincount(group, residual * tilt**power, len(starts))
-            matrix[here, :width] = levels.T @ sums[power]
-            matrix[:width, here] = matrix[here, :width].T
+            block = slice(width + power * many, width + (power + 1) * many)
+            gradient[block] = levels.T @ np.bincount(group, residual * tilt**power, len(starts))
+            matrix[block, :width] = levels.T @ sums[power]
+            matrix[:width, block] = matrix[block, :width].T
             for other in range(powers):
-                there = slice(width + other * many, width + (other + 1) * many)
+                other_block = slice(width + other * many, width + (other + 1) * many)
                 in_group = np.bincount(group, curvature * tilt ** (power + other), len(starts))
-                matrix[here, there] = levels.T @ (in_group[:, None] * levels)
+                matrix[block, other_block] = levels.T @ (in_group[:, None] * levels)
         matrix[np.diag_indices(total)] += penalty
         step = np.linalg.solve(matrix, gradient - penalty * coefficients)
         coefficients += step

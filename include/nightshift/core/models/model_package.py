@@ -1,4 +1,4 @@
-"""The files of a version: everything needed to score with it, watch it and explain it."""
+"""The files of a version, for scoring, monitoring and explaining it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 CARD = "card.json"
 FULL_PRECISION = "full_precision.onnx"
-"""Beside a quantized graph: the one it was made from."""
+"""Only for a quantized graph: the graph it was made from."""
 SPEC, PARITY, HOLDOUT = "spec.json", "parity.json", "holdout.parquet"
 
 
@@ -32,10 +32,10 @@ def package(
     holdout_score: npt.NDArray[np.float64],
     card: Mapping[str, Any],
 ) -> dict[str, bytes | pa.Table]:
-    """Graph, signature, drift reference and card.
+    """The files of a version by name: graph, signature, drift reference and card.
 
-    The reference holds the features and labels of all rows, and the scores of the holdout rows only:
-    on rows it was fitted on, a model is surer than it will ever be again.
+    The reference holds the features and labels of all rows, but the scores of the holdout rows only:
+    scores of training rows are over-confident.
     """
     scored = [
         split.train.append_column(signature.score, pa.nulls(split.train.num_rows, pa.float64())),
@@ -56,7 +56,7 @@ def package(
 def describe(
     use_case: UseCase, signature: Signature, split: TrainingSplit, metrics: Mapping[str, Any], **more: Any
 ) -> dict[str, Any]:
-    """A model card: what the model is for, what it saw, how good it is, and what it must not be used for."""
+    """The contents of a model card: purpose, training data, holdout metrics and limits of the model."""
     return {
         "use_case": use_case.name,
         "title": use_case.title,

@@ -1,4 +1,4 @@
-"""A network of dense layers as plain weights: what linear models and perceptrons have in common."""
+"""A network of dense layers as plain weights: the common form of linear models and perceptrons."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Layer:
     activation: Literal["relu", "identity"] = "identity"
 
     def __call__(self, values: Float32s) -> Float32s:
-        """The layer's answer to values [n, in]: [n, out]."""
-        answer = values @ self.weights + self.bias
-        return np.maximum(answer, np.float32(0)) if self.activation == "relu" else answer
+        """The layer's output for values [n, in]: [n, out]."""
+        output = values @ self.weights + self.bias
+        return np.maximum(output, np.float32(0)) if self.activation == "relu" else output
 
 
 class Network(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Dense layers as the last step of a pipeline. Nothing to fit: they come from a network that was changed."""
+    """Dense layers as the last step of a pipeline. `fit` does nothing: the layers come from a compressed network."""
 
     def __init__(self, layers: Sequence[tuple[Float32s, Float32s, str]] = ()) -> None:
         self.layers = layers
@@ -38,19 +38,19 @@ class Network(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return len(self.layers) > 0
 
     def fit(self, values: Any, target: Any = None) -> Network:  # noqa: ARG002
-        """Nothing to learn; scikit-learn takes only what has a `fit` for an estimator."""
+        """Do nothing; scikit-learn requires a `fit` of an estimator."""
         return self
 
     def predict(self, values: Any) -> Float32s:
-        """Float32 [n], as MLPRegressor gives it."""
-        answer = np.asarray(values, dtype=np.float32)
+        """Output of the last layer, float32 [n], as from MLPRegressor."""
+        output = np.asarray(values, dtype=np.float32)
         for layer in layers_of(self) or ():
-            answer = layer(answer)
-        return answer[:, 0]
+            output = layer(output)
+        return output[:, 0]
 
 
 def network_of(layers: Sequence[Layer]) -> Network:
-    """Layers as something that predicts."""
+    """A Network with the layers."""
     return Network([(layer.weights, layer.bias, layer.activation) for layer in layers])
 
 

@@ -1,4 +1,4 @@
-"""The one preprocessing of all models. Each part of it has a counterpart in ONNX (`onnx_export`)."""
+"""The preprocessing of all models. Each part has a counterpart in ONNX (`onnx_export`)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ TAIL_PERCENT = 0.5
 
 
 class BoundedScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Clip each column to where its training values lie, standardise it, and say where it was missing.
+    """Clip each column to the range of its training values, standardise it, and add missing-value indicators.
 
-    Linear models and networks extrapolate: outside what they have seen, a steep answer becomes an
-    absurd one. Inside the bounds nothing is lost; outside, the answer is that at the bound.
-    A missing value becomes the mean, and columns that had any in training get an indicator.
+    Linear models and networks extrapolate without limit outside their training values: there the score is that
+    at the bound. A missing value becomes the mean, and columns that had any in training get an indicator.
     Input float32 [n, k] with NaN for missing; output float32 [n, k + columns with an indicator].
     """
 
@@ -38,11 +37,11 @@ class BoundedScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         width = matrix.shape[1]
         lower, upper, mean, deviation = np.zeros(width), np.zeros(width), np.zeros(width), np.ones(width)
         for column in range(width):
-            known = matrix[~absent[:, column], column].astype(np.float64)
-            if len(known) == 0:
+            present = matrix[~absent[:, column], column].astype(np.float64)
+            if len(present) == 0:
                 continue
-            lower[column], upper[column] = np.percentile(known, [TAIL_PERCENT, 100 - TAIL_PERCENT])
-            bounded = np.clip(known, lower[column], upper[column])
+            lower[column], upper[column] = np.percentile(present, [TAIL_PERCENT, 100 - TAIL_PERCENT])
+            bounded = np.clip(present, lower[column], upper[column])
             mean[column], deviation[column] = bounded.mean(), bounded.std() or 1.0
         self.lower_, self.upper_ = lower.astype(np.float32), upper.astype(np.float32)
         self.mean_, self.deviation_ = mean.astype(np.float32), deviation.astype(np.float32)
@@ -58,7 +57,7 @@ class BoundedScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class PiecewiseLinearScaler(BoundedScaler):
-    """BoundedScaler, then for each column and knot how far the scaled value is beyond the knot (0 before it).
+    """BoundedScaler, then for each column and knot the distance of the scaled value beyond the knot (0 before it).
 
     A linear model on this is a sum of piecewise linear functions of one feature each. Knots are
     quantiles of the training values. Output float32 [n, k + columns with an indicator + knots * k].
@@ -83,7 +82,7 @@ class PiecewiseLinearScaler(BoundedScaler):
 
 
 def feature_frame(table: pa.Table, signature: Signature) -> pd.DataFrame:
-    """The features as a model is fitted on and asked for them: numeric float32 (missing is NaN), then strings."""
+    """The features as models are fitted and scored on: numeric float32 (missing is NaN), then strings."""
     frame = pd.DataFrame(numeric_matrix(table, signature.numeric), columns=list(signature.numeric))
     strings = categorical_matrix(table, signature.categorical)
     for position, name in enumerate(signature.categorical):
@@ -107,7 +106,7 @@ def piecewise_linear_features(frame: pd.DataFrame, signature: Signature, knots: 
 
 
 def _features(numeric: Any, frame: pd.DataFrame, signature: Signature) -> ColumnTransformer:
-    # Positions, not names: they are what skl2onnx resolves across the graph's two inputs.
+    # Positions, not names, because skl2onnx resolves them across the graph's two inputs.
     split, width = len(signature.numeric), len(signature.numeric) + len(signature.categorical)
     parts = [("numeric", numeric, list(range(split)))]
     if signature.categorical:

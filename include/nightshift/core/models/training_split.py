@@ -1,4 +1,4 @@
-"""A training set's two parts: rows to fit on, and newer rows to judge on."""
+"""A training set's two parts: rows to fit on, and newer holdout rows to evaluate on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class TrainingSplit:
 
 
 def split_rows(rows: pa.Table, label: str, policy: TrainingPolicy) -> TrainingSplit:
-    """Rows with `partition`, the newest `holdout_days` partitions held out; raises as the functions it calls."""
+    """Split rows with `partition`, the newest `holdout_days` partitions held out.
+
+    Raises TerminalError for too few partitions, DataContractError as `split_training_set` does.
+    """
     return split_training_set(
         with_split(rows, holdout_days=policy.holdout_days, minimum_days=policy.minimum_days), label
     )
@@ -45,15 +48,15 @@ def split_training_set(table: pa.Table, label: str) -> TrainingSplit:
     """Split by the column `split` ('train' or 'holdout').
 
     Raises DataContractError if a part is empty or has one class only, or if a training row is as
-    new as a holdout row: a model judged on the days it was fitted on looks better than it is.
+    new as a holdout row: metrics on days that a model was fitted on are too good.
     """
     parts = {name: table.filter(pc.equal(table[SPLIT], name)) for name in ("train", "holdout")}
     split = TrainingSplit(parts["train"], parts["holdout"], label)
     for name, part in parts.items():
-        known = np.unique(_labels(part, label)).tolist()
-        if known != [0, 1]:
+        classes = np.unique(_labels(part, label)).tolist()
+        if classes != [0, 1]:
             raise DataContractError(
-                f"The {name} rows of the training set ({part.num_rows} of {table.num_rows}) have the labels {known} "
+                f"The {name} rows of the training set ({part.num_rows} of {table.num_rows}) have the labels {classes} "
                 f"in {label!r}, but a model needs both 0 and 1. Take more days: see holdout_days and minimum_days "
                 "in the use case's training policy."
             )

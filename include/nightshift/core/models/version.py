@@ -27,7 +27,7 @@ from nightshift.errors import ConfigurationError, DataContractError
 
 @dataclass(frozen=True)
 class ExportedVersion:
-    """A fitted spec and the graph that is shipped. `full_precision`: where that one is quantized, the graph before."""
+    """A fitted spec and its graph. `full_precision`: for a quantized graph, the graph before quantization."""
 
     fitted: FittedModel
     graph: bytes
@@ -35,12 +35,12 @@ class ExportedVersion:
 
     @property
     def signature(self) -> Signature:
-        """Inputs and output of the graph."""
+        """Input and output schema of the graph."""
         return self.fitted.signature
 
 
 def signature_of_spec(use_case: UseCase, spec: ModelSpec) -> Signature:
-    """Inputs and output of a spec's versions. Raises ConfigurationError if it names a feature there is not."""
+    """Input and output schema of a spec's versions. Raises ConfigurationError if it names an unknown feature."""
     features = use_case.features
     unknown = sorted({*spec.numeric, *spec.categorical} - {*features.numeric, *features.categorical})
     if unknown:
@@ -70,9 +70,9 @@ def fit_spec(
 
 
 class SharedFits:
-    """Specs fitted on the same rows, sharing estimators, teachers and the beginnings of compression chains.
+    """Fits several specs on the same rows, sharing estimators, teachers and the first steps of compression chains.
 
-    `fit` gives what `fit_spec` gives for each spec alone.
+    `fit` returns the same model as `fit_spec`.
     """
 
     def __init__(self, rows: pa.Table, label: str, *, as_of: date, threads: int) -> None:
@@ -81,7 +81,7 @@ class SharedFits:
         self._models: dict[str, FittedModel] = {}
 
     def fit(self, spec: ModelSpec, signature: Signature) -> FittedModel:
-        """One spec's model. Raises as `fit_spec` does."""
+        """Fit one spec. Raises as `fit_spec` does."""
         check_names(spec)
         rows_of = [spec.half_life_days, spec.window_days, spec.seed, signature.model_dump(mode="json")]
         models = [self._estimator(name, spec, signature, rows_of) for name in spec.estimators]
@@ -94,12 +94,12 @@ class SharedFits:
             teacher = mean_log_odds([model.probability(rows) for model in models])
             self._problems[shared] = Problem(rows, labels, teacher, seed=spec.seed, threads=self._threads)
         problem = replace(self._problems[shared], parameters=spec.parameters)
-        # A student may look at every feature that any of the estimators kept.
+        # A student can use every feature that any of the estimators kept.
         model = max(models, key=lambda one: len(one.signature.numeric) + len(one.signature.categorical))
-        done: list[Any] = []
+        steps: list[Any] = []
         for name in spec.compression:
-            done.append([name, spec.parameters.get(name, {})])
-            key = _key(rows_of, learned, done)
+            steps.append([name, spec.parameters.get(name, {})])
+            key = _key(rows_of, learned, steps)
             if key not in self._models:
                 self._models[key] = apply((name,), model, problem)
             model = self._models[key]
@@ -133,7 +133,7 @@ def _key(*parts: Any) -> str:
 
 
 def export_version(fitted: FittedModel) -> ExportedVersion:
-    """The fitted model with the ONNX graph that is shipped."""
+    """Export the fitted model as the ONNX graph to deploy."""
     graph = export_onnx(fitted)
     return ExportedVersion(fitted, fitted.graph or graph, graph if fitted.graph is not None else None)
 
@@ -160,9 +160,9 @@ def check_names(spec: ModelSpec) -> None:
         "estimators": ([n for n in spec.estimators if n not in DEFAULTS], sorted(DEFAULTS)),
         "compression": ([n for n in spec.compression if n not in TECHNIQUES], sorted(TECHNIQUES)),
     }
-    for what, (unknown, known) in problems.items():
+    for what, (unknown, existing) in problems.items():
         if unknown:
-            raise ConfigurationError(f"Spec {spec.name} names the {what} {unknown}; known are {known}.")
+            raise ConfigurationError(f"Spec {spec.name} names the {what} {unknown}; known are {existing}.")
     if len(spec.estimators) > 1 and (not spec.compression or spec.compression[0] not in STUDENTS):
         raise ConfigurationError(
             f"Spec {spec.name} has {len(spec.estimators)} estimators; its compression must begin with a student that "
