@@ -1,10 +1,10 @@
-"""Has one night's data moved away from what the model was trained on?
+"""Drift of one partition's data from the data that the model was trained on.
 
-A reference holds, for every column, counts of rows per day and bin. A night is binned the same
-way and compared by the population stability index. How large an index is normal is not a
-constant: it is read off the reference itself, by comparing each block of its days with all the
-others. Days differ from each other far more than rows do (all flights of a day share its
-weather), so the block, not the row, is the unit that is resampled.
+A reference holds, for every column, counts of rows per day and bin. A partition is binned the same
+way and compared by the population stability index. The threshold of the index is not a
+constant: it is estimated from the reference, by comparing each block of its days with all the
+others. Rows of a day are correlated (all flights of a day share its weather), so the block, not
+the row, is the unit that is resampled.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ MOST_LEVELS = 20
 class Bins:
     """How one column is binned; the last bin holds the nulls.
 
-    Numeric: bin i is (edges[i-1], edges[i]], open at both ends of the line, NaN is null. The first
+    Numeric: bin i is (edges[i-1], edges[i]], unbounded at both ends, NaN is null. The first
     and the last of them lie far outside the reference and are empty in it. `levels`, if any, are
-    the values the bins between stand for.
+    the values of the bins between.
     Categorical: one bin per level, then one for every other value.
     """
 
@@ -53,7 +53,7 @@ class Bins:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What a person calls each bin."""
+        """A name for each bin, for reports."""
         if self.kind == "categorical":
             return (*self.levels, "other", "missing")
         if not self.edges:
@@ -72,11 +72,11 @@ class Bins:
         """The bin of each value of a column (any numeric or boolean type, or strings)."""
         if self.kind == "numeric":
             values = as_floats(column)
-            found = np.searchsorted(np.asarray(self.edges, dtype=np.float64), values, side="left")
-            return np.where(np.isnan(values), self.size - 1, found)
+            positions = np.searchsorted(np.asarray(self.edges, dtype=np.float64), values, side="left")
+            return np.where(np.isnan(values), self.size - 1, positions)
         strings = column.cast(pa.string())
-        known = pc.fill_null(pc.index_in(strings, value_set=pa.array(self.levels, pa.string())), len(self.levels))
-        codes = np.asarray(known, dtype=np.intp)
+        level_codes = pc.fill_null(pc.index_in(strings, value_set=pa.array(self.levels, pa.string())), len(self.levels))
+        codes = np.asarray(level_codes, dtype=np.intp)
         return np.where(np.asarray(pc.is_null(strings), dtype=bool), self.size - 1, codes)
 
 
@@ -84,7 +84,7 @@ class Bins:
 class Reference:
     """Counts per column: array [day, bin] over `days`, which are sorted and distinct.
 
-    Columns in `sparse` are known on some days only (a score on held-out days): days on which
+    Columns in `sparse` have values on some days only (a score on holdout days): days on which
     such a column has no value are not part of its history.
     """
 
@@ -98,18 +98,18 @@ class Reference:
         counts = self.counts[column]
         if column in self.sparse:
             counts = counts[counts[:, :-1].sum(axis=1) > 0]
-        known: Counts = counts[counts.sum(axis=1) > 0]
-        return known
+        observed: Counts = counts[counts.sum(axis=1) > 0]
+        return observed
 
     def count(self, table: pa.Table) -> dict[str, Counts]:
-        """Rows per bin of each of the reference's columns that the table has."""
+        """Rows per bin [bin] by column, for the reference's columns that the table has."""
         present = [name for name in self.bins if name in table.column_names]
         return {
             name: np.bincount(self.bins[name].assign(table[name]), minlength=self.bins[name].size) for name in present
         }
 
     def to_files(self) -> dict[str, Any]:
-        """The two files that `from_files` reads: counts that are not zero (a pa.Table), and the bins (JSON bytes)."""
+        """The two files that `from_files` reads, by name: non-zero counts (a pa.Table), and the bins (JSON bytes)."""
         parts = []
         for name, counts in self.counts.items():
             day, bin_ = np.nonzero(counts)
@@ -134,7 +134,7 @@ class Reference:
 
     @classmethod
     def from_files(cls, files: Mapping[str, Any]) -> Reference:
-        """A reference from what `to_files` gave."""
+        """The reference that `to_files` wrote."""
         described = json.loads(files[REFERENCE_BINS])
         table = files[REFERENCE_TABLE]
         days = tuple(date.fromisoformat(day) for day in described["days"])
@@ -163,38 +163,38 @@ def build_reference(
 ) -> Reference:
     """Bin a reference table.
 
-    `day_column` (date) says which day a row belongs to. Numeric columns (score and label among
-    them) get about `bins` bins of equal mass, categorical ones a bin for each of their 20 most
-    frequent values; each gets one for nulls. `sparse` names columns that are null on days that do
-    not count for them.
+    `day_column` (date) is the day of a row. Numeric columns (including score and label)
+    get about `bins` bins of equal mass, categorical ones a bin for each of their 20 most
+    frequent values; each gets one for nulls. `sparse` names columns whose history excludes the
+    days on which they are null.
     """
     days, position = np.unique(table[day_column].cast(pa.date32()).to_numpy(), return_inverse=True)
-    made = {name: numeric_bins(as_floats(table[name]), bins) for name in numeric}
-    made |= {name: categorical_bins(table[name]) for name in categorical}
+    column_bins = {name: numeric_bins(as_floats(table[name]), bins) for name in numeric}
+    column_bins |= {name: categorical_bins(table[name]) for name in categorical}
     counts = {}
-    for name, b in made.items():
+    for name, b in column_bins.items():
         flat = np.bincount(position * b.size + b.assign(table[name]), minlength=len(days) * b.size)
         counts[name] = flat.reshape(len(days), b.size)
-    return Reference(days=tuple(days.tolist()), bins=made, counts=counts, sparse=tuple(sparse))
+    return Reference(days=tuple(days.tolist()), bins=column_bins, counts=counts, sparse=tuple(sparse))
 
 
 def numeric_bins(values: Floats, bins: int) -> Bins:
-    """Bins of about equal mass; a value that is most of a bin by itself gets its own.
+    """Bins of about equal mass; a value that fills a bin gets one of its own.
 
-    At most `bins` distinct values: one bin each. One more bin at either end starts half the
-    reference's range beyond it: equal-mass bins alone cannot see a column in the wrong unit, if
+    With at most `bins` distinct values: one bin each. A further bin at either end starts half the
+    reference's range beyond it: equal-mass bins alone do not detect a column in the wrong unit, if
     its last bin is full on ordinary days.
     """
-    known = values[np.isfinite(values)]
-    if not len(known):
+    finite = values[np.isfinite(values)]
+    if not len(finite):
         return Bins("numeric")
-    distinct = np.unique(known)
+    distinct = np.unique(finite)
     low, high = float(distinct[0]), float(distinct[-1])
     outer = [low - (high - low) / 2, high + (high - low) / 2] if high > low else [np.nextafter(low, -np.inf), low]
     if len(distinct) <= bins:
         inner = (distinct[:-1] + distinct[1:]) / 2
         return Bins("numeric", (outer[0], *inner.tolist(), outer[1]), tuple(f"{value:.6g}" for value in distinct))
-    cuts = np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf")
+    cuts = np.quantile(finite, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf")
     repeated = np.unique(cuts[1:][cuts[1:] == cuts[:-1]])
     inner = np.unique(np.concatenate([cuts, np.nextafter(repeated, -np.inf)]))
     inner = inner[(inner >= low) & (inner < high)]
@@ -217,14 +217,14 @@ def as_floats(column: pa.ChunkedArray | pa.Array) -> Floats:
 
 
 def _texts(edges: Sequence[float]) -> list[str]:
-    """Numbers as short as they can be and still differ; neighbours that differ by rounding only look alike."""
+    """Numbers with as few decimals as keep them distinct; those that differ by rounding only may be equal."""
     gaps = [high - low for low, high in pairwise(edges) if high - low > 1e-9 * max(abs(high), abs(low))]
     digits = 6 if not gaps else int(np.clip(1 - np.floor(np.log10(min(gaps))), 0, 6))
     return [f"{edge:.{digits}f}" if abs(edge) < 1e9 else f"{edge:.3g}" for edge in edges]
 
 
 def shares(counts: Counts) -> Floats:
-    """Share of each bin (last axis), each bin credited with half a row, so that none is empty."""
+    """Share of each bin (last axis), with half a row added to each bin, so that none is 0."""
     padded = counts + PSEUDO_COUNT
     return np.asarray(padded / padded.sum(axis=-1, keepdims=True), dtype=np.float64)
 
@@ -239,9 +239,9 @@ def population_stability_index(observed: Floats, expected: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """One column of one night against the reference. `exceeds` is psi > threshold.
+    """One column of one partition compared with the reference. `exceeds` is psi > threshold.
 
-    `threshold` is None where the reference has too few days to tell what is normal.
+    `threshold` is None if the reference has too few days to estimate it.
     """
 
     column: str
@@ -251,7 +251,7 @@ class ColumnDrift:
 
     @property
     def exceeds(self) -> bool:
-        """Whether the night is further from the reference than its own days are."""
+        """Whether the index of the partition is above the threshold."""
         return self.threshold is not None and self.psi > self.threshold
 
 
@@ -260,7 +260,7 @@ Verdict = Literal["stable", "drifted", "not judged"]
 
 @dataclass(frozen=True)
 class GroupDrift:
-    """Columns judged together. `allowed` is how many of them exceed at once on ordinary days."""
+    """Columns evaluated together. `allowed`: how many of them exceed at once on ordinary days."""
 
     columns: tuple[ColumnDrift, ...]
     allowed: int
@@ -268,7 +268,7 @@ class GroupDrift:
     reason: str
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-safe."""
+        """The result as JSON-safe values."""
         columns = [
             {"column": c.column, "psi": c.psi, "threshold": c.threshold, "exceeds": c.exceeds, "rows": c.rows}
             for c in self.columns
@@ -277,7 +277,7 @@ class GroupDrift:
 
 
 def block_indices(history: Counts, policy: DriftPolicy, seed: int) -> Floats:
-    """PSI of blocks of consecutive days against all other days: one value per block.
+    """PSI of blocks of consecutive days compared with all other days: one value per block.
 
     Every block once if there are at most `policy.resamples`, else that many drawn without
     replacement.
@@ -292,42 +292,42 @@ def block_indices(history: Counts, policy: DriftPolicy, seed: int) -> Floats:
 
 
 def upper_quantile(values: npt.NDArray[Any], quantile: float) -> Any:
-    """The bound, along axis 0, that one more value of the same kind exceeds with chance 1 - quantile at most.
+    """The bound, along axis 0, that one more value of the same kind exceeds with probability 1 - quantile at most.
 
     The value of rank ceil((n + 1) * quantile) of n, as in split conformal prediction (Papadopoulos
-    et al. 2002). With n < quantile / (1 - quantile) values it is the largest, and the chance 1 / (n + 1).
+    et al. 2002). With n < quantile / (1 - quantile) values it is the largest, and the probability 1 / (n + 1).
     """
     rank = min(len(values), int(np.ceil((len(values) + 1) * quantile)))
     return np.partition(values, rank - 1, axis=0)[rank - 1]
 
 
 def compare(
-    reference: Reference, night: Mapping[str, Counts], columns: Iterable[str], policy: DriftPolicy, seed: int
+    reference: Reference, counts: Mapping[str, Counts], columns: Iterable[str], policy: DriftPolicy, seed: int
 ) -> GroupDrift:
-    """Judge some columns of a night (from `Reference.count`) together.
+    """Compare a group of columns of a partition with the reference; `counts` are from `Reference.count`.
 
-    A column exceeds if its index is above the `policy.quantile` (`upper_quantile`) of what blocks of
-    the reference show against the rest. With many columns some exceed on any day, so the group has drifted only
-    if more of them do than on that same quantile of the reference's own blocks.
+    A column exceeds if its index is above the `policy.quantile` (`upper_quantile`) of the indices of
+    reference blocks compared with the rest. With many columns some exceed on any day, so the group has drifted only
+    if more of them do than at that same quantile of the reference's own blocks.
     """
-    names = [name for name in columns if name in night]
+    names = [name for name in columns if name in counts]
     histories = {name: reference.history(name) for name in names}
     least = max(policy.minimum_reference_days, 2 * policy.block_days)
-    found, normal = [], {}
+    drifts, normal = [], {}
     for name in names:
-        history, rows = histories[name], int(night[name].sum())
-        psi = float(population_stability_index(shares(night[name]), shares(history.sum(axis=0)))) if rows else 0.0
+        history, rows = histories[name], int(counts[name].sum())
+        psi = float(population_stability_index(shares(counts[name]), shares(history.sum(axis=0)))) if rows else 0.0
         threshold = None
         if len(history) >= least and rows:
             normal[name] = block_indices(history, policy, seed)
             threshold = float(upper_quantile(normal[name], policy.quantile))
-        found.append(ColumnDrift(name, psi, threshold, rows))
+        drifts.append(ColumnDrift(name, psi, threshold, rows))
     if not normal:
         days = max((len(history) for history in histories.values()), default=0)
         reason = f"needs rows and at least {least} days of reference; the reference has {days}"
-        return GroupDrift(tuple(found), 0, "not judged", reason)
+        return GroupDrift(tuple(drifts), 0, "not judged", reason)
     allowed = _allowed(list(normal.values()), policy.quantile)
-    exceeding = sum(c.exceeds for c in found)
+    exceeding = sum(c.exceeds for c in drifts)
     verdict: Verdict = "drifted" if exceeding > allowed else "stable"
     reason = f"{exceeding} of {len(normal)} columns beyond their threshold; ordinary days show up to {allowed}"
     if len(normal) == 1:
@@ -335,13 +335,13 @@ def compare(
     blocks = min(len(values) for values in normal.values())
     if blocks + 1 < 1 / (1 - policy.quantile):
         reason += f" (so short a reference, {blocks} days, gives one false alarm in {blocks + 1} nights)"
-    return GroupDrift(tuple(found), allowed, verdict, reason)
+    return GroupDrift(tuple(drifts), allowed, verdict, reason)
 
 
 def _allowed(normal: Sequence[Floats], quantile: float) -> int:
     """How many columns exceed at once on the reference's own blocks, at the quantile.
 
-    A block is held against thresholds taken without it, as a new night would be.
+    A block is compared with thresholds computed without it, as a new partition is.
     """
     blocks = min(len(values) for values in normal)
     aligned = np.column_stack([values[-blocks:] for values in normal])
@@ -354,7 +354,7 @@ def _allowed(normal: Sequence[Floats], quantile: float) -> int:
 
 
 def overall_verdict(groups: Sequence[GroupDrift]) -> Verdict:
-    """Drifted if any group is, stable if none is and at least one could be judged."""
+    """Drifted if any group is, stable if none is and at least one could be evaluated, else not judged."""
     verdicts = {group.verdict for group in groups}
     for verdict in ("drifted", "stable"):
         if verdict in verdicts:
@@ -366,11 +366,11 @@ Response = Literal["none", "alert", "retrain"]
 
 
 def response(verdicts: Mapping[str, Verdict]) -> Response:
-    """What to do about the verdicts on `data`, `prediction` and `label`.
+    """The response to the verdicts on `data`, `prediction` and `label`.
 
-    Retrain if what happens has moved (labels), or both what the model is told and what it says
-    (data and prediction). One of these alone is an alert: a model can be right about inputs it has
-    rarely seen, and the reference of scores spans the holdout only, so it fires more often than declared.
+    Retrain if the labels have drifted, or both the inputs and the scores (data and prediction). One of
+    these alone is an alert: a model can be right about inputs it has rarely seen, and the reference of
+    scores spans the holdout only, so it exceeds its threshold more often than declared.
     """
     drifted = {group for group, verdict in verdicts.items() if verdict == "drifted"}
     if "label" in drifted or {"data", "prediction"} <= drifted:

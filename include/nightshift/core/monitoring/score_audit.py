@@ -1,4 +1,4 @@
-"""May these scores be published?"""
+"""Audit of a partition's scores before they are published."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nightshift.declare.policies import AuditPolicy
 
 EXAMPLES = 5
 PROBABILITY_CHECKS = ("no score is missing", "scores are in [0, 1]")
-"""Names of the checks that also a shadow's scores have to pass: they are stored, but not published."""
+"""Names of the checks that a shadow's scores have to pass, too: they are stored, but not published."""
 
 
 @dataclass(frozen=True)
 class AuditCheck:
-    """One check of one partition's scores: what was observed, what it had to be, examples of rows that break it."""
+    """One check of one partition's scores: the observed value, its bound, and examples of rows that violate it."""
 
     name: str
     passed: bool
@@ -29,7 +29,7 @@ class AuditCheck:
     examples: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-safe."""
+        """The check as JSON-safe values."""
         return asdict(self)
 
 
@@ -38,18 +38,18 @@ def audit_scores(
 ) -> list[AuditCheck]:
     """Check one partition's scores.
 
-    `scores` has the key columns and the score (float64); `scheduled_rows` is how many rows there
-    should be, counted from the input and not from the scores. All checks are made, whatever fails.
+    `scores` has the key columns and the score (float64); `scheduled_rows` is the expected number of
+    rows, counted from the input and not from the scores. All checks are run, whichever fail.
     """
     values = np.asarray(scores[score], dtype=np.float64)
     rows = len(values)
-    known = values[~np.isnan(values)]
+    present = values[~np.isnan(values)]
     keys = scores.select(list(key))
     repeated = keys.append_column("n", pa.array(np.ones(rows, np.int64))).group_by(list(key)).aggregate([("n", "sum")])
     repeated = repeated.filter(pc.greater(repeated["n_sum"], 1))
     missing, outside = np.isnan(values), (values < 0) | (values > 1)
-    mean = float(known.mean()) if len(known) else None
-    share = len(np.unique(known)) / rows if rows else 0.0
+    mean = float(present.mean()) if len(present) else None
+    share = len(np.unique(present)) / rows if rows else 0.0
     low, high = policy.mean_score_between
     return [
         AuditCheck("rows equal the schedule's", rows == scheduled_rows, rows, f"= {scheduled_rows}"),
