@@ -18,7 +18,7 @@ STUDENTS = tuple(STUDENT_DEFAULTS)
 """Small models fitted on the mean of the estimators' log odds."""
 
 ABLATION = "additive"
-"""Compared in every search: the form of the additive student, fitted on labels. It shows what distilling adds."""
+"""Compared in every search: the form of the additive student, fitted on labels; measures the gain of distillation."""
 
 RECIPES: Mapping[str, tuple[str, ...]] = {
     "xgboost_clean": ("xgboost", "clean_up"),
@@ -37,7 +37,7 @@ RECIPES: Mapping[str, tuple[str, ...]] = {
     "distilled_mlp_small": ("distilled_mlp", "magnitude_pruning", "int8_static"),
     "distilled_additive_small": ("distilled_additive", "select_features"),
 }
-"""How each compressed candidate is made: an estimator or a student, then techniques in turn."""
+"""The chain of each compressed candidate: an estimator or a student, then techniques in turn."""
 
 
 def candidate_specs(
@@ -50,8 +50,8 @@ def candidate_specs(
     Raises ConfigurationError for an estimator or technique that does not exist, or no estimators.
     """
     policy = use_case.training
-    estimators = _known(use_case, policy.estimators, ESTIMATORS, "estimators")
-    techniques = _known(use_case, policy.techniques, (*STUDENTS, *RECIPES), "techniques")
+    estimators = _checked_names(use_case, policy.estimators, ESTIMATORS, "estimators")
+    techniques = _checked_names(use_case, policy.techniques, (*STUDENTS, *RECIPES), "techniques")
     if not estimators:
         raise ConfigurationError(f"{use_case.name} names no estimators in its training policy; known: {ESTIMATORS}.")
     parameters = policy.parameters
@@ -63,8 +63,8 @@ def candidate_specs(
             specs.append(_spec(name, estimators, (source, *steps), parameters, policy.seed))
         else:
             specs.append(_spec(name, (source,), tuple(steps), parameters, policy.seed))
-    for name, found in settings.items():
-        tuned = {**parameters, name: {**parameters.get(name, {}), **found}}
+    for name, values in settings.items():
+        tuned = {**parameters, name: {**parameters.get(name, {}), **values}}
         specs.append(_spec(f"{name}_tuned", (name,), (), tuned, policy.seed))
     different: dict[str, ModelSpec] = {}
     for spec in specs:
@@ -89,9 +89,9 @@ def _content(spec: ModelSpec) -> str:
     return spec.model_copy(update={"name": "same", "parameters": used}).spec_id
 
 
-def _known(use_case: UseCase, names: tuple[str, ...], known: tuple[str, ...], what: str) -> tuple[str, ...]:
-    if unknown := [name for name in names if name not in known]:
+def _checked_names(use_case: UseCase, names: tuple[str, ...], allowed: tuple[str, ...], what: str) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in allowed]:
         raise ConfigurationError(
-            f"{use_case.name} names the {what} {unknown} in its training policy; known are {list(known)}."
+            f"{use_case.name} names the {what} {unknown} in its training policy; known are {list(allowed)}."
         )
     return names

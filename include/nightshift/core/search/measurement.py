@@ -1,4 +1,4 @@
-"""What a model costs: rows per second, the time one row takes, and the teacher's own prediction beside it."""
+"""Costs of a model: rows per second, latency of one row, and the same for XGBoost's own prediction."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SINGLE_ROWS = 200
 
 
 def measure(model: bytes, signature: Signature, rows: pa.Table) -> dict[str, float]:
-    """Costs of the graph alone, its matrices being ready, on one thread of this process.
+    """Costs of scoring with the graph on prepared matrices, in one thread of this process.
 
     Keys: rows_per_second (of processor time), single_row_p50_ms, single_row_p99_ms (wall clock); see
-    `nightshift.runtime_probe.ask.costs`. They differ from run to run, so they belong into an artifact's
-    metrics, not into its identity.
+    `nightshift.runtime_probe.ask.costs`. They differ from run to run, so they are stored in an artifact's
+    metrics, not in its identity.
     """
     session = load_session(model, threads=1)
     return costs(
@@ -36,12 +36,10 @@ def measure(model: bytes, signature: Signature, rows: pa.Table) -> dict[str, flo
 
 
 def measure_native(fitted: FittedModel, rows: pa.Table) -> dict[str, float]:
-    """What an XGBoost model costs in XGBoost itself.
+    """Costs of an XGBoost model in XGBoost itself; {} for any other model.
 
-    Keys: native_rows_per_second (rows per second of processor time of `inplace_predict` on ready
-    matrices, in one thread, whose time alone counts; best of a few) and native_bytes (as UBJSON).
-
-    {} for any other model.
+    Keys: native_rows_per_second (rows per second of processor time of `inplace_predict` on prepared
+    matrices, in one thread; maximum of BATCH_REPEATS) and native_bytes (as UBJSON).
     """
     trees = fitted.pipeline[-1]
     if not isinstance(trees, xgboost.XGBClassifier) or fitted.graph is not None:

@@ -1,4 +1,4 @@
-"""Candidate specs fitted at the same moments of the past and scored on the partitions that followed."""
+"""The race: candidate specs fitted at the same past origins and evaluated on the partitions that followed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nightshift.partitions import partition_range
 log = logging.getLogger(__name__)
 
 MEASUREMENTS = 3
-"""The fastest of so many counts: other work on the machine only ever slows a measurement down."""
+"""The fastest of this many measurements is used, because other work on the machine only slows them down."""
 
 
 def race_origins(rows: pa.Table, policy: SearchPolicy, minimum_days: int) -> list[date]:
@@ -49,15 +49,15 @@ def race_origins(rows: pa.Table, policy: SearchPolicy, minimum_days: int) -> lis
 
 
 def scored_partitions(origin: date, policy: SearchPolicy) -> tuple[date, ...]:
-    """The partitions that versions of an origin are scored on."""
+    """The partitions that versions of an origin are evaluated on."""
     return tuple(partition_range(origin + timedelta(days=1), origin + timedelta(days=policy.origin_days)))
 
 
 def run_race(use_case: UseCase, plan: RaceOrigin, rows: pa.Table, as_of: date, *, threads: int) -> Race:
-    """Fit every spec on what was known at the origin, export it, and score the partitions of the plan.
+    """Fit every spec on the rows known at the origin, export it, and evaluate it on the partitions of the plan.
 
-    `rows`: training rows with every `known_on`; labels that are scored are those known by `as_of`. A spec whose
-    techniques do not apply has the reason instead of scores. Raises DataContractError if a scored partition has
+    `rows`: training rows with every `known_on`; scores are compared with the labels known by `as_of`. A spec whose
+    techniques do not apply has the reason instead of scores. Raises DataContractError if the scored partitions have
     no rows or the rows known at the origin hold one class only.
     """
     train = newest_rows(rows, use_case.key_columns, plan.origin)
@@ -100,13 +100,13 @@ def partition_scores(rows: pa.Table, label: str, probability: Floats) -> tuple[P
     scores = []
     for day in np.unique(days):
         chosen = days == day
-        own, answers = labels[chosen], np.asarray(probability, dtype=np.float64)[chosen]
+        own, probabilities = labels[chosen], np.asarray(probability, dtype=np.float64)[chosen]
         scores.append(
             PartitionScore(
                 partition=day.astype(object),
                 rows=len(own),
-                log_loss=log_loss(own, answers),
-                auc=auc_or_none(own, answers),
+                log_loss=log_loss(own, probabilities),
+                auc=auc_or_none(own, probabilities),
             )
         )
     return tuple(scores)

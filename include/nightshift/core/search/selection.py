@@ -1,4 +1,4 @@
-"""Which of the raced specs are worth a full verification, and which one is chosen.
+"""Selection of the specs of a race for full verification, and of the chosen one.
 
 Quality is the objective, cost the constraint: the spec with the lowest log loss is the best; specs that are not
 shown to be worse contend with it, and the cheapest contender is chosen.
@@ -17,7 +17,7 @@ from nightshift.documents import ComparedSpec, Comparison, PartitionScore, Race,
 from nightshift.errors import DataContractError
 
 EQUALLY_FAST = 0.8
-"""Speeds are measured, so two within this ratio count as equal, and the smaller model is taken."""
+"""Measured speeds within this ratio count as equal, and the smaller model is chosen."""
 
 SEED = 20130101
 
@@ -90,8 +90,8 @@ def _joined(races: Sequence[Race]) -> tuple[dict[str, list[PartitionScore]], dic
 
 
 def _mean_auc(scores: Sequence[PartitionScore]) -> float:
-    known = [score.auc for score in scores if score.auc is not None]
-    return float(np.mean(known)) if known else 0.5
+    aucs = [score.auc for score in scores if score.auc is not None]
+    return float(np.mean(aucs)) if aucs else 0.5
 
 
 def _worse(
@@ -140,7 +140,7 @@ def _chosen(
 
 
 def _costs(one: ComparedSpec) -> tuple[float, float, float]:
-    """Minus log loss, rows per second, minus bytes: more is better. What was not measured counts as worst."""
+    """Minus log loss, rows per second, minus bytes: more is better. Missing measurements count as worst."""
     infinite = float("inf")
     return (
         -(one.log_loss if one.log_loss is not None else infinite),

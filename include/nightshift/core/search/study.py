@@ -1,7 +1,7 @@
-"""Search for better hyperparameters: TPE over a declared space, judged by walk-forward folds of days.
+"""Hyperparameter search: TPE over a declared space, evaluated on walk-forward folds of days.
 
 Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization" (TPE), and the median rule of
-Golovin et al. 2017, "Google Vizier", for ending hopeless trials early; both as Optuna has them.
+Golovin et al. 2017, "Google Vizier", for pruning trials; both as implemented by Optuna.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from nightshift.core.models.evaluation import log_loss
 from nightshift.errors import ConfigurationError, DataContractError
 
 TRIALS_PER_PARAMETER = 10
-"""More trials than this for each parameter of a space find little: one parameter does not need thirty."""
+"""Most trials for each parameter of a space: more find little."""
 
 PRUNED_AGAINST = 5
-"""Trials that are finished, whatever they promise, before the median says which ones are hopeless."""
+"""Warm-up trials of the median pruner, which are never pruned."""
 
 LARGEST_SHARE_OF_ROWS = {"min_child_weight": 1 / 50}
 """Parameters in numbers of rows are searched up to this share of the rows."""
@@ -49,12 +49,12 @@ SPACES: Mapping[str, Space] = {
         "reg_lambda": FloatDistribution(0.1, 300.0, log=True),
     },
 }
-"""What is searched of each estimator. The ends bound how long a night's fit takes."""
+"""The search space of each estimator. The bounds limit the time of a nightly fit."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows to fit on and newer rows to judge on, with their labels (0 or 1)."""
+    """Rows to fit on and newer rows (`judged`) to evaluate on, with their labels (0 or 1)."""
 
     train: pa.Table
     train_labels: npt.NDArray[np.int64]
@@ -62,7 +62,7 @@ class Fold:
     labels: npt.NDArray[np.int64]
 
     def describe(self) -> dict[str, Any]:
-        """First and last day judged, rows of both parts. JSON-safe."""
+        """First and last day evaluated on, rows of both parts. JSON-safe."""
         days = pc.min_max(self.judged[PARTITION]).as_py()
         return {
             "first": days["min"].isoformat(),
@@ -76,7 +76,7 @@ def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int
     """Folds of the newest days, oldest fold first: each is fitted on every earlier day.
 
     `rows` are training rows with the column `partition`, sorted by it. With few days the
-    folds get shorter, so that the first is fitted on half of the days at least. Raises
+    folds are shorter, so that the first is fitted on at least half of the days. Raises
     DataContractError if a fold would be fitted on one class only, or there are too few days.
     """
     days = sorted(rows[PARTITION].unique().to_pylist())
@@ -86,29 +86,29 @@ def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int
             f"{len(days)} training days are too few for {folds} folds; at least {2 * folds} are needed. "
             "Load more history, or take fewer folds in the use case's search policy."
         )
-    made = []
+    result = []
     for back in range(folds, 0, -1):
         first = days[len(days) - back * length]
         last = days[len(days) - (back - 1) * length - 1]
         train = rows.filter(pc.less(rows[PARTITION], pa.scalar(first)))
-        judged = rows.filter(
+        validation = rows.filter(
             pc.and_(
                 pc.greater_equal(rows[PARTITION], pa.scalar(first)), pc.less_equal(rows[PARTITION], pa.scalar(last))
             )
         )
-        train_labels, labels = (np.asarray(part[label].to_numpy(), dtype=np.int64) for part in (train, judged))
+        train_labels, labels = (np.asarray(part[label].to_numpy(), dtype=np.int64) for part in (train, validation))
         rate = float(train_labels.mean())
         if rate in (0.0, 1.0):
             raise DataContractError(
                 f"The rows before {first} have the one label {rate:.0f} in {label!r}, so the fold {first} to {last} "
                 "cannot be searched on. Load more history."
             )
-        made.append(Fold(train, train_labels, judged, labels))
-    return made
+        result.append(Fold(train, train_labels, validation, labels))
+    return result
 
 
 def space_of(estimator: str, in_use: Mapping[str, Any], rows: int) -> Space:
-    """The space of an estimator for so many training rows, widened to hold the settings in use.
+    """The space of an estimator for a number of training rows, widened to include the settings in use.
 
     Raises ConfigurationError for an estimator without a space.
     """
@@ -138,9 +138,9 @@ def search(
 ) -> optuna.Study:
     """Search for settings with a lower mean log loss over the folds than `in_use` (full hyperparameters) has.
 
-    At most `trials` trials, in about `seconds` seconds after the first, which judges the settings in use; a trial that
-    has begun is ended. Pruned trials are never the best. Being the best of many is no proof of being better: a race on
-    later partitions decides that. The same arguments try the same settings in the same order.
+    At most `trials` trials, in about `seconds` seconds after the first, which evaluates the settings in use; a trial
+    that has begun is completed. Pruned trials are never the best. The best of many trials need not be better than the
+    settings in use: a race on later partitions decides that. The same arguments give the same trials in the same order.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = space_of(estimator, in_use, folds[-1].train.num_rows)
@@ -151,7 +151,7 @@ def search(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=PRUNED_AGAINST),
     )
 
-    def judge(trial: optuna.Trial) -> float:
+    def objective(trial: optuna.Trial) -> float:
         chosen = {name: _suggested(trial, name, declared) for name, declared in space.items()}
         losses: list[float] = []
         for number, fold in enumerate(folds):
@@ -160,14 +160,14 @@ def search(
             )
             losses.append(log_loss(fold.labels, model.probability(fold.judged)))
             trial.report(sum(losses) / len(losses), number)
-            # What everything is compared with is never cut short.
+            # The settings in use, with which all others are compared, are never pruned.
             if chosen != started and number + 1 < len(folds) and trial.should_prune():
                 raise optuna.TrialPruned
         return sum(losses) / len(losses)
 
     study.enqueue_trial(started)
-    study.optimize(judge, n_trials=1)
-    study.optimize(judge, n_trials=min(trials, TRIALS_PER_PARAMETER * len(space)) - 1, timeout=seconds)
+    study.optimize(objective, n_trials=1)
+    study.optimize(objective, n_trials=min(trials, TRIALS_PER_PARAMETER * len(space)) - 1, timeout=seconds)
     return study
 
 
