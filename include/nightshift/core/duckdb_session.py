@@ -11,7 +11,7 @@ import pyarrow as pa
 
 @contextmanager
 def duckdb_session(**tables: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database of its own with copies of the given tables, by name; UTC is its time zone."""
+    """A new in-memory database with copies of the tables, by name; its time zone is UTC."""
     # One thread: sums of floats depend on their order, and equal inputs must give equal bytes.
     with duckdb.connect(config={"threads": 1, "python_enable_replacements": False}) as session:
         session.execute("SET TimeZone = 'UTC'")

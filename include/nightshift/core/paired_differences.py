@@ -1,7 +1,7 @@
-"""How much one forecaster's loss differs from another's on the same rows, with intervals that allow for bad weeks.
+"""Paired differences of two forecasters' losses on the same rows, with intervals for dependent rows and days.
 
-Rows of one day share their weather and their jams, and a bad day is followed by another: neither rows nor days are
-independent. Two intervals are used. Both are of a ratio: the sum of the differences over the number of rows.
+Rows of one day are correlated, and so are consecutive days: neither rows nor days are independent. Two intervals are
+used. Both are of a ratio: the sum of the differences over the number of rows.
 
 `moving_blocks` (Künsch 1989, "The jackknife and the bootstrap for general stationary observations", Annals of
 Statistics 17): blocks of consecutive days are drawn with replacement from all that overlap. The percentile interval of
@@ -22,7 +22,7 @@ from nightshift.documents import PairedDifference
 
 RESAMPLES = 2000
 LEAST_BLOCKS = 3
-"""With fewer blocks there is no interval worth its name."""
+"""With fewer blocks no interval is computed."""
 
 
 def daily_sums(differences: Floats, days: Integers) -> tuple[Floats, Floats]:
