@@ -108,12 +108,12 @@ def _slices(spec: BacktestSeries, policy: SlicePolicy) -> GateResult:
         reason = f"no slice has {policy.least_rows} rows over enough days" if spec.slices else "no slices are declared"
         return GateResult(gate=gate, verdict="not applicable", bound=margin, reason=reason)
     worst = sorted(lower_bounds, key=lambda name: -lower_bounds[name])
-    behind = [f"{name} (by at least {lower_bounds[name]:.4f})" for name in worst if lower_bounds[name] > margin]
-    more = f" and {len(behind) - NAMED} more" if len(behind) > NAMED else ""
-    shown = f"{', '.join(behind[:NAMED])}{more} fall behind" if behind else f"none falls behind, nearest is {worst[0]}"
+    worse = [f"{name} (by at least {lower_bounds[name]:.4f})" for name in worst if lower_bounds[name] > margin]
+    more = f" and {len(worse) - NAMED} more" if len(worse) > NAMED else ""
+    shown = f"{', '.join(worse[:NAMED])}{more} fall behind" if worse else f"none falls behind, nearest is {worst[0]}"
     return GateResult(
         gate=gate,
-        verdict="fail" if behind else "pass",
+        verdict="fail" if worse else "pass",
         observed=lower_bounds[worst[0]],
         bound=margin,
         reason=f"of {len(lower_bounds)} slices {shown}: lower bounds of the difference in log loss from the champion, "

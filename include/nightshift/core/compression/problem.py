@@ -47,8 +47,8 @@ class Problem:
         days = pc.cast(self.train[PARTITION], pa.date32()).to_numpy()
         ordered, counts = np.unique(days, return_counts=True)
         newest_first = np.cumsum(counts[::-1])
-        taken = int(np.searchsorted(newest_first, VALIDATION_SHARE * len(days))) + 1
-        return np.flatnonzero(days >= ordered[max(len(ordered) - taken, min(1, len(ordered) - 1))])
+        count = int(np.searchsorted(newest_first, VALIDATION_SHARE * len(days))) + 1
+        return np.flatnonzero(days >= ordered[max(len(ordered) - count, min(1, len(ordered) - 1))])
 
     @cached_property
     def fitting(self) -> Integers:

@@ -32,15 +32,17 @@ def blend_graph(
     renamed = compose.add_prefix(trees, TREES, rename_inputs=False).graph
     graph.nodes.extend(renamed.node)
     graph.constants.extend(renamed.initializer)
-    late = renamed.output[0].name
+    positive = renamed.output[0].name
     one = graph.constant("one", np.ones(1, np.float32))
-    on_time = graph.node("Sub", [one, late], "trees_on_time")
-    odds = graph.node("Sub", [graph.node("Log", [late], "log_late"), graph.node("Log", [on_time], "log_on_time")], "l")
-    ours = np.array([model.scale * (1 - model.share)], np.float32)
-    theirs = np.array([model.scale * model.share], np.float32)
+    negative = graph.node("Sub", [one, positive], "trees_on_time")
+    odds = graph.node(
+        "Sub", [graph.node("Log", [positive], "log_late"), graph.node("Log", [negative], "log_on_time")], "l"
+    )
+    additive_weight = np.array([model.scale * (1 - model.share)], np.float32)
+    trees_weight = np.array([model.scale * model.share], np.float32)
     parts = [
-        graph.node("Mul", [additive, graph.constant("share_additive", ours)], "of_additive"),
-        graph.node("Mul", [odds, graph.constant("share_trees", theirs)], "of_trees"),
+        graph.node("Mul", [additive, graph.constant("share_additive", additive_weight)], "of_additive"),
+        graph.node("Mul", [odds, graph.constant("share_trees", trees_weight)], "of_trees"),
     ]
     graph.node("Sigmoid", [graph.node("Add", parts, "blended")], OUTPUT)
     return graph.model(signature, opsets)

@@ -43,12 +43,12 @@ def audit_view(
         raise FeatureContractError(f"Feature view {name} is keyed by {', '.join(join_keys)}, which the spine lacks.")
     scheduled = spine.select(list(join_keys))
     if _distinct(scheduled).num_rows == scheduled.num_rows:
-        lost = scheduled.join(keys, list(join_keys), join_type="left anti")
+        missing = scheduled.join(keys, list(join_keys), join_type="left anti")
         extra = keys.join(scheduled, list(join_keys), join_type="left anti")
-        if lost.num_rows or extra.num_rows:
+        if missing.num_rows or extra.num_rows:
             raise FeatureContractError(
-                f"Feature view {name}: {lost.num_rows} of {scheduled.num_rows} rows to score have no features, e.g. "
-                f"{_examples(lost)}, and {extra.num_rows} rows are not in the spine, e.g. {_examples(extra)}. "
+                f"Feature view {name}: {missing.num_rows} of {scheduled.num_rows} rows to score have no features, e.g. "
+                f"{_examples(missing)}, and {extra.num_rows} rows are not in the spine, e.g. {_examples(extra)}. "
                 f"Compare its SQL with the scoring spine."
             )
     features = [column for column in declared if column not in join_keys]

@@ -92,8 +92,8 @@ def check_behaviour(observed: list[dict[str, Any]], expectations: tuple[Behaviou
         reason = f"the model reads none of the features that {len(expectations)} expectations are about"
         return GateResult(gate=GATE, verdict="not applicable", reason=reason)
     unread = [one.feature for outcome, one in zip(observed, expectations, strict=True) if not outcome["read"]]
-    worst, its = max(pairs, key=lambda pair: pair[0]["share"] - pair[1].largest_share)
-    broken = [
+    worst, nearest = max(pairs, key=lambda pair: pair[0]["share"] - pair[1].largest_share)
+    violations = [
         f"{expected.feature} should be {expected.direction} ({expected.reason}), but {outcome['share']:.1%} of rows go "
         f"against it by more than {expected.tolerance:g}, the worst by {outcome['worst']:.3f}"
         for outcome, expected in pairs
@@ -101,10 +101,10 @@ def check_behaviour(observed: list[dict[str, Any]], expectations: tuple[Behaviou
     ]
     return GateResult(
         gate=GATE,
-        verdict="fail" if broken else "pass",
+        verdict="fail" if violations else "pass",
         observed=worst["share"],
-        bound=its.largest_share,
-        reason="; ".join(broken)
-        or f"{len(pairs)} expectations hold; {its.feature} is nearest to its bound"
+        bound=nearest.largest_share,
+        reason="; ".join(violations)
+        or f"{len(pairs)} expectations hold; {nearest.feature} is nearest to its bound"
         + (f"; it does not read {', '.join(unread)}" if unread else ""),
     )

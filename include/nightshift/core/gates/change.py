@@ -139,10 +139,10 @@ class _Days:
 def _by_day(values: Floats, days: npt.NDArray[Any]) -> _Days:
     _, codes = np.unique(days, return_inverse=True)
     present = ~np.isnan(values)
-    rows, filled = np.bincount(codes), np.where(present, values, 0.0)
+    rows, values_or_0 = np.bincount(codes), np.where(present, values, 0.0)
     counted = np.bincount(codes, weights=present)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.bincount(codes, weights=filled) / counted
+        mean = np.bincount(codes, weights=values_or_0) / counted
         squares = np.where(present, (values - mean[codes]) ** 2, 0.0)
         deviation = np.sqrt(np.bincount(codes, weights=squares) / counted)
     constant = (counted == 0) | ((counted == rows) & (deviation <= 1e-9 * (np.abs(mean) + 1)))

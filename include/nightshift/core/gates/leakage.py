@@ -82,11 +82,13 @@ def _auc_with_missing(labels: Labels, values: npt.NDArray[np.float32]) -> tuple[
     positives, negatives = int(known_labels.sum()), int((known_labels == 0).sum())
     absent_positives, absent_negatives = int(absent_labels.sum()), int((absent_labels == 0).sum())
     known_pairs = positives * negatives
-    won = known_pairs * area_under_curve(known_labels, values[~absent].astype(np.float64)) if known_pairs else 0.0
+    concordant = (
+        known_pairs * area_under_curve(known_labels, values[~absent].astype(np.float64)) if known_pairs else 0.0
+    )
     tied = absent_positives * absent_negatives / 2
     pairs = (positives + absent_positives) * (negatives + absent_negatives)
     below, above = positives * absent_negatives, absent_positives * negatives
-    return (won + tied + below) / pairs, (won + tied + above) / pairs
+    return (concordant + tied + below) / pairs, (concordant + tied + above) / pairs
 
 
 def _training_rates(train: pa.Table, labels: Labels, holdout: pa.Table, name: str) -> Floats:
@@ -94,6 +96,6 @@ def _training_rates(train: pa.Table, labels: Labels, holdout: pa.Table, name: st
     categories, codes = np.unique(categorical_matrix(train, (name,))[:, 0].astype(str), return_inverse=True)
     rows = np.bincount(codes, minlength=len(categories))
     mean = labels.mean()
-    late = np.bincount(codes, weights=labels, minlength=len(categories))
-    rates = dict(zip(categories.tolist(), (late + PRIOR_ROWS * mean) / (rows + PRIOR_ROWS), strict=True))
+    positives = np.bincount(codes, weights=labels, minlength=len(categories))
+    rates = dict(zip(categories.tolist(), (positives + PRIOR_ROWS * mean) / (rows + PRIOR_ROWS), strict=True))
     return np.array([rates.get(value, mean) for value in categorical_matrix(holdout, (name,))[:, 0]])

@@ -63,11 +63,11 @@ def probe_rows(real: pa.Table, signature: Signature) -> Probes:
     real = as_float64(real, signature)
     chosen = np.unique(np.linspace(0, real.num_rows - 1, PROBE_ROWS).astype(np.int64))
     few = real.take(pa.array(chosen))
-    tables, strangeness = [real], [AS_DELIVERED] * real.num_rows
+    tables, edge_cases = [real], [AS_DELIVERED] * real.num_rows
     for why, changed in _changes(few, signature):
         tables.append(changed.cast(real.schema))
-        strangeness += [why] * few.num_rows
-    return Probes(pa.concat_tables(tables), tuple(strangeness))
+        edge_cases += [why] * few.num_rows
+    return Probes(pa.concat_tables(tables), tuple(edge_cases))
 
 
 def _changes(few: pa.Table, signature: Signature) -> Iterator[tuple[str, pa.Table]]:

@@ -222,14 +222,14 @@ def judge_version(subject: Subject) -> Judged:
 
 
 def _runtime(subject: Subject) -> GateResult:
-    wrong = [_no_scores(one) for one in subject.answered if one.answers is None]
-    wrong += [one.wrong for one in subject.runtimes.values() if one.wrong]
+    faults = [_no_scores(one) for one in subject.answered if one.answers is None]
+    faults += [one.wrong for one in subject.runtimes.values() if one.wrong]
     return GateResult(
         gate="runtime",
-        verdict="fail" if wrong else "pass",
+        verdict="fail" if faults else "pass",
         observed=max((one.largest for one in subject.runtimes.values() if one.largest is not None), default=None),
         bound=subject.bound,
-        reason="; ".join(wrong)
+        reason="; ".join(faults)
         or f"onnxruntime {' and '.join(subject.runtimes)} give {len(subject.scores)} rows the same scores",
     )
 
@@ -280,14 +280,14 @@ def _compare_batches(subject: Subject, rows: int, most: int) -> Compared:
 
 
 def _parity(gate: str, compared: Sequence[Compared], also: str = "") -> GateResult:
-    wrong = [one for one in compared if one.wrong]
-    shown = wrong[0] if wrong else max(compared, key=lambda one: one.largest or 0.0)
+    faults = [one for one in compared if one.wrong]
+    shown = faults[0] if faults else max(compared, key=lambda one: one.largest or 0.0)
     return GateResult(
         gate=gate,
-        verdict="fail" if wrong else "pass",
+        verdict="fail" if faults else "pass",
         observed=shown.largest,
         bound=shown.bound,
-        reason="; ".join(one.wrong for one in wrong) or f"largest difference of any row against {shown.against}{also}",
+        reason="; ".join(one.wrong for one in faults) or f"largest difference of any row against {shown.against}{also}",
     )
 
 

@@ -27,9 +27,9 @@ def check_version_parity(use_case: UseCase, version: ExportedVersion, rows: pa.T
     if version.full_precision is None:
         comparisons = [compare(expected, scores, probes, tolerance, "fitted", key)]
     else:
-        full = ask_in_batches(load_session(version.full_precision), feed, BATCH_ROWS)
+        full_scores = ask_in_batches(load_session(version.full_precision), feed, BATCH_ROWS)
         comparisons = [
-            compare(expected, full, probes, tolerance, "fitted, in full precision", key),
-            compare(full, scores, probes, QUANTIZED_TOLERANCE, "full precision", key),
+            compare(expected, full_scores, probes, tolerance, "fitted, in full precision", key),
+            compare(full_scores, scores, probes, QUANTIZED_TOLERANCE, "full precision", key),
         ]
     return {"probes": len(scores), "splits": splits.coverage, "compared": [asdict(one) for one in comparisons]}

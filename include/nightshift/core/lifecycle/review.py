@@ -81,7 +81,7 @@ def review_partition(
     case = _Case(partition, state, losses, idle, policy, risk)
     challenger = _challenger(case)
     champion = _champion(case) if state.killed is None else None
-    held = [one for one in (challenger, champion) if one is not None]
+    holds = [one for one in (challenger, champion) if one is not None]
     if state.killed is not None:
         why = f"the kill switch has been on since partition {state.killed.partition}: nothing else is decided"
         finding = challenger if challenger and challenger.outcome == "time_out" else _Finding("hold", "", why)
@@ -91,8 +91,8 @@ def review_partition(
         finding = challenger
     elif champion and champion.outcome == "confirm":
         finding = champion
-    elif held:
-        finding = _Finding("hold", held[0].spec_id, "; ".join(one.why for one in held))
+    elif holds:
+        finding = _Finding("hold", holds[0].spec_id, "; ".join(one.why for one in holds))
     else:
         finding = _Finding("nothing", "", "no spec is on its way to champion or watched")
     return Review(
@@ -238,9 +238,9 @@ def _live_equals_backtest(case: _Case, challenge: Challenge) -> tuple[str, str]:
         if day not in own or len(newest) == needed:
             break
         newest.append(own[day])
-    counted = f"{spec_id}: {len(newest)} of {needed} partitions in {challenge.stage} scored one after another"
+    progress = f"{spec_id}: {len(newest)} of {needed} partitions in {challenge.stage} scored one after another"
     if len(newest) < needed:
-        return "open", f"{counted}, with labels known for at least {policy.least_rows} rows"
+        return "open", f"{progress}, with labels known for at least {policy.least_rows} rows"
     differences = [
         one.raw_log_loss - one.backtest_log_loss
         for one in newest
@@ -248,9 +248,9 @@ def _live_equals_backtest(case: _Case, challenge: Challenge) -> tuple[str, str]:
     ]
     if len(differences) < needed:
         missing = sorted(str(one.partition) for one in newest if one.backtest_log_loss is None)
-        return "open", f"{counted}; the backtest has no loss for {', '.join(missing[:5])}"
+        return "open", f"{progress}; the backtest has no loss for {', '.join(missing[:5])}"
     difference = float(np.mean(differences))
-    numbers = f"{counted}, mean log loss {difference:+.4f} from the backtest's (band {policy.live_band})"
+    numbers = f"{progress}, mean log loss {difference:+.4f} from the backtest's (band {policy.live_band})"
     return ("yes" if abs(difference) <= policy.live_band else "no"), numbers
 
 

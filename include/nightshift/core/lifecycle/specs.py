@@ -43,9 +43,9 @@ def first_champion(
     or the spec was declined or withdrawn before: then it needs a backtest like any other.
     """
     state, spec = state_as_of(decisions, partition), use_case.champion
-    about = [one for one in standing(decisions) if one.spec_id == spec.spec_id and one.partition < partition]
-    turned_down = any(one.action in ("declined", "withdrawn") for one in about)
-    if state.champion is not None or state.challenge is not None or turned_down or spec.spec_id not in registered:
+    spec_decisions = [one for one in standing(decisions) if one.spec_id == spec.spec_id and one.partition < partition]
+    was_rejected = any(one.action in ("declined", "withdrawn") for one in spec_decisions)
+    if state.champion is not None or state.challenge is not None or was_rejected or spec.spec_id not in registered:
         return None
     why = "there is no champion, and its version passed every mandatory gate"
     return Deployment(

@@ -38,8 +38,8 @@ class LogOddsBlend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, frame: pd.DataFrame) -> Float64s:
         """P(0) and P(1), float64 [n, 2]."""
-        late = self.trees.predict_proba(frame)[:, 1].astype(np.float64)
-        trees = np.log(late) - np.log1p(-late)
+        positive = self.trees.predict_proba(frame)[:, 1].astype(np.float64)
+        trees = np.log(positive) - np.log1p(-positive)
         blended = self.scale * (
             (1 - self.share) * self.additive.log_odds(frame).astype(np.float64) + self.share * trees
         )

@@ -123,8 +123,8 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, frame: pd.DataFrame) -> Float64s:
         """P(0) and P(1), float64 [n, 2]."""
-        late = 1 / (1 + np.exp(-self.log_odds(frame).astype(np.float64)))
-        return np.column_stack([1 - late, late])
+        positive = 1 / (1 + np.exp(-self.log_odds(frame).astype(np.float64)))
+        return np.column_stack([1 - positive, positive])
 
     def _group_values(self, frame: pd.DataFrame) -> Float32s:
         """Scaled level columns, their hinges and missing-value indicators, calendar one-hot: float32 [n, q]."""

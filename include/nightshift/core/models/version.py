@@ -87,8 +87,8 @@ class SharedFits:
         models = [self._estimator(name, spec, signature, rows_of) for name in spec.estimators]
         if not spec.compression:
             return models[0]
-        learned = [[name, spec.parameters.get(name, {})] for name in spec.estimators]
-        shared = _key(rows_of, learned)
+        estimators = [[name, spec.parameters.get(name, {})] for name in spec.estimators]
+        shared = _key(rows_of, estimators)
         if shared not in self._problems:
             rows, labels, _ = self._training_rows(spec)
             teacher = mean_log_odds([model.probability(rows) for model in models])
@@ -99,7 +99,7 @@ class SharedFits:
         steps: list[Any] = []
         for name in spec.compression:
             steps.append([name, spec.parameters.get(name, {})])
-            key = _key(rows_of, learned, steps)
+            key = _key(rows_of, estimators, steps)
             if key not in self._models:
                 self._models[key] = apply((name,), model, problem)
             model = self._models[key]

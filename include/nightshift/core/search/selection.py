@@ -77,7 +77,7 @@ def _joined(races: Sequence[Race]) -> tuple[dict[str, list[PartitionScore]], dic
     for race in races:
         for raced in race.specs:
             by_spec.setdefault(raced.spec.spec_id, []).append(raced)
-    absent = {
+    missing = {
         spec_id: next((one.not_applicable for one in own if one.not_applicable), "it was not raced at every origin")
         for spec_id, own in by_spec.items()
         if len(own) < len(races) or any(one.not_applicable for one in own)
@@ -85,8 +85,8 @@ def _joined(races: Sequence[Race]) -> tuple[dict[str, list[PartitionScore]], dic
     return {
         spec_id: [score for one in own for score in one.scores]
         for spec_id, own in by_spec.items()
-        if spec_id not in absent
-    }, absent
+        if spec_id not in missing
+    }, missing
 
 
 def _mean_auc(scores: Sequence[PartitionScore]) -> float:
