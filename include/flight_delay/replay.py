@@ -9,8 +9,8 @@ When an outcome became known, all in UTC and minutes:
   ((arrival clock - departure clock - air time) mod 60). Both clocks are local; taxi time is under
   an hour and zones are whole hours apart, so no table of time zones is needed.
 - diverted: the same with the average elapsed time of a flight of that distance,
-  46 + 0.127 per mile (least squares over 2013): until then it may still arrive at its destination.
-- cancelled: at the scheduled departure.
+  46 + 0.127 per mile (least squares over 2013): until then it is not overdue at its destination.
+- cancelled: in the partition of its day, as it never left.
 
 Flights not known at the cutoff follow as corrections in the delivery of the partition in which they become known.
 """

@@ -76,7 +76,7 @@ MISTAKES = {
     "wrong SQL column": (BOOKINGS, "customer, hours", "customer, hour", "It can read one table, landed"),
     "SQL returns another type": (BOOKING, "isodow(booking_date)::double", "isodow(booking_date)", "weekday::double"),
     "SQL returns another name": (BOOKING, "as weekday", "as week_day", "Select it in the SQL under the name weekday"),
-    "prelude does not run": ("sql/prelude.sql", "from bookings", "from booking", "It can read the tables bookings, ret"),
+    "prelude does not run": ("sql/prelude.sql", "from bookings", "from booking", "It can read the tables bookings, "),
     "spine lacks a join key": ("sql/scoring_spine.sql", " as booking_key", " as the_key", "no column booking_k"),
     "unknown expectation": (USE_CASE, '"expect_column_values_to_be_in_set"', '"expect_values"', "which Great Expect"),
     "expectation on an absent column": (USE_CASE, '{"column": "hours"', '{"column": "hour"', "does not return"),

@@ -23,7 +23,7 @@ def observe_behaviour(
     ask: Ask, feed: Feed, training: Feed, signature: Signature, expectations: tuple[BehaviourExpectation, ...]
 ) -> list[dict[str, Any]]:
     """The outcome for each expectation: feature, direction, `share` of rows that violate it by more than its
-    tolerance, the `worst` violation, and whether the model reads the feature (`read`).
+    tolerance, the `worst` violation, and whether the model reads the feature (`read`; if not, both are 0).
 
     A numeric feature is set to its training percentiles from the 5th to the 95th, a categorical one to
     its most frequent training categories. `ask` scores inputs by name; `feed` holds those of the rows, `training`

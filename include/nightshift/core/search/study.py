@@ -25,7 +25,7 @@ from nightshift.core.models.evaluation import log_loss
 from nightshift.errors import ConfigurationError, DataContractError
 
 TRIALS_PER_PARAMETER = 10
-"""Most trials for each parameter of a space: more find little."""
+"""Most trials for each parameter of a space: more find little; one parameter does not need thirty."""
 
 PRUNED_AGAINST = 5
 """Warm-up trials of the median pruner, which are never pruned."""
