@@ -63,14 +63,14 @@ def _row(column: Mapping[str, Any]) -> dict[str, Any]:
 
 def _summary(drifted: Sequence[str], evaluated: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> str:
     if not evaluated:
-        return "The reference has too few days, or the night too few rows, to say what is normal."
+        return "The reference has too few days, or the partition too few rows, for an evaluation."
     exceeding = [column["column"] for column in columns if column["exceeds"]]
     listed = f"{', '.join(exceeding[:5])}{' and more' if len(exceeding) > 5 else ''}"
     if not drifted:
-        ordinary = "The night looks like the days the model was trained on."
-        return f"{ordinary} Beyond its threshold: {listed}; ordinary days show that too." if exceeding else ordinary
+        ordinary = "The partition is within the variation of the training days."
+        return f"{ordinary} Beyond the threshold: {listed}; training days show that, too." if exceeding else ordinary
     what = {"data": "features", "prediction": "scores", "label": "outcomes"}
-    moved = f"The {' and the '.join(what[name] for name in drifted)} have moved more than ordinary days do."
+    moved = f"The {' and the '.join(what[name] for name in drifted)} have drifted more than the training days vary."
     return f"{moved} Features beyond their thresholds: {listed}." if exceeding else moved
 
 
@@ -97,7 +97,7 @@ def _bars(axes: Axes, reference: Reference, name: str, counts_now: Sequence[int]
     filled = np.flatnonzero((usual > 0) | (now > 0))
     labels = [reference.bins[name].labels[i] for i in filled]
     at = np.arange(len(filled))
-    for counts, offset, colour, legend in ((usual, -0.2, GREY, "reference"), (now, 0.2, ORANGE, "this night")):
+    for counts, offset, colour, legend in ((usual, -0.2, GREY, "reference"), (now, 0.2, ORANGE, "this partition")):
         axes.bar(at + offset, counts[filled] / max(counts.sum(), 1), 0.4, color=colour, label=legend)
     axes.set_xticks(at, [label if len(label) <= LONGEST_LABEL else f"{label[:LONGEST_LABEL]}…" for label in labels])
     axes.tick_params(axis="x", labelrotation=45 if len(at) > 3 else 0, labelsize=7.5)

@@ -100,7 +100,7 @@ def _demanded(use_case: UseCase, records: Records) -> str:
     approve = (
         "A person must approve a spec before it becomes champion; new versions of it need no approval."
         if demands.approval
-        else f"No person need approve a spec (that is from {policy.approval_from} on)."
+        else f"No approval is required (it is from a score of {policy.approval_from} on)."
     )
     return f"The highest score is {demands.score} of {LARGEST_SCORE}: {gates} mandatory. {approve}"
 
@@ -129,14 +129,14 @@ def _limits(records: Records) -> list[str]:
     if small:
         limits.append(f"Too few holdout rows or days to say how good it is for: {', '.join(small)}.")
     if not slices:
-        limits.append("There are no slices: nothing is known of parts of the rows.")
+        limits.append("There are no slices: the quality on parts of the rows is unknown.")
     mandatory = records.demands.mandatory
     failed = [gate.gate for gate in records.gates if gate.verdict == "fail" and gate.gate not in mandatory]
     if failed:
         limits.append(f"It failed gates that the declared risks do not make mandatory: {', '.join(failed)}.")
     not_applicable = [gate.gate for gate in records.gates if gate.verdict == "not applicable"]
     if not_applicable:
-        limits.append(f"Not judged, for the reasons in the table of gates: {', '.join(not_applicable)}.")
+        limits.append(f"Not applicable, for the reasons in the table of gates: {', '.join(not_applicable)}.")
     limits.append("Metrics are of scores before calibration, which is updated for every partition.")
     return limits
 

@@ -106,7 +106,7 @@ def test_values_of_another_feed() -> None:
     ("expectation", "says"),
     [
         (Expectation("expect_the_unexpected", {}, "critical", "x"), "expect_the_unexpected"),
-        (Expectation("expect_column_values_to_be_between", {"column": "wind"}, "critical", "x"), "does not take"),
+        (Expectation("expect_column_values_to_be_between", {"column": "wind"}, "critical", "x"), "does not accept"),
         (between("gust", 0, 1), "cannot be evaluated"),
         (
             Expectation("expect_table_row_count_to_be_between", {"min_value": 9}, "quarantine", "x"),
