@@ -8,8 +8,8 @@ scores from the version it replaces. **register** records which versions are use
 
 A rejected version is recorded and is not an error: the earlier version of its spec stays in use. If **fit** or
 **verify** of one spec fails, the versions of the others are registered, and **record_failure** records that one as
-failed; if there is no version at all, it records the training as failed. No other task depends on the model card (**report_training**) or
-on MLflow (**track_training**).
+failed; if there is no version at all, it records the training as failed. No other task depends on the model card
+(**report_training**) or on MLflow (**track_training**).
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         status: {},
         logs: {
             "service": {"nargs": "?", "help": "only this service"},
-            "-f --follow": {"action": "store_true", "help": "go on printing what is added"},
+            "-f --follow": {"action": "store_true", "help": "keep printing appended lines"},
             "-n --lines": {"type": int, "default": 50, "help": "last lines of each file (default 50)"},
         },
         env: {},
@@ -143,7 +143,7 @@ def status(_: argparse.Namespace) -> int:
 
 
 def logs(chosen: argparse.Namespace) -> None:
-    """Print the logs of the services, newest lines last; -f goes on."""
+    """Print the logs of the services, newest lines last; -f follows them."""
     files = Stack().log_files(chosen.service)
     if not files:
         print("There are no logs yet.", file=sys.stderr)

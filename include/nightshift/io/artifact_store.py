@@ -5,7 +5,7 @@ Layout below the bucket:
     landing/<use case>/<feed>/dt=<partition>/*                            files that producers deliver
     <use case>/<stage>/<step>/<partition>/<content id>/...                immutable artifacts
     <use case>/<stage>/<step>/<partition>/<content id>/manifest.json      written last: the commit mark
-    <use case>/<stage>/<step>/<partition>/current[-<variant>].json        which artifact counts for the partition
+    <use case>/<stage>/<step>/<partition>/current[-<variant>].json        the status: the current artifact, or rejected
 """
 
 from __future__ import annotations
