@@ -156,7 +156,7 @@ def _conditional_put(client: S3Client, settings: Settings, probe: str) -> str:
         client.delete_object(Bucket=settings.bucket, Key=key)
     if winners == [] or len(winners) > 1 or content != str(winners[0]).encode():
         raise _Missing(
-            f"{len(winners)} of {WRITERS} concurrent writers created the same object (If-None-Match: *): artifacts "
+            f"{len(winners)} of {WRITERS} writers created the same object (If-None-Match: *): artifacts "
             "could overwrite each other. Use a store, or a version of it, that supports conditional writes."
         )
     return f"one winner of {WRITERS} writers"
