@@ -84,9 +84,9 @@ def _table(store: ArtifactStore, use_case: UseCase, reports: tuple[Report, ...])
     return f"<table><thead><tr><th>Partition</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _link(store: ArtifactStore, use_case: UseCase, report: Report, partition: str, known: set[str]) -> str:
+def _link(store: ArtifactStore, use_case: UseCase, report: Report, partition: str, present: set[str]) -> str:
     day, variant = parse_partition(partition), report.variant
-    if partition not in known or (variant and not store.decision(use_case.name, report.step, day, variant=variant)):
+    if partition not in present or (variant and not store.decision(use_case.name, report.step, day, variant=variant)):
         return "-"
     return f'<a href="files/{use_case.name}/{report.address}/{partition}/{report.page}">open</a>'
 
