@@ -85,13 +85,13 @@ def compact_months(store: ArtifactStore, use_case: UseCase, last: date) -> list[
 
 def parts_known(store: ArtifactStore, use_case: UseCase, last: date) -> tuple[list[ArtifactRef], dict[str, str]]:
     """Files of the rows known by partition `last`, oldest first, and the partitions without rows with reasons."""
-    rows_known = known_rows(store, use_case, last)
-    return rows_known.parts, rows_known.missing
+    listing = known_rows(store, use_case, last)
+    return listing.parts, listing.missing
 
 
 def known_rows(store: ArtifactStore, use_case: UseCase, last: date) -> KnownRows:
     """The rows known by partition `last`: one file per compacted month, daily files for the other months."""
-    rows_known = KnownRows()
+    listing = KnownRows()
     months = _month_decisions(store, use_case, _months(use_case, last))
     days = [day for end, decision in months.items() if not _ref(decision) for day in _days(use_case, end)]
     days += [day for day in _days(use_case, last) if day <= last]
@@ -102,16 +102,15 @@ def known_rows(store: ArtifactStore, use_case: UseCase, last: date) -> KnownRows
             manifest = store.manifest(month)
             about = manifest.parameters
             first, newest = (date.fromisoformat(about[name]) if about[name] else None for name in ("first", "last"))
-            rows_known.missing |= about["missing"]
+            listing.missing |= about["missing"]
             if month.rows:
-                rows_known.add(month, about["days"], first, newest)
+                listing.add(month, about["days"], first, newest)
             continue
         for day in (day for day in _days(use_case, end) if day in decisions):
-            _add_day(rows_known, day, decisions[day])
-    rows_known.missing = {
-        day: why for day, why in rows_known.missing.items() if rows_known.first and day > rows_known.first.isoformat()
-    }
-    return rows_known
+            _add_day(listing, day, decisions[day])
+    first_day = listing.first.isoformat() if listing.first else ""
+    listing.missing = {day: why for day, why in listing.missing.items() if first_day and day > first_day}
+    return listing
 
 
 def load_rows(store: ArtifactStore, parts: Sequence[ArtifactRef]) -> pa.Table:
@@ -127,22 +126,22 @@ def load_rows(store: ArtifactStore, parts: Sequence[ArtifactRef]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _add_day(rows_known: KnownRows, day: date, decision: Decision | None) -> None:
+def _add_day(listing: KnownRows, day: date, decision: Decision | None) -> None:
     ref = _ref(decision)
     if ref is None:
-        rows_known.missing[day.isoformat()] = decision.reason if decision else NOT_RUN
+        listing.missing[day.isoformat()] = decision.reason if decision else NOT_RUN
         return
-    rows_known.add(ref, int(ref.rows > 0), day if ref.rows else None, day if ref.rows else None)
+    listing.add(ref, int(ref.rows > 0), day if ref.rows else None, day if ref.rows else None)
 
 
 def _compact(store: ArtifactStore, use_case: UseCase, end: date) -> ArtifactRef:
     """Write one file of a month's rows; repeated if a day changed meanwhile."""
     while True:
         decisions = store.decisions(use_case.name, STEP, _days(use_case, end))
-        rows_known = KnownRows()
+        listing = KnownRows()
         for day, decision in decisions.items():
-            _add_day(rows_known, day, decision)
-        with_rows = [part for part in rows_known.parts if part.rows]
+            _add_day(listing, day, decision)
+        with_rows = [part for part in listing.parts if part.rows]
         ref = store.commit(
             use_case=use_case.name,
             step=STEP,
@@ -150,14 +149,14 @@ def _compact(store: ArtifactStore, use_case: UseCase, end: date) -> ArtifactRef:
             variant=MONTH,
             kind="training_rows",
             files={ROWS: load_rows(store, with_rows)} if with_rows else {},
-            inputs={"rows": rows_known.parts},
+            inputs={"rows": listing.parts},
             parameters={
-                "first": rows_known.first and rows_known.first.isoformat(),
-                "last": rows_known.last and rows_known.last.isoformat(),
-                "days": rows_known.days,
-                "missing": rows_known.missing,
+                "first": listing.first and listing.first.isoformat(),
+                "last": listing.last and listing.last.isoformat(),
+                "days": listing.days,
+                "missing": listing.missing,
             },
-            rows=sum(part.rows for part in rows_known.parts),
+            rows=sum(part.rows for part in listing.parts),
         )
         if store.decisions(use_case.name, STEP, list(decisions)) == decisions:
             return ref
