@@ -1,10 +1,11 @@
 """Load many past partitions of data, features and training rows, and start one training.
 
-Run it by hand, once, with `first` and `last`: days are ingested, then materialized, then their training rows kept, in
-chunks side by side, by the same steps as every night. It ends by telling train about the last partition, whose
-training registers the first champion and the fallback. No predictions are made for the past: no model existed then.
+Run it once by hand with `first` and `last`: partitions are ingested and materialized and their training rows written,
+in parallel chunks, by the same steps as in the nightly runs. At the end it triggers train for the last partition,
+which registers the first champion and the fallback. No predictions are made for past partitions: no model existed
+then.
 
-A day whose data is rejected is noted in the task's result and left out; the rest is loaded.
+A partition whose data is rejected is listed in the task's result and left out; the others are loaded.
 """
 
 from typing import Any
@@ -40,12 +41,12 @@ for use_case in all_use_cases():
 
         @task(task_id="plan_history")
         def plan() -> list[list[str]]:
-            """Cut the range into chunks, one mapped task each."""
+            """Split the range into chunks, one mapped task each."""
             return plan_history()
 
         @task(task_id="announce_history", outlets=[history(use_case)])
         def announce(use_case_name: str) -> str:
-            """Tell train that the history up to its last partition is there."""
+            """Trigger train for the last partition of the history."""
             return announce_history(use_case_name)
 
         chunks = plan()
@@ -54,6 +55,6 @@ for use_case in all_use_cases():
             use_case, chunks, "materialize_history", "materialize", "Builds and publishes the features of a chunk."
         )
         appended = on_chunks(
-            use_case, chunks, "append_history", "train", "Keeps the training rows that a chunk delivered."
+            use_case, chunks, "append_history", "train", "Writes the training rows that a chunk delivered."
         )
         ingested >> materialized >> appended >> announce(use_case.name)

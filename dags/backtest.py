@@ -1,12 +1,12 @@
-"""Compare specs on the past, by hand, and let the best one that passes become a challenger.
+"""Backtest specs on past partitions, by hand, and make the best one that passes a challenger.
 
-**backtest** walks each spec forward over stored partitions, refitted and calibrated as the nights would have, beside
-champion, fallback and a version that is never refitted, all on the same rows. It leaves losses in the table
+**backtest** walks each spec forward over stored partitions, refitted and calibrated as in the nightly runs, together
+with champion, fallback and a version that is never refitted, all on the same rows. It writes the losses to the table
 `backtests` and a page with the curve by month, slices and paired differences.
 
-**nominate** runs only if the form says so. It judges the specs by the promotion policy; the best that passes goes into
-shadow from the next partition on, a failed one is recorded as backtest_failed with the reasons. No spec becomes
-champion without it.
+**nominate** runs only if it is selected in the form. It evaluates the specs by the promotion policy; the best that
+passes goes into shadow from the next partition on, failed ones are recorded as backtest_failed with the reasons. No
+spec becomes champion without it.
 """
 
 from datetime import timedelta
@@ -22,7 +22,7 @@ LONGEST = timedelta(hours=2)
 
 
 def day(title: str, default: str) -> Param:
-    """A partition that may be left empty."""
+    """A partition parameter that may be left empty; `default` describes the value used then."""
     return Param(
         None, type=["null", "string"], format="date", title=title, description=f"YYYY-MM-DD. Left empty: {default}"
     )
@@ -51,14 +51,14 @@ for use_case in all_use_cases():
                 title="Refit every",
                 description=f"Partitions between refits. Left empty: {policy.refit_every}.",
             ),
-            "nominate": Param(False, type="boolean", title="Nominate", description="Judge the specs by the result."),
-            "partition": partition("Labels known by then count; a nomination takes effect after it."),
+            "nominate": Param(False, type="boolean", title="Nominate", description="Evaluate the specs by the result."),
+            "partition": partition("Labels known by then are used; a nomination takes effect after it."),
         },
     ):
 
         @task.short_circuit(task_id="wanted")
         def wanted() -> bool:
-            """Whether the form asks for a nomination."""
+            """Whether a nomination is selected in the form."""
             return bool(get_current_context()["params"]["nominate"])
 
         tasks = StageTasks(use_case, "backtest")

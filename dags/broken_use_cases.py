@@ -1,4 +1,4 @@
-"""Makes no DAG: reports the use cases that cannot be loaded as an Airflow import error of this file alone.
+"""Defines no DAG: reports use cases that cannot be loaded as an Airflow import error of this file only.
 
 The other files make the DAGs of all other use cases.
 """

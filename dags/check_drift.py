@@ -1,13 +1,13 @@
-"""Compare the night's features, scores and labels with what the model was trained on.
+"""Compare a partition's features, scores and labels with the training reference of the model.
 
 **compare_drift** measures data, prediction and label drift against thresholds that come from resampled
 blocks of the reference's own days. **report_drift** writes the HTML report. **record_drift** fills
 `drift_daily`, `performance_daily` (of every day that labels were delivered for, also late ones) and `outcomes`,
-and raises the alert or asks for a search.
-**ask_for_search** requests a search for better specs on the use case's search weekday and when drift asks for one,
-and is skipped on other partitions.
+and sends the alert or requests a search.
+**ask_for_search** requests a search for better specs on the use case's search weekday and when the response to drift
+is to retrain; otherwise it is skipped.
 
-Drift is a finding, not a failure: this DAG is red only when it could not look.
+Drift is a result, not a failure: this DAG fails only if the comparison could not be made.
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable, task
@@ -25,7 +25,7 @@ for use_case in all_use_cases():
 
         @task(task_id="ask_for_search", outlets=[search_request(use_case)])
         def ask_for_search(use_case_name: str, drift_record: dict[str, object]) -> None:
-            """Request a search for this partition if it is the weekday for it or drift asks for retraining."""
+            """Request a search for this partition on the search weekday or if the response to drift is to retrain."""
             skip_unless_search_is_due(use_case_name, drift_record)
 
         tasks = StageTasks(use_case, "check_drift")

@@ -1,16 +1,16 @@
 """Land, profile, validate and publish one day of deliveries.
 
-The one scheduled DAG: every night at the cutoff it takes the partition of the day before.
-Backfilling it backfills the whole chain, because the other DAGs follow its assets.
+The only scheduled DAG: every night at the cutoff it processes the partition of the day before.
+Backfilling it backfills the whole chain, because the other DAGs are triggered by its assets.
 
 **land** reads what producers delivered to `landing/<use case>/<feed>/dt=<partition>/`, checks its
 schema and types it. **profile** describes every column. **validate** runs the Great Expectations
-suites: a critical miss rejects the partition, other bad rows go to quarantine with their reasons.
-**publish** makes the rows that passed the curated partition.
+suites: a failed critical expectation rejects the partition, other invalid rows go to quarantine with their reasons.
+**publish** publishes the rows that passed as the curated partition.
 
-If it fails: the message names the file, the column and examples. Have it delivered again (or fixed in
-place) and clear the failed task. **record_failure** rejects a partition that could not be ingested, so that
-later ones go on without it; a run that succeeds later replaces that.
+If it fails: the message names the file, the column and examples. Have the file delivered again (or
+fixed in place) and clear the failed task. **record_failure** rejects a partition that could not be ingested, so that
+later ones are processed without it; a later successful run replaces that status.
 """
 
 from airflow.sdk import DAG, CronPartitionTimetable

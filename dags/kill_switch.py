@@ -1,8 +1,8 @@
-"""Let the fallback serve instead of the champion, or the champion again, by hand.
+"""Turn the kill switch on or off by hand: on, the fallback serves instead of the champion.
 
 Trigger it with `state` on or off and a reason. **kill_switch** records the decision, who took it and why.
-On: the partitions after the chosen one are predicted by the newest version of the fallback, whatever is promoted
-meanwhile. Off: by the champion there is by then. Turning on what is on changes nothing.
+On: the partitions after the chosen one are predicted by the newest version of the fallback, even if a spec is promoted
+meanwhile. Off: by the current champion. Setting the present state again changes nothing.
 
 Nothing is recorded, and the run fails, if the fallback has no version or if the partition is later than the newest
 published one.

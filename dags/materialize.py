@@ -1,14 +1,14 @@
 """Build the features of one partition and put them into the offline and the online store.
 
-**build_features** computes every feature view in one pass over the curated partitions, strictly as of
-the cutoff. **publish_features** audits them against the Feast definitions and makes them the offline
-store's partition; training and predictions start then. **load_online** loads them into the online store,
-which nothing in the night reads: if it fails, only it is red.
+**build_features** computes every feature view in one pass over the curated partitions, as of
+the cutoff. **publish_features** audits them against the Feast definitions and publishes them to the offline
+store; this triggers training and predictions. **load_online** loads them into the online store,
+which no other task reads: its failure affects nothing else.
 
-A partition that ingest rejected is left out. One that ingest never decided is waited for some minutes,
-once, and then left out as well; `missing` in the manifest of build_features names them. To make it good, run
-ingest for that partition and then this DAG for the ones after it. **record_failure** rejects a partition whose
-features could not be built, so that later ones go on.
+A partition that ingest rejected is left out. An undecided one is waited for once, for some minutes, and then
+left out as well; `missing` in the manifest of build_features names them. To repair this, run ingest for that
+partition and then this DAG for the ones after it. **record_failure** rejects a partition whose features could not be
+built, so that later ones are processed.
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable

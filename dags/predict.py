@@ -1,13 +1,13 @@
 """Score the next day with the champion's newest version and publish the predictions, exactly once.
 
-**resolve_model** takes the champion's version from an earlier partition, or the fallback's, and the versions that
-score beside it. It waits for the training of the partition before, about eight minutes, and for nothing
-older. **calibrate** fits an intercept on the log odds of each spec from its scores of recent partitions and the labels
+**resolve_model** chooses the champion's newest version from an earlier partition, or the fallback's, and the shadow
+versions. It waits about eight minutes for the training of the partition before, and for no older one.
+**calibrate** fits an intercept on the log odds of each spec from its scores of recent partitions and the labels
 known by now. **score** runs the versions in onnxruntime on the features their signatures name, and applies the
-calibration; a canary answers its share of the rows. **audit** compares the scores with the schedule and with what
-scores may look like. **publish_predictions** replaces the partition in the warehouse in one transaction.
+calibration; a canary scores its share of the rows. **audit** compares the scores with the schedule and with the
+bounds of the audit policy. **publish_predictions** replaces the partition in the warehouse in one transaction.
 
-If the audit fails nothing is published and the table keeps what it had; the audit's artifact says why.
+If the audit fails nothing is published and the table does not change; the audit's artifact has the reasons.
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable

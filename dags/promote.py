@@ -1,16 +1,16 @@
-"""Review the specs on the labels known by now: a challenger's next step, or the champion's way back.
+"""Review the specs on the labels known by now: promote or withdraw a challenger, confirm or roll back a champion.
 
-**review** compares a challenger's live losses with those of its backtest, and a fresh champion's with the former
-champion's. **advance** records what follows: canary, champion, withdrawn, confirmed, rolled back; or that a person
-is to approve. **mirror_models** lets MLflow's aliases follow; nothing waits for that.
+**review** compares a challenger's live losses with those of its backtest, and a new champion's with the former
+champion's. **advance** records the decision: canary, promoted, withdrawn, confirmed, rolled back, or awaiting
+approval. **mirror_models** syncs MLflow's aliases; no other task depends on it.
 
-Where the use case's risks demand it, a person must agree before a spec becomes champion. **approval_needed** skips
-the rest if no approval is needed. **approve** waits for an answer (Airflow shows it under "Required actions") and holds
-no worker while it does; without an answer in time, that counts as no. **record_approval** records the answer, or
-that there was none, and who gave it.
+If the use case's risks demand it, a person must approve a spec before it becomes champion. **approval_needed** skips
+the rest if no approval is needed. **approve** waits for a response (shown in Airflow under "Required actions") without
+occupying a worker; a timeout counts as a rejection. **record_approval** records the response or the timeout, and the
+user.
 
-All three answers leave the run green: they are decisions. It is red when something broke. Nothing waits for the
-answer: the champion goes on, and a question that stays open for too long is closed by a later review.
+Approval, rejection and timeout are all successful runs. No other DAG waits for the response: the champion keeps
+serving, and a pending approval that is too old is closed by a later review.
 """
 
 from datetime import timedelta
@@ -35,10 +35,10 @@ for use_case in all_use_cases():
 
         @task.short_circuit(task_id="approval_needed")
         def approval_needed(advanced: dict[str, object]) -> str:
-            """Return the evidence for the person who is to approve; empty if none is needed: the rest is skipped."""
+            """The evidence for the approval; empty if none is needed, which skips the rest."""
             return evidence_for_approval(advanced)
 
-        # Not the runs: one that waits for a person stays active for as long as it takes.
+        # Tasks are limited, not runs: a run that waits for a person stays active.
         tasks = StageTasks(use_case, "promote")
         tasks.add("review", max_active_tis_per_dag=NIGHTS_AT_ONCE)
         needed = approval_needed(tasks.add("advance"))
@@ -47,12 +47,12 @@ for use_case in all_use_cases():
             subject=f"{use_case.title}: may the challenger become champion after {{{{ dag_run.partition_key }}}}?",
             body="{{ ti.xcom_pull(task_ids='approval_needed') }}",
             options=[APPROVE, REJECT],
-            # What counts without an answer in time. With a default the task ends green and once only: one that
-            # fails would be tried again, and a failure of another kind could not be told from no answer.
+            # The result of a timeout. Without a default the task would fail and be retried, and a timeout could not be
+            # distinguished from another failure.
             defaults=REJECT,
             response_timeout=answer_within,
             assigned_users=[{"id": user, "name": user} for user in policy.approvers] or None,
-            doc_md="Waits until a person approves or rejects the spec, or the time for an answer is up.",
+            doc_md="Waits until a person approves or rejects the spec, or the timeout.",
         )
         needed >> approve
         tasks.add("record_approval", arguments=answered, refs={"response": approve.output})

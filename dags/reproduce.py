@@ -1,8 +1,8 @@
-"""Rebuild a past training or prediction from what was recorded and compare, byte by byte.
+"""Rebuild a past training or prediction from its recorded inputs and compare the artifacts byte by byte.
 
 Trigger it with a partition and what to rebuild. **reproduce** runs the same steps on the inputs that the recorded
-artifacts name by hash, and says that all is identical, or names the first step that differs and how, with the code
-and library versions that changed since. Nothing is written but the result; a difference leaves the run green.
+artifacts name by hash. It reports that all artifacts are identical, or the first step that differs and how, with the
+code and library versions that changed since. Only the result is written; a difference is not a failure of the run.
 """
 
 from airflow.sdk import DAG, Param
@@ -17,7 +17,7 @@ for use_case in all_use_cases():
         **by_hand_arguments(use_case, "reproduce", doc=__doc__),
         schedule=None,
         params={
-            "partition": partition("It is the one that is rebuilt."),
+            "partition": partition("This partition is rebuilt."),
             "what": Param(
                 "training",
                 type="string",

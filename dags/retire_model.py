@@ -1,9 +1,9 @@
-"""Take a spec, or one version, out of use for good and archive it, by hand.
+"""Retire a spec, or one version, permanently and archive it, by hand.
 
 Trigger it with a spec id or a version and a reason. **retire_model** writes one archive (files and manifests of the
 version or the spec's newest one, every decision and every gate result about it) to `archive/<use case>/<name>.zip`
-and records that it is retired: it never serves again and cannot be rolled back to. Without a bad version the
-version before it serves. A challenger is withdrawn by retiring its spec.
+and records that it is retired: it is never used again and cannot be rolled back to. If a version is retired, the
+previous version of its spec is used. Retiring a challenger's spec withdraws it.
 
 The run fails for the champion, the watched former champion, the fallback, and the only version of one of them.
 """

@@ -1,8 +1,8 @@
 """Make a former champion spec champion again, by hand.
 
-Trigger it with a reason. Without a spec the newest former champion takes over. **rollback_model** records the
-decision, who took it and why; the partitions after the chosen one are predicted by the newest version of the spec
-that is back, which is trained again each night from then on.
+Trigger it with a reason. Without a spec the newest former champion is restored. **rollback_model** records the
+decision, who took it and why; the partitions after the chosen one are predicted by the newest version of the restored
+spec, which is trained every night from then on.
 
 Nothing is recorded, and the run fails, if there is no former champion, if the spec was none or was retired, if the
 partition is later than the newest published one, or if another decision changed the champion meanwhile.

@@ -1,12 +1,12 @@
-"""Search for better model specs, weekly, by hand, or when drift asks for it.
+"""Search for better model specs, weekly, by hand, or in response to drift.
 
 **study** searches hyperparameters on older rows. **plan_race** expands estimators, compression techniques and what
 the study found into candidate specs; **race** fits all of them at weekly origins and scores the partitions that
-followed, each origin in a task of its own. **select_candidates** compares them: quality is the objective, cost the
+follow, one task per origin. **select_candidates** compares them: quality is the objective, cost the
 constraint. Only the Pareto front is fitted on all rows and verified in full (**fit**, **verify**: the steps of
-train). **report_search** writes the page and the list of candidate specs; a backtest decides about those.
+train). **report_search** writes the page and the list of candidate specs; specs from it still have to pass a backtest.
 
-check_drift requests a search on the use case's search weekday, and whenever drift asks for retraining.
+check_drift requests a search on the use case's search weekday, and whenever the response to drift is to retrain.
 """
 
 from datetime import timedelta
@@ -42,7 +42,7 @@ for use_case in all_use_cases():
                 title="Seconds",
                 description=f"Time for the study, about. Left empty: {bounds.seconds:g}, as the use case declares.",
             ),
-            "partition": partition("Its training set is searched on."),
+            "partition": partition("The search uses its training set."),
         },
     ):
         tasks = StageTasks(use_case, "search")

@@ -1,15 +1,15 @@
-"""Fit new versions of the specs that serve or are scored, on everything known at the cutoff.
+"""Fit new versions of the specs in use, on all training rows known at the cutoff.
 
-**append_training_rows** keeps the labels that the partition delivered, each with the features it was predicted with.
-**build_training_set** lists the files of all training rows. **choose_specs** says which specs are fitted: champion,
+**append_training_rows** writes the labels that the partition delivered, each with the features of its prediction.
+**build_training_set** lists the files of all training rows. **choose_specs** chooses the specs to fit: champion,
 challenger, watched former champion, fallback. For each of them **fit** fits on all rows and exports to ONNX, and
-**verify** judges the version by every gate: runtime, parity, speed, memory, leakage, behaviour, and how far it moves
-from the version it replaces. **register** records which versions serve or are scored from the next partition on.
+**verify** evaluates the version by every gate: runtime, parity, speed, memory, leakage, behaviour, and the change of
+scores from the version it replaces. **register** records which versions are used from the next partition on.
 
-A rejected version is recorded, not an error: the earlier version of its spec goes on. If **fit** or **verify** of one
-spec fails, the versions of the others are registered, and **record_failure** records that one as failed; if there is
-no version at all, it records the training as failed. Nothing waits for the model card (**report_training**) or for
-MLflow (**track_training**).
+A rejected version is recorded and is not an error: the earlier version of its spec stays in use. If **fit** or
+**verify** of one spec fails, the versions of the others are registered, and **record_failure** records that one as
+failed; if there is no version at all, it records the training as failed. No other task depends on the model card
+(**report_training**) or on MLflow (**track_training**).
 """
 
 from airflow.sdk import DAG, PartitionedAssetTimetable

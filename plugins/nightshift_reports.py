@@ -1,7 +1,7 @@
-"""Shows the nights' validation and drift reports, and MLflow, in Airflow's menu.
+"""Adds the report pages and MLflow to Airflow's menu.
 
 Only registration and access control: the pages come from `nightshift.services.report_pages`. Airflow does not
-authenticate a plugin's endpoints, so each of these asks for a signed-in user who may read the use case's DAGs.
+authenticate a plugin's endpoints, so each of these requires a signed-in user who may read the use case's DAGs.
 """
 
 import os
@@ -25,7 +25,7 @@ def _reports_app() -> Any:
     from nightshift.declare.use_case import UseCase
 
     app = FastAPI(title="Nightshift reports", docs_url=None, redoc_url=None, openapi_url=None)
-    # Reports show values that came with deliveries; a script among them must not run as the reader.
+    # Reports show delivered values; a script in one of them must not run with the user's session.
     headers = {"Content-Security-Policy": "script-src 'none'; object-src 'none'", "X-Content-Type-Options": "nosniff"}
 
     def readable(user: Any) -> list[UseCase]:
@@ -54,12 +54,12 @@ def _reports_app() -> Any:
         from nightshift.services.report_pages import report_file
 
         try:
-            found = report_file(store(), readable(user), use_case, step, partition, path)
+            file = report_file(store(), readable(user), use_case, step, partition, path)
         except (UnknownUseCase, ConfigurationError) as error:
             raise HTTPException(404, str(error)) from error
-        if found is None:
+        if file is None:
             raise HTTPException(404, f"There is no {path} of {step} for {partition}.")
-        body, media_type = found
+        body, media_type = file
         return Response(body, media_type=media_type, headers=headers)
 
     return app
@@ -76,7 +76,7 @@ def _menu() -> list[dict[str, Any]]:
 
 async def _serve(scope: Any, receive: Any, send: Any) -> None:
     """The pages as an ASGI application, built on the first request: every Airflow process loads plugins,
-    tasks too, and only the API server should pay for a web framework."""
+    but only the API server needs a web framework."""
     await _reports_app()(scope, receive, send)
 
 

@@ -1,1 +1,4 @@
-"""What the DAG files share, and the only code that knows both Airflow and the pipeline."""
+"""Put here: what the DAG files share; the only code that uses both Airflow and the pipeline.
+
+Keep out: anything that runs without Airflow (nightshift).
+"""

@@ -1,4 +1,4 @@
-"""The question whether a spec may become champion, and what a person answered."""
+"""The approval task: the evidence that it shows, and its result."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 from dagkit.steps import read_json
 
 APPROVE, REJECT = "Approve", "Reject"
-"""What a person may answer."""
+"""The options of the approval task."""
 
 
 def evidence_for_approval(advanced: Mapping[str, Any]) -> str:
-    """What the person who is to approve a spec must know, as Markdown; "" if no approval is needed."""
+    """The evidence for the approval of a spec, as Markdown; "" if no approval is needed."""
     advance = read_json(advanced, "advance.json")
     return str(advance["summary"]) if advance["approval_needed"] else ""
 
 
 def answered(refs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `record_approval` from the result of the approval task, given as `response`.
+    """Arguments of `record_approval` from the result of the approval task, which is `refs["response"]`.
 
-    Without a response in time Airflow took the default: that is no person's answer, so `decided_by` is empty.
+    After a timeout the response is Airflow's default and names no user: the answer is timed_out, `decided_by` empty.
     """
     response = refs["response"]
     user = response["responded_by_user"]

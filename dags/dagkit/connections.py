@@ -1,4 +1,4 @@
-"""Where tasks find the stores: environment variables, or Airflow connections in their place."""
+"""Addresses of the stores for tasks: environment variables, else Airflow connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OBJECT_STORE_CONNECTION = "nightshift_object_store"
 
 
 def open_store() -> Any:
-    """The artifact store of the settings, with what Airflow connections add to them."""
+    """The artifact store of the settings, completed from Airflow connections."""
     use_connections()
     from nightshift.io.artifact_store import ArtifactStore
     from nightshift.settings import load_settings
@@ -19,9 +19,9 @@ def open_store() -> Any:
 
 
 def use_connections() -> None:
-    """Let Airflow connections stand in for environment variables that are not set.
+    """Set missing environment variables from Airflow connections.
 
-    The environment wins, so that what `make env` prints and what tasks use are the same.
+    The environment takes precedence, so that tasks use what `make env` prints.
     """
     if "NIGHTSHIFT_WAREHOUSE_URL" not in os.environ and (connection := _connection(WAREHOUSE_CONNECTION)):
         os.environ["NIGHTSHIFT_WAREHOUSE_URL"] = connection.get_uri().replace("postgres://", "postgresql://", 1)

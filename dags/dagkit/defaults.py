@@ -1,4 +1,4 @@
-"""What every DAG of a use case has in common: owner, tags, retries, time-outs."""
+"""Arguments shared by all DAGs of a use case: owner, tags, retries, timeouts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nightshift.declare.use_case import UseCase
 from nightshift.pipeline import find_stage
 
 RUNS_AT_ONCE = 64
-"""Runs of one DAG that may be active at once. High, because a run that waits for an earlier
-partition holds its place: with a low limit, waiting runs could keep out the one they wait for."""
+"""Active runs of one DAG. High, because a run that waits for an earlier partition stays active: with a low limit,
+waiting runs could block the run that they wait for."""
 
 NIGHTS_AT_ONCE = 3
-"""The same for DAGs whose nights take turns and take minutes: of a long backfill, only these wait, so that
-waiting costs little and ends long before patience does. The others stand in Airflow's own queue, which is
-the only place where it keeps their order. Where a run may wait for a person, tries at once are bounded instead."""
+"""Active runs of DAGs that take minutes and whose partitions depend on the previous one. In a long backfill only these
+wait, so their retries suffice; the others stay in Airflow's queue, which keeps their order. Where a run may wait for a
+person, concurrent tasks are limited instead."""
 
 RETRIES = {
     "retries": 16,
@@ -24,10 +24,10 @@ RETRIES = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=5),
 }
-"""For what may be out of order for a while (object store, warehouse): at least an hour in all."""
+"""For outages of object store or warehouse: at least an hour in total."""
 
 RETRIES_DELIVERY = RETRIES | {"retries": 12, "max_retry_delay": timedelta(minutes=10)}
-"""For a delivery that is late: at least an hour and a quarter in all. Then the partition is rejected."""
+"""For a delivery that is late: at least an hour and a quarter in total. Then the partition is rejected."""
 
 RETRIES_WAITING = {
     "retries": 40,
@@ -35,11 +35,11 @@ RETRIES_WAITING = {
     "retry_exponential_backoff": 1.5,
     "max_retry_delay": timedelta(minutes=2),
 }
-"""For a step that may have to wait for an earlier partition: often at first, and at least an hour in all."""
+"""For a step that may have to wait for an earlier partition: often at first, and at least an hour in total."""
 
 WAITED_ENOUGH = 30
-"""Of RETRIES_WAITING: with so many retries left, eight minutes at least have gone by. Earlier partitions are
-not waited for any longer then; the rest is for outages."""
+"""With this many of RETRIES_WAITING left, at least eight minutes have passed. From then on earlier partitions are
+not waited for; the remaining retries are for outages."""
 
 
 def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:
@@ -72,9 +72,9 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
 
 
 def by_hand_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:
-    """The same for what is done by hand: at any time, also after the last partition; one run at a time.
+    """The same for DAGs that are triggered by hand: also after the last partition, one run at a time.
 
-    Never paused at first: it does nothing by itself, and who needs it at night should not find it switched off.
+    Not paused at creation: without a trigger they do nothing, and they must be usable in an emergency.
     """
     by_hand = {"end_date": None, "max_active_runs": 1, "is_paused_upon_creation": False}
     return dag_arguments(use_case, stage, doc=doc) | by_hand

@@ -1,4 +1,4 @@
-"""Loads many past partitions: chunks of them side by side, the steps of each partition one after another."""
+"""Loads many past partitions: chunks in parallel, the partitions of a chunk one after another."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from nightshift.pipeline import run_stage
 log = logging.getLogger(__name__)
 
 LAST_STEP = {"train": "append_training_rows"}
-"""Of stages that load the past, the step up to which they do it; otherwise all that decide its partition."""
+"""Last step that is run per stage when history is loaded; by default all steps that decide the partition."""
 
 FURTHER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "land": {"refuse_undelivered": True},
     "build_features": {"allow_undecided": True},
     "append_training_rows": {"allow_undecided": True},
 }
-"""Of steps that load the past: what did not come then is not waited for."""
+"""Further arguments of steps when history is loaded: missing deliveries are not waited for."""
 
 
 def plan_history() -> list[list[str]]:
-    """The range of a backfill_history run, cut into [first, last] chunks of `settings.history_chunk_days`."""
+    """The range of a backfill_history run, split into [first, last] chunks of `settings.history_chunk_days`."""
     from nightshift.settings import load_settings
 
     params = get_current_context()["params"]
@@ -51,7 +51,7 @@ def plan_history() -> list[list[str]]:
 def run_history_chunk(use_case: UseCase, stage: str, chunk: Sequence[str]) -> dict[str, Any]:
     """Run a stage on every partition from chunk[0] to chunk[1], in this one process.
 
-    A partition that breaks a contract is rejected and the rest go on, as they would on separate nights.
+    A partition that breaks a contract is rejected; the others are processed, as in separate runs.
     Returns {"first", "last", "done": n, "rejected": {partition: reason}}.
     """
     first, last = chunk

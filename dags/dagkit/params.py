@@ -1,4 +1,4 @@
-"""The fields that people fill in when they trigger a DAG by hand, and what a run reads from them."""
+"""Parameters of DAGs that are triggered by hand, and how tasks read them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from nightshift.partitions import parse_partition
 log = logging.getLogger(__name__)
 
 Arguments = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Makes a step's arguments, in the running task, from what the task was called with."""
+"""Function of the running task: from the arguments of the task to those of the step."""
 
 LEAST_REASON = 10
-"""Characters of a reason: enough to say something."""
+"""Minimum length of a reason, in characters."""
 
 SPEC = r"^[a-z][a-z0-9_]*-[0-9a-f]{8}$"
 """A spec id: the spec's name and the first digits of the hash of what it declares."""
@@ -31,7 +31,7 @@ SPEC_OR_VERSION = rf"{SPEC}|^\d{{4}}-\d{{2}}-\d{{2}}-[0-9a-f]{{8}}$"
 
 
 def partition(what: str = "The decision takes effect for the partitions after it.") -> Param:
-    """The partition to work on; left empty, the newest published one."""
+    """The parameter `partition`; if left empty, the newest published one is used."""
     return Param(
         None,
         type=["null", "string"],
@@ -42,43 +42,43 @@ def partition(what: str = "The decision takes effect for the partitions after it
 
 
 def reason(example: str) -> Param:
-    """Why; must be filled in, and is recorded with the decision."""
+    """The required parameter `reason`, which is recorded with the decision."""
     return Param(
         type="string",
         minLength=LEAST_REASON,
         title="Reason",
-        description=f"Recorded for good with who triggered the run. At least {LEAST_REASON} characters, for example: "
-        f"{example}",
+        description=f"Recorded permanently, with the user who triggered the run. At least {LEAST_REASON} characters, "
+        f"for example: {example}",
     )
 
 
 def spec_or_version(description: str) -> Param:
-    """A spec id or a version that must be filled in."""
+    """A required parameter: a spec id or a version."""
     return Param(type="string", pattern=SPEC_OR_VERSION, title="Spec or version", description=description)
 
 
 def optional_spec(description: str) -> Param:
-    """A spec id that may be left empty."""
+    """An optional parameter: a spec id."""
     return Param(None, type=["null", "string"], pattern=SPEC, title="Spec", description=description)
 
 
 def partition_of_run(use_case: UseCase) -> date:
     """The partition the current DAG run works on.
 
-    Its partition key, or `last` or `partition` of its parameters; a DAG that asks for `partition`
-    works on the newest published one when the field is left empty. Raises ConfigurationError if
-    there is none; a scheduled run is skipped instead.
+    Its partition key, or `last` or `partition` of its parameters; a DAG with the parameter `partition`
+    uses the newest published one if it is empty. Raises ConfigurationError if there is none; a scheduled run is
+    skipped instead.
     """
     context = get_current_context()
     params = context["params"]
-    named = params.get("partition") if "partition" in params else params.get("last")
-    key = getattr(context["dag_run"], "partition_key", None) or named
+    parameter = params.get("partition") if "partition" in params else params.get("last")
+    key = getattr(context["dag_run"], "partition_key", None) or parameter
     if key:
         return parse_partition(key)
     if "partition" in params:
         return _newest_published(use_case, scheduled=context["dag_run"].run_type == "scheduled")
     raise ConfigurationError(
-        "This run has no partition key, so there is nothing to work on. Trigger the DAG again and fill in "
+        "This run has no partition key. Trigger the DAG again and fill in "
         "'Partition key' as YYYY-MM-DD, or backfill the ingest DAG over a range of dates."
     )
 
@@ -105,19 +105,19 @@ def filled_in(*names: str, signed: bool = False) -> Arguments:
 
     def arguments(refs: Mapping[str, Any]) -> dict[str, Any]:
         params = get_current_context()["params"]
-        given = {name: params[name] for name in names if params.get(name) not in (None, "")}
-        return {**refs, **given, **({"decided_by": who_decides()} if signed else {})}
+        filled = {name: params[name] for name in names if params.get(name) not in (None, "")}
+        return {**refs, **filled, **({"decided_by": who_decides()} if signed else {})}
 
     return arguments
 
 
 def who_decides() -> str:
-    """`hand:<user>` who triggered the current DAG run; `hand:scheduler` if no person did."""
+    """`hand:<user>` with the user who triggered the current DAG run; `hand:scheduler` for a scheduled one."""
     dag_run = get_current_context()["dag_run"]
     user = dag_run.triggering_user_name
     if user:
         return f"hand:{user}"
     if dag_run.run_type != "manual":
         return "hand:scheduler"
-    log.warning("Airflow does not name the user who triggered run %s: recorded as hand:unknown", dag_run.run_id)
+    log.warning("Airflow did not record the user who triggered run %s: recorded as hand:unknown", dag_run.run_id)
     return "hand:unknown"

@@ -1,6 +1,6 @@
-"""Runs steps inside Airflow tasks: refs survive XCom, errors become retry or failure.
+"""Runs steps in Airflow tasks: converts refs for XCom, and errors to a retry or a failure.
 
-Everything heavy is imported when a task runs, never when a DAG file is parsed.
+Heavy libraries are imported when a task runs, never when a DAG file is parsed.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ LAST_RETRIES = {"outage": 0, "delivery": 0, "waiting": WAITED_ENOUGH}
 class StageTasks:
     """The tasks of one stage in a DAG, wired as nightshift.pipeline declares.
 
-    `add` makes single ones, in any order that respects their inputs, where they need more than the declaration says;
-    `add_rest` makes all others and `record_failure`. `tasks` holds what was made, by step.
+    `add` creates single tasks that need more arguments than declared; `add_rest` creates all others and
+    `record_failure`. `tasks` has the created tasks by step.
     """
 
     def __init__(self, use_case: UseCase, stage: str) -> None:
         self.use_case, self.stage, self.tasks = use_case, find_stage(stage), dict[str, Any]()
 
     def add(self, name: str, *, refs: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """The task of a step, and of the steps it gets inputs from, unless there. `refs` are further inputs.
+        """Create the task of a step, and of the steps it gets inputs from unless they exist. `refs`: further inputs.
 
         `options` are the `arguments` of `step_task` and arguments of Airflow's task.
         """
@@ -57,7 +57,7 @@ class StageTasks:
         return self.tasks[name]
 
     def add_rest(self) -> None:
-        """The tasks of all steps that have none yet, then `record_failure` if the stage has it."""
+        """Create the tasks of all other steps, then `record_failure` if the stage has it."""
         for step in self.stage.steps:
             if step.name not in self.tasks:
                 self.add(step.name)
@@ -69,14 +69,14 @@ class StageTasks:
 def step_task(use_case: UseCase, declared: Step, *, arguments: Arguments | None = None, **task_arguments: Any) -> Any:
     """A TaskFlow task that runs a step on the run's partition.
 
-    Call it with refs of earlier tasks as keyword arguments, or `.partial(...).expand(...)` it. `arguments` turns what
-    it is called with into what the step gets. Its result is a ref, or a list of refs, as dicts for XCom.
+    Call it with refs of earlier tasks as keyword arguments, or use `.partial(...).expand(...)`. `arguments` converts
+    the arguments of the task to those of the step. The result is a ref, or a list of refs, as dicts for XCom.
     """
     name, map_name = declared.name, declared.mapped_over
 
     @task(
         task_id=name,
-        doc_md=f"Runs the step `{step_module(name)}` on the run's partition; its docstring says what goes in and out.",
+        doc_md=f"Runs the step `{step_module(name)}` on the run's partition; inputs and outputs: its docstring.",
         map_index_template="{{ map_name }}" if map_name else None,
         trigger_rule=TriggerRule(declared.run_when),
         **RETRY_ARGUMENTS[declared.retries],
@@ -92,8 +92,8 @@ def step_task(use_case: UseCase, declared: Step, *, arguments: Arguments | None 
         with airflow_errors():
             refs = restore_refs(refs)
             if map_name:
-                named = refs[map_name]
-                context["map_name"] = named if isinstance(named, str) else open_store().manifest(named).variant  # type: ignore[literal-required]
+                item = refs[map_name]
+                context["map_name"] = item if isinstance(item, str) else open_store().manifest(item).variant  # type: ignore[literal-required]
             return run_step(use_case, name, partition_of_run(use_case), refs)
 
     return run
@@ -101,7 +101,7 @@ def step_task(use_case: UseCase, declared: Step, *, arguments: Arguments | None 
 
 @contextmanager
 def airflow_errors() -> Iterator[None]:
-    """Turns terminal errors into ones that fail the task at once, transient ones into ones that are retried."""
+    """Convert terminal errors to ones that fail the task at once, transient errors to ones that are retried."""
     try:
         yield
     except TerminalError as error:
@@ -135,7 +135,7 @@ def run_step(use_case: UseCase, name: str, partition: date, arguments: Mapping[s
 
 
 def restore_refs(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn what came through XCom back into refs."""
+    """The arguments with dicts from XCom converted back to refs."""
     from nightshift.artifact import ArtifactRef
 
     def restore(value: Any) -> Any:
@@ -149,32 +149,32 @@ def restore_refs(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_json(ref: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """A JSON file of the artifact whose ref came through XCom."""
+    """A JSON file of the artifact with this ref from XCom."""
     with airflow_errors():
         content: dict[str, Any] = json.loads(open_store().read(restore_refs({"ref": ref})["ref"], path))
         return content
 
 
 def skip_unless_search_is_due(use_case_name: str, drift_record: Mapping[str, Any]) -> None:
-    """Skip the current task unless it is the use case's search weekday or the drift asks for retraining."""
+    """Skip the current task unless it is the use case's search weekday or the response to drift is to retrain."""
     use_case = load_use_case(use_case_name)
     response = read_json(drift_record, "response.json")["response"]
     if response != "retrain" and partition_of_run(use_case).weekday() != use_case.search.weekday:
-        raise AirflowSkipException(f"The response to drift is {response!r}, and it is not the weekday for a search.")
+        raise AirflowSkipException(f"The response to drift is {response!r}, and it is not the search weekday.")
 
 
 def decide_on_failure(use_case: UseCase, stage: Stage) -> Any:
-    """A task `record_failure`, to be put downstream of every task that the stage's decision depends on.
+    """A task `record_failure`, to be downstream of every task that the stage's status depends on.
 
-    If one of them fails, it decides the partition: rejected, unless it has a status already. The run stays red. It runs
-    at the first failure, but after all of them in a stage that goes on without the mapped task that failed.
+    If one of them fails, it rejects the partition unless it has a status already. The run stays failed. It runs at the
+    first failure, or after all tasks in a stage that continues without a failed mapped task.
     """
-    goes_on = any(step.run_when != "all_success" for step in stage.steps)
+    continues = any(step.run_when != "all_success" for step in stage.steps)
 
     @task(
         task_id="record_failure",
-        trigger_rule=TriggerRule.ALL_DONE if goes_on else TriggerRule.ONE_FAILED,
-        doc_md="If a task before it failed, rejects the partition with that reason, so that later ones go on.",
+        trigger_rule=TriggerRule.ALL_DONE if continues else TriggerRule.ONE_FAILED,
+        doc_md="Rejects the partition if an upstream task failed; later partitions are processed without it.",
     )
     def record_failure(use_case_name: str, stage_name: str) -> None:
         context = get_current_context()
@@ -186,7 +186,9 @@ def decide_on_failure(use_case: UseCase, stage: Stage) -> Any:
         with airflow_errors():
             use_case = load_use_case(use_case_name)
             reject_partition(use_case, stage_name, partition_of_run(use_case), failed)
-        raise AirflowFailException(f"{', '.join(failed)} failed; the log there says why. Later partitions go on.")
+        raise AirflowFailException(
+            f"{', '.join(failed)} failed; see the log of the task. Later partitions are processed without this one."
+        )
 
     return record_failure(use_case.name, stage.name)
 

@@ -1,4 +1,4 @@
-"""The `nightshift` command: the local stack, the demo, and looks into what the pipeline left behind."""
+"""The `nightshift` command: runs the local stack and the demo, and shows what the pipeline recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nightshift.settings import Settings
 
 HISTORY_DAYS = 150
-"""Days of history that the demo loads unless told otherwise."""
+"""Days of history that the demo loads by default."""
 
 _EXPLAINED = {
     errno.EACCES: "this user may not use it; was it made by another user? Remove it as that user, or set "
@@ -37,11 +37,11 @@ _EXPLAINED = {
     errno.EROFS: "the disk is read-only; set NIGHTSHIFT_LOCAL_DIR to a folder on another one.",
 }
 
-# Each command imports what it needs: `nightshift status` should not wait for boto3.
+# Each command imports what it needs, so that `nightshift status` does not load boto3.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 1, after one clear sentence, for an error raised on purpose."""
+    """Run one command. Returns the exit status: 1, after printing the message, for a NightshiftError."""
     chosen = _parser().parse_args(arguments)
     try:
         result: int | None = chosen.run(chosen)
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nightshift {chosen.command}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Whoever read the output had enough, as in `nightshift logs | head`.
+        # The reader closed the pipe, as in `nightshift logs | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         status: {},
         logs: {
             "service": {"nargs": "?", "help": "only this service"},
-            "-f --follow": {"action": "store_true", "help": "go on printing what is added"},
+            "-f --follow": {"action": "store_true", "help": "keep printing appended lines"},
             "-n --lines": {"type": int, "default": 50, "help": "last lines of each file (default 50)"},
         },
         env: {},
@@ -138,12 +138,12 @@ def status(_: argparse.Namespace) -> int:
     for row in rows:
         print(f"{row.service:<14} {row.state:<8} {row.pid or '-':>8}  {row.address}".rstrip())
     if any(row.state == "dead" for row in rows):
-        print("A dead service ended by itself: see `make logs`; `make up` starts it again.")
+        print("A dead service ended unexpectedly: see `make logs`; `make up` starts it again.")
     return 0 if len({row.state for row in rows}) == 1 and rows[0].state != "dead" else 1
 
 
 def logs(chosen: argparse.Namespace) -> None:
-    """Print the logs of the services, newest lines last; -f goes on."""
+    """Print the logs of the services, newest lines last; -f follows them."""
     files = Stack().log_files(chosen.service)
     if not files:
         print("There are no logs yet.", file=sys.stderr)
@@ -165,7 +165,7 @@ def _tail(files: Sequence[Path], lines: int, *, follow: bool) -> Iterator[str]:
 
 
 def env(_: argparse.Namespace) -> None:
-    """Print export lines by which any client finds the local stack: eval "$(make -s env)"."""
+    """Print export lines with the addresses and credentials of the local stack: eval "$(make -s env)"."""
     print(export_lines(Stack().environment()))
 
 
@@ -181,7 +181,7 @@ def clean(_: argparse.Namespace) -> None:
 
 
 def demo(chosen: argparse.Namespace) -> None:
-    """Run real nights: start the stack, land and load history, train, predict, and show what came of it."""
+    """Run nights end to end: start the stack, land and load history, train, predict, and print a summary."""
     from nightshift.local.demo import Plan, run
 
     use_case = _use_case(chosen.use_case)
@@ -189,7 +189,7 @@ def demo(chosen: argparse.Namespace) -> None:
     run(Plan.of(use_case, first, chosen.history_last or first + timedelta(HISTORY_DAYS - 1), chosen.nights))
 
 
-# The pipeline's data. These run against whatever the environment names; the local stack if it names nothing.
+# The pipeline's data: commands on the services that the environment names, by default the local stack.
 
 
 def land(chosen: argparse.Namespace) -> None:
@@ -263,7 +263,7 @@ def lineage(chosen: argparse.Namespace) -> None:
     use_case = _use_case(chosen.use_case)
     names = use_case.key_columns
     if len(chosen.key) != len(names):
-        raise ConfigurationError(f"A prediction of {use_case.name} is named by {len(names)} values: {' '.join(names)}.")
+        raise ConfigurationError(f"The key of a {use_case.name} prediction has {len(names)} values: {' '.join(names)}.")
     print(trace(use_case, settings, ArtifactStore(settings), dict(zip(names, chosen.key, strict=True))))
 
 

@@ -267,7 +267,7 @@ def test_kill_switch_without_a_fallback(desk: Desk) -> None:
     why = {"reason": WHY, "decided_by": ANNA}
     with pytest.raises(UnknownModel, match="no version of a fallback"):
         desk.step("kill_switch", days_after(-1), state="on", **why)
-    with pytest.raises(ConfigurationError, match="state on or off"):
+    with pytest.raises(ConfigurationError, match="choose on or off"):
         desk.step("kill_switch", days_after(-1), state="maybe", **why)
 
 

@@ -95,7 +95,7 @@ def test_an_alert_that_is_not_taken_does_not_fail_the_step(desk: Desk, caplog: p
     begin(desk, graph=EVEN)
     desk.night(D, labels=[1] * BOOKINGS)
     assert response(desk, D) == "retrain"
-    assert "did not take the message" in caplog.text
+    assert "did not accept the message" in caplog.text
     assert "/secret" not in caplog.text
 
 

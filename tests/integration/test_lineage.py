@@ -68,7 +68,7 @@ def test_a_canary_row_names_its_version(desk: Desk) -> None:
     desk.live(1, 2)
     rows = [row for row in desk.rows("predictions") if row["model_version"] == challenger.model_version]
     text = traced(desk, 3, next(row["booking"] for row in rows if row["booking_date"] == days_after(3)))
-    assert f"version {challenger.model_version} (canary beside " in text
+    assert f"version {challenger.model_version} (canary; primary " in text
 
 
 def test_a_prediction_that_is_not_there_is_named(desk: Desk) -> None:

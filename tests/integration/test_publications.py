@@ -280,7 +280,7 @@ def test_a_killed_partition_publishes_only_the_fallback(warehouse: Warehouse) ->
     fallback = publication.model_copy(update={"role": "fallback"})
     versions = pa.array(["model-a"] * 39 + ["model-canary"])
     position = table.column_names.index("model_version")
-    with pytest.raises(AuditFailed, match="nothing of model-a, model-canary was published"):
+    with pytest.raises(AuditFailed, match="no scores of model-a, model-canary were published"):
         warehouse.publish_predictions(fallback, table.set_column(position, "model_version", versions))
     assert published(warehouse) == []
     assert warehouse.publish_predictions(fallback, table)

@@ -108,7 +108,7 @@ def test_killed_after_the_choice_publishes_nothing(desk: Desk, canary: bool) -> 
     scores = desk.score(one, desk.choose(one))
     audited = desk.step("audit", one, scores=scores)
     desk.decide(D, "killed")
-    with pytest.raises(AuditFailed, match=r"hand:ann turned on the kill switch as of 2020-03-20; nothing of"):
+    with pytest.raises(AuditFailed, match=r"hand:ann turned on the kill switch as of 2020-03-20; no scores of"):
         desk.step("publish_predictions", one, scores=scores, audited=audited)
     assert [desk.count(name) for name in ("predictions", "publications", "shadow_predictions")] == [0, 0, 0]
     desk.predict(one)

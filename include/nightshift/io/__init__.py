@@ -1,0 +1,4 @@
+"""Put here: adapters for object store, warehouse, Feast, MLflow, Great Expectations, clean runtimes and webhooks.
+
+Keep out: decisions and statistics (core), and logic that needs several adapters at once (services).
+"""

@@ -15,10 +15,10 @@ TIMEOUT_SECONDS = 10
 
 
 def send_alert(webhook: SecretStr | None, text: str) -> bool:
-    """POST `{"text": text}` as JSON, which chat tools understand; nothing without a webhook.
+    """POST `{"text": text}` as JSON, the format of chat webhooks; do nothing if `webhook` is None.
 
-    An alert that does not arrive is logged as an error and does not fail the night: what it says
-    is in the warehouse and in the log as well. Returns whether it arrived.
+    A delivery error is logged and not raised: the same facts are in the warehouse and in the log.
+    Returns whether the message was delivered.
     """
     if webhook is None:
         return False
@@ -30,5 +30,5 @@ def send_alert(webhook: SecretStr | None, text: str) -> bool:
             return True
     except (urllib.error.URLError, OSError, ValueError) as error:
         # The URL holds the secret: name the kind of failure only.
-        log.error("the alert webhook did not take the message (%s): %s", type(error).__name__, text)
+        log.error("the alert webhook did not accept the message (%s): %s", type(error).__name__, text)
         return False

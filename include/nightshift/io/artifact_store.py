@@ -5,7 +5,7 @@ Layout below the bucket:
     landing/<use case>/<feed>/dt=<partition>/*                            files that producers deliver
     <use case>/<stage>/<step>/<partition>/<content id>/...                immutable artifacts
     <use case>/<stage>/<step>/<partition>/<content id>/manifest.json      written last: the commit mark
-    <use case>/<stage>/<step>/<partition>/current[-<variant>].json        which artifact counts for the partition
+    <use case>/<stage>/<step>/<partition>/current[-<variant>].json        the status: the current artifact, or rejected
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T], workers: int = READERS) -> list[R]:
-    """The function's result for each item, in their order; so many at a time. Raises what the function raises."""
+    """The function's result for each item, in order, at most `workers` at a time. Raises what the function raises."""
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, items))
 
@@ -122,10 +122,10 @@ class ArtifactStore:
         return body
 
     def put(self, key: str, body: bytes, *, immutable: bool = False, content_type: str | None = None) -> bool:
-        """Write an object. With `immutable`, an object already there is left alone and False is returned.
+        """Write an object. With `immutable`, an existing object is kept and False is returned.
 
-        A conflict with another writer of an immutable object is tried again: only once the store
-        says that the object exists may anyone rely on it.
+        A write conflict on an immutable object is retried: False is returned only if the store reports that the
+        object exists.
         """
         extra: dict[str, Any] = {"IfNoneMatch": "*"} if immutable else {}
         if content_type:
@@ -145,12 +145,12 @@ class ArtifactStore:
 
     def list(self, prefix: str) -> list[ObjectInfo]:
         """All objects below a prefix, sorted by key (stores differ in the order they list)."""
-        found = [
+        objects = [
             ObjectInfo(item["Key"], item["Size"])
             for page in self._pages(Prefix=prefix)
             for item in page.get("Contents", [])
         ]
-        return sorted(found, key=lambda info: info.key)
+        return sorted(objects, key=lambda info: info.key)
 
     def folders(self, prefix: str) -> Sequence[str]:
         """Names of the folders right below a prefix that ends with "/", sorted."""
@@ -165,7 +165,7 @@ class ArtifactStore:
             yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **query)
 
     def ensure_bucket(self) -> None:
-        """Create the bucket unless it is there."""
+        """Create the bucket unless it exists."""
         with self._explained(""):
             try:
                 self._client.head_bucket(Bucket=self.bucket)
@@ -176,7 +176,7 @@ class ArtifactStore:
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
-        """Raises ConfigurationError or StoreUnavailable for what the store or its client raises within."""
+        """Convert errors of the store and its client to ConfigurationError or StoreUnavailable."""
         try:
             yield
         except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
@@ -209,10 +209,10 @@ class ArtifactStore:
         variant: str = "",
         current: bool = True,
     ) -> ArtifactRef:
-        """Write the files, then the manifest, then (with `current`) point the partition at it.
+        """Write the files, then the manifest, then (with `current`) publish it as the status of the partition.
 
         `files` maps paths below the artifact to bytes or tables (written as Parquet). If an
-        artifact with the same inputs, parameters and bytes is already there, nothing is written.
+        artifact with the same inputs, parameters and bytes exists, nothing is written.
         Returns its ref.
         """
         inputs, parameters = inputs or {}, parameters or {}
@@ -266,7 +266,7 @@ class ArtifactStore:
 
     def read(self, ref: ArtifactRef, path: str) -> bytes:
         """One file of an artifact, its hash checked. Raises ArtifactCorrupt."""
-        # What was verified once need not be read again for each file: a manifest never changes.
+        # Manifests never change: one verified copy serves all files of the artifact.
         manifest = self._manifests.get(ref) or self.manifest(ref)
         entry = next((f for f in manifest.files if f.path == path), None)
         if entry is None:
@@ -301,22 +301,22 @@ class ArtifactStore:
         variant: str = "",
         only_if_undecided: bool = False,
     ) -> bool:
-        """Say what counts for a partition of a step, replacing what counted before.
+        """Write the status of a partition of a step, replacing an earlier one.
 
-        With `only_if_undecided`, a status that is there already is kept. Returns whether this one counts now.
+        With `only_if_undecided`, an earlier status is kept. Returns whether this status was written.
         """
         key, body = self._decision_key(use_case, step, partition, variant), decision.model_dump_json(indent=1).encode()
         return self.put(key, body, immutable=only_if_undecided)
 
     def decision(self, use_case: str, step: str, partition: date, *, variant: str = "") -> Decision | None:
-        """What counts for a partition of a step, or None if nothing was decided yet."""
+        """The status of a partition of a step, or None if it has none yet."""
         body = self.get(self._decision_key(use_case, step, partition, variant))
         return None if body is None else Decision.model_validate_json(body)
 
     def decisions(self, use_case: str, step: str, partitions: Sequence[date]) -> dict[date, Decision | None]:
-        """`decision` of many partitions, read side by side."""
-        found = in_parallel(lambda partition: self.decision(use_case, step, partition), partitions)
-        return dict(zip(partitions, found, strict=True))
+        """`decision` of many partitions, read in parallel."""
+        statuses = in_parallel(lambda partition: self.decision(use_case, step, partition), partitions)
+        return dict(zip(partitions, statuses, strict=True))
 
     def current(self, use_case: str, step: str, partition: date, *, variant: str = "") -> ArtifactRef:
         """The published artifact of a partition. Raises PartitionNotReady if there is none (yet)."""

@@ -1,4 +1,4 @@
-"""Great Expectations, run over one table: which rows break what, and whether the table may be used at all.
+"""Great Expectations, run over one table: the rows that break an expectation, and whether the table is rejected.
 
 Severities map to Great Expectations' own: critical -> critical, quarantine -> warning, warning -> info.
 
@@ -59,7 +59,7 @@ _CACHE_BUSTER = re.compile(r"\?d=[0-9T.]+Z")
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one expectation. `positions` are the rows that break it (none for one about the table)."""
+    """The result of one expectation. `positions`: the rows that break it (none for an expectation about the table)."""
 
     expectation: Expectation
     success: bool
@@ -75,7 +75,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What Great Expectations said about one feed's table."""
+    """Great Expectations' results for the table of one feed."""
 
     feed: str
     findings: tuple[Finding, ...]
@@ -100,16 +100,16 @@ class Verdict:
 
     @cached_property
     def json(self) -> dict[str, Any]:
-        """The validation result as Great Expectations writes it, without full lists of rows: they are quarantined."""
+        """The validation result as Great Expectations' JSON, without full lists of rows, which are in quarantine."""
         body: dict[str, Any] = self.result.to_json_dict()  # type: ignore[no-untyped-call]
         return body
 
     @cached_property
     def html(self) -> str:
-        """The Data Docs page of the validation result: same result, same text."""
+        """The Data Docs page of the validation result. Equal results give equal text."""
         document = ValidationResultsPageRenderer().render(self.result)
         page: str = _page_view().render(document)  # type: ignore[no-untyped-call]
-        # Rendering makes up element ids and stamps image addresses with the time of day.
+        # Rendering generates random element ids and adds the time of day to image addresses.
         return _CACHE_BUSTER.sub("", _UUID.sub("0", page))
 
 
@@ -121,7 +121,7 @@ def suite_parameters(
     `column_values(feed, column)` gives the distinct values of another feed's column. Days are
     midnights without a zone, moments are in UTC.
     """
-    known: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "partition": datetime.combine(partition, time()),
         "next_day": datetime.combine(partition + timedelta(days=1), time()),
         "cutoff": use_case.cutoff(partition),
@@ -129,22 +129,22 @@ def suite_parameters(
     }
 
     def value(name: str) -> Any:
-        if name in known:
-            return known[name]
+        if name in parameters:
+            return parameters[name]
         feed, dot, column = name.partition(".")
         if not dot or feed not in use_case.feed_names:
             raise ConfigurationError(
-                f"An expectation of {use_case.name} asks for the parameter {name!r}; "
-                f"there are {sorted(known)} and <feed>.<column>."
+                f"An expectation of {use_case.name} names the unknown parameter {name!r}; "
+                f"available are {sorted(parameters)} and <feed>.<column>."
             )
-        known[name] = column_values(feed, column)
-        return known[name]
+        parameters[name] = column_values(feed, column)
+        return parameters[name]
 
     return value
 
 
 def examine(use_case: UseCase, feed: Feed, table: pa.Table, parameter: Callable[[str], Any]) -> Verdict:
-    """Run the feed's expectations over the table (columns as curated, and those for expectations only).
+    """Run the feed's expectations over the table (curated columns, and columns for expectations only).
 
     Raises ConfigurationError if an expectation is unknown, cannot be evaluated on the table, or
     has severity `quarantine` and is not about rows.
@@ -156,7 +156,7 @@ def examine(use_case: UseCase, feed: Feed, table: pa.Table, parameter: Callable[
     for expectation, one in zip(declared, result.results, strict=True):
         for name in _LONG_LISTS:
             one.result.pop(name, None)
-        # All values of another table would fill the page; their name is enough.
+        # The name of the other table's column replaces its values, which would fill the page.
         others = {argument: source for argument, source in _parameters(expectation).items() if "." in source}
         one.expectation_config.kwargs.update({argument: [f"values of {source}"] for argument, source in others.items()})
     result.meta = {
@@ -188,8 +188,8 @@ def declaration_faults(
         except ConfigurationError as error:
             faults.append((expectation, " ".join(str(error).split())))
             continue
-        named = [kwargs.get(name) or [] for name in ("column", "column_A", "column_B", "column_list", "column_set")]
-        flat = [name for one in named for name in ([one] if isinstance(one, str) else one)]
+        groups = [kwargs.get(name) or [] for name in ("column", "column_A", "column_B", "column_list", "column_set")]
+        flat = [name for one in groups for name in ([one] if isinstance(one, str) else one)]
         if absent := [name for name in flat if name not in columns[feed.name]]:
             what = f"names the columns {absent}, which {feed.normalise.name} does not return"
             faults.append((expectation, f"{expectation.type} {what}; it returns {', '.join(columns[feed.name])}."))
@@ -199,7 +199,7 @@ def declaration_faults(
 
 
 def _validate(name: str, feed: Feed, table: pa.Table, resolved: list[dict[str, Any]]) -> Any:
-    """Great Expectations' result, in the order declared. A snapshot that has not changed is not examined again."""
+    """Great Expectations' result, in the order declared. The result of an unchanged snapshot is reused."""
     earlier = _snapshots.get(name)
     if earlier and earlier[0] == (feed, resolved) and earlier[1].equals(table):
         return copy.deepcopy(earlier[2])
@@ -207,7 +207,7 @@ def _validate(name: str, feed: Feed, table: pa.Table, resolved: list[dict[str, A
     suite = gx.ExpectationSuite(name=name, expectations=[_gx_expectation(feed, n, *one) for n, one in declared])
     batch = _batch_definition(name).get_batch({"dataframe": table.to_pandas(date_as_object=False)})
     result = batch.validate(suite, result_format={"result_format": "COMPLETE"})
-    # Results come in an order of Great Expectations' own.
+    # Great Expectations does not keep the order.
     result.results.sort(key=lambda one: one.expectation_config.meta["position"])
     if feed.cadence == "snapshot":
         _snapshots[name] = ((feed, resolved), table, copy.deepcopy(result))
@@ -235,7 +235,7 @@ def _batch_definition(name: str) -> Any:
 
 @cache
 def _page_view() -> Any:
-    # One for all pages: compiling its templates takes ten times as long as filling them.
+    # One object for all pages: compiling its templates takes ten times as long as filling them.
     return DefaultJinjaPageView()
 
 
@@ -251,7 +251,7 @@ def _resolved(expectation: Expectation, table: pa.Table, parameter: Callable[[st
     for argument, name in _parameters(expectation).items():
         kwargs[argument] = values = parameter(name)
         if "." in name and kwargs.get("column") in table.column_names:
-            # Great Expectations copies a value set a hundred times: keep what the column holds.
+            # Great Expectations copies a value set many times: keep only values that the column has.
             present = set(table[kwargs["column"]].unique().to_pylist())
             kwargs[argument] = [value for value in values if value in present] or values[:1]
     return kwargs
@@ -268,33 +268,33 @@ def _gx_expectation(feed: Feed, position: int, expectation: Expectation, kwargs:
     except (ExpectationNotFoundError, ValueError, TypeError) as error:
         raise ConfigurationError(
             f"Feed {feed.name} declares {expectation.type} with {dict(expectation.kwargs)}, "
-            f"which Great Expectations does not take: {error}."
+            f"which Great Expectations does not accept: {error}."
         ) from error
 
 
 def _finding(feed: Feed, expectation: Expectation, one: Any) -> Finding:
-    # Great Expectations keeps one exception, or one per metric.
+    # Great Expectations reports one exception, or one per metric.
     info = one.exception_info
     exceptions = [info] if "raised_exception" in info else list(info.values())
-    trouble = "; ".join(str(e["exception_message"]) for e in exceptions if e["raised_exception"])
-    if trouble:
+    messages = "; ".join(str(e["exception_message"]) for e in exceptions if e["raised_exception"])
+    if messages:
         raise ConfigurationError(
-            f"Feed {feed.name}: {expectation.type} with {dict(expectation.kwargs)} cannot be evaluated: {trouble}. "
+            f"Feed {feed.name}: {expectation.type} with {dict(expectation.kwargs)} cannot be evaluated: {messages}. "
             "Correct the declaration."
         )
-    found = one.result
-    positions = tuple(sorted(found.get("unexpected_index_list") or ()))
+    figures = one.result
+    positions = tuple(sorted(figures.get("unexpected_index_list") or ()))
     if expectation.severity == "quarantine" and not one.success and not positions:
         raise ConfigurationError(
             f"Feed {feed.name}: {expectation.type} names no rows, so its severity cannot be 'quarantine'. "
             "Declare it critical or warning, or use an expectation about rows."
         )
-    if "unexpected_count" in found:
-        count, total = found["unexpected_count"], found["element_count"]
-        examples = list(dict.fromkeys(map(str, found.get("partial_unexpected_list") or ())))[:_EXAMPLES]
+    if "unexpected_count" in figures:
+        count, total = figures["unexpected_count"], figures["element_count"]
+        examples = list(dict.fromkeys(map(str, figures.get("partial_unexpected_list") or ())))[:_EXAMPLES]
         such = f", for example {', '.join(examples)}" if examples and examples != ["None"] else ""
         return Finding(expectation, one.success, count, f"{count} of {total} rows{such}", positions)
-    return Finding(expectation, one.success, 0, f"observed {found.get('observed_value')}", positions)
+    return Finding(expectation, one.success, 0, f"observed {figures.get('observed_value')}", positions)
 
 
 def render_data_docs(title: str, verdicts: Sequence[Verdict]) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""What producers delivered: files below landing/<use case>/<feed>/dt=<partition>/."""
+"""Reads the files that producers delivered below landing/<use case>/<feed>/dt=<partition>/."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class DeliveredFile:
 
 @dataclass(frozen=True)
 class DeliveredFeed:
-    """One delivery of a feed: its files by name. `repeated` maps the uri of a file with the very
-    bytes of an earlier one to that one's uri; it is not in `files`."""
+    """One delivery of a feed: its files by name. `repeated` maps the uri of a file with the same
+    bytes as an earlier one to the uri of that one; it is not in `files`."""
 
     prefix: str
     files: tuple[DeliveredFile, ...]
@@ -45,11 +45,11 @@ def landing_prefix(use_case: UseCase, feed: Feed, partition: date) -> str:
 def read_delivery(store: ArtifactStore, use_case: UseCase, feed: Feed, partition: date) -> DeliveredFeed:
     """The feed's files for the partition; of a snapshot feed, its newest delivery at or before it.
 
-    Objects whose name starts with "." or "_" are the producer's own notes and are left alone.
+    Objects whose name starts with "." or "_" are ignored, so that producers can keep notes there.
     Raises PartitionNotReady if nothing was delivered, MalformedFile for a file of another kind.
     """
     prefix = landing_prefix(use_case, feed, _delivered_on(store, use_case, feed, partition))
-    keys = [found.key for found in store.list(prefix) if not posixpath.basename(found.key).startswith((".", "_"))]
+    keys = [info.key for info in store.list(prefix) if not posixpath.basename(info.key).startswith((".", "_"))]
     keys = [key for key in keys if not key.endswith("/")]
     if not keys:
         raise PartitionNotReady(
@@ -64,7 +64,9 @@ def read_delivery(store: ArtifactStore, use_case: UseCase, feed: Feed, partition
     repeated: dict[str, str] = {}
     for key, body in zip(keys, bodies, strict=True):
         if body is None:
-            raise PartitionNotReady(f"{store.uri(key)} went away while it was read; the producer seems to be at work.")
+            raise PartitionNotReady(
+                f"{store.uri(key)} was removed while it was read; the producer may still be writing."
+            )
         file = DeliveredFile(store.uri(key), body, sha256_hex(body))
         if file.sha256 in files:
             repeated[file.uri] = files[file.sha256].uri
@@ -77,6 +79,6 @@ def _delivered_on(store: ArtifactStore, use_case: UseCase, feed: Feed, partition
     if feed.cadence == "daily":
         return partition
     folders = store.folders(f"landing/{use_case.name}/{feed.name}/")
-    # Keys are written YYYY-MM-DD, so they sort as days; other folders are the producer's own.
+    # Keys are written YYYY-MM-DD, so they sort as days; other folders are ignored.
     delivered = [match[1] for folder in folders if (match := _DAY.fullmatch(folder)) and match[1] <= str(partition)]
     return parse_partition(max(delivered)) if delivered else partition

@@ -1,4 +1,4 @@
-"""What made an artifact: code version, lock hash, library versions, host and orchestrator run."""
+"""Provenance of an artifact: code version, lock hash, library versions, host and orchestrator run."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ LIBRARIES = (
 )
 
 CURRENT_ATTEMPT: ContextVar[Attempt | None] = ContextVar("current_attempt", default=None)
-"""Set by whoever runs steps (Airflow's runtime, the CLI, a test); read when a manifest is written."""
+"""Set by the caller of a step (dagkit, the CLI, a test); read when a manifest is written."""
 
 
 @cache
 def code_version() -> str:
     """Hash over every source file of the pipeline: changes when code, SQL or a declaration changes.
 
-    NIGHTSHIFT_CODE_VERSION (a commit id, set when an image is built) wins.
+    NIGHTSHIFT_CODE_VERSION (a commit id, set when an image is built) takes precedence.
     """
-    stated = os.environ.get("NIGHTSHIFT_CODE_VERSION")
-    if stated:
-        return stated
+    commit = os.environ.get("NIGHTSHIFT_CODE_VERSION")
+    if commit:
+        return commit
     digest = hashlib.sha256()
     for folder in ("include", "feature_repo", "dags", "plugins"):
         for path in sorted((PROJECT_ROOT / folder).rglob("*")):
@@ -56,7 +56,7 @@ def code_version() -> str:
 
 @cache
 def lock_sha256() -> str:
-    """SHA-256 of requirements.txt, or "" where the project runs without it."""
+    """SHA-256 of requirements.txt, or "" if the file does not exist."""
     path = PROJECT_ROOT / "requirements.txt"
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 

@@ -1,4 +1,4 @@
-"""Clean environments with one onnxruntime and numpy each, and asking a model in a process of one of them.
+"""Clean environments with one onnxruntime and numpy each, and scoring with a model in a process of one of them.
 
 They are built by `make runtimes` from config/runtimes/onnxruntime-<version>.txt.
 """
@@ -24,13 +24,13 @@ from nightshift.runtime_probe import ask
 
 RUNTIMES_VARIABLE = "NIGHTSHIFT_RUNTIMES_DIR"
 LEAST_SPARE_MB = 512.0
-"""A process gets twice the declared memory, at least this much more, before the system refuses it any: up to there
-it is measured, and told how much it took."""
+"""The memory limit of a process is twice the declared one, and at least this much above it: below the limit its use
+is measured and reported."""
 OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 START_SECONDS = 60.0
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""All that a clean process is told of its surroundings. Linear algebra would start a thread for each core, each with
-memory of its own, and on a large machine that alone is more than a model may take."""
+"""The whole environment of a clean process. Without it, linear algebra starts a thread per core, each with memory of
+its own, which on a large machine alone exceeds the memory that a model may take."""
 BUILD = "Build it with `make runtimes`"
 
 
@@ -40,7 +40,7 @@ def runtimes_folder() -> Path:
 
 
 def require_runtimes(versions: Sequence[str]) -> None:
-    """Raises ConfigurationError if there are no versions, or one of them has no environment."""
+    """Raise ConfigurationError if no versions are named or one of them has no environment."""
     if not versions:
         raise ConfigurationError(
             "No onnxruntime_versions are declared, so no model can be verified; name at least one in the use case's "
@@ -75,22 +75,20 @@ def ask_runtime(
     batch_repeats: int = 7,
     cost_rows: int | None = None,
 ) -> RuntimeAnswer:
-    """Ask a model for all rows of `probe_inputs` in a new process that has one onnxruntime and nothing of ours.
+    """Score all rows of `probe_inputs` in a new process that has one onnxruntime and none of this project's packages.
 
-    What it costs is measured on the first `cost_rows` of them (all, if None).
-
-    It may take `seconds` beyond what a process needs to start, and no more than about twice `memory_mb` (MiB).
-    What the model does wrong is in the answer. Raises ConfigurationError if the environment is missing, is not
-    clean, or has another onnxruntime.
+    Costs are measured on the first `cost_rows` rows (all, if None). The limits are `seconds` beyond the start of the
+    process and about twice `memory_mb` (MiB). Errors of the model are part of the result. Raises
+    ConfigurationError if the environment is missing, is not clean, or has another onnxruntime.
     """
     require_runtimes([version])
     with tempfile.TemporaryDirectory(prefix="nightshift-probe-") as folder:
-        path, answers = Path(folder) / "model.onnx", Path(folder) / "answers.npy"
+        path, scores_path = Path(folder) / "model.onnx", Path(folder) / "answers.npy"
         path.write_bytes(model)
         options = {
             "model": str(path),
             "inputs": str(inputs),
-            "answers": str(answers),
+            "answers": str(scores_path),
             "memory_mb": memory_mb + max(memory_mb, LEAST_SPARE_MB),
             "cost_rows": cost_rows,
             "batch_rows": batch_rows,
@@ -99,36 +97,36 @@ def ask_runtime(
         }
         command = [str(_python(version)), "-I", ask.__file__, json.dumps(options)]
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, capture_output=True, text=True, timeout=START_SECONDS + seconds, env=ONE_THREAD, check=False
             )
         except subprocess.TimeoutExpired:
             return RuntimeAnswer(version, None, {}, TOO_SLOW)
-        report = _report(version, done)
+        report = _report(version, process)
         costs = {name: float(value) for name, value in report.items() if isinstance(value, float | int)}
         if not (error := report.get("error")):
-            return RuntimeAnswer(version, np.load(answers, allow_pickle=False), costs)
-        refused = report["error_type"] == "MemoryError" or any(text in error for text in OUT_OF_MEMORY)
+            return RuntimeAnswer(version, np.load(scores_path, allow_pickle=False), costs)
+        out_of_memory = report["error_type"] == "MemoryError" or any(text in error for text in OUT_OF_MEMORY)
         message = f"{report['error_type']}: {' '.join(error.split())[:300]}"
-        return RuntimeAnswer(version, None, costs, message, out_of_memory=refused)
+        return RuntimeAnswer(version, None, costs, message, out_of_memory=out_of_memory)
 
 
-def _report(version: str, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The probe's report; for a process that left none, how it ended. Raises as `ask_runtime` does."""
-    lines = done.stdout.strip().splitlines()
-    if done.returncode != 0 or not lines:
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        return {"error_type": f"the process ended with {how}", "error": done.stderr[-500:] or "it left no message"}
+def _report(version: str, process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The probe's report; if the process wrote none, its exit status as an error. Raises as `ask_runtime` does."""
+    lines = process.stdout.strip().splitlines()
+    if process.returncode != 0 or not lines:
+        how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+        return {"error_type": f"the process ended with {how}", "error": process.stderr[-500:] or "it left no message"}
     report: dict[str, Any] = json.loads(lines[-1])
     where = runtimes_folder() / f"onnxruntime-{version}"
     if report["importable"]:
         raise ConfigurationError(
-            f"{where} is to have onnxruntime and numpy only, but {', '.join(report['importable'])} can be imported "
+            f"{where} must have onnxruntime and numpy only, but {', '.join(report['importable'])} can be imported "
             f"there. Remove the folder. {BUILD}."
         )
     if report.get("error_type") == "ModuleNotFoundError" or report.get("onnxruntime", version) != version:
-        found = report.get("onnxruntime", report.get("error"))
-        raise ConfigurationError(f"{where} does not have onnxruntime {version}: {found}. Remove it. {BUILD}.")
+        installed = report.get("onnxruntime", report.get("error"))
+        raise ConfigurationError(f"{where} does not have onnxruntime {version}: {installed}. Remove it. {BUILD}.")
     return report
 
 

@@ -1,8 +1,8 @@
 """Trainings in MLflow: one run each, and a version of the registered model with the use case's name.
 
-A run is found again by the hash of the model artifact, so a retry completes what is there. The model
-in MLflow is a copy to look at and to load with `models:/<use case>@champion`; what serves is the
-artifact that `deployments` names.
+A run is identified by the hash of the model artifact, so a retry completes it. The model in MLflow is a copy,
+to be inspected or loaded with `models:/<use case>@champion`; predictions use the artifact that `deployments`
+names.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DECISION_TAG = "nightshift.decision"
 STAGE_TAG = "nightshift.stage"
 RETIRED = "retired"
 QUIET = {
-    # No calls to anybody but the tracking server, and minutes, not a quarter of an hour, when that one is down.
+    # No telemetry; and fail after minutes, not a quarter of an hour, if the tracking server is down.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
 }
@@ -48,7 +48,7 @@ QUIET = {
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What MLflow is told about one version: `files` go beside the model, which is its ONNX graph."""
+    """What is logged about one version. `model`: its ONNX graph; `files`: further files of the run."""
 
     partition: date
     model_version: str
@@ -66,11 +66,11 @@ def tracking_uri(settings: Settings) -> str | None:
 
 
 def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) -> str | None:
-    """Log a version and register its model, once however often it is called; returns the run's id.
+    """Log a version and register its model, once even if called again; returns the run's id.
 
-    The registered version gets the tag `nightshift.decision`; aliases are for `mirror_aliases`. None,
+    The registered version gets the tag `nightshift.decision`; aliases are set by `mirror_aliases`. None,
     with a log line, where no tracking is configured.
-    Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it refuses.
+    Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects the request.
     """
     with _connected(settings) as client:
         if client is None:
@@ -87,27 +87,27 @@ def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) 
 
 
 def mirror_aliases(settings: Settings, use_case: UseCase, state: State, recorded: str) -> None:
-    """Make the registered model's aliases say what the decisions say, and tag retired versions.
+    """Set the registered model's aliases from the decisions in `deployments`, and tag retired versions.
 
     Aliases: champion, challenger (in shadow or canary), former (champion, still scored), fallback; each names the
     newest version of the spec. One whose version is not registered in MLflow, or that has no model,
     is removed. Nothing is done, with a log line, where no tracking is configured or nothing was ever
     registered. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects the request;
-    both say that what was `recorded` (a sentence) stands.
+    both messages begin with `recorded`, a sentence that says which decision is saved.
     """
     try:
         with _connected(settings) as client:
             versions = client.search_model_versions(f"name = '{use_case.name}'") if client else []
             if client is None or not versions:
-                log.info("MLflow has no model %s: no alias is set there.", use_case.name)
+                log.info("MLflow has no model %s: no alias is set.", use_case.name)
                 return
             _set_aliases(client, use_case.name, versions, wanted_aliases(state))
-            for known in versions:
-                version = f"{known.tags.get(PARTITION_TAG)}-{known.tags.get(HASH_TAG, '')[:8]}"
-                if version in state.retired and known.tags.get(STAGE_TAG) != RETIRED:
-                    client.set_model_version_tag(use_case.name, known.version, STAGE_TAG, RETIRED)
+            for registered in versions:
+                version = f"{registered.tags.get(PARTITION_TAG)}-{registered.tags.get(HASH_TAG, '')[:8]}"
+                if version in state.retired and registered.tags.get(STAGE_TAG) != RETIRED:
+                    client.set_model_version_tag(use_case.name, registered.version, STAGE_TAG, RETIRED)
     except (TrackingUnavailable, ConfigurationError) as error:
-        raise type(error)(f"{recorded} This stands; only MLflow's aliases lag. {error}") from None
+        raise type(error)(f"{recorded} The decision is saved; the next run syncs the MLflow aliases. {error}") from None
 
 
 def wanted_aliases(state: State) -> dict[str, Version | None]:
@@ -122,34 +122,36 @@ def wanted_aliases(state: State) -> dict[str, Version | None]:
 
 
 def _set_aliases(
-    client: MlflowClient, name: str, versions: Sequence[ModelVersion], wanted: Mapping[str, Version | None]
+    client: MlflowClient, name: str, versions: Sequence[ModelVersion], targets: Mapping[str, Version | None]
 ) -> None:
-    by_hash = {known.tags[HASH_TAG]: str(known.version) for known in versions if HASH_TAG in known.tags}
-    # What a search returns may lack the aliases; the registered model has them all.
-    there = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
-    for alias, named in wanted.items():
-        version = by_hash.get(named.model.sha256) if named else None
-        if version is not None and there.get(alias) != version:
+    by_hash = {
+        registered.tags[HASH_TAG]: str(registered.version) for registered in versions if HASH_TAG in registered.tags
+    }
+    # Versions from a search may lack their aliases; the registered model has all.
+    current = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+    for alias, target in targets.items():
+        version = by_hash.get(target.model.sha256) if target else None
+        if version is not None and current.get(alias) != version:
             client.set_registered_model_alias(name, alias, version)
-        elif version is None and alias in there:
+        elif version is None and alias in current:
             client.delete_registered_model_alias(name, alias)
 
 
 def _experiment(client: MlflowClient, settings: Settings, use_case: UseCase) -> str:
-    # A server knows where its artifacts go; a database does not, and would say "here, on this machine".
+    # A server has a default artifact location; with a database as the tracking store it would be this machine.
     served = (tracking_uri(settings) or "").startswith("http")
     location = None if served else f"s3://{settings.bucket}/{use_case.name}/mlflow"
-    with _already_there():
+    with _ignore_existing():
         return str(client.create_experiment(use_case.name, artifact_location=location))
-    found = client.get_experiment_by_name(use_case.name)
-    return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(use_case.name)
+    return str(experiment.experiment_id)
 
 
 def _run(client: MlflowClient, experiment: str, record: TrainingRecord) -> Run:
     """The run of this model, or a new one."""
-    found = client.search_runs([experiment], filter_string=f"tags.`{HASH_TAG}` = '{record.model_ref.sha256}'")
-    if found:
-        return found[0]
+    runs = client.search_runs([experiment], filter_string=f"tags.`{HASH_TAG}` = '{record.model_ref.sha256}'")
+    if runs:
+        return runs[0]
     return client.create_run(
         experiment,
         run_name=record.model_version,
@@ -165,7 +167,7 @@ def _log_run(client: MlflowClient, run: Run, use_case: UseCase, record: Training
     """Parameters, metrics and files; then the run counts as finished."""
     from mlflow.entities import Metric, Param
 
-    # The partition's own time, not now: the same metric logged again is then the same point.
+    # The cutoff, not now: a metric that is logged again is then the same point.
     stamp = int(use_case.cutoff(record.partition).timestamp() * 1000)
     metrics = [Metric(name, float(value), stamp, 0) for name, value in record.metrics.items()]
     parameters = [Param(name, str(value)) for name, value in record.parameters.items()]
@@ -182,7 +184,7 @@ def _save_model(model: bytes, folder: Path) -> None:
     import mlflow.onnx
     import onnx
 
-    # Requirements are stated: finding them out would load and ask the model in another process.
+    # With explicit requirements MLflow does not load and run the model in another process to infer them.
     mlflow.onnx.save_model(
         onnx.ModelProto.FromString(model),
         str(folder),
@@ -193,11 +195,11 @@ def _save_model(model: bytes, folder: Path) -> None:
 
 def _register(client: MlflowClient, run: Run, use_case: UseCase, record: TrainingRecord) -> None:
     name = use_case.name
-    with _already_there():
+    with _ignore_existing():
         client.create_registered_model(name, description=use_case.title)
-    found = client.search_model_versions(f"name = '{name}' and run_id = '{run.info.run_id}'")
-    if found:
-        registered = found[0].version
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run.info.run_id}'")
+    if versions:
+        registered = versions[0].version
     else:
         tags = {HASH_TAG: record.model_ref.sha256, PARTITION_TAG: record.partition.isoformat()}
         source = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
@@ -206,8 +208,8 @@ def _register(client: MlflowClient, run: Run, use_case: UseCase, record: Trainin
 
 
 @contextmanager
-def _already_there() -> Iterator[None]:
-    """Somebody else may have made it meanwhile; then there is nothing to do."""
+def _ignore_existing() -> Iterator[None]:
+    """Ignore the error that another process created the object already."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -219,10 +221,10 @@ def _already_there() -> Iterator[None]:
 
 @contextmanager
 def _connected(settings: Settings) -> Iterator[MlflowClient | None]:
-    """A client of the configured tracking server, whose errors are explained; None, with a log line, without one."""
+    """A client of the configured tracking server, its errors converted; None, with a log line, if there is none."""
     uri = tracking_uri(settings)
     if uri is None:
-        log.info("MLflow is not configured (mlflow_tracking_uri, MLFLOW_TRACKING_URI): nothing is recorded there.")
+        log.info("MLflow is not configured (mlflow_tracking_uri, MLFLOW_TRACKING_URI): nothing is logged there.")
         yield None
         return
     for name, value in QUIET.items():
@@ -234,13 +236,13 @@ def _connected(settings: Settings) -> Iterator[MlflowClient | None]:
     try:
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except MlflowException as error:
-        # It may quote the URI with its password; for the same reason the cause is left out.
-        said = re.sub(r"//[^/\s]+@", "//", str(error.message))
+        # The message may contain the URI with its password; so may the cause, which is left out.
+        message = re.sub(r"//[^/\s]+@", "//", str(error.message))
         if error.get_http_status_code() < 500:  # type: ignore[no-untyped-call]
             raise ConfigurationError(
-                f"MLflow at {where} refused ({error.error_code}): {said}. Check MLFLOW_TRACKING_URI, its "
-                "version and its credentials."
+                f"MLflow at {where} rejected the request ({error.error_code}): {message}. Check MLFLOW_TRACKING_URI, "
+                "the version of the server and the credentials."
             ) from None
         raise TrackingUnavailable(
-            f"MLflow at {where} did not answer ({error.error_code}): {said}. Is it up and reachable?"
+            f"MLflow at {where} did not answer ({error.error_code}): {message}. Is it up and reachable?"
         ) from None

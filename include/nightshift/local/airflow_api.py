@@ -1,4 +1,4 @@
-"""A small client of Airflow's REST API (v2): what the demo and the summary need to drive DAGs and watch them."""
+"""A small client of Airflow's REST API (v2): the calls that the demo and the summary need."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from nightshift.errors import ConfigurationError, NightshiftError, TransientErro
 
 PAGE = 100
 RETRIES = Retry(4, backoff_factor=1, status_forcelist=range(500, 600), allowed_methods={"GET"}, raise_on_status=False)
-"""A request that may have changed something is sent once: only reads are retried."""
+"""Only reads are retried: a write may have succeeded."""
 FINISHED = ("success", "failed")
-
-"""Stages whose DAGs make up a night, in their order."""
 
 
 class AirflowUnavailable(TransientError):
@@ -64,7 +62,7 @@ class TaskRun(BaseModel):
 
 
 class AirflowApi:
-    """The API of the stack that the variables of `make env` name.
+    """Airflow's API, at the address and with the login of `make env`.
 
     Every method raises AirflowUnavailable if it does not answer, and RequestFailed if it answers with an error.
     """
@@ -73,12 +71,12 @@ class AirflowApi:
         self.url = environment["AIRFLOW_API_URL"].replace("localhost", "127.0.0.1")
         self._user, self._password = environment["NIGHTSHIFT_UI_USER"], environment["NIGHTSHIFT_UI_PASSWORD"]
         self._session = requests.Session()
-        # No proxy: the API is on this machine, whatever the user's environment says.
+        # No proxy: the API is on this machine.
         self._session.trust_env = False
         self._session.mount(f"{self.url}/api/", HTTPAdapter(max_retries=RETRIES))
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
-        """One request below /api/v2 and its JSON answer. Logs in when there is no valid token."""
+        """One request below /api/v2 and its JSON response. Logs in if there is no valid token."""
         try:
             return self._send(method, f"/api/v2{path}", json=body, params=query)
         except RequestFailed as error:
@@ -89,12 +87,12 @@ class AirflowApi:
 
     def _log_in(self) -> None:
         try:
-            answer = self._send("POST", "/auth/token", json={"username": self._user, "password": self._password})
+            token = self._send("POST", "/auth/token", json={"username": self._user, "password": self._password})
         except RequestFailed as error:
             raise ConfigurationError(
-                f"Airflow at {self.url} did not accept the login of {self._user!r}: see `make status` whose it is."
+                f"Airflow at {self.url} did not accept the login of {self._user!r}: check its address in `make status`."
             ) from error
-        self._session.headers["Authorization"] = f"Bearer {answer['access_token']}"
+        self._session.headers["Authorization"] = f"Bearer {token['access_token']}"
 
     def _send(self, method: str, path: str, **arguments: Any) -> Any:
         try:
@@ -102,7 +100,7 @@ class AirflowApi:
         except requests.RequestException as error:
             raise AirflowUnavailable(f"Airflow at {self.url} does not answer ({error}): see `make status`.") from error
         if not response.ok:
-            message = f"{method} {response.url} was answered with {response.status_code}: {response.text[:500]}"
+            message = f"{method} {response.url} returned {response.status_code}: {response.text[:500]}"
             raise RequestFailed(message, response.status_code)
         return response.json() if response.content else None
 
@@ -151,7 +149,7 @@ class AirflowApi:
         return [DagRun(**run) for run in self._all(f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="id")]
 
     def newest_runs(self, dag_id: str) -> dict[str, DagRun]:
-        """Partition key -> its run that counts: the newest that succeeded, else the newest."""
+        """Partition key -> its newest successful run, else its newest run."""
         runs = sorted(self.runs(dag_id), key=lambda run: run.state == "success")
         return {run.partition_key: run for run in runs if run.partition_key is not None}
 
@@ -160,7 +158,7 @@ class AirflowApi:
         return DagRun(**self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"))
 
     def clear_failed(self, run: DagRun) -> None:
-        """Run the failed tasks of a run, and what follows them, again."""
+        """Clear the failed tasks of a run and their downstream tasks, so that they run again."""
         self.call("POST", f"{_path(run)}/clear", {"dry_run": False, "only_failed": True})
 
     def tasks(self, run: DagRun) -> list[TaskRun]:
@@ -168,7 +166,7 @@ class AirflowApi:
         return [TaskRun(**task) for task in self._all(f"{_path(run)}/taskInstances", "task_instances")]
 
     def log_lines(self, task: TaskRun) -> list[str]:
-        """The log of a task's newest try, one line an event; what Airflow says about the log's source is left out."""
+        """The log of a task's newest try, one line per event, without Airflow's lines about its source."""
         path = f"{_path(task)}/taskInstances/{task.task_id}/logs/{task.try_number}"
         lines = []
         for event in self.call("GET", path, map_index=task.map_index, full_content="true")["content"]:
@@ -176,16 +174,16 @@ class AirflowApi:
                 lines.append(event)
             elif not event["event"].startswith("::"):
                 lines.append(event["event"])
-                # The first is the exception that was raised last; the others are what it came from.
+                # The first is the exception that was raised last; the others are its causes.
                 lines += [f"{e['exc_type']}: {e['exc_value']}" for e in (event.get("error_detail") or [])[:1]]
         return lines
 
     def _all(self, path: str, key: str, **query: Any) -> Iterator[dict[str, Any]]:
         offset, total = 0, 1
         while offset < total:
-            answer = self.call("GET", path, limit=PAGE, offset=offset, **query)
-            yield from answer[key]
-            offset, total = offset + PAGE, answer["total_entries"]
+            page = self.call("GET", path, limit=PAGE, offset=offset, **query)
+            yield from page[key]
+            offset, total = offset + PAGE, page["total_entries"]
 
 
 def _path(run: DagRun | TaskRun) -> str:

@@ -1,7 +1,7 @@
-"""Runs real nights on the local stack and watches them: history first, one training, then night after night.
+"""Runs nights on the local stack and follows them: history first, one training, then partition by partition.
 
-Everything it starts could be started from the Airflow UI as well. What succeeded before is left
-alone, so a second demo finds its nights done; what failed before is run again.
+All of it can be started from the Airflow UI as well. Runs that succeeded before are not repeated, so a
+second demo has nothing to run; runs that failed are retried.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HISTORY = "backfill_history"
 POLL_SECONDS = 1.5
 SAY_EVERY_SECONDS = 30.0
 SAY_WHY_FROM_TRY = 4
-"""Waiting for an earlier task is ordinary; from this try of a task on, a newcomer is told what it waits for."""
+"""Tasks often wait for an earlier partition; at this try of a task, the reason is printed."""
 PARSE_SECONDS = 120.0
 STUCK_SECONDS = 900.0
 """Longer than the longest wait between two tries of a task."""
@@ -33,7 +33,7 @@ LOG_LINES = 12
 
 
 class DemoFailed(NightshiftError):
-    """A task failed, or nothing moves any more."""
+    """A task failed, or there was no progress for STUCK_SECONDS."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,24 @@ class Plan:
 
 @dataclass
 class Progress:
-    """Prints one line a change, and now and then what is under way, each with the time since the start."""
+    """Prints a line per change, and at intervals the running tasks, each with the time since the start."""
 
     say: Callable[[str], None] = lambda line: print(line, flush=True)
     started: float = field(default_factory=time.monotonic)
-    _said_at: float = field(default_factory=time.monotonic)
+    _printed_at: float = field(default_factory=time.monotonic)
     _seen: str = ""
     _changed_at: float = 0.0
 
     def line(self, text: str) -> None:
         """Print a line."""
-        self._said_at = time.monotonic()
-        seconds = int(self._said_at - self.started)
+        self._printed_at = time.monotonic()
+        seconds = int(self._printed_at - self.started)
         self.say(f"[{seconds // 60:2}:{seconds % 60:02}] {text}")
 
     def wait(self, under_way: str, state: str = "") -> None:
-        """Print what is under way if nothing was printed for long.
+        """Print `under_way` if nothing was printed for SAY_EVERY_SECONDS.
 
-        Raises DemoFailed if neither it nor the `state` behind it changed for very long.
+        Raises DemoFailed if neither it nor `state` changed for STUCK_SECONDS.
         """
         now = time.monotonic()
         if under_way + state != self._seen:
@@ -88,12 +88,12 @@ class Progress:
                 f"nothing changed for {STUCK_SECONDS / 60:.0f} minutes ({under_way}); "
                 "see `make status` and `make logs`."
             )
-        if now - self._said_at >= SAY_EVERY_SECONDS:
+        if now - self._printed_at >= SAY_EVERY_SECONDS:
             self.line(under_way)
 
 
 def run(plan: Plan) -> None:
-    """The whole demo. Raises NightshiftError in one sentence, or with the failed task and the end of its log."""
+    """Run the demo. Raises NightshiftError; for a failed task with its name and the end of its log."""
     progress = Progress()
     stack = Stack(say=progress.line)
     stack.up()
@@ -133,7 +133,7 @@ class Nights:
         self.plan = plan
         self.stack = stack
         self.progress = progress
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
         self.api = AirflowApi(stack.environment())
 
     def load_history(self) -> None:
@@ -154,7 +154,7 @@ class Nights:
 
     def run_nights(self) -> None:
         """Backfill the nights and wait until each of the nightly DAGs has succeeded for each of them."""
-        keys = {night.isoformat() for night in self.plan.nights}
+        keys = {partition.isoformat() for partition in self.plan.nights}
         first, last = self.plan.nights[0], self.plan.nights[-1]
         self._retry_failed(NIGHTLY, keys)
         ingest = self.plan.dag_id("ingest")
@@ -164,30 +164,30 @@ class Nights:
             self.progress.line(f"Running {len(keys)} nights, {first} to {last}, one after another.")
             while self.api.backfill(ingest, first, last, max_active_runs=1, reprocess="none") is None:
                 self._check_services()
-                self._say_once("another backfill of ingest is under way; waiting for it")
+                self._say_once("another backfill of ingest is running; waiting for it")
                 time.sleep(POLL_SECONDS)
         self._follow(lambda: self._runs(NIGHTLY, keys), "nights", expected=len(keys) * len(NIGHTLY))
 
     def _history_run(self, conf: Mapping[str, str]) -> DagRun:
-        """The run that loads this history: one that is under way, one that failed and goes on, or a new one."""
+        """The run that loads this history: a running one, a failed one that is retried, or a new one."""
         dag_id = self.plan.dag_id(HISTORY)
         alike = [run for run in self.api.runs(dag_id) if run.conf and {**conf, **run.conf} == conf]
         if not alike or alike[-1].state == "success":
             return self.api.trigger(dag_id, conf)
         if alike[-1].state == "failed":
-            self.progress.line("It failed before: running what failed again.")
+            self.progress.line("It failed before: retrying the failed tasks.")
             self.api.clear_failed(alike[-1])
         return alike[-1]
 
     def _runs(self, stages: Sequence[str], keys: set[str]) -> list[DagRun]:
-        """The run that counts of each stage and partition."""
+        """The newest run of each stage and partition, see `AirflowApi.newest_runs`."""
         newest = [self.api.newest_runs(self.plan.dag_id(stage)) for stage in stages]
         return [run for by_key in newest for key, run in by_key.items() if key in keys]
 
     def _retry_failed(self, stages: Sequence[str], keys: set[str]) -> None:
         for run in self._runs(stages, keys):
             if run.state == "failed":
-                self.progress.line(f"{_name(run)} failed before: running what failed again.")
+                self.progress.line(f"{_name(run)} failed before: retrying the failed tasks.")
                 self.api.clear_failed(run)
 
     def _wait_for_dags(self, dag_ids: set[str]) -> None:
@@ -206,18 +206,18 @@ class Nights:
             time.sleep(POLL_SECONDS)
 
     def _follow(self, runs: Callable[[], list[DagRun]], what: str, *, expected: int) -> None:
-        """Wait until `expected` runs have succeeded, saying each that does. Raises DemoFailed as soon as one failed."""
-        done = {run.dag_run_id for run in runs() if run.state == "success"}
+        """Wait until `expected` runs have succeeded, printing each. Raises DemoFailed as soon as one fails."""
+        succeeded = {run.dag_run_id for run in runs() if run.state == "success"}
         while True:
             current = runs()
             for run in current:
                 if run.state == "failed":
                     raise DemoFailed(self._explain(run))
-                if run.state == "success" and run.dag_run_id not in done:
-                    done.add(run.dag_run_id)
+                if run.state == "success" and run.dag_run_id not in succeeded:
+                    succeeded.add(run.dag_run_id)
                     if expected > 1:
                         self.progress.line(f"{_name(run)}: done")
-            if len(done) >= expected:
+            if len(succeeded) >= expected:
                 self.progress.line(f"{what}: all done.")
                 return
             tasks = [(run, self.api.tasks(run)) for run in current if run.state not in FINISHED]
@@ -228,7 +228,7 @@ class Nights:
             time.sleep(POLL_SECONDS)
 
     def _under_way(self, tasks: Sequence[tuple[DagRun, list[TaskRun]]], what: str, expected: int) -> str:
-        """Which tasks run now, mapped ones counted; says the tasks of a single run as they are done."""
+        """The running tasks, mapped ones counted; prints the tasks of a single run as they succeed."""
         parts = []
         for run, group in tasks:
             prefix = f"{run.dag_id.partition('.')[2]} of {run.partition_key}: " if expected > 1 else ""
@@ -243,19 +243,19 @@ class Nights:
             for task in group:
                 if task.state == "up_for_retry" and task.try_number == SAY_WHY_FROM_TRY:
                     why = next(reversed(self._log_lines(task)), "its log does not say why")
-                    self._say_once(f"{_name(run)}: {task.name} still has to wait: {why}")
+                    self._say_once(f"{_name(run)}: {task.name} is still waiting: {why}")
         return ", ".join(parts)
 
     def _say_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._printed:
+            self._printed.add(text)
             self.progress.line(text)
 
     def _log_lines(self, task: TaskRun) -> list[str]:
         try:
             return self.api.log_lines(task)
         except RequestFailed as error:
-            return [f"(its log is not to be had: {error})"]
+            return [f"(its log is not available: {error})"]
 
     def _check_services(self) -> None:
         dead = [row.service for row in self.stack.status() if row.state == "dead"]
@@ -265,7 +265,7 @@ class Nights:
     def _explain(self, run: DagRun) -> str:
         order = {"failed": 0, "upstream_failed": 1}
         page = f"{self.stack.environment()['AIRFLOW_API_URL']}/dags/{run.dag_id}/runs/{quote(run.dag_run_id, safe='')}"
-        # A task that only reports another one's failure is downstream of it, so it failed later.
+        # record_failure only reports the failure of another task, so it comes last.
         tasks = sorted(
             (t for t in self.api.tasks(run) if t.state in order),
             key=lambda t: (t.task_id == "record_failure", order[t.state or ""]),
@@ -278,7 +278,7 @@ class Nights:
                 f"{_name(run)} failed in task {task.name} (try {task.try_number}). The end of its log:",
                 *(f"    {line}" for line in self._log_lines(task)[-LOG_LINES:]),
                 f"The whole log: {page}/tasks/{task.task_id}",
-                "Once that is put right, run `make demo` again: it goes on from there.",
+                "After correcting the cause, run `make demo` again: it continues from there.",
             ]
         )
 

@@ -1,4 +1,4 @@
-"""A dry run: delivered partitions through all steps up to `score`, without Airflow and without the user's stack.
+"""A dry run: all steps on delivered partitions up to the audit of the scores, without Airflow and the user's stack.
 
 An S3 server and a PostgreSQL of its own are started below a temporary folder and removed at the end. Landing files are
 copied there; the steps run in this process, in the order of their DAGs.
@@ -44,10 +44,11 @@ Source = Callable[[date, date], Landed]
 def dry_run(
     use_case: UseCase, partition: date, source: Source, say: Callable[[str], None]
 ) -> tuple[list[Fault], dict[str, Any]]:
-    """Ingest, build features, train on the partitions before, and score the partition; what went wrong and was found.
+    """Ingest, build features, train on the partitions before, and score the partition; returns faults and results.
 
-    As many partitions before are taken as a first training needs, more if labels come late. A partition before that is
-    rejected is left out, as in a history. `say` gets lines of progress. Nothing of the user's stack is changed.
+    Uses as many partitions before as a first training needs, more if labels come late; rejected ones are left out, as
+    in a history. `say` gets lines of progress. The user's stack is not changed. Raises ConfigurationError if there
+    are too few partitions before.
     """
     first = partition - timedelta(days=partitions_needed(use_case))
     if first < use_case.first_partition:
@@ -65,7 +66,7 @@ def dry_run(
 
 
 class _DryRun:
-    """The stages of one use case, run in this process: which step was the last, and what was found."""
+    """Runs the stages of one use case in this process; remembers the last step and the results."""
 
     def __init__(
         self, use_case: UseCase, settings: Settings, store: ArtifactStore, source: Source, say: Callable[[str], None]
@@ -75,25 +76,25 @@ class _DryRun:
         self.found: dict[str, Any] = {"rejected": {}}
 
     def step(self, name: str, partition: date, **refs: Any) -> Any:
-        """Run one step and remember which."""
+        """Run one step and remember its name."""
         self.last = f"{name} of {partition}"
         return run_step(name, StepContext(self.use_case, self.settings, self.store, partition), **refs)
 
     def stage(
         self, name: str, partition: date, until: str = "", **further: Mapping[str, Any]
     ) -> dict[str, ArtifactRef]:
-        """The refs of a stage's steps; `further` are arguments by step."""
+        """Run a stage; returns the refs of its steps. `further`: arguments by step."""
         return run_stage(name, lambda step, **refs: self.step(step, partition, **refs), until=until, further=further)
 
     def fault(self, error: NightshiftError) -> Fault:
-        """What the last step raised; its message names file and remedy."""
+        """The error of the last step as a fault; its message names file and remedy."""
         return Fault(self.last, None, f"{type(error).__name__}: {' '.join(str(error).split())}", "")
 
     def all_steps(self, partition: date, first: date) -> list[Fault]:
-        """Every fault of the policies and versions. Raises what a step raises."""
+        """Run all steps; returns the faults of policies and versions. Raises what a step raises."""
         before = partition - timedelta(days=1)
         self._land(first, partition)
-        # The partition itself first: what is wrong with it is what the user wants to know.
+        # The partition itself first, so that its faults are reported first.
         self.say(f"{partition}: land, profile, validate, publish")
         self.stage("ingest", partition, land={"refuse_undelivered": True})
         self._load_history(first, before)
@@ -108,7 +109,7 @@ class _DryRun:
         return self._faults(registration, before, scores.rows or 0)
 
     def _load_history(self, first: date, last: date) -> None:
-        """Partitions with training rows for a first training; further back while labels of too few are known."""
+        """Load partitions for a first training; further back while labels of too few partitions are known."""
         needed = partitions_needed(self.use_case) - 1
         loaded_from = last + timedelta(days=1)
         earliest = first - timedelta(days=needed)
@@ -139,8 +140,10 @@ class _DryRun:
             self.store.put(f"landing/{self.use_case.name}/{feed}/dt={dt}/{name}", body)
 
     def _faults(self, registration: Registration, trained: date, rows: int) -> list[Fault]:
-        known = known_rows(self.store, self.use_case, trained)
-        of_holdout = sum(part.rows or 0 for part in known.parts) * self.use_case.training.holdout_days // known.days
+        training = known_rows(self.store, self.use_case, trained)
+        of_holdout = (
+            sum(part.rows or 0 for part in training.parts) * self.use_case.training.holdout_days // training.days
+        )
         problems = data_problems(self.use_case, [rows], of_holdout)
         problems += [
             Problem(
@@ -156,9 +159,9 @@ class _DryRun:
 
 @contextmanager
 def _scratch(say: Callable[[str], None]) -> Iterator[tuple[Settings, ArtifactStore]]:
-    """Settings and store of servers that run meanwhile; the environment of this process names them, and no other."""
+    """Settings and store of temporary servers; inside the block the environment names these servers only."""
     say("Starting an S3 server and a PostgreSQL for the dry run.")
-    # Closed to nobody: when root starts PostgreSQL, it runs as another user.
+    # Traversable by all users: if root starts PostgreSQL, it runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="nightshift-dry-run-"))
     folder.chmod(0o711)
     before = {name: value for name, value in os.environ.items() if name.startswith(STACK_VARIABLES)}
@@ -189,12 +192,12 @@ def of_folder(use_case: UseCase, folder: Path) -> Source:
     if not any(paths.values()):
         names = ", ".join(f"{feed.name}/dt=<partition>/" for feed in use_case.feeds)
         raise ConfigurationError(f"There are no landing files below {folder}: put them at {names}.")
-    days = {feed: {path: path.parent.name[3:] for path in found} for feed, found in paths.items()}
+    days = {feed: {path: path.parent.name[3:] for path in files} for feed, files in paths.items()}
 
     def files(first: date, last: date) -> Landed:
         for feed, dt_of in days.items():
             for path in (
-                path for path, dt in dt_of.items() if dt in _wanted(use_case, feed, dt_of.values(), first, last)
+                path for path, dt in dt_of.items() if dt in _days_read(use_case, feed, dt_of.values(), first, last)
             ):
                 yield feed, dt_of[path], path.name, path.read_bytes()
 
@@ -202,13 +205,13 @@ def of_folder(use_case: UseCase, folder: Path) -> Source:
 
 
 def of_store(use_case: UseCase, store: ArtifactStore) -> Source:
-    """Files in the landing folder of a bucket; they are read, and nothing is written."""
+    """Files in the landing folder of a bucket, which is only read."""
 
     def files(first: date, last: date) -> Landed:
         for feed in (feed.name for feed in use_case.feeds):
             prefix = f"landing/{use_case.name}/{feed}/"
             folders = [name[3:] for name in store.folders(prefix) if name.startswith("dt=")]
-            for dt in _wanted(use_case, feed, folders, first, last):
+            for dt in _days_read(use_case, feed, folders, first, last):
                 for info in store.list(f"{prefix}dt={dt}/"):
                     yield feed, dt, info.key.rpartition("/")[2], store.get(info.key) or b""
 
@@ -216,7 +219,7 @@ def of_store(use_case: UseCase, store: ArtifactStore) -> Source:
 
 
 def of_producer(use_case: UseCase) -> Source:
-    """What the use case's replay.py delivers. Raises ConfigurationError if it has none."""
+    """Deliveries of the use case's replay.py. Raises ConfigurationError if it has none."""
     deliveries = producer(use_case)
 
     def files(first: date, last: date) -> Landed:
@@ -225,8 +228,8 @@ def of_producer(use_case: UseCase) -> Source:
     return files
 
 
-def _wanted(use_case: UseCase, feed: str, folders: Iterable[str], first: date, last: date) -> set[str]:
-    """Which deliveries of a feed the partitions read: their own, and of a snapshot the newest one before them."""
+def _days_read(use_case: UseCase, feed: str, folders: Iterable[str], first: date, last: date) -> set[str]:
+    """The deliveries of a feed that the partitions read: their own, and of a snapshot the newest one before."""
     days = {parse_partition(dt) for dt in set(folders)}
     chosen = {day for day in days if first <= day <= last}
     if use_case.feed(feed).cadence == "snapshot":
@@ -235,7 +238,7 @@ def _wanted(use_case: UseCase, feed: str, folders: Iterable[str], first: date, l
 
 
 def source_of(use_case: UseCase, folder: Path | None, stack: Mapping[str, str] | None) -> Source:
-    """Files of the folder if one is given, else of the bucket of a stack (its environment), else of replay.py."""
+    """Files of `folder` if not None, else of the bucket of `stack` (its environment) if not None, else of replay.py."""
     if folder is not None:
         return of_folder(use_case, folder)
     if stack is None:

@@ -1,4 +1,4 @@
-"""Lands what a use case's producer delivers. It is not a part of the pipeline: users land their own files."""
+"""Lands the deliveries of a use case's replay module. Not a part of the pipeline: users land their own files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def producer(use_case: UseCase) -> Callable[[date], Iterable[Delivery]]:
             raise
         raise ConfigurationError(
             f"{use_case.name} has no producer (include/{name.replace('.', '/')}.py): "
-            f"land its files at landing/{use_case.name}/<feed>/dt=<partition>/ yourself."
+            f"land its files at landing/{use_case.name}/<feed>/dt=<partition>/."
         ) from None
     deliveries: Callable[[date], Iterable[Delivery]] = module.deliveries
     return deliveries
@@ -38,7 +38,7 @@ def producer(use_case: UseCase) -> Callable[[date], Iterable[Delivery]]:
 def land(store: ArtifactStore, use_case: UseCase, partitions: Sequence[date], say: Callable[[str], None]) -> int:
     """Put every delivery of the partitions at landing/<use case>/<feed>/dt=<dt>/<file name>.
 
-    An object that has the very bytes already is left alone. `say` gets lines of progress. Returns the number of
+    An object with the same bytes is not written again. `say` gets lines of progress. Returns the number of
     files written. Raises ConfigurationError if the use case has no producer.
     """
     deliveries = producer(use_case)
@@ -59,5 +59,5 @@ def land(store: ArtifactStore, use_case: UseCase, partitions: Sequence[date], sa
             if number % SAY_EVERY == 0 or number == len(partitions):
                 say(f"{number} of {len(partitions)} partitions landed.")
     written = sum(was_written)
-    say(f"{written} files written, {len(was_written) - written} were there already.")
+    say(f"{written} files written, {len(was_written) - written} existed already.")
     return written

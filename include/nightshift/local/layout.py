@@ -1,4 +1,4 @@
-"""Where the local stack keeps things, which ports and credentials it uses, and the environment that follows.
+"""Folders, ports and credentials of the local stack, and the environment variables derived from them.
 
 Everything is below one folder, `.local/` of the project (NIGHTSHIFT_LOCAL_DIR):
 
@@ -37,7 +37,7 @@ DATABASES = ("airflow", "mlflow", "warehouse")
 PARALLEL_TASKS = 4
 
 DEFAULT_PORTS = {"ui": 8080, "mlflow": 5500, "s3": 8333}
-"""Ports that people use; each can be changed by PORT_VARIABLES. All other ports are chosen at start."""
+"""Ports for users; each can be changed by PORT_VARIABLES. All other ports are chosen at start."""
 PORT_VARIABLES = {"ui": "NIGHTSHIFT_UI_PORT", "mlflow": "NIGHTSHIFT_MLFLOW_PORT", "s3": "NIGHTSHIFT_S3_PORT"}
 
 INNER_PORTS = {
@@ -45,7 +45,7 @@ INNER_PORTS = {
     "task_logs": "scheduler",
     "trigger_logs": "triggerer",
 }
-"""Ports that only the services themselves use, and which service holds each."""
+"""Ports that only the services use among themselves, and the service that holds each."""
 
 
 class Credentials(Value):
@@ -59,8 +59,8 @@ class Credentials(Value):
 
 
 class State(BaseModel):
-    """What the stack last ran as: ports by name, processes by service, versions the databases were migrated for, and
-    NIGHTSHIFT_USE_CASE_ROOTS."""
+    """State of the last start: ports by name, processes by service, the Airflow version that the database was migrated
+    for, and NIGHTSHIFT_USE_CASE_ROOTS."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -108,7 +108,7 @@ class Layout:
             ) from error
 
     def save(self, state: State) -> None:
-        """Store the state; a reader sees the old one or the new one."""
+        """Store the state atomically."""
         path = self.folder / "state.json"
         unfinished = path.with_suffix(".part")
         unfinished.write_text(state.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -138,15 +138,15 @@ def requested_ports() -> dict[str, int]:
 
 
 def choose_ports(stored: Mapping[str, int], in_use: Set[str] = frozenset()) -> dict[str, int]:
-    """Ports for the next start: as requested, else as last time, else the defaults; inner ones where they are free.
+    """Ports for the next start: as requested, else as last time, else the defaults; inner ports as last time if free.
 
     `in_use` names ports, and services, of this stack that keep running. Raises ConfigurationError
-    that names a busy port, who holds it, and the variable to change.
+    that names a busy port, its holder, and the variable to change.
     """
     requested = requested_ports()
     chosen: dict[str, int] = {}
     for name, default in DEFAULT_PORTS.items():
-        wanted = requested.get(name, stored.get(name, default))
+        preferred = requested.get(name, stored.get(name, default))
         if name in in_use:
             if requested.get(name, 0) not in (0, stored[name]):
                 raise ConfigurationError(
@@ -155,31 +155,31 @@ def choose_ports(stored: Mapping[str, int], in_use: Set[str] = frozenset()) -> d
                 )
             chosen[name] = stored[name]
             continue
-        if wanted == 0:
-            wanted = stored.get(name) or processes.free_ports(1, also=services.GRPC_OFFSET)[0]
-        for port in _all_of(name, wanted):
+        if preferred == 0:
+            preferred = stored.get(name) or processes.free_ports(1, also=services.GRPC_OFFSET)[0]
+        for port in _all_of(name, preferred):
             if not processes.port_is_free(port):
                 raise ConfigurationError(
                     f"Port {port} ({name}) is taken by {processes.port_holder(port)}: "
                     f"stop that, or choose another with {PORT_VARIABLES[name]}=<port>, for example "
-                    f"{PORT_VARIABLES[name]}={wanted + 1} make up."
+                    f"{PORT_VARIABLES[name]}={preferred + 1} make up."
                 )
-        chosen[name] = wanted
+        chosen[name] = preferred
     spare = iter(processes.free_ports(6, also=services.GRPC_OFFSET))
     for name, service in INNER_PORTS.items():
-        kept = stored.get(name, 0)
-        usable = service in in_use or all(map(processes.port_is_free, _all_of(name, kept)))
-        chosen[name] = kept if kept and usable else next(spare)
+        last = stored.get(name, 0)
+        usable = service in in_use or all(map(processes.port_is_free, _all_of(name, last)))
+        chosen[name] = last if last and usable else next(spare)
     return chosen
 
 
 def _all_of(name: str, port: int) -> tuple[int, ...]:
-    """The port of that name and what is listened on besides."""
+    """All ports that the service of that name listens on."""
     return (port, port + services.GRPC_OFFSET) if name in services.PORTS else (port,)
 
 
 def public_environment(layout: Layout, state: State) -> dict[str, str]:
-    """The variables by which clients, tasks and the `airflow` command find the running stack.
+    """Environment variables with the addresses of the stack, for clients, tasks and the `airflow` command.
 
     Raises ConfigurationError if it was never started.
     """
@@ -219,7 +219,7 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], credentials: C
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{UI_USER}:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(layout.passwords),
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{ports['ui']}/execution/",
-        # The default looks the host up in DNS, which can hang on a machine without a network.
+        # The default does a DNS lookup, which can hang on a machine without a network.
         "CORE__HOSTNAME_CALLABLE": f"{__name__}.this_host",
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "5",
         "DATABASE__SQL_ALCHEMY_CONN": layout.postgres.url("airflow", "+psycopg2"),
@@ -233,7 +233,7 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], credentials: C
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-        # Tasks that ended with their scheduler (`make down`) are tried again soon after the next start.
+        # Tasks that were stopped with their scheduler (`make down`) are retried soon after the next start.
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
         "LOGGING__WORKER_LOG_SERVER_PORT": str(ports["task_logs"]),
         "LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_logs"]),
@@ -244,19 +244,19 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], credentials: C
 
 
 def this_host() -> str:
-    """The name under which Airflow's services find each other: they are all on this machine."""
+    """The host name of Airflow's services, which all run on this machine."""
     return "127.0.0.1"
 
 
 def service_environment(public: Mapping[str, str]) -> dict[str, str]:
-    """The environment the services themselves run in: the public one on top of this process's, telemetry off."""
+    """The environment of the services: that of this process, updated with the public one, telemetry off."""
     base = processes.base_environment()
     return {
         **base,
         **public,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{base.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
-        # Threads of tasks that share two cores must not spin while they wait for each other.
+        # Waiting OpenMP threads must not spin: tasks share few cores.
         "OMP_WAIT_POLICY": "PASSIVE",
         "DO_NOT_TRACK": "true",
         "GX_ANALYTICS_ENABLED": "false",
@@ -273,5 +273,5 @@ def export_lines(variables: Mapping[str, str]) -> str:
 
 
 def write_passwords(layout: Layout) -> None:
-    """Give Airflow's SimpleAuthManager its one user."""
+    """Write the password file of Airflow's SimpleAuthManager, with one user."""
     processes.write_secret(layout.passwords, json.dumps({UI_USER: layout.credentials().ui_password}) + "\n")

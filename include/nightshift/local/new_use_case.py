@@ -1,7 +1,7 @@
-"""Writes a small running use case to change, from a sample of its data or from one that is made up.
+"""Writes a small runnable use case as a starting point, from a sample of data or from generated data.
 
-A sample is a table of past rows with their outcomes: a date, a column that names a row of a day, a label of 0 and 1,
-and what is known of a row. Two feeds follow: `plan` (tomorrow's rows without the label) and `outcomes`.
+A sample is a table of past rows with their outcomes: a date, a column that identifies a row of a day, a label of 0
+and 1, and further columns. Two feeds are made from it: `plan` (tomorrow's rows without the label) and `outcomes`.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ def write(
 ) -> list[Path]:  # fmt: skip
     """Write the use case below a root; returns the files. `label`, `day`, `key`: columns of the sample.
 
-    Raises ConfigurationError for a name that is none, a use case that is there already, or a sample without a date, a
-    key or a label.
+    Raises ConfigurationError for an invalid name, a use case that exists already, or a sample without a date, a key or
+    a label.
     """
     if not IDENTIFIER.fullmatch(name) or name != name.lower():
         raise ConfigurationError(f"{name!r} cannot name a use case: use small letters, digits and _.")
     folder = root / "include" / name
     if folder.exists():
-        raise ConfigurationError(f"{folder} is there already: choose another name, or remove it.")
-    table = _made_up() if sample is None else _read(sample)
+        raise ConfigurationError(f"{folder} exists already: choose another name, or remove it.")
+    table = _generated() if sample is None else _read(sample)
     context = _context(name, table, label, day, key)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True,
@@ -98,8 +98,8 @@ def _tuple(names: list[str]) -> str:
     return f"({', '.join(map(json.dumps, names))}{',' if len(names) == 1 else ''})"
 
 
-def _made_up() -> pa.Table:
-    """Deliveries of three depots, some of which are late."""
+def _generated() -> pa.Table:
+    """Generated deliveries of three depots, some of which are late."""
     random, days, rows = np.random.default_rng(1), 60, 60
     n = days * rows
     distance, stops = random.gamma(3.0, 20.0, n).round(1), random.integers(1, 20, n)
@@ -120,7 +120,7 @@ def _made_up() -> pa.Table:
 
 
 def _read(path: Path) -> pa.Table:
-    """The sample with the column types that a declaration knows."""
+    """The sample, its columns converted to the types of declarations."""
     reader = "read_parquet" if path.suffix == ".parquet" else "read_csv"
     try:
         with duckdb.connect(config={"threads": 1}) as connection:
@@ -144,7 +144,7 @@ def _sql_type(duckdb_type: str) -> str:
 
 
 def _context(name: str, table: pa.Table, label: str | None, day: str | None, key: str | None) -> dict[str, Any]:
-    """What the templates are filled with."""
+    """The variables of the templates."""
     label, day = _label(table, label), _day(table, day)
     key = _key(table, day, label, key)
     clean = _clean_names(table.column_names)
@@ -226,7 +226,7 @@ def _key(table: pa.Table, day: str, label: str, key: str | None) -> str:
 
 
 def _clean_names(names: list[str]) -> dict[str, str]:
-    """Plain SQL identifiers for the columns, all of them different."""
+    """Unique plain SQL identifiers for the columns."""
     with duckdb.connect() as connection:
         query = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
         taken = {row[0] for row in connection.execute(query).fetchall()} | TAKEN
@@ -241,7 +241,7 @@ def _clean_names(names: list[str]) -> dict[str, str]:
 
 
 def _expectation(column: SampleColumn, values: pa.ChunkedArray) -> dict[str, Any] | None:
-    """What the sample shows of a column: a range twice as wide as its own, or its values."""
+    """An expectation from the sample: a range twice as wide as the column's, or its set of values; else None."""
     if column.type in ("int64", "float64") and values.null_count < len(values):
         low, high = pc.min(values).as_py(), pc.max(values).as_py()
         margin = (high - low) / 2 or 1

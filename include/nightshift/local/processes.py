@@ -1,7 +1,7 @@
-"""Background processes that outlive the command which started them, and the ports they listen on.
+"""Background processes that outlive the command which started them, and their ports.
 
-A process is remembered by its id and the moment it was created, so that a recycled id is never
-taken for ours and nothing is ever stopped that Nightshift did not start.
+A process is identified by its id and its creation time, so that a reused id is not mistaken for it: only
+processes that Nightshift started are stopped.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ LONGEST_SOCKET_PATH = 103
 
 STACK_VARIABLES = ("NIGHTSHIFT_", "AWS_", "MLFLOW_", "AIRFLOW")
 NO_STACK_VARIABLES = frozenset({"NIGHTSHIFT_RUNTIMES_DIR", "NIGHTSHIFT_CODE_VERSION", "MLFLOW_DISABLE_TELEMETRY"})
-"""Variables whose names begin as those of a stack do, and that say nothing of one."""
+"""Variables that match STACK_VARIABLES but do not describe a stack."""
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
-"""Processes started by this very process, kept so that they can be reaped."""
+"""Child processes of this process, kept so that they can be reaped."""
 
 
 class ProcessRecord(Value):
-    """What identifies a process: its id and when it was created (seconds since the epoch)."""
+    """Identity of a process: its id and its creation time (seconds since the epoch)."""
 
     pid: int
     created: float
@@ -63,7 +63,7 @@ def spawn(
 ) -> ProcessRecord:
     """Start a process in its own session, both outputs appended to `log`. `user`: run as that user id (root only).
 
-    Raises ConfigurationError if the program is not there or may not be run.
+    Raises ConfigurationError if the program is missing or not executable.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
@@ -99,7 +99,7 @@ def find(record: ProcessRecord) -> psutil.Process | None:
 
 
 def stop(record: ProcessRecord, *, timeout: float = 20.0, interrupt: bool = False) -> bool:
-    """Ask the process to end (SIGTERM, or SIGINT with `interrupt`), wait, then kill it and what it started.
+    """Send SIGTERM (SIGINT with `interrupt`), wait, then kill the process and its children.
 
     Returns False if it was not running.
     """
@@ -155,7 +155,7 @@ def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
 
 
 def http_get(url: str) -> tuple[int, bytes] | None:
-    """Status and body of a GET to a server on this machine, never through a proxy; None if nothing answers."""
+    """Status and body of a GET to a server on this machine, never through a proxy; None if there is no response."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=5) as response:
@@ -179,7 +179,7 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def port_holder(port: int) -> str:
-    """Who listens on a port, for a message: name and pid where the system tells, else "another program"."""
+    """The process that listens on a port, for a message: name and pid if known, else "another program"."""
     try:
         for connection in psutil.net_connections(kind="inet"):
             listening = connection.status == psutil.CONN_LISTEN
@@ -191,7 +191,7 @@ def port_holder(port: int) -> str:
 
 
 def free_ports(count: int, *, also: int = 0) -> list[int]:
-    """That many free ports, none of them equal; with `also`, the port plus that offset is free as well."""
+    """`count` different free ports; with `also`, the port plus that offset is free as well."""
     chosen: list[int] = []
     candidates = random.SystemRandom().sample(range(20000, 32000), 2000)
     for port in candidates:
@@ -203,18 +203,18 @@ def free_ports(count: int, *, also: int = 0) -> list[int]:
 
 
 def base_environment() -> dict[str, str]:
-    """The environment for a service: this process's, without what other tools' settings left there.
+    """The environment for a service: that of this process without settings of other tools.
 
     Requests to this machine never go through a proxy.
     """
     dropped = ("AWS_", "PG", "AIRFLOW", "MLFLOW_", "GUNICORN_", "WEED_", "S3_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    bypass = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1,localhost"]))
-    return kept | {"NO_PROXY": bypass, "no_proxy": bypass}
+    remaining = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    bypass = ",".join(filter(None, [remaining.get("NO_PROXY") or remaining.get("no_proxy"), "127.0.0.1,localhost"]))
+    return remaining | {"NO_PROXY": bypass, "no_proxy": bypass}
 
 
 def forget_ambient_stack(environment: MutableMapping[str, str]) -> None:
-    """Remove the variables by which clients find a stack, as `make env` prints them: for tests and benchmarks,
-    which must not touch one that they did not start."""
+    """Remove the variables that `make env` prints from an environment, for tests and benchmarks, which must not use
+    a stack that they did not start."""
     for name in [name for name in environment if name.startswith(STACK_VARIABLES) and name not in NO_STACK_VARIABLES]:
         del environment[name]

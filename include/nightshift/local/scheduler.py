@@ -1,9 +1,9 @@
 """Starts Airflow's scheduler with the libraries of the steps imported beforehand.
 
-On one machine LocalExecutor forks its workers from the scheduler and each task from a worker, so a
-task finds these libraries in memory instead of importing them: seconds of processor time for each
-of some thirty tasks a night. Only third-party libraries are imported here: the pipeline's own code is read
-by each task, so that a change to it counts at once.
+On one machine LocalExecutor forks its workers from the scheduler and each task from a worker, so
+these libraries are loaded already: this saves seconds of processor time for each of some thirty tasks per
+partition. Only third-party libraries are imported here: the pipeline's own code is imported by each task, so that
+a change to it takes effect at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PRELOADED = (
 def main() -> None:
     """Import the libraries that are installed, then become `airflow scheduler`."""
     for name in PRELOADED:
-        # A library that is missing is reported by the step that needs it.
+        # A missing library is reported by the step that needs it.
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     sys.argv = ["airflow", "scheduler", *sys.argv[1:]]

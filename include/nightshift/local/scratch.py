@@ -1,4 +1,4 @@
-"""A real S3 server and a real PostgreSQL for a dry run or a test: on free ports, new credentials, gone at the end."""
+"""Temporary S3 and PostgreSQL servers for a dry run or a test, on free ports and with new credentials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Services:
     postgres: PostgresServer
 
     def s3_environment(self) -> dict[str, str]:
-        """The variables every S3 client knows."""
+        """The standard environment variables of S3 clients."""
         return {
             "AWS_ENDPOINT_URL": self.s3.endpoint_url,
             "AWS_ACCESS_KEY_ID": self.s3.access_key,
@@ -38,7 +38,7 @@ def free_s3_ports() -> dict[str, int]:
 
 @contextlib.contextmanager
 def running(folder: Path, *, databases: Sequence[str] = ("warehouse",)) -> Iterator[Services]:
-    """Both servers below `folder`, stopped at the end, at once: for passing data."""
+    """Both servers, with their data below `folder`; stopped at the end of the block, S3 after at most a second."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     s3 = start_s3(folder / "s3", free_s3_ports(), access_key="nightshift", secret_key=secrets.token_urlsafe(24))

@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS) on this machine, from a PyPI wheel, without Docker."""
+"""An S3 server (SeaweedFS) on this machine, from a PyPI wheel, without Docker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BIN = Path(sys.executable).parent
 GRPC_OFFSET = 10_000
 """SeaweedFS also listens on each of its ports plus this."""
 PORTS = {"s3": "s3", "s3_master": "master", "s3_volume": "volume", "s3_filer": "filer", "s3_admin": "admin"}
-"""The ports of one SeaweedFS, and the name that its flags have for each."""
+"""The ports of one SeaweedFS, and the prefix of its flag for each."""
 REGION = "us-east-1"
 
 
@@ -36,7 +36,7 @@ def start_s3(
 ) -> S3Server:
     """Start SeaweedFS with its data and identities below `folder`; returns when it serves requests.
 
-    `ports` has at least the names in PORTS. Raises ConfigurationError if it does not come up.
+    `ports` has at least the names in PORTS. Raises ConfigurationError if it does not start.
     """
     data, log = folder / "data", log or folder / "s3.log"
     data.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def start_s3(
         "volume.max": 5000,
         "volume.preStopSeconds": 0,
     }
-    # SeaweedFS leaves its socket behind, in /tmp unless told otherwise.
+    # SeaweedFS does not remove its socket, which is in /tmp by default.
     if len(os.fsencode(folder / "s3.sock")) <= LONGEST_SOCKET_PATH:
         flags["s3.localSocket"] = folder / "s3.sock"
     record = processes.spawn(
@@ -83,16 +83,16 @@ def start_s3(
 
 
 def s3_is_ready(endpoint: str) -> bool:
-    """True if the S3 server answers; it denies a request without credentials, which is an answer."""
-    answer = processes.http_get(endpoint)
-    return answer is not None and answer[0] < 500
+    """True if the S3 server responds; a denied request counts as a response."""
+    response = processes.http_get(endpoint)
+    return response is not None and response[0] < 500
 
 
 def ensure_bucket(s3: S3Server, bucket: str) -> None:
-    """Create the bucket unless it is there."""
+    """Create the bucket unless it exists."""
     from nightshift.io.artifact_store import s3_client
 
     keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
     client = s3_client(s3.endpoint_url, REGION, keys, proxies={})
-    if bucket not in {found["Name"] for found in client.list_buckets()["Buckets"]}:
+    if bucket not in {one["Name"] for one in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket=bucket)

@@ -36,7 +36,7 @@ AIRFLOW_MODULES = {
     "triggerer": ("airflow", "triggerer", "--skip-serve-logs"),
 }
 LAST_SERVICE = "triggerer"
-"""Nothing in the pipeline waits for it, so the start does not either."""
+"""The start does not wait for it, because no step needs it."""
 LEAST_FREE_BYTES = 2 * 1024**3
 START_SECONDS = 180.0
 STOP_SECONDS = 30.0
@@ -45,7 +45,7 @@ Say = Callable[[str], None]
 
 
 class ServiceStatus(NamedTuple):
-    """One row of `status`: `state` is "running", "stopped" or "dead" (it ended by itself)."""
+    """One row of `status`: `state` is "running", "stopped" or "dead" (ended unexpectedly)."""
 
     service: str
     state: str
@@ -54,7 +54,7 @@ class ServiceStatus(NamedTuple):
 
 
 class Stack:
-    """The local stack below one folder. `say` gets a line for each step of progress."""
+    """The local stack below one folder. `say` gets lines of progress."""
 
     def __init__(self, layout: Layout | None = None, say: Say = print) -> None:
         self.layout = layout or Layout.default()
@@ -63,9 +63,9 @@ class Stack:
     # Start
 
     def up(self) -> None:
-        """Start whatever does not run yet, and wait until all of it answers. Twice in a row is fine.
+        """Start the services that are not running, and wait until all respond. Idempotent.
 
-        Raises ConfigurationError, in one sentence, for what is in the way.
+        Raises ConfigurationError for a busy port, a full disk, other roots, or a service that does not start.
         """
         started = time.monotonic()
         self.layout.folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ class Stack:
             try:
                 self._start_missing(state, running)
             finally:
-                # Whatever was started before something went wrong has to be found by `down`.
+                # After an error `down` must find the services that were started.
                 self.layout.save(state)
             took = time.monotonic() - started
             self.say(f"The local stack is up after {took:.0f} s ({self._address(state, 'api-server')}).")
@@ -147,7 +147,7 @@ class Stack:
 
     def _start_postgres(self, state: State) -> None:
         outside = self.layout.postgres.outside
-        self.say(f"Starting PostgreSQL{f' (in {outside}, where its user can reach it)' if outside else ''}.")
+        self.say(f"Starting PostgreSQL{f' (in {outside}, which its user can enter)' if outside else ''}.")
         folder, log = self.layout.folder / "postgres", self.layout.log("postgres")
         state.processes["postgres"] = postgres.start_postgres(folder, databases=layouts.DATABASES, log=log).process
 
@@ -166,7 +166,7 @@ class Stack:
         log = self.layout.log("migrate")
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as sink:
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-m", "airflow", "db", "migrate"],
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -174,7 +174,7 @@ class Stack:
                 cwd=self.layout.folder,
                 check=False,
             )
-        if done.returncode:
+        if process.returncode:
             raise ConfigurationError(
                 f"Airflow's database could not be prepared. The end of {log}:\n{processes.tail(log)}"
             )
@@ -197,7 +197,7 @@ class Stack:
         return json.loads(body) if body else None
 
     def _is_healthy(self, state: State, name: str) -> bool:
-        """True if the component has reported since it was started: the one before it may have reported just now."""
+        """True if the component reported a heartbeat since its start; older heartbeats are of an earlier process."""
         component = name.replace("-", "_")
         health = (self._airflow_health(state) or {}).get(component) or {}
         reported = health.get(f"latest_{component}_heartbeat")
@@ -207,7 +207,7 @@ class Stack:
     # Stop
 
     def down(self) -> None:
-        """Stop every service of this stack, last started first. Twice in a row is fine."""
+        """Stop every service of this stack, last started first. Idempotent."""
         if not self.layout.folder.exists():
             self.say("There is no local stack.")
             return
@@ -265,13 +265,13 @@ class Stack:
         return layouts.public_environment(self.layout, self.layout.state())
 
     def log_files(self, service: str | None) -> list[Path]:
-        """Log files of one service, or of all. Raises ConfigurationError for a name that is none."""
+        """Log files of one service, or of all. Raises ConfigurationError for an unknown service."""
         if service is not None and service not in SERVICES:
             raise ConfigurationError(f"No service is called {service!r}; they are {', '.join(SERVICES)}.")
         return [path for name in ([service] if service else SERVICES) if (path := self.layout.log(name)).exists()]
 
     def login(self) -> str:
-        """How to look at what runs: UI with its login, MLflow, tables, bucket."""
+        """Addresses for users: UI with its login, MLflow, tables, bucket."""
         environment = self.environment()
         psql = self.layout.postgres.installation / "bin" / "psql"
         return "\n".join(
@@ -286,7 +286,7 @@ class Stack:
         )
 
     def _address(self, state: State, name: str) -> str:
-        """Where a service is found: a URL or a folder; empty if nothing but Airflow talks to it."""
+        """Address of a service: a URL or a folder; empty for services that only Airflow uses."""
         if name == "postgres":
             return str(self.layout.postgres.sockets) if state.ports else ""
         port = state.ports.get(PORT_OF_SERVICE.get(name, ""))
@@ -309,6 +309,6 @@ class Stack:
 
 
 def _body(url: str) -> bytes | None:
-    """What is answered with status 200, or None."""
-    answer = processes.http_get(url)
-    return answer[1] if answer is not None and answer[0] == 200 else None
+    """Body of a response with status 200, or None."""
+    response = processes.http_get(url)
+    return response[1] if response is not None and response[0] == 200 else None

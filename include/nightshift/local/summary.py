@@ -1,4 +1,4 @@
-"""What came of each partition, for a person to read: one row each, from the warehouse, the manifests and Airflow."""
+"""A table for users with one row per partition, from the warehouse, the manifests and Airflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_KNOWN = "-"
 
 
 def summarise(use_case: UseCase, first: date | None = None, last: date | None = None) -> str:
-    """A table of the partitions that were published, from `first` to `last` if they are given."""
+    """A table of the partitions that were published, from `first` to `last` (default: all)."""
     settings = load_settings()
     store, warehouse = ArtifactStore(settings), Warehouse(settings, use_case)
     published = _rows(warehouse, use_case, "publications", "superseded_at IS NULL", first, last)
@@ -59,7 +59,7 @@ def summarise(use_case: UseCase, first: date | None = None, last: date | None = 
 
 
 def table(lines: Sequence[Mapping[str, str]]) -> str:
-    """Lines with the same headings, the columns as wide as their longest cell, numbers to the right."""
+    """The lines as a text table: columns as wide as their longest cell, numbers right-aligned."""
     headings = list(lines[0])
     widths = {name: max(len(name), *(len(line[name]) for line in lines)) for name in headings}
     numbers = {name for name in headings if all(_is_number(line[name]) for line in lines)}
@@ -81,7 +81,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     order = sql.SQL(", deployment_id") if name == "deployments" else sql.SQL("")
     query = sql.SQL(
-        # Without the casts, PostgreSQL takes a missing date and the text beside it for text.
+        # Without the casts, PostgreSQL infers the type text for a null date.
         "SELECT * FROM {} WHERE {} "
         "AND partition BETWEEN coalesce(%s::date, '-infinity') AND coalesce(%s::date, 'infinity') "
         "ORDER BY partition{}"
@@ -99,35 +99,35 @@ def _quarantined(store: ArtifactStore, use_case: UseCase, partition: date) -> st
 
 
 def _total(value: Any) -> int:
-    """A count, or counts by feed."""
+    """The sum of a count, or of counts by feed."""
     return sum(map(_total, value.values())) if isinstance(value, Mapping) else int(value)
 
 
 def _intercept(store: ArtifactStore, publication: Mapping[str, Any]) -> str:
-    """What the calibration added to the log odds of the primary's spec."""
+    """The calibration intercept (log odds) of the primary's spec."""
     uri, sha256 = publication["calibration_uri"], publication["calibration_sha256"]
     calibration = store.read_document(ArtifactRef(uri=uri, sha256=sha256, kind="calibration"), Calibration)
     return f"{calibration.specs[publication['spec_id']].intercept:.3f}"
 
 
 def _log_loss(published: Sequence[Mapping[str, Any]]) -> str:
-    """Of what was published for a day, over all versions that answered; not known until labels mature."""
+    """Log loss of the published rows of a day over all versions; "-" until labels mature."""
     rows = sum(row["rows"] for row in published)
     return f"{sum(row['log_loss'] * row['rows'] for row in published) / rows:.4f}" if rows else NOT_KNOWN
 
 
 def _trained(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What became of each spec's version: with the last decision about it."""
+    """The last decision about each spec's version."""
     last = {row["spec_id"]: row["action"] for row in rows if row["action"] in VERSION_ACTIONS}
     return "; ".join(f"{action} {spec_id}".strip() for spec_id, action in last.items()) or NOT_KNOWN
 
 
 def _decided(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What was decided about specs: the last decision of each step, and each decision by hand."""
+    """Decisions about specs: the last one of each step, and each one by hand."""
     last: dict[object, Mapping[str, Any]] = {}
     for row in rows:
         by, spec_id = row["decided_by"], row["spec_id"]
-        # One backtest may nominate several specs; a review has one outcome, whichever spec it names.
+        # A backtest may nominate several specs; a review has one outcome.
         slot = (by, spec_id if by == "nominate" else "") if by in STEP_ORDER else row["deployment_id"]
         last[slot] = row
     decided = [row for row in last.values() if row["action"] != "held"]
@@ -147,7 +147,7 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _seconds(use_case: UseCase) -> dict[str, str]:
-    """Partition -> seconds from the start of its ingest to the end of its last DAG; empty if Airflow is not there."""
+    """Partition -> seconds from the start of its ingest to the end of its last DAG; {} without Airflow."""
     from nightshift.local.airflow_api import AirflowApi
     from nightshift.local.stack import Stack
 
@@ -155,7 +155,7 @@ def _seconds(use_case: UseCase) -> dict[str, str]:
         api = AirflowApi(Stack().environment())
         runs = [api.newest_runs(f"{use_case.name}.{stage}") for stage in NIGHTLY]
     except NightshiftError:
-        # The summary is about what was left behind; it can be read while Airflow is down.
+        # The other columns do not need Airflow.
         return {}
     seconds = {}
     for key in runs[0]:

@@ -1,4 +1,4 @@
-"""The commands for one's own use case: `nightshift new`, `check`, `start`. Each says in its docstring what it does."""
+"""The commands for a user's own use case: `nightshift new`, `check`, `start`. Docstrings are their help texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def new(chosen: argparse.Namespace) -> None:
-    """Write a small running use case to change: declaration, SQL, Feast definitions and a producer of its data."""
+    """Write a small runnable use case to start from: declaration, SQL, Feast definitions and a producer of its data."""
     from nightshift.local.new_use_case import write
 
     for path in write(chosen.name, chosen.root, chosen.sample, chosen.label, chosen.date, chosen.key):
@@ -36,7 +36,7 @@ def new(chosen: argparse.Namespace) -> None:
 
 
 def load_new(root: Path, name: str) -> date:
-    """A partition that a dry run of the use case can score. Sets NIGHTSHIFT_USE_CASE_ROOTS of this process."""
+    """A partition of the new use case that a dry run can score. Adds `root` to NIGHTSHIFT_USE_CASE_ROOTS."""
     from nightshift.core.checks.declaration_checks import partitions_needed
 
     roots = os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep)
@@ -55,32 +55,32 @@ def check(chosen: argparse.Namespace) -> int:
 
     stack = _stack_environment()
     faults = check_use_case(chosen.name)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     say: Callable[[str], None] = (lambda _: None) if chosen.json else (lambda line: print(line, flush=True))
     if chosen.partition and not faults:
         from nightshift.local.dry_run import dry_run, source_of
 
         use_case = load_use_case(chosen.name)
-        faults, found = dry_run(use_case, chosen.partition, source_of(use_case, chosen.landing, stack), say)
+        faults, results = dry_run(use_case, chosen.partition, source_of(use_case, chosen.landing, stack), say)
     if chosen.json:
-        print(json.dumps({"faults": [asdict(fault) for fault in faults], "dry_run": found}, indent=1))
+        print(json.dumps({"faults": [asdict(fault) for fault in faults], "dry_run": results}, indent=1))
         return 1 if faults else 0
-    for spec, what in found.get("versions", {}).items():
+    for spec, what in results.get("versions", {}).items():
         print(f"version of {spec}: {what}")
-    print(_conclusion(chosen.name, chosen.partition, faults, found))
+    print(_conclusion(chosen.name, chosen.partition, faults, results))
     return 1 if faults else 0
 
 
-def _conclusion(name: str, partition: date | None, faults: Sequence[Fault], found: dict[str, Any]) -> str:
+def _conclusion(name: str, partition: date | None, faults: Sequence[Fault], results: dict[str, Any]) -> str:
     if faults:
         return "\n".join([*map(str, faults), f"{len(faults)} fault{'s' if len(faults) > 1 else ''}."])
     if partition:
-        return f"{name} is ready: {found['rows']} rows of {partition} were scored."
-    return f"{name} has no faults. With --partition YYYY-MM-DD its deliveries are tried, too."
+        return f"{name} is ready: {results['rows']} rows of {partition} were scored."
+    return f"{name} has no faults. With --partition YYYY-MM-DD its deliveries are checked, too."
 
 
 def _stack_environment() -> dict[str, str] | None:
-    """Variables of the local stack if all of it that keeps data is up, else None; its roots are taken over."""
+    """Variables of the local stack if its object store is running, else None. Adopts its use case roots."""
     stack = Stack()
     try:
         environment = stack.environment()
@@ -95,7 +95,7 @@ def _stack_environment() -> dict[str, str] | None:
 def start(chosen: argparse.Namespace) -> None:
     """Load the delivered history of a use case into the local stack, train, run the nights after it, and summarise.
 
-    The stack is started if it is down. Tables are migrated, DAGs unpaused. What is done already is not done again.
+    The stack is started if it is down. Tables are migrated, DAGs unpaused. Finished runs are not repeated.
     """
     from nightshift.io.warehouse.warehouse import Warehouse
     from nightshift.local.demo import Nights, Plan, Progress

@@ -1,4 +1,4 @@
-"""A backtest as one HTML page, readable without any server."""
+"""A backtest as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ COLOURS = (INK, "#7b8ca0", "#d9480f", "#0b62c4", "#1d7a46", "#8a5a00")
 
 
 def render(result: BacktestResult, title: str) -> bytes:
-    """The page. Equal inputs give an equal page within one version of matplotlib."""
+    """The page as HTML bytes. Equal inputs give equal bytes within one version of matplotlib."""
     months = [
         {"month": first.month, "cells": [one.months[position] for one in result.series]}
         for position, first in enumerate(result.series[0].months)

@@ -1,4 +1,4 @@
-"""The drift of one night as one HTML page, readable without any server."""
+"""The drift of one partition as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ NAMES = {"data": "Features (data drift)", "prediction": "Scores (prediction drif
 def render(drift: Mapping[str, Any], reference: Reference, *, title: str, sources: Sequence[tuple[str, str]]) -> bytes:
     """The page for one comparison.
 
-    `drift` is what `compare_drift` committed (drift.json), `reference` the one it was compared
-    with. Equal inputs give an equal page within one version of matplotlib.
+    `drift` is what `compare_drift` committed (drift.json), `reference` the training reference
+    that it was compared with. Equal inputs give equal bytes within one version of matplotlib.
     """
     groups = drift["groups"]
     columns = sorted((_row(column) for column in groups["data"]["columns"]), key=lambda c: (-c["order"], c["column"]))
     drifted = [name for name in NAMES if groups[name]["verdict"] == "drifted"]
-    judged = [name for name in NAMES if groups[name]["verdict"] != "not judged"]
+    evaluated = [name for name in NAMES if groups[name]["verdict"] != "not judged"]
     page = {
         "title": title,
         "partition": drift["partition"],
@@ -41,7 +41,7 @@ def render(drift: Mapping[str, Any], reference: Reference, *, title: str, source
         "verdict": drift["verdict"],
         "tones": {"drifted": "bad", "stable": "good", "not judged": ""},
         "headline": {"drifted": "Drifted", "stable": "Stable", "not judged": "Not judged"}[drift["verdict"]],
-        "summary": _summary(drifted, judged, columns),
+        "summary": _summary(drifted, evaluated, columns),
         "cards": [{"name": text, **groups[name]} for name, text in NAMES.items()],
         "columns": columns,
         "shown": max(COLUMNS_SHOWN, sum(column["exceeds"] for column in columns)),
@@ -61,16 +61,16 @@ def _row(column: Mapping[str, Any]) -> dict[str, Any]:
     return {**column, "ratio": ratio, "order": order, "width": round(min(100.0, order * MARK_PERCENT), 1)}
 
 
-def _summary(drifted: Sequence[str], judged: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> str:
-    if not judged:
-        return "The reference has too few days, or the night too few rows, to say what is normal."
+def _summary(drifted: Sequence[str], evaluated: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> str:
+    if not evaluated:
+        return "The reference has too few days, or the partition too few rows, for an evaluation."
     exceeding = [column["column"] for column in columns if column["exceeds"]]
     listed = f"{', '.join(exceeding[:5])}{' and more' if len(exceeding) > 5 else ''}"
     if not drifted:
-        ordinary = "The night looks like the days the model was trained on."
-        return f"{ordinary} Beyond its threshold: {listed}; ordinary days show that too." if exceeding else ordinary
+        ordinary = "The partition is within the variation of the training days."
+        return f"{ordinary} Beyond the threshold: {listed}; training days show that, too." if exceeding else ordinary
     what = {"data": "features", "prediction": "scores", "label": "outcomes"}
-    moved = f"The {' and the '.join(what[name] for name in drifted)} have moved more than ordinary days do."
+    moved = f"The {' and the '.join(what[name] for name in drifted)} have drifted more than the training days vary."
     return f"{moved} Features beyond their thresholds: {listed}." if exceeding else moved
 
 
@@ -90,15 +90,15 @@ def _histograms(drift: Mapping[str, Any], reference: Reference, names: Sequence[
     return svg(figure)
 
 
-def _bars(axes: Axes, reference: Reference, name: str, night: Sequence[int]) -> None:
-    """Share of rows per bin; bins empty on both sides are left out."""
+def _bars(axes: Axes, reference: Reference, name: str, counts_now: Sequence[int]) -> None:
+    """Plot the share of rows per bin; bins that are empty in both histograms are left out."""
     usual = reference.history(name).sum(axis=0)
-    tonight = np.asarray(night)
-    filled = np.flatnonzero((usual > 0) | (tonight > 0))
+    now = np.asarray(counts_now)
+    filled = np.flatnonzero((usual > 0) | (now > 0))
     labels = [reference.bins[name].labels[i] for i in filled]
     at = np.arange(len(filled))
-    for counts, offset, colour, said in ((usual, -0.2, GREY, "reference"), (tonight, 0.2, ORANGE, "this night")):
-        axes.bar(at + offset, counts[filled] / max(counts.sum(), 1), 0.4, color=colour, label=said)
+    for counts, offset, colour, legend in ((usual, -0.2, GREY, "reference"), (now, 0.2, ORANGE, "this partition")):
+        axes.bar(at + offset, counts[filled] / max(counts.sum(), 1), 0.4, color=colour, label=legend)
     axes.set_xticks(at, [label if len(label) <= LONGEST_LABEL else f"{label[:LONGEST_LABEL]}…" for label in labels])
     axes.tick_params(axis="x", labelrotation=45 if len(at) > 3 else 0, labelsize=7.5)
     for tick in axes.get_xticklabels():
@@ -126,8 +126,8 @@ def _scores_and_labels(drift: Mapping[str, Any], reference: Reference) -> str:
 
 
 def _label_rates(axes: Axes, reference: Reference, label: str, drift: Mapping[str, Any]) -> None:
-    known = reference.counts[label][:, :-1].sum(axis=1) > 0
-    days = np.asarray(reference.days, "datetime64[D]")[known]
+    has_labels = reference.counts[label][:, :-1].sum(axis=1) > 0
+    days = np.asarray(reference.days, "datetime64[D]")[has_labels]
     rates = label_rates(reference, label)
     axes.plot(days, rates, color=GREY, linewidth=1.3, label="reference")
     if drift["label_rate"] is not None:
@@ -144,6 +144,6 @@ def label_rates(reference: Reference, label: str) -> list[float]:
     """Share of rows with label 1 on each day of the reference that has labels."""
     above = np.array([text == "1" for text in reference.bins[label].labels])
     history = reference.counts[label][:, :-1]
-    known = history[history.sum(axis=1) > 0]
-    rates: list[float] = (known[:, above[:-1]].sum(axis=1) / known.sum(axis=1)).tolist()
+    labelled = history[history.sum(axis=1) > 0]
+    rates: list[float] = (labelled[:, above[:-1]].sum(axis=1) / labelled.sum(axis=1)).tolist()
     return rates

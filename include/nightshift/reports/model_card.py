@@ -1,7 +1,7 @@
-"""A model card as one HTML page, readable without any server: what a version is for, how good it is, and its limits.
+"""A model card as one self-contained HTML page: what a version is for, how good it is, and its limits.
 
-What a card should say follows Mitchell et al. 2019, "Model Cards for Model Reporting". Everything on it is read
-from records that other steps made; nothing is measured here.
+The content follows Mitchell et al. 2019, "Model Cards for Model Reporting". It is read from the records of other
+steps; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ QUALITY = (
 
 @dataclass(frozen=True)
 class Records:
-    """What was recorded of a version.
+    """The records of a version.
 
     `version` is its manifest, `card` its card.json, `verification` its verification.json (without `holdout` and
-    what goes with it if it could not be scored with), `gates` every gate's result with what was measured,
+    `calibration` if the version could not score), `gates` every gate's result with what was measured,
     `others` the pages of the partition's other versions by spec id. `explanation`: None if there is none.
     """
 
@@ -53,9 +53,9 @@ class Records:
 
 
 def render(use_case: UseCase, records: Records) -> bytes:
-    """The card. Equal records give an equal page within one version of matplotlib."""
+    """The card as HTML bytes. Equal records give equal bytes within one version of matplotlib."""
     headline, tone = HEADLINES[records.entry.action]
-    card, found, explanation = records.card, records.verification, records.explanation
+    card, verification, explanation = records.card, records.verification, records.explanation
     mandatory = records.demands.mandatory
     page = {
         "title": use_case.title,
@@ -69,13 +69,13 @@ def render(use_case: UseCase, records: Records) -> bytes:
         "risks": sorted(use_case.risk.risks, key=lambda risk: -risk.score),
         "demanded": _demanded(use_case, records),
         "spec": json.dumps(card["spec"], indent=1, ensure_ascii=False),
-        "quality": [(name, found["holdout"][key]) for key, name in QUALITY] if "holdout" in found else [],
-        "bytes": found.get("bytes"),
-        "calibration": _calibration(found["calibration"]) if "calibration" in found else "",
+        "quality": [(name, verification["holdout"][key]) for key, name in QUALITY] if "holdout" in verification else [],
+        "bytes": verification.get("bytes"),
+        "calibration": _calibration(verification["calibration"]) if "calibration" in verification else "",
         "explanation": explanation,
         "explained": _explained(explanation) if explanation else "",
         "rest": explanation.features[FEATURES_SHOWN:] if explanation else (),
-        "slices": _slices(found.get("slices", ())),
+        "slices": _slices(verification.get("slices", ())),
         "least_rows": use_case.slices.least_rows,
         "confidence": f"{use_case.slices.confidence:.0%}",
         "gates": [{**gate.model_dump(), "mandatory": gate.gate in mandatory} for gate in records.gates],
@@ -100,26 +100,26 @@ def _demanded(use_case: UseCase, records: Records) -> str:
     approve = (
         "A person must approve a spec before it becomes champion; new versions of it need no approval."
         if demands.approval
-        else f"No person need approve a spec (that is from {policy.approval_from} on)."
+        else f"No approval is required (it is from a score of {policy.approval_from} on)."
     )
     return f"The highest score is {demands.score} of {LARGEST_SCORE}: {gates} mandatory. {approve}"
 
 
 def _slices(slices: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Slices with the largest loss first in their column, and where their intervals lie on one common scale."""
-    judged = [one for one in slices if one["verdict"] == "judged"]
-    most = max((one["log_loss_high"] for one in judged), default=1.0)
+    """Slices by column, the largest loss first, with the positions of their intervals on a common scale."""
+    large = [one for one in slices if one["verdict"] == "judged"]
+    most = max((one["log_loss_high"] for one in large), default=1.0)
     columns = list(dict.fromkeys(one["column"] for one in slices))
-    found = []
+    rows = []
     for one in sorted(slices, key=lambda s: (columns.index(s["column"]), s["verdict"] != "judged", -s["log_loss"])):
         low, high = (round(100 * min(one[name] / most, 1), 1) for name in ("log_loss_low", "log_loss_high"))
         mark = round(100 * min(one["log_loss"] / most, 1), 1)
-        found.append({**one, "left": low, "width": round(high - low, 1), "mark": mark})
-    return found
+        rows.append({**one, "left": low, "width": round(high - low, 1), "mark": mark})
+    return rows
 
 
 def _limits(records: Records) -> list[str]:
-    """What the records do not show."""
+    """Limits of the version and of its records, one sentence each."""
     limits = []
     first, last = (date.fromisoformat(records.card["fitted_on"][f"{name}_partition"]) for name in ("first", "last"))
     if (last - first).days < A_YEAR:
@@ -129,20 +129,20 @@ def _limits(records: Records) -> list[str]:
     if small:
         limits.append(f"Too few holdout rows or days to say how good it is for: {', '.join(small)}.")
     if not slices:
-        limits.append("There are no slices: nothing is known of parts of the rows.")
+        limits.append("There are no slices: the quality on parts of the rows is unknown.")
     mandatory = records.demands.mandatory
     failed = [gate.gate for gate in records.gates if gate.verdict == "fail" and gate.gate not in mandatory]
     if failed:
         limits.append(f"It failed gates that the declared risks do not make mandatory: {', '.join(failed)}.")
-    unjudged = [gate.gate for gate in records.gates if gate.verdict == "not applicable"]
-    if unjudged:
-        limits.append(f"Not judged, for the reasons in the table of gates: {', '.join(unjudged)}.")
+    not_applicable = [gate.gate for gate in records.gates if gate.verdict == "not applicable"]
+    if not_applicable:
+        limits.append(f"Not applicable, for the reasons in the table of gates: {', '.join(not_applicable)}.")
     limits.append("Metrics are of scores before calibration, which is updated for every partition.")
     return limits
 
 
 def _calibration(bins: Sequence[Mapping[str, float]]) -> str:
-    """Observed rate over mean score of each bin; on the diagonal, scores mean what they say."""
+    """Plot the observed rate over the mean score of each bin; the diagonal is perfect calibration."""
     figure, axes = new_axes(5.4, 4.4)
     scores, rates = [one["mean_score"] for one in bins], [one["observed_rate"] for one in bins]
     most = min(1.0, 1.08 * max([*scores, *rates, 0.05]))
@@ -158,7 +158,7 @@ def _calibration(bins: Sequence[Mapping[str, float]]) -> str:
 
 
 def _explained(explanation: Explanation) -> str:
-    """Bars of the features that matter most, the largest on top."""
+    """Plot bars of the most important features, the largest on top."""
     shown = explanation.features[:FEATURES_SHOWN][::-1]
     figure, axes = new_axes(5.4, 4.4)
     axes.barh([name for name, _ in shown], [value for _, value in shown], color=ORANGE, height=0.62)

@@ -1,4 +1,4 @@
-"""The frame and the plots that all pages share: HTML that is readable without any server, its plots inside."""
+"""The frame and plot style of all pages: self-contained HTML with inline SVG plots."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def number(value: float | None) -> str:
 
 
 def fixed(value: float | None, digits: int = 4, sign: bool = False) -> str:
-    """So many decimals, with separators of thousands; "-" for None."""
+    """The value with `digits` decimals and separators of thousands; "-" for None."""
     return "-" if value is None else f"{value:{'+' if sign else ''},.{digits}f}"
 
 
@@ -49,7 +49,7 @@ def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def style(axes: Axes, x: str = "", y: str = "", *, grid: Literal["x", "y", "both"] = "y") -> None:
-    """Labels and a quiet grid."""
+    """Set axis labels, colours and a light grid."""
     axes.set_xlabel(x, color=SOFT, fontsize=9)
     axes.set_ylabel(y, color=SOFT, fontsize=9)
     axes.tick_params(colors=SOFT, labelsize=8, length=0)
@@ -61,13 +61,13 @@ def style(axes: Axes, x: str = "", y: str = "", *, grid: Literal["x", "y", "both
 
 
 def percent(axis: Axis) -> None:
-    """Ticks of shares as percentages."""
+    """Show the ticks of an axis of shares as percentages."""
     axis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(matplotlib.ticker.PercentFormatter(xmax=1, decimals=0))
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an <svg> element, the same for the same figure."""
+    """The figure as an <svg> element; equal figures give equal text."""
     sink = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "nightshift", "svg.fonttype": "path"}):
         FigureCanvasSVG(figure).print_svg(sink, metadata={"Date": None})  # type: ignore[no-untyped-call]

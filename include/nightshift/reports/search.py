@@ -1,4 +1,4 @@
-"""A search on one HTML page, readable without any server: the compared specs, the Pareto front, the study."""
+"""A search as one self-contained HTML page: the compared specs, the Pareto front, the study."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _order(one: ComparedSpec) -> tuple[bool, float, str]:
 
 
 def _row(one: ComparedSpec, comparison: Comparison, failed: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """One spec in the table; numbers that are not known are None."""
+    """The table row of one spec; unknown numbers are None."""
     speed, native = one.rows_per_second, comparison.native
     low, high = one.interval or (None, None)
     return {

@@ -1,4 +1,4 @@
-"""Load a model and score rows, with the standard library, numpy and onnxruntime and nothing else.
+"""Load a model, score rows and measure costs, with the standard library, numpy and onnxruntime only.
 
     python -I ask.py OPTIONS
 
@@ -9,14 +9,14 @@ OPTIONS is one JSON object:
                     as numpy's fixed-width unicode
     answers         path of the scores to write: float64 .npy [rows]
     memory_mb       private memory (MiB) that the process may take
-    cost_rows       measure on so many of the first rows only (null: all)
+    cost_rows       measure on this many of the first rows only (null: all)
     batch_rows, single_rows, batch_repeats: see `costs`
 
-The report goes to standard output as one line of JSON. What goes wrong with the model is in there, too, as `error`
-and `error_type`; a process that is killed leaves no line.
+The report goes to standard output as one line of JSON. Errors of the model are in it as `error` and `error_type`; a
+process that is killed writes no line.
 
-It is run by the Python of an environment that has no more than that, as a service would be that only
-serves models. `nightshift.core.search.measurement` measures with the same functions.
+It is run by the Python of an environment with these packages only, like that of a service that only serves
+models. `nightshift.core.search.measurement` measures with the same functions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 
 OUTPUT = "probability"
 FOREIGN = ("nightshift", "flight_delay", "pandas", "pyarrow", "sklearn", "xgboost", "onnx", "skl2onnx", "scipy")
-"""What an environment that only serves models does not have."""
+"""Packages that an environment that only serves models must not have."""
 
 MIB = 1024 * 1024
 SINGLE_ROUNDS = 3
@@ -43,40 +43,40 @@ Feed = dict[str, Any]
 
 
 def main() -> None:
-    """Do what the module says, and print the report."""
+    """Run the probe with the options in sys.argv[1] and print the report."""
     options = SimpleNamespace(**json.loads(sys.argv[1]))
     bytes_allowed = int(options.memory_mb * MIB)
     resource.setrlimit(resource.RLIMIT_DATA, (bytes_allowed, bytes_allowed))
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "python": platform.python_version(),
         "importable": [name for name in FOREIGN if importlib.util.find_spec(name) is not None],
     }
     try:
-        examine(options, found)
+        examine(options, report)
     except (Exception, MemoryError) as error:  # noqa: BLE001 - this is the boundary: the report names it
-        found |= {"error": str(error)[:2000], "error_type": type(error).__name__}
-    found["peak_memory_mb"] = peak_memory_mb()
-    sys.stdout.write(json.dumps(found) + "\n")
+        report |= {"error": str(error)[:2000], "error_type": type(error).__name__}
+    report["peak_memory_mb"] = peak_memory_mb()
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
-def examine(options: SimpleNamespace, found: dict[str, Any]) -> None:
-    """Answer all rows, then measure, and write into `found` what is known so far; see `costs` for the numbers."""
+def examine(options: SimpleNamespace, report: dict[str, Any]) -> None:
+    """Score all rows, then measure; results are added to `report` as soon as they are known. See `costs`."""
     import numpy as np
     import onnxruntime as ort
 
-    found |= {"onnxruntime": ort.__version__, "numpy": np.__version__}
+    report |= {"onnxruntime": ort.__version__, "numpy": np.__version__}
     started = time.perf_counter()
     session = load(Path(options.model).read_bytes())
-    found["load_ms"] = (time.perf_counter() - started) * 1000
-    answers = []
+    report["load_ms"] = (time.perf_counter() - started) * 1000
+    scores = []
     rows: Feed | None = None
     for feed in batches(Path(options.inputs), options.batch_rows):
-        (answer,) = session.run([OUTPUT], feed)
-        answers.append(np.asarray(answer, dtype=np.float64).reshape(-1))
+        (output,) = session.run([OUTPUT], feed)
+        scores.append(np.asarray(output, dtype=np.float64).reshape(-1))
         rows = rows or feed
-    np.save(options.answers, np.concatenate(answers), allow_pickle=False)
+    np.save(options.answers, np.concatenate(scores), allow_pickle=False)
     if rows is not None and options.single_rows:
-        found |= costs(
+        report |= costs(
             lambda feed: session.run([OUTPUT], feed),
             {name: values[: options.cost_rows] for name, values in rows.items()},
             batch_rows=options.batch_rows,
@@ -100,7 +100,7 @@ def batches(folder: Path, rows: int) -> Iterator[Feed]:
     """The inputs of the folder, at most `rows` rows at a time; strings as Python objects."""
     import numpy as np
 
-    # Mapped for dtype and offset only: what is read through a mapping would count as memory that the model takes.
+    # Mapped for dtype and offset only: pages read through a mapping would count as memory of the model.
     mapped = {path: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
     for start in range(0, min(map(len, mapped.values())), rows):
         feed = {}
@@ -114,19 +114,19 @@ def batches(folder: Path, rows: int) -> Iterator[Feed]:
 def costs(
     ask: Callable[[Feed], object], rows: Feed, *, batch_rows: int, single_rows: int, batch_repeats: int
 ) -> dict[str, float]:
-    """What asking costs, the matrices `rows` (inputs by name) being ready.
+    """Costs of scoring, without the preparation of the matrices `rows` (inputs by name).
 
-    `rows_per_second` is rows per second of processor time (best of a few batches of `batch_rows`): tasks
-    that share the cores make wall-clock numbers of the same model differ by a factor of ten, but hardly
-    these. `single_row_p50_ms` and `single_row_p99_ms` are wall-clock milliseconds for one row, of the calmest
-    of SINGLE_ROUNDS rounds over `single_rows` rows: what a neighbour on the same cores adds is not the model's.
+    `rows_per_second` is rows per second of processor time (best of a few batches of `batch_rows`): other
+    tasks on the same cores change wall-clock numbers of a model by a factor of ten, but hardly
+    these. `single_row_p50_ms` and `single_row_p99_ms` are wall-clock milliseconds for one row, the minimum
+    over SINGLE_ROUNDS rounds of `single_rows` rows, which excludes delays by other processes on the same cores.
     """
     import numpy as np
 
-    known = len(next(iter(rows.values())))
-    batch = {name: values[np.arange(batch_rows) % known] for name, values in rows.items()}
+    count = len(next(iter(rows.values())))
+    batch = {name: values[np.arange(batch_rows) % count] for name, values in rows.items()}
     seconds = [_seconds(time.process_time, partial(ask, batch)) for _ in range(batch_repeats)]
-    singles = [{name: values[i % known : i % known + 1] for name, values in rows.items()} for i in range(single_rows)]
+    singles = [{name: values[i % count : i % count + 1] for name, values in rows.items()} for i in range(single_rows)]
     rounds = [[_seconds(time.perf_counter, partial(ask, row)) * 1000 for row in singles] for _ in range(SINGLE_ROUNDS)]
     return {
         "rows_per_second": batch_rows / min(seconds),
@@ -139,7 +139,7 @@ def peak_memory_mb() -> float:
     """The most memory this process has held at once, in MiB (resident set)."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Not ru_maxrss: on Linux that is at least what the process held that started this one.
+        # Not ru_maxrss: on Linux it is at least the memory of the process that started this one.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,1 +1,4 @@
-"""Application logic that several steps, commands or pages share. Keep out: adapters (io) and pure functions (core)."""
+"""Put here: application logic that several steps, commands or pages share.
+
+Keep out: adapters (io), pure functions (core), and what only one step needs (steps).
+"""

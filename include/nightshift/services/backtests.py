@@ -1,4 +1,4 @@
-"""Backtests of a use case: which specs, on which rows, compared with what."""
+"""Backtests of a use case: finds the specs, walks them over the same rows, and compares them."""
 
 from __future__ import annotations
 
@@ -25,35 +25,39 @@ from nightshift.errors import ConfigurationError
 log = logging.getLogger(__name__)
 
 ROWS_FOR_PROCESSES = 20_000
-"""Fewer rows than this are walked in one process: others take seconds to start."""
+"""With fewer rows one process is used: others take seconds to start."""
 
 
 def find_spec(use_case: UseCase, recorded: Mapping[str, ModelSpec], text: str) -> ModelSpec:
-    """A spec by name or id, among those declared and those `recorded` by searches and decisions, or written as JSON.
+    """The spec that `text` names by name or id, among those declared and those `recorded`, or states as JSON.
 
-    Of several specs of one name a declared one is taken, else the last one recorded. Raises ConfigurationError.
+    Of several specs of one name a declared one is taken, else the last one recorded. Raises ConfigurationError if
+    there is none or the JSON is invalid.
     """
     if text.lstrip().startswith("{"):
         try:
             return ModelSpec.model_validate_json(text)
         except ValidationError as error:
-            raise ConfigurationError(f"This is no spec: {error}") from None
-    known = {**recorded, **use_case.specs}
-    if text in known:
-        return known[text]
-    named = [spec for spec in known.values() if spec.name == text]
-    if named:
-        return named[-1]
-    raise ConfigurationError(f"{use_case.name} has no spec {text!r}; known are {sorted(known)}. Or write one as JSON.")
+            raise ConfigurationError(f"Not a valid spec: {error}") from None
+    known_specs = {**recorded, **use_case.specs}
+    if text in known_specs:
+        return known_specs[text]
+    matches = [spec for spec in known_specs.values() if spec.name == text]
+    if matches:
+        return matches[-1]
+    raise ConfigurationError(
+        f"{use_case.name} has no spec {text!r}; available are {sorted(known_specs)}. Or write one as JSON."
+    )
 
 
 def specs_in_service(use_case: UseCase, state: State) -> tuple[ModelSpec, ModelSpec]:
-    """The champion's spec, the declared one while there is none, and the declared fallback."""
+    """The champion's spec (the declared champion if there is none yet) and the declared fallback.
+
+    Raises ConfigurationError if the champion's spec is not recorded.
+    """
     champion = state.specs.get(state.champion) if state.champion else use_case.champion
     if champion is None:
-        raise ConfigurationError(
-            f"{use_case.name}: deployments does not say what the champion {state.champion} declares."
-        )
+        raise ConfigurationError(f"{use_case.name}: deployments has no spec for the champion {state.champion}.")
     return champion, use_case.fallback
 
 
@@ -70,16 +74,16 @@ def walk_specs(
     threads: int,
     missing: Mapping[str, str] | None = None,
 ) -> tuple[BacktestResult, pa.Table]:
-    """Walk champion, fallback and these specs over the same rows; the result and the losses by partition.
+    """Walk champion, fallback and these specs over the same rows; returns the result and the losses by partition.
 
-    `rows`: training rows known by `partition`, every label of each. Raises as `walk_forward` does.
+    `rows`: all training rows known by `partition`, with every delivery of a label. Raises as `walk_forward` does.
     """
     champion, fallback = specs_in_service(use_case, state)
     history = History.of(rows, use_case.key_columns, use_case.label)
     walks: dict[str, list[Walk]] = {}
-    # A daemon may have no child processes.
-    side_by_side = threads > 1 and rows.num_rows >= ROWS_FOR_PROCESSES and not multiprocessing.current_process().daemon
-    with _pool(history, threads if side_by_side else 1) as pool:
+    # A daemonic process may not have children.
+    in_processes = threads > 1 and rows.num_rows >= ROWS_FOR_PROCESSES and not multiprocessing.current_process().daemon
+    with _pool(history, threads if in_processes else 1) as pool:
         for spec in {spec.spec_id: spec for spec in (champion, fallback, *specs)}.values():
             plan = Plan(
                 spec,
@@ -88,7 +92,7 @@ def walk_specs(
                 last=last,
                 refit_every=refit_every,
                 minimum_days=use_case.training.minimum_days,
-                threads=1 if side_by_side else threads,
+                threads=1 if in_processes else threads,
                 frozen=spec.spec_id != fallback.spec_id,
             )
             walks[spec.spec_id] = walk_forward(history, plan, pool)
@@ -112,7 +116,7 @@ def walk_specs(
         missing=missing or {},
         series=tuple(figures),
     )
-    return result, partition_losses([walk for found in walks.values() for walk in found])
+    return result, partition_losses([walk for spec_walks in walks.values() for walk in spec_walks])
 
 
 def _series(
@@ -147,11 +151,11 @@ def _series(
 
 @contextmanager
 def _pool(history: History, processes: int) -> Iterator[Executor | None]:
-    """Processes that hold the history; None for one process, which is this one."""
+    """An executor whose processes hold the history; None for one process, which is this one."""
     if processes == 1:
         yield None
         return
-    # Spawned: this process may hold threads of OpenMP and Arrow, which a fork does not survive.
+    # Spawned: a fork is unsafe while threads of OpenMP and Arrow run.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=share, initargs=(history,)) as pool:
         yield pool

@@ -1,4 +1,4 @@
-"""The candidate specs that searches left, for whoever backtests them."""
+"""The candidate specs of past searches, for backtests."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nightshift.partitions import parse_partition
 
 
 def candidate_specs(store: ArtifactStore, use_case: UseCase, as_of: date) -> dict[str, ModelSpec]:
-    """Specs by id that failed no gate in a search of a partition up to `as_of`: newest first, its choice first."""
+    """Specs by id that failed no gate in a search up to partition `as_of`: newest search first, its choice first."""
     folders = store.folders(store.step_prefix(use_case.name, "report_search"))
     partitions = sorted((day for day in map(parse_partition, folders) if day <= as_of), reverse=True)
     decisions = store.decisions(use_case.name, "report_search", partitions)
     refs = [decision.ref for decision in decisions.values() if decision is not None and decision.ref is not None]
-    found: dict[str, ModelSpec] = {}
+    specs: dict[str, ModelSpec] = {}
     for candidates in (store.read_document(ref, Candidates) for ref in refs):
         for one in candidates.specs:
             if not one.failed:
-                found.setdefault(one.spec.spec_id, one.spec)
-    return found
+                specs.setdefault(one.spec.spec_id, one.spec)
+    return specs

@@ -1,8 +1,8 @@
-"""Is a use case's declaration complete and consistent? Checked without data and without any service.
+"""Checks that a use case's declaration is complete and consistent, without data and without any service.
 
-`check` lists every fault with its file, the line where it is known, and what to do. It loads the declaration, looks
-for the files that it names, binds each SQL file against empty tables, and compares Feast definitions, expectations,
-specs, names and policies with it.
+`check` lists every fault with its file, its line if known, and what to do. It loads the declaration, looks for the
+files that it names, binds each SQL file against empty tables, and compares Feast definitions, expectations, specs,
+names and policies with it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REFERENCE = "docs/reference.md lists what each declaration takes."
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a use case: in which file and line (None: not known), and what to do."""
+    """A fault of a use case: its file and line (None: not known), and what to do."""
 
     file: str
     line: int | None
@@ -44,7 +44,7 @@ class Fault:
 def check(name: str) -> list[Fault]:
     """Every fault of the use case of that name, in the order of its files. Raises UnknownUseCase.
 
-    A declaration that cannot be loaded has one fault: Python stops at the first.
+    A declaration that cannot be loaded has one fault, since Python stops at the first.
     """
     path = use_case_file(name)
     try:
@@ -63,8 +63,8 @@ def check_declared(use_case: UseCase) -> list[Fault]:
     contracts = {feed.name: normalise_contract(feed) for feed in use_case.feeds}
     for contract in [*contracts.values(), *spine_contracts(use_case)]:
         if contract.file.is_file():
-            schema, found = returned_columns(contract, use_case)
-            faults += [Fault(str(one.file), one.line, one.what, one.advice) for one in found]
+            schema, sql_faults = returned_columns(contract, use_case)
+            faults += [Fault(str(one.file), one.line, one.what, one.advice) for one in sql_faults]
             columns |= {name: schema.names for name, one in contracts.items() if one is contract}
     faults += _expectation_faults(use_case, columns)
     if use_case.feature_repo.is_file():
@@ -73,33 +73,36 @@ def check_declared(use_case: UseCase) -> list[Fault]:
 
 
 def from_problems(use_case: UseCase, problems: Iterable[Problem]) -> list[Fault]:
-    """The problems with the file and line that declare what they name."""
+    """The problems as faults, with the file and line of the declaration that they name."""
     return [Fault(*declared_at(use_case.folder, *one.at), one.what, one.advice) for one in problems]
 
 
 def declared_at(folder: Path, *texts: str) -> tuple[str, int | None]:
-    """File and line where Python files of a use case write the first of these texts, as a string or argument name."""
+    """File and line of the first of these texts in a use case's Python files, as a string or an argument name.
+
+    The declaration's file without a line if none occurs.
+    """
     files = [folder / "use_case.py", *sorted(set(folder.glob("*.py")) - {folder / "use_case.py"})]
     for text in texts:
         for path in files:
-            if line := _written(path).get(text):
+            if line := _first_lines(path).get(text):
                 return str(path), line
     return str(files[0]), None
 
 
 @cache
-def _written(path: Path) -> dict[str, int]:
+def _first_lines(path: Path) -> dict[str, int]:
     """String constants and argument names of a Python file, with the first line of each; {} if it does not parse."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError:
         return {}
-    found: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for node in ast.walk(tree):
         text = node.value if isinstance(node, ast.Constant) else node.arg if isinstance(node, ast.keyword) else None
         if isinstance(text, str) and isinstance(node, ast.Constant | ast.keyword):
-            found[text] = min(node.lineno, found.get(text, node.lineno))
-    return found
+            lines[text] = min(node.lineno, lines.get(text, node.lineno))
+    return lines
 
 
 def _load_fault(path: Path, error: Exception) -> Fault:
@@ -110,12 +113,12 @@ def _load_fault(path: Path, error: Exception) -> Fault:
     elif isinstance(error, ModuleNotFoundError):
         advice = "Correct the import."
     elif unexpected := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)):
-        known = _arguments(unexpected[1])
-        near = get_close_matches(unexpected[2], known, 1)
-        advice = f"{f'Did you mean {near[0]}? ' if near else ''}{unexpected[1]} takes {', '.join(known)}."
+        names = _arguments(unexpected[1])
+        near = get_close_matches(unexpected[2], names, 1)
+        advice = f"{f'Did you mean {near[0]}? ' if near else ''}{unexpected[1]} takes {', '.join(names)}."
     if file:
-        # The statement may be long: the line that writes what the message names is nearer.
-        written = _written(Path(file))
+        # In a long statement, the line that contains a name from the message is more precise.
+        written = _first_lines(Path(file))
         lines = [written[text] for text in re.findall(r"'([^']+)'", str(error)) if text in written]
         line = next((one for one in lines if line is None or one >= line), line)
     what = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
@@ -123,7 +126,7 @@ def _load_fault(path: Path, error: Exception) -> Fault:
 
 
 def _arguments(name: str) -> list[str]:
-    """The arguments of a class of declarations."""
+    """Argument names of a declaration class; [] if there is no such class."""
     modules = (feeds, features, policies, models)
     declared = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
     return [one.name for one in fields(declared)] if is_dataclass(declared) else []
@@ -141,7 +144,7 @@ def _missing_files(use_case: UseCase) -> Iterator[Fault]:
     for path, what in declared.items():
         if not path.is_file():
             file, line = declared_at(use_case.folder, path.name)
-            yield Fault(file, line, f"{what} is declared as {path}, and there is no such file.", "Write it there.")
+            yield Fault(file, line, f"{what} is declared as {path}, but there is no such file.", "Write it there.")
     if not use_case.feature_repo.is_file():
         advice = (
             f"Write two lines: from {use_case.name}.use_case import USE_CASE, and "
@@ -151,26 +154,26 @@ def _missing_files(use_case: UseCase) -> Iterator[Fault]:
 
 
 def _expectation_faults(use_case: UseCase, columns: dict[str, list[str]]) -> Iterator[Fault]:
-    """Only of feeds whose SQL runs: without it, their columns are not known."""
+    """Faults of the expectations of feeds whose SQL can be bound; the columns of other feeds are not known."""
     from nightshift.io.expectations import declaration_faults
 
-    known = {feed.name: columns.get(feed.name) or [one.name for one in feed.curated] for feed in use_case.feeds}
+    columns_of = {feed.name: columns.get(feed.name) or [one.name for one in feed.curated] for feed in use_case.feeds}
     for feed in use_case.feeds:
-        for expectation, what in declaration_faults(use_case, feed, known) if columns.get(feed.name) else ():
+        for expectation, what in declaration_faults(use_case, feed, columns_of) if columns.get(feed.name) else ():
             advice = f"Correct the expectation with the reason {expectation.reason!r} of feed {feed.name}."
             yield Fault(*declared_at(use_case.folder, expectation.reason, expectation.type), what, advice)
 
 
 def _feast_faults(use_case: UseCase) -> list[Fault]:
-    """Feature services, views, join keys and features that are not as declared."""
+    """Feature services, views, join keys and features that differ from the declaration."""
     from nightshift.io.feast.feature_store import declared_views
 
     repo = use_case.feature_repo
     derive = "Bind what nightshift.io.feast.definitions.feast_definitions(USE_CASE) returns."
     specs = (use_case.champion, use_case.fallback, *use_case.challengers)
-    wanted = {"": (repo.parent, repo.stem)} | {one.feature_service: (use_case.folder, one.name) for one in specs}
+    services = {"": (repo.parent, repo.stem)} | {one.feature_service: (use_case.folder, one.name) for one in specs}
     faults = []
-    for service in wanted:
+    for service in services:
         try:
             views = declared_views(use_case, service)
         except FeatureContractError as error:
@@ -190,9 +193,9 @@ def _feast_faults(use_case: UseCase) -> list[Fault]:
             if view is None:
                 what = f"Feature table {table.name} has no feature view in the service."
             elif view.join_keys != table.join_keys:
-                what = f"View {table.name} has the join keys {view.join_keys}, declared are {table.join_keys}."
+                what = f"View {table.name} has the join keys {view.join_keys}, but {table.join_keys} are declared."
             elif different := [n for n in {**declared, **view.fields} if declared.get(n) != view.fields.get(n)]:
-                what = f"View {table.name} does not agree with its feature table in {', '.join(different)}."
+                what = f"View {table.name} differs from its feature table in {', '.join(different)}."
             else:
                 continue
             faults.append(Fault(str(repo), None, what, derive))

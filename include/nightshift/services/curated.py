@@ -1,4 +1,4 @@
-"""Curated partitions: reading many of them at once, and rejecting one that breaks its contract."""
+"""Curated partitions: reads ranges of them, and rejects one that breaks its data contract."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def load_feeds(
     *,
     may_be_undecided: Collection[date] = (),
 ) -> dict[str, CuratedFeed]:
-    """Several feeds of the partitions first to last, both included, by name; decisions are read once.
+    """The named feeds of the partitions first to last, both included, by name.
 
     Partitions before the use case's first one are left out. Of a snapshot feed only the newest
-    partition's rows are returned. Files read before by this process are not read again: an
-    artifact never changes. Undecided partitions are missing if they are among `may_be_undecided`;
-    else raises PartitionNotReady naming them.
+    partition's rows are returned. Files are cached in this process: artifacts never
+    change. Undecided partitions among `may_be_undecided` are returned as missing; for others raises
+    PartitionNotReady.
     """
-    wanted = partition_range(max(first, use_case.first_partition), last)
-    decisions = store.decisions(use_case.name, STEP, wanted)
-    undecided = [day.isoformat() for day, found in decisions.items() if found is None and day not in may_be_undecided]
+    partitions = partition_range(max(first, use_case.first_partition), last)
+    decisions = store.decisions(use_case.name, STEP, partitions)
+    undecided = [day.isoformat() for day, status in decisions.items() if status is None and day not in may_be_undecided]
     if undecided:
         more = f" and {len(undecided) - 5} more" if len(undecided) > 5 else ""
         raise PartitionNotReady(
@@ -88,7 +88,7 @@ def load_feeds(
 @dataclass(frozen=True)
 class Spine:
     """`rows` of a spine (see core.feature_computation.compute_spine), the artifacts read, and why the partition has
-    no data ("": it has)."""
+    no data ("" if it has)."""
 
     rows: pa.Table
     refs: tuple[ArtifactRef, ...]
@@ -98,7 +98,7 @@ class Spine:
 def delivered_spine(
     use_case: UseCase, store: ArtifactStore, partition: date, sql: Path, feeds: Sequence[str] = ()
 ) -> Spine:
-    """What a spine's SQL says of the deliveries of one partition, of all feeds or those named.
+    """Run a spine's SQL over the deliveries of one partition, of all feeds or those named.
 
     Raises PartitionNotReady if the partition has not been ingested.
     """
@@ -134,19 +134,18 @@ def _read_once(store: ArtifactStore, path: str, schema: pa.Schema, partition: da
 
 @dataclass
 class Evidence:
-    """What shows why a partition was rejected; set `ref` as soon as there is an artifact that does."""
+    """The artifact that shows why a partition is rejected; the block sets `ref` once it has committed one."""
 
     ref: ArtifactRef | None = None
 
 
 @contextmanager
 def refusing(store: ArtifactStore, use_case: UseCase, partition: date) -> Iterator[Evidence]:
-    """Rejects the partition if the data contract is broken within, and raises the error on.
+    """Reject the partition if the block raises DataContractError, and re-raise the error.
 
-    That replaces an earlier status, also a published one: what counts is what lies in the landing folder now.
-    Only if nothing lies there, an earlier status is kept: files that were cleared away are no news about the
-    data. Delivering again and running ingest again replaces the status in turn. Consumers leave a rejected
-    partition out and say so.
+    This replaces an earlier status, also a published one: the files in the landing folder now decide. Only if there
+    are none (NothingDelivered), an earlier status is kept: removed files say nothing about the data. Another run of
+    ingest after a new delivery replaces the status again. Consumers leave a rejected partition out and record that.
     """
     evidence = Evidence()
     try:

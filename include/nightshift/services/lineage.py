@@ -1,8 +1,8 @@
-"""From one published prediction back to the landed bytes it came from, by references alone.
+"""Traces one published prediction back to the landed files it was computed from.
 
-Every artifact's manifest names its inputs with their hashes, so the path needs no naming
-convention and no catalogue: only the warehouse row to start from. Each manifest is hashed again on
-the way, and so are the landed files and the files of artifacts met one at a time.
+Every artifact's manifest names its inputs with their hashes; the path starts at the warehouse row and follows them.
+The hashes of all manifests on the way are recomputed, and those of the landed files and of artifacts that are the
+only member of their group.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from nightshift.settings import Settings
 
 SHOWN_DIGITS = 12
 LEAVES = ("past_scores",)
-"""Inputs that are verified and shown, but not followed: scores rest on a calibration, which rests on earlier scores,
-and so on to the first partition."""
+"""Inputs that are verified and shown, but not followed: scores depend on a calibration, which depends on earlier
+scores, and so on to the first partition."""
 
 
 def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapping[str, str]) -> str:
@@ -33,15 +33,15 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
 
     `key` maps each column of the use case's prediction key to its value as text. Raises
     ConfigurationError if there is no such prediction and ArtifactCorrupt if anything on the path
-    is missing or does not have the hash it should have.
+    is missing or does not have the recorded hash.
     """
-    found = Warehouse(settings, use_case).prediction(key)
-    if found is None:
+    prediction = Warehouse(settings, use_case).prediction(key)
+    if prediction is None:
         raise ConfigurationError(
             f"There is no prediction for {' '.join(key.values())} in {use_case.name}.predictions: "
-            f"is the key right ({', '.join(key)}), and was that day published?"
+            f"check the key ({', '.join(key)}) and that the day was published."
         )
-    row, publication = found
+    row, publication = prediction
     scores = ArtifactRef(
         uri=publication["scores_uri"], sha256=publication["scores_sha256"], kind="scores", rows=publication["rows"]
     )
@@ -59,13 +59,13 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
     lines += _landed_rows(use_case, store, scores, row)
     lines.append(
         f"verified: {len(walker.known)} manifests, {walker.files} files of artifacts, {walker.landed} landed files; "
-        "every hash is the one its consumer recorded"
+        "every hash is the one that its consumer recorded"
     )
     return "\n".join(lines)
 
 
 class _Walker:
-    """Walks groups of inputs. Members of a group are folded into one line; below it come the union of their inputs."""
+    """Walks groups of inputs. A group of several artifacts is one line, followed by the union of their inputs."""
 
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
@@ -75,7 +75,7 @@ class _Walker:
         self.files = self.landed = 0
 
     def tree(self, groups: Mapping[str, Sequence[ArtifactRef]], indent: str) -> Iterator[str]:
-        """Lines of all groups, in the order their consumer names them."""
+        """Lines of all groups, in the order of their consumer's manifest."""
         filled = [(name, _distinct(refs)) for name, refs in groups.items() if refs]
         for position, (name, refs) in enumerate(filled):
             last = position == len(filled) - 1
@@ -90,17 +90,17 @@ class _Walker:
         identity = tuple(ref.sha256 for ref in refs)
         seen = identity in self._expanded
         self._expanded.add(identity)
-        again = "  (traced above)" if seen else ""
+        note = "  (traced above)" if seen else ""
         if len(refs) == 1:
             (ref,), (manifest,) = refs, manifests
-            yield f"{mark}{name}: {manifest.step} {_label(manifest)}{_rows(refs)}  sha256 {_short(ref.sha256)}{again}"
+            yield f"{mark}{name}: {manifest.step} {_label(manifest)}{_rows(refs)}  sha256 {_short(ref.sha256)}{note}"
             if not seen:
                 self._hash_files(ref, manifest)
                 yield f"{below}{'│' if any(manifest.inputs.values()) else ' '}    {ref.uri}"
         else:
             steps = ", ".join(sorted({manifest.step for manifest in manifests}))
             labels = sorted(_label(manifest) for manifest in manifests)
-            yield f"{mark}{name}: {len(refs)} partitions of {steps}  {labels[0]} .. {labels[-1]}{_rows(refs)}{again}"
+            yield f"{mark}{name}: {len(refs)} partitions of {steps}  {labels[0]} .. {labels[-1]}{_rows(refs)}{note}"
         if not seen and name not in LEAVES:
             yield from self.tree(_union(manifests), below)
 
@@ -140,15 +140,15 @@ class _Walker:
 
 
 def _scored_by(row: Mapping[str, Any], publication: Mapping[str, Any]) -> str:
-    """The version behind one row: some rows may be a canary's."""
+    """The version that scored a row: the primary, or a canary."""
     primary = f"{publication['model_version']} ({publication['role']} {publication['spec_id']})"
     if row["model_version"] == publication["model_version"]:
         return primary
-    return f"{row['model_version']} (canary beside {primary})"
+    return f"{row['model_version']} (canary; primary {primary})"
 
 
 def _calibration(store: ArtifactStore, publication: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """How the row's score was calibrated."""
+    """One line about the calibration of the row's score."""
     uri, sha256 = publication["calibration_uri"], publication["calibration_sha256"]
     calibration = ArtifactRef(uri=uri, sha256=sha256, kind="calibration")
     (choice,) = store.manifest(calibration).inputs["model_choice"]

@@ -1,7 +1,7 @@
-"""A spec's live losses beside those of a backtest: the same rows, the same labels, both before calibration.
+"""Compares a spec's live losses with those of a backtest on the same rows and labels, both before calibration.
 
-Live scores that differ were not made as the backtest makes them: other features, another training, another graph.
-Calibration is left out because it differs while a spec's own scores are few.
+A difference means that live scoring differs from the backtest: other features, another training, another graph.
+Calibration is left out because it differs while a spec has few scores of its own.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def compare_with_backtest(
 ) -> Mapping[date, LiveAndBacktest]:
     """Both losses of a spec by partition, on the training rows known by `as_of`.
 
-    `scored`: partitions that the spec scored, one after another. The backtest walks over them, refitted for each, so
-    each costs one fit. A partition none of whose training rows is known yet is left out.
+    `scored`: partitions that the spec scored, one after another. The backtest refits
+    for each of them. A partition without known training rows is left out.
     """
-    # They load the estimators, which a night without a challenger does not need.
+    # Imported here: they load the estimators, which are not needed without a challenger.
     from nightshift.core.backtest.walk import History, Plan, walk_forward
     from nightshift.core.models.version import signature_of_spec
     from nightshift.services.training_rows import load_rows, parts_known

@@ -1,6 +1,6 @@
-"""What past partitions were scored with, the labels known since, and the losses that follow.
+"""Scores of past partitions, the labels known for them, and the resulting losses.
 
-The number of requests depends on how many partitions are named, never on how long the history is.
+The number of requests grows with the number of partitions requested, not with the length of the history.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class ScoredPartition:
 
 @dataclass(frozen=True)
 class PartitionLoss:
-    """How the calibrated scores of one version did on the labels known of one partition's predictions.
+    """Quality of one version's calibrated scores of one partition, on the known labels.
 
     `rows`: predictions with a known label; `predictions`: all of them. log_loss is in nats; `auc` is None if all
-    labels are alike.
+    labels are equal.
     """
 
     partition: date
@@ -63,7 +63,7 @@ class PartitionLoss:
 
 
 def scored_partition(store: ArtifactStore, use_case: UseCase, partition: date) -> ScoredPartition | None:
-    """The scores that count for a partition; None if it was not scored (yet)."""
+    """The current scores of a partition; None if it has none (yet)."""
     decision = store.decision(use_case.name, "score", partition)
     if decision is None or decision.status != "published" or decision.ref is None:
         return None
@@ -73,7 +73,7 @@ def scored_partition(store: ArtifactStore, use_case: UseCase, partition: date) -
 
 
 def scored_partitions(store: ArtifactStore, use_case: UseCase, partitions: Sequence[date]) -> list[ScoredPartition]:
-    """`scored_partition` of many, read side by side; those that were not scored are left out."""
+    """`scored_partition` of many, read in parallel; partitions without scores are left out."""
     with ThreadPoolExecutor(READERS) as pool:
         scored = pool.map(lambda partition: scored_partition(store, use_case, partition), partitions)
         return [one for one in scored if one is not None]
@@ -82,11 +82,11 @@ def scored_partitions(store: ArtifactStore, use_case: UseCase, partitions: Seque
 def known_labels(
     store: ArtifactStore, use_case: UseCase, prediction_days: Sequence[date], as_of: date
 ) -> tuple[pa.Table, list[ArtifactRef]]:
-    """Labels of the predictions for some days, as the deliveries of partitions up to `as_of` state them.
+    """Labels of the predictions for `prediction_days`, from the deliveries of partitions up to `as_of`.
 
     Returns the prediction key, the label (int64 0 or 1) and `known_on` (date32: the delivering partition), one row
-    per key, sorted by key, and the curated artifacts read. Of a label delivered again the newest delivery counts.
-    Read are the deliveries from the earliest of the days on; a partition without curated data delivers nothing.
+    per key, sorted by key, and the curated artifacts read. Of a label delivered again, the newest delivery is
+    returned. Deliveries from the earliest of the days on are read; partitions without curated data are skipped.
     """
     key = use_case.key_columns
     first = max(min(prediction_days, default=as_of), use_case.first_partition)
@@ -114,7 +114,7 @@ def known_labels(
 def losses(use_case: UseCase, partition: date, rows: pa.Table, labels: pa.Table) -> list[PartitionLoss]:
     """The loss of each version among `rows` (key, role, spec_id, model_version, score), on `labels` (key, label).
 
-    In the order of the versions in `rows`; a version none of whose labels is known is left out.
+    In the order of the versions in `rows`; versions without known labels are left out.
     """
     key = use_case.key_columns
     measured = []
@@ -145,8 +145,7 @@ def partition_losses(
 ) -> list[PartitionLoss]:
     """The loss of every version on every partition that it scored, on the labels delivered up to `as_of`.
 
-    By partition, the primary first, then the shadows. Partitions that were not scored, or of whose predictions no
-    label is known, are left out.
+    By partition, the primary first, then the shadows. Partitions without scores or known labels are left out.
     """
     scored = scored_partitions(store, use_case, sorted(set(partitions)))
     labels, _ = known_labels(store, use_case, days_predicted(use_case, scored), as_of)

@@ -1,4 +1,4 @@
-"""Whether the features of a past partition rest on nothing that was delivered later."""
+"""A gate on look-ahead: the features of a past partition must not depend on later deliveries."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ LATER_PARTITIONS = 7
 
 
 def look_ahead_gate(use_case: UseCase, store: ArtifactStore, drawn: date, newest: date) -> GateResult:
-    """Compute a partition's features again, beside deliveries of later partitions with scrambled values.
+    """Compute a partition's features again, with scrambled deliveries of later partitions added to the input.
 
     The deliveries of up to LATER_PARTITIONS partitions after `drawn`, at most `newest`, are added to those that
-    `build_features` read; their rows carry values of earlier rows, in every column. The result must be, byte for byte,
-    the features that were published. Raises PartitionNotReady if a partition is undecided.
+    `build_features` read; their values are replaced by those of earlier rows, in every column. The gate passes if the
+    result is byte for byte the published features. Raises PartitionNotReady if a partition is undecided.
     """
     features, names = use_case.features, use_case.feed_names
     published = store.current(use_case.name, STEP, drawn)
     first = drawn - timedelta(days=features.lookback_days - 1)
-    known = load_feeds(store, use_case, names, first, drawn)
+    earlier = load_feeds(store, use_case, names, first, drawn)
     last = min(drawn + timedelta(days=LATER_PARTITIONS), newest)
     later = load_feeds(store, use_case, names, drawn + timedelta(days=1), last)
     tables = {
         name: pa.concat_tables(
             [feed.table, scrambled(later[name].table, feed.table, [DELIVERED_ON], use_case.training.seed)]
         )
-        for name, feed in known.items()
+        for name, feed in earlier.items()
     }
-    added = sum(table.num_rows for table in tables.values()) - sum(feed.table.num_rows for feed in known.values())
+    added = sum(table.num_rows for table in tables.values()) - sum(feed.table.num_rows for feed in earlier.values())
     computed = compute_features(features, tables, partition=drawn, cutoff=use_case.cutoff(drawn))
     changed = [
         name

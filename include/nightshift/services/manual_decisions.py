@@ -1,4 +1,4 @@
-"""What decisions taken by hand have in common: from when on they count, runs tried again, people to be told."""
+"""Shared by decisions taken by hand: when they take effect, idempotent retries, notification, MLflow aliases."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ RUN_ID = "run_id"
 
 
 def stated(reason: str) -> dict[str, str]:
-    """The `reason` of a decision by hand: why, and the orchestrator's run, by which a second try finds it again."""
+    """The `reason` of a decision by hand: why, and the orchestrator's run, which identifies it in a retry."""
     attempt = CURRENT_ATTEMPT.get()
     return {"why": reason, RUN_ID: attempt.run_id if attempt else ""}
 
 
 def recorded_by_this_run(decisions: Sequence[Deployment], action: Action, partition: date) -> Deployment | None:
-    """What an earlier try of the current run decided already, or None."""
+    """The decision that an earlier try of the current run recorded, or None."""
     attempt = CURRENT_ATTEMPT.get()
     if attempt is None or not attempt.run_id:
         return None
-    found = [
-        made
-        for made in decisions
-        if (made.action, made.partition, made.reason.get(RUN_ID)) == (action, partition, attempt.run_id)
+    own = [
+        decision
+        for decision in decisions
+        if (decision.action, decision.partition, decision.reason.get(RUN_ID)) == (action, partition, attempt.run_id)
     ]
-    return found[-1] if found else None
+    return own[-1] if own else None
 
 
 def make_known(
@@ -54,12 +54,12 @@ def make_known(
     result: Mapping[str, Any],
     **committed: Any,
 ) -> ArtifactRef:
-    """Tell people of a decision that was recorded, let MLflow's aliases follow, and commit `<kind>.json`.
+    """Notify people of a recorded decision, sync MLflow's aliases, and commit `<kind>.json`.
 
-    The message is `what` happened, by whom and why (`decided_by` and `reason` of the result), and from when on it
-    counts. It is posted to the alert webhook if something `changed`. `committed`: further arguments of
+    The message says `what` happened, by whom and why (`decided_by` and `reason` of the result), and when it takes
+    effect. It is posted to the alert webhook if something `changed`. `committed`: further arguments of
     `ArtifactStore.commit`. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects
-    the request, both saying that the decision stands; a second try then completes it.
+    the request, both saying that the decision is saved; a retry then completes the rest.
     """
     message = (
         f"{use_case.name}: {what}. Decided by {result['decided_by']}: {result['reason']}. "
@@ -79,7 +79,7 @@ def make_known(
 
 
 def newest_chosen(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, partition: date) -> date:
-    """The newest partition, from `partition` on, whose versions are chosen or whose predictions are published."""
+    """The newest partition whose versions are chosen or whose predictions are published; at least `partition`."""
     publication = warehouse.latest_publication()
     newest: date = max(partition, publication["partition"]) if publication else partition
     while store.decision(use_case.name, "resolve_model", newest + timedelta(days=1)) is not None:
@@ -88,14 +88,14 @@ def newest_chosen(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse,
 
 
 def check_in_reach(use_case: UseCase, warehouse: Warehouse, partition: date) -> None:
-    """Raise ConfigurationError if a decision of this partition would not count for the next partition to come."""
+    """Raise ConfigurationError if a decision of this partition would have no effect on the next partition to come."""
     publication = warehouse.latest_publication()
     newest = (
         publication["partition"] if publication else max((d.partition for d in warehouse.decisions()), default=None)
     )
     if newest is not None and partition > newest:
         raise ConfigurationError(
-            f"{use_case.name}: a decision of partition {partition} would count from partition "
+            f"{use_case.name}: a decision of partition {partition} would take effect from partition "
             f"{partition + timedelta(days=1)} on, but the newest published partition is {newest}: it would have no "
             f"effect on {newest + timedelta(days=1)}. Nothing was recorded. Trigger it again with partition {newest}, "
             "or leave the partition empty."
@@ -103,7 +103,7 @@ def check_in_reach(use_case: UseCase, warehouse: Warehouse, partition: date) -> 
 
 
 def _from_when(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, partition: date) -> str:
-    """The first partition that a decision counts for, and how to let it count for one chosen before; for a message."""
+    """For the message: the first partition affected, and how to apply the decision to a partition chosen before."""
     chosen = newest_chosen(use_case, store, warehouse, partition)
     first = f"The first partition affected is {chosen + timedelta(days=1)}"
     if chosen == partition:

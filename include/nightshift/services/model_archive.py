@@ -1,11 +1,11 @@
-"""Everything known about one model, gathered into one file that can be kept when all else is cleaned up.
+"""Builds one zip file with all records of a model, to be kept when other data is removed.
 
     model/<path>                          the files of the model's artifact
     manifests/<step>/<content id>.json    its manifest, and those of the training it came from
     deployments.json                      every decision about it, in the order they were recorded
-    gate_results.json                     every gate's verdict about it
+    gate_results.json                     every gate result about it
 
-A manifest names its inputs by hash, so the archive also says which curated data and features were read.
+A manifest names its inputs by hash, so the archive also identifies the curated data and features that were read.
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ def archive_key(use_case: UseCase, name: str) -> str:
 def archive_model(
     store: ArtifactStore, warehouse: Warehouse, version: Version, decisions: Sequence[Deployment]
 ) -> bytes:
-    """The archive's bytes; `decisions` are all about the version, or its spec. Equal records, equal bytes.
+    """The archive's bytes; `decisions`: all about the version, or its spec. Equal records give equal bytes.
 
-    Raises ArtifactCorrupt if a file or manifest is missing or not what its hash says.
+    Raises ArtifactCorrupt if a file or manifest is missing or does not match its hash.
     """
     manifest = store.manifest(version.model)
     files = {f"model/{entry.path}": store.read(version.model, entry.path) for entry in manifest.files}
     for ref in _training_of(store, manifest.use_case, version.model):
-        found = store.manifest(ref)
-        files[f"manifests/{found.step}/{ref.sha256[:16]}.json"] = found.model_dump_json(indent=1).encode()
+        training = store.manifest(ref)
+        files[f"manifests/{training.step}/{ref.sha256[:16]}.json"] = training.model_dump_json(indent=1).encode()
     files["deployments.json"] = canonical_json([decision.model_dump(mode="json") for decision in decisions])
     files["gate_results.json"] = canonical_json(_gate_results(warehouse, version.model_version))
     return _zip_bytes(files)
 
 
 def _training_of(store: ArtifactStore, use_case: str, model: ArtifactRef) -> list[ArtifactRef]:
-    """The model and, by way of inputs, every artifact of training steps that it was made from."""
+    """The model and all artifacts of training steps among its direct and indirect inputs."""
     folder = store.uri(f"{use_case}/{TRAINING}/")
-    found: dict[str, ArtifactRef] = {}
+    artifacts: dict[str, ArtifactRef] = {}
     waiting = [model]
     while waiting:
         ref = waiting.pop()
-        if ref.sha256 in found or not ref.uri.startswith(folder):
+        if ref.sha256 in artifacts or not ref.uri.startswith(folder):
             continue
-        found[ref.sha256] = ref
+        artifacts[ref.sha256] = ref
         waiting += [earlier for refs in store.manifest(ref).inputs.values() for earlier in refs]
-    return list(found.values())
+    return list(artifacts.values())
 
 
 def _gate_results(warehouse: Warehouse, model_version: str) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def _gate_results(warehouse: Warehouse, model_version: str) -> list[dict[str, An
 
 
 def _zip_bytes(files: Mapping[str, bytes]) -> bytes:
-    """The files as one zip, sorted by path, without times and not compressed: the same bytes with every library."""
+    """The files as one zip, sorted by path, without times and uncompressed: its bytes do not depend on zlib."""
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
         for path, body in sorted(files.items()):

@@ -38,7 +38,7 @@ class Outcomes:
 
 
 def delivered_outcomes(use_case: UseCase, store: ArtifactStore, partition: date) -> Outcomes:
-    """What the use case's training spine says of the deliveries of this one partition.
+    """The outcomes that one partition delivered, by the use case's training spine.
 
     Raises PartitionNotReady if the partition has not been ingested.
     """

@@ -1,7 +1,7 @@
-"""Checks, before work starts, that everything a night needs is there and can do what the pipeline does with it.
+"""Checks that the services the pipeline needs are reachable and support the operations it uses.
 
-Abilities of the object store are tried out, not looked up by its name: stores that speak S3 differ
-in what they do when several writers want the same key.
+The object store is probed: S3-compatible stores differ in what they do when several writers
+write the same key.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PROBE_PREFIX = "preflight/"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried. `detail` says what was found and, if it is not ok, what to do."""
+    """Result of one check. `detail` describes it and, if it is not ok, says what to do."""
 
     name: str
     ok: bool
@@ -48,15 +48,15 @@ class Check:
 
 
 class _Missing(Exception):
-    """What is missing and what to do, as the text of the check."""
+    """A failed check; the text says what is missing and what to do."""
 
 
 def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
-    """Try out the object store, the warehouse, Feast's online store, MLflow, and the clean environments that models
-    are verified in. Raises nothing: it reports.
+    """Check the object store, the warehouse, Feast's online store, MLflow, and the clean environments that models
+    are verified in. Failures are returned, not raised.
 
-    Objects it writes below `preflight/` are removed again; in the warehouse it only makes a
-    temporary table.
+    Objects written below `preflight/` are removed again; in the warehouse only a temporary table
+    is created.
     """
     address = settings.s3_endpoint_url, settings.s3_region
     waits: dict[str, Any] = {"connect_timeout": TIMEOUT_SECONDS, "read_timeout": 30, "retries": {"max_attempts": 1}}
@@ -71,19 +71,19 @@ def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
         "versioning": lambda: _versioning(client, settings),
         "clock": lambda: _store_clock(client, settings),
     }
-    found = []
+    checks = []
     for name, attempt in store_checks.items():
-        found.append(_tried(f"object store {name}", attempt))
-        if name in ("credentials", "bucket") and not found[-1].ok:
+        checks.append(_tried(f"object store {name}", attempt))
+        if name in ("credentials", "bucket") and not checks[-1].ok:
             break
     warehouse = _tried("warehouse", lambda: _warehouse(settings))
-    found.append(warehouse)
+    checks.append(warehouse)
     if warehouse.ok:
-        found += [_tried(f"warehouse schema {u.name}", partial(_schema, settings, u)) for u in use_cases]
-    found.append(_tried(f"feast online store ({settings.feast_online_store})", lambda: _online_store(settings)))
-    found.append(_tried("mlflow", lambda: _mlflow(settings)))
-    found += [_tried(f"onnxruntime for {u.name}", partial(_runtimes, u)) for u in use_cases]
-    return found
+        checks += [_tried(f"warehouse schema {u.name}", partial(_schema, settings, u)) for u in use_cases]
+    checks.append(_tried(f"feast online store ({settings.feast_online_store})", lambda: _online_store(settings)))
+    checks.append(_tried("mlflow", lambda: _mlflow(settings)))
+    checks += [_tried(f"onnxruntime for {u.name}", partial(_runtimes, u)) for u in use_cases]
+    return checks
 
 
 def _tried(name: str, attempt: Callable[[], str]) -> Check:
@@ -93,16 +93,16 @@ def _tried(name: str, attempt: Callable[[], str]) -> Check:
         return Check(name, False, str(missing))
     except botocore.exceptions.ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        return Check(name, False, f"denied ({code}): check the credentials and what they may do.")
+        return Check(name, False, f"denied ({code}): check the credentials and their permissions.")
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         return Check(name, False, f"no answer ({type(error).__name__}): check AWS_ENDPOINT_URL, and that it is up.")
 
 
 def _credentials() -> str:
-    found = boto3.Session().get_credentials()
-    if found is None:
+    credentials = boto3.Session().get_credentials()
+    if credentials is None:
         raise _Missing("none found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
-    return f"found ({found.method})"
+    return f"found ({credentials.method})"
 
 
 def _bucket(client: S3Client, settings: Settings) -> str:
@@ -110,15 +110,15 @@ def _bucket(client: S3Client, settings: Settings) -> str:
         client.head_bucket(Bucket=settings.bucket)
     except botocore.exceptions.ClientError as error:
         if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
-            raise _Missing(f"there is no {settings.bucket!r}: create it or set NIGHTSHIFT_BUCKET.") from None
+            raise _Missing(f"there is no bucket {settings.bucket!r}: create it or set NIGHTSHIFT_BUCKET.") from None
         raise
     return f"{settings.bucket} at {client.meta.endpoint_url}"
 
 
 def _path_style(client: S3Client, settings: Settings) -> str:
-    answer = client.list_objects_v2(Bucket=settings.bucket, Prefix=PROBE_PREFIX, MaxKeys=1)
-    if answer.get("Name", settings.bucket) != settings.bucket:
-        raise _Missing(f"the store listed {answer.get('Name')!r} instead of {settings.bucket!r}: it ignores the path.")
+    listing = client.list_objects_v2(Bucket=settings.bucket, Prefix=PROBE_PREFIX, MaxKeys=1)
+    if listing.get("Name", settings.bucket) != settings.bucket:
+        raise _Missing(f"the store listed {listing.get('Name')!r} instead of {settings.bucket!r}: it ignores the path.")
     return "understood"
 
 
@@ -129,7 +129,7 @@ def _read_after_write(client: S3Client, settings: Settings, probe: str) -> str:
             client.put_object(**at, Body=str(turn).encode())
             if client.get_object(**at)["Body"].read() != str(turn).encode():
                 raise _Missing(
-                    "an object read right after it was replaced was the old one: a consistent store is needed."
+                    "a read right after a replacement returned the old object: a consistent store is needed."
                 )
     finally:
         client.delete_object(**at)
@@ -151,13 +151,13 @@ def _conditional_put(client: S3Client, settings: Settings, probe: str) -> str:
     try:
         with ThreadPoolExecutor(WRITERS) as pool:
             winners = [writer for writer, won in enumerate(pool.map(write, range(WRITERS))) if won]
-        kept = client.get_object(Bucket=settings.bucket, Key=key)["Body"].read() if winners else b""
+        content = client.get_object(Bucket=settings.bucket, Key=key)["Body"].read() if winners else b""
     finally:
         client.delete_object(Bucket=settings.bucket, Key=key)
-    if winners == [] or len(winners) > 1 or kept != str(winners[0]).encode():
+    if winners == [] or len(winners) > 1 or content != str(winners[0]).encode():
         raise _Missing(
-            f"{len(winners)} of {WRITERS} writers were told they made the same object (If-None-Match: *): artifacts "
-            "would not be safe from each other. Use a store, or a version of it, that honours conditional writes."
+            f"{len(winners)} of {WRITERS} writers created the same object (If-None-Match: *): artifacts "
+            "could overwrite each other. Use a store, or a version of it, that supports conditional writes."
         )
     return f"one winner of {WRITERS} writers"
 
@@ -165,19 +165,19 @@ def _conditional_put(client: S3Client, settings: Settings, probe: str) -> str:
 def _versioning(client: S3Client, settings: Settings) -> str:
     if client.get_bucket_versioning(Bucket=settings.bucket).get("Status") == "Enabled":
         return "on"
-    return "off; not needed, but with it a partition's earlier decision can be brought back"
+    return "off; optional: with it an earlier status of a partition can be restored"
 
 
 def _store_clock(client: S3Client, settings: Settings) -> str:
     headers: dict[str, Any] = client.head_bucket(Bucket=settings.bucket)["ResponseMetadata"]["HTTPHeaders"]
-    stated = headers.get("date")
-    if not stated:
+    header = headers.get("date")
+    if not header:
         return "not stated"
-    return _skew(parsedate_to_datetime(stated), "the object store")
+    return _skew(parsedate_to_datetime(header), "the object store")
 
 
-def _skew(there: datetime, where: str) -> str:
-    seconds = abs((datetime.now(UTC) - there).total_seconds())
+def _skew(remote: datetime, where: str) -> str:
+    seconds = abs((datetime.now(UTC) - remote).total_seconds())
     if seconds > LARGEST_SKEW_SECONDS:
         raise _Missing(f"{where} and this machine are {seconds:.0f} s apart: synchronise their clocks (NTP).")
     return f"{seconds:.0f} s apart"
@@ -193,11 +193,11 @@ def _warehouse(settings: Settings) -> str:
         row = connection.execute(
             "SELECT has_database_privilege(current_database(), 'CREATE'), clock_timestamp(), current_user"
         ).fetchone()
-    may_create, there, role = row or (False, datetime.now(UTC), "")
+    may_create, remote_time, role = row or (False, datetime.now(UTC), "")
     if not may_create:
         raise _Missing(f"role {role} may not create schemas: GRANT CREATE ON DATABASE ... TO {role}.")
     where = warehouse_schema.describe(settings.warehouse_url.get_secret_value())
-    return f"PostgreSQL {version // 10000} at {where}, writable, clock {_skew(there, 'the warehouse')}"
+    return f"PostgreSQL {version // 10000} at {where}, writable, clock {_skew(remote_time, 'the warehouse')}"
 
 
 def _schema(settings: Settings, use_case: UseCase) -> str:
@@ -231,8 +231,8 @@ def _mlflow(settings: Settings) -> str:
     if not uri.startswith(("http://", "https://")):
         return "a store without a server"
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-            status = answer.status
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+            status = response.status
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise _Missing(f"{uri} did not answer ({reason}): is it up, and is MLFLOW_TRACKING_URI right?") from None

@@ -1,7 +1,7 @@
-"""What was recorded of a past run: its artifacts, whether their bytes are still those, and a store to rebuild them on.
+"""The recorded artifacts of a past run: lists them, checks their bytes, and offers a store to rebuild them on.
 
-Whether a rebuilt artifact is the recorded one is decided by the code that commits artifacts: `commit` is the
-artifact store's own, and what it would write is kept in memory instead.
+That store uses the artifact store's own `commit`, so identities are computed by the same code; what it would write
+is kept in memory instead.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ MISSING_FROM = {
     "append_training_rows": "publish_features",
     "build_training_set": "append_training_rows",
 }
-"""Steps that record which partitions of another step they did without."""
+"""Steps that record for which partitions an artifact of another step was missing, and that step."""
 
 Status = tuple[str, date, str]
-"""Step, partition and variant that something was decided about."""
+"""Step, partition and variant that a status is about."""
 Manifests = Mapping[ArtifactRef, Manifest]
 
-_ORDER = {step: position for position, step in enumerate(STAGE_OF_STEP)}
+_STEP_ORDER = {step: position for position, step in enumerate(STAGE_OF_STEP)}
 
 
 def recorded_manifests(
     store: ArtifactStore, last: ArtifactRef, steps: Collection[str], partition: str
 ) -> tuple[list[Manifest], Manifests]:
-    """Manifests of what `steps` made for the partition on the way to `last`, in their order, and all with their inputs.
+    """The manifests of `steps` for the partition among the inputs of `last`, in step order; and all that were read.
 
-    Where anything else came from is not followed. Raises ArtifactCorrupt if a manifest is gone.
+    Inputs of other manifests are not followed. Raises ArtifactCorrupt if a manifest is missing.
     """
-    found: dict[ArtifactRef, Manifest] = {}
+    read: dict[ArtifactRef, Manifest] = {}
     level = [last]
     while level:
         with ThreadPoolExecutor(READERS) as pool:
             manifests = dict(zip(level, pool.map(store.manifest, level), strict=True))
-        found |= manifests
+        read |= manifests
         followed = [one for ref, one in manifests.items() if ref == last or _is_of(one, steps, partition)]
         inputs = (ref for one in followed for refs in one.inputs.values() for ref in refs)
-        level = [ref for ref in dict.fromkeys(inputs) if ref not in found]
-    made = [manifest for manifest in found.values() if _is_of(manifest, steps, partition)]
-    return sorted(made, key=lambda one: (_ORDER[one.step], one.variant)), found
+        level = [ref for ref in dict.fromkeys(inputs) if ref not in read]
+    rebuilt = [manifest for manifest in read.values() if _is_of(manifest, steps, partition)]
+    return sorted(rebuilt, key=lambda one: (_STEP_ORDER[one.step], one.variant)), read
 
 
 def _is_of(manifest: Manifest, steps: Collection[str], partition: str) -> bool:
@@ -57,7 +57,7 @@ def _is_of(manifest: Manifest, steps: Collection[str], partition: str) -> bool:
 
 
 def changed_bytes(store: ArtifactStore, manifests: Manifests) -> dict[ArtifactRef, list[str]]:
-    """The objects of each artifact that are not what was committed."""
+    """For each artifact, messages about its objects that differ from what was committed."""
 
     def changed(ref: ArtifactRef) -> list[str]:
         manifest = manifests[ref]
@@ -74,29 +74,29 @@ def changed_bytes(store: ArtifactStore, manifests: Manifests) -> dict[ArtifactRe
 
 
 def statuses(store: ArtifactStore, manifest: Manifest, manifests: Manifests) -> dict[Status, Decision]:
-    """What counted when an artifact was made: its inputs, the inputs of those, and what they did without.
+    """The statuses at the time an artifact was made, from its direct and indirect inputs and its missing partitions.
 
-    `manifests` are those that are known; where two inputs are of one partition, the nearer one counted.
+    `manifests`: those that were read. Of two inputs for the same step and partition the nearer one is taken.
     """
-    found: dict[Status, Decision] = {}
+    by_step: dict[Status, Decision] = {}
     seen: set[ArtifactRef] = set()
     level = [manifest]
     while level:
         for one in level:
             for day, reason in _missing(store, one).items():
                 status = (MISSING_FROM[one.step], parse_partition(day), "")
-                found.setdefault(status, Decision(status="rejected", reason=reason))
+                by_step.setdefault(status, Decision(status="rejected", reason=reason))
         refs = [ref for one in level for group in one.inputs.values() for ref in group if ref not in seen]
         seen |= set(refs)
         level = [manifests[ref] for ref in dict.fromkeys(refs) if ref in manifests]
         for one in level:
             status = (one.step, parse_partition(one.partition), one.variant)
-            found.setdefault(status, Decision(status="published", ref=one.ref))
-    return found
+            by_step.setdefault(status, Decision(status="published", ref=one.ref))
+    return by_step
 
 
 def _missing(store: ArtifactStore, manifest: Manifest) -> Mapping[str, str]:
-    """Partitions that an artifact was made without, and why, as far as it says."""
+    """Partitions that an artifact was made without, with the reasons it records."""
     if manifest.step not in MISSING_FROM:
         return {}
     if manifest.step == "build_training_set":
@@ -106,7 +106,7 @@ def _missing(store: ArtifactStore, manifest: Manifest) -> Mapping[str, str]:
 
 
 class RecordedStore(ArtifactStore):
-    """One bucket as it was when an artifact was made: artifacts are read, statuses are given, nothing is written."""
+    """A bucket as of the time an artifact was made: reads artifacts, returns fixed statuses, writes nothing."""
 
     def __init__(self, store: ArtifactStore, counted: Mapping[Status, Decision]) -> None:
         self.bucket = store.bucket
@@ -123,17 +123,17 @@ class RecordedStore(ArtifactStore):
         immutable: bool = False,  # noqa: ARG002 - the store's signature
         content_type: str | None = None,  # noqa: ARG002
     ) -> bool:
-        """Keep what would have been written."""
+        """Keep the object in memory; returns True."""
         self.written[key] = body
         return True
 
     def decision(self, use_case: str, step: str, partition: date, *, variant: str = "") -> Decision | None:  # noqa: ARG002
-        """What counted then; None for what the artifact did not read."""
+        """The status at that time; None if the artifact did not read it."""
         return self._counted.get((step, partition, variant))
 
     def _pages(self, **query: Any) -> Iterator[Any]:
-        # What lies in the bucket now was not known then.
-        raise PartitionNotReady(f"What lay below {query['Prefix']} then is not on record: rebuild from artifacts.")
+        # A listing would show objects that did not exist then.
+        raise PartitionNotReady(f"Objects below {query['Prefix']} at that time are not recorded: use artifacts.")
 
     def committed(self, ref: ArtifactRef) -> tuple[Manifest, dict[str, bytes]]:
         """The manifest and the files of an artifact that was committed here."""

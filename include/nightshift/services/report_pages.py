@@ -1,4 +1,4 @@
-"""The pages a person reads: an index of the nights with the reports each left, from the object store."""
+"""The report pages: an index of partitions with links to their reports, and the files, from the object store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nightshift.partitions import parse_partition
 
 @dataclass(frozen=True)
 class Report:
-    """What a person calls a report, the step that commits it, and its first page below the artifact."""
+    """A report: its title, the step that commits it, and its first page below the artifact."""
 
     title: str
     step: str
@@ -23,7 +23,7 @@ class Report:
 
     @property
     def address(self) -> str:
-        """How a link names it."""
+        """Its name in links."""
         return f"{self.step}-{self.variant}" if self.variant else self.step
 
 
@@ -32,7 +32,7 @@ NIGHTLY = (
     Report("Model card", "report_training", "card.html"),
     Report("Drift report", "report_drift", "report.html"),
 )
-NOW_AND_THEN = (
+ON_DEMAND = (
     Report("Backtest", "backtest", "backtest.html"),
     Report("Reproduction of training", "reproduce", "reproduction.html", "training"),
     Report("Reproduction of prediction", "reproduce", "reproduction.html", "prediction"),
@@ -50,19 +50,19 @@ p{{color:#5a6b7d}}</style></head><body>{body}</body></html>"""
 
 
 def index_page(store: ArtifactStore, use_cases: list[UseCase]) -> str:
-    """HTML: for each use case its newest nights, newest first, with links to their reports, then
-    what is done now and then.
+    """HTML: for each use case its newest partitions, newest first, with links to their nightly reports,
+    then the reports on demand.
 
     Links are relative: `files/<use case>/<report's address>/<partition>/<first page>`.
     """
     parts = []
     for use_case in use_cases:
-        nights = _table(store, use_case, NIGHTLY)
-        others = _table(store, use_case, NOW_AND_THEN)
+        nightly = _table(store, use_case, NIGHTLY)
+        on_demand = _table(store, use_case, ON_DEMAND)
         parts.append(
             f"<h1>{html.escape(use_case.title)}</h1>"
-            + (nights or "<p>No nights yet: trigger backfill_history, or backfill ingest.</p>")
-            + (f"<h2>Now and then</h2>{others}" if others else "")
+            + (nightly or "<p>No nights yet: trigger backfill_history, or backfill ingest.</p>")
+            + (f"<h2>On-demand reports</h2>{on_demand}" if on_demand else "")
         )
     return _PAGE.format(body="".join(parts))
 
@@ -70,23 +70,23 @@ def index_page(store: ArtifactStore, use_cases: list[UseCase]) -> str:
 def _table(store: ArtifactStore, use_case: UseCase, reports: tuple[Report, ...]) -> str:
     """The newest partitions with any of the reports, a column each; "" if there are none."""
     steps = {report.step for report in reports}
-    known = {step: set(store.folders(store.step_prefix(use_case.name, step))) for step in steps}
-    newest = sorted(set().union(*known.values()), reverse=True)[:PARTITIONS_SHOWN]
+    by_step = {step: set(store.folders(store.step_prefix(use_case.name, step))) for step in steps}
+    newest = sorted(set().union(*by_step.values()), reverse=True)[:PARTITIONS_SHOWN]
     if not newest:
         return ""
     heads = "".join(f"<th>{html.escape(report.title)}</th>" for report in reports)
     rows = "".join(
         f"<tr><td>{html.escape(partition)}</td>"
-        + "".join(f"<td>{_link(store, use_case, report, partition, known[report.step])}</td>" for report in reports)
+        + "".join(f"<td>{_link(store, use_case, report, partition, by_step[report.step])}</td>" for report in reports)
         + "</tr>"
         for partition in newest
     )
     return f"<table><thead><tr><th>Partition</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _link(store: ArtifactStore, use_case: UseCase, report: Report, partition: str, known: set[str]) -> str:
+def _link(store: ArtifactStore, use_case: UseCase, report: Report, partition: str, present: set[str]) -> str:
     day, variant = parse_partition(partition), report.variant
-    if partition not in known or (variant and not store.decision(use_case.name, report.step, day, variant=variant)):
+    if partition not in present or (variant and not store.decision(use_case.name, report.step, day, variant=variant)):
         return "-"
     return f'<a href="files/{use_case.name}/{report.address}/{partition}/{report.page}">open</a>'
 
@@ -94,14 +94,14 @@ def _link(store: ArtifactStore, use_case: UseCase, report: Report, partition: st
 def report_file(
     store: ArtifactStore, use_cases: list[UseCase], use_case: str, step: str, partition: str, path: str
 ) -> tuple[bytes, str] | None:
-    """A file of the report that counts for a partition, with its media type; None if there is none.
+    """A file of the current report of a partition, with its media type; None if there is none.
 
     Only files that the artifact's manifest names are read. Raises UnknownUseCase for an unregistered
-    use case and ConfigurationError for a partition that is none.
+    use case and ConfigurationError for an invalid partition.
     """
     if use_case not in {u.name for u in use_cases}:
         raise UnknownUseCase(f"No use case is called {use_case!r}.")
-    report = next((one for one in (*NIGHTLY, *NOW_AND_THEN) if one.address == step), None)
+    report = next((one for one in (*NIGHTLY, *ON_DEMAND) if one.address == step), None)
     if report is None:
         return None
     decision = store.decision(use_case, report.step, parse_partition(partition), variant=report.variant)

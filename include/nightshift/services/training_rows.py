@@ -1,7 +1,7 @@
 """Training rows in the object store: one immutable file a partition, complete months compacted into one file each.
 
 A month's file is the variant `month` of its last day: `train/append_training_rows/<last day>/current-month.json`.
-Whatever changes a day reopens its month, and the next training set compacts it again.
+A change of a day reopens its month, and the next training set compacts it again.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ NOT_RUN = f"{STEP} has not run for it"
 
 @dataclass
 class KnownRows:
-    """Files of training rows, oldest first; how many partitions delivered rows, and the first and last of them.
+    """Files of training rows, oldest first; the number of partitions with rows, and the first and last of them.
 
-    `missing`: partitions between those that have no rows, and why.
+    `missing`: partitions without rows after the first one, with the reason.
     """
 
     parts: list[ArtifactRef] = field(default_factory=list)
@@ -40,7 +40,7 @@ class KnownRows:
     missing: dict[str, str] = field(default_factory=dict)
 
     def add(self, part: ArtifactRef, days: int, first: date | None, last: date | None) -> None:
-        """One more file, of `days` partitions with rows from `first` to `last`."""
+        """Add a file of `days` partitions with rows from `first` to `last`."""
         self.parts.append(part)
         self.days += days
         self.first, self.last = self.first or first, last or self.last
@@ -55,7 +55,7 @@ def publish_rows(
     inputs: Mapping[str, Sequence[ArtifactRef]],
     parameters: Mapping[str, Any],
 ) -> ArtifactRef:
-    """Commit the rows that a partition delivered; if it had others before, its month is compacted again later."""
+    """Commit the rows that a partition delivered; if they changed, its month will be compacted again."""
     ref = store.commit(
         use_case=use_case.name,
         step=STEP,
@@ -72,26 +72,26 @@ def publish_rows(
 
 
 def withdraw_rows(store: ArtifactStore, use_case: UseCase, partition: date, reason: str) -> None:
-    """Let a partition have no training rows, because its data was rejected."""
+    """Record that a partition has no training rows, because its data was rejected."""
     _decide(store, use_case, partition, Decision(status="rejected", reason=reason))
 
 
 def compact_months(store: ArtifactStore, use_case: UseCase, last: date) -> list[ArtifactRef]:
-    """Write one file for each month before `last`'s that has none that counts; returns the new files."""
+    """Write one file for each month before that of `last` that has no current file; returns the new files."""
     months = _months(use_case, last)
     open_months = [day for day, decision in _month_decisions(store, use_case, months).items() if not _ref(decision)]
     return [_compact(store, use_case, end) for end in open_months]
 
 
 def parts_known(store: ArtifactStore, use_case: UseCase, last: date) -> tuple[list[ArtifactRef], dict[str, str]]:
-    """Files of the rows known by partition `last`, oldest first, and partitions that have none with reasons."""
-    known = known_rows(store, use_case, last)
-    return known.parts, known.missing
+    """Files of the rows known by partition `last`, oldest first, and the partitions without rows with reasons."""
+    listing = known_rows(store, use_case, last)
+    return listing.parts, listing.missing
 
 
 def known_rows(store: ArtifactStore, use_case: UseCase, last: date) -> KnownRows:
-    """The rows known by partition `last`: files of complete earlier months, days of the others."""
-    known = KnownRows()
+    """The rows known by partition `last`: one file per compacted month, daily files for the other months."""
+    listing = KnownRows()
     months = _month_decisions(store, use_case, _months(use_case, last))
     days = [day for end, decision in months.items() if not _ref(decision) for day in _days(use_case, end)]
     days += [day for day in _days(use_case, last) if day <= last]
@@ -102,18 +102,19 @@ def known_rows(store: ArtifactStore, use_case: UseCase, last: date) -> KnownRows
             manifest = store.manifest(month)
             about = manifest.parameters
             first, newest = (date.fromisoformat(about[name]) if about[name] else None for name in ("first", "last"))
-            known.missing |= about["missing"]
+            listing.missing |= about["missing"]
             if month.rows:
-                known.add(month, about["days"], first, newest)
+                listing.add(month, about["days"], first, newest)
             continue
         for day in (day for day in _days(use_case, end) if day in decisions):
-            _add_day(known, day, decisions[day])
-    known.missing = {day: why for day, why in known.missing.items() if known.first and day > known.first.isoformat()}
-    return known
+            _add_day(listing, day, decisions[day])
+    first_day = listing.first.isoformat() if listing.first else ""
+    listing.missing = {day: why for day, why in listing.missing.items() if first_day and day > first_day}
+    return listing
 
 
 def load_rows(store: ArtifactStore, parts: Sequence[ArtifactRef]) -> pa.Table:
-    """The files' rows, one after another: every delivery of a label (see `core.training_rows.newest_rows`).
+    """The rows of all files in order, with every delivery of a label (see `core.training_rows.newest_rows`).
 
     Raises TerminalError if there are no files, ArtifactCorrupt if one is not what its manifest states.
     """
@@ -125,22 +126,22 @@ def load_rows(store: ArtifactStore, parts: Sequence[ArtifactRef]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _add_day(known: KnownRows, day: date, decision: Decision | None) -> None:
+def _add_day(listing: KnownRows, day: date, decision: Decision | None) -> None:
     ref = _ref(decision)
     if ref is None:
-        known.missing[day.isoformat()] = decision.reason if decision else NOT_RUN
+        listing.missing[day.isoformat()] = decision.reason if decision else NOT_RUN
         return
-    known.add(ref, int(ref.rows > 0), day if ref.rows else None, day if ref.rows else None)
+    listing.add(ref, int(ref.rows > 0), day if ref.rows else None, day if ref.rows else None)
 
 
 def _compact(store: ArtifactStore, use_case: UseCase, end: date) -> ArtifactRef:
-    """One file of a month's rows. A day that changed while it was written is read again."""
+    """Write one file of a month's rows; repeated if a day changed meanwhile."""
     while True:
         decisions = store.decisions(use_case.name, STEP, _days(use_case, end))
-        known = KnownRows()
+        listing = KnownRows()
         for day, decision in decisions.items():
-            _add_day(known, day, decision)
-        with_rows = [part for part in known.parts if part.rows]
+            _add_day(listing, day, decision)
+        with_rows = [part for part in listing.parts if part.rows]
         ref = store.commit(
             use_case=use_case.name,
             step=STEP,
@@ -148,21 +149,21 @@ def _compact(store: ArtifactStore, use_case: UseCase, end: date) -> ArtifactRef:
             variant=MONTH,
             kind="training_rows",
             files={ROWS: load_rows(store, with_rows)} if with_rows else {},
-            inputs={"rows": known.parts},
+            inputs={"rows": listing.parts},
             parameters={
-                "first": known.first and known.first.isoformat(),
-                "last": known.last and known.last.isoformat(),
-                "days": known.days,
-                "missing": known.missing,
+                "first": listing.first and listing.first.isoformat(),
+                "last": listing.last and listing.last.isoformat(),
+                "days": listing.days,
+                "missing": listing.missing,
             },
-            rows=sum(part.rows for part in known.parts),
+            rows=sum(part.rows for part in listing.parts),
         )
         if store.decisions(use_case.name, STEP, list(decisions)) == decisions:
             return ref
 
 
 def _decide(store: ArtifactStore, use_case: UseCase, partition: date, decision: Decision) -> None:
-    # Before, in case this process ends in between; after, in case the month was compacted in between.
+    # Before, in case this process ends in between; after, in case the month is compacted in between.
     _reopen_month(store, use_case, partition, decision)
     if store.decision(use_case.name, STEP, partition) != decision:
         store.decide(use_case.name, STEP, partition, decision)
@@ -170,26 +171,26 @@ def _decide(store: ArtifactStore, use_case: UseCase, partition: date, decision: 
 
 
 def _reopen_month(store: ArtifactStore, use_case: UseCase, partition: date, decision: Decision) -> None:
-    """Let a partition's month count as not compacted, unless its file has what was decided about the partition."""
+    """Mark a partition's month as not compacted, unless its file already contains this status of the partition."""
     end = _end(partition)
     month = _ref(store.decision(use_case.name, STEP, end, variant=MONTH))
     if month is None:
         return
     manifest = store.manifest(month)
-    same = (
+    unchanged = (
         decision.ref in manifest.inputs.get("rows", ())
         if decision.ref
         else manifest.parameters["missing"].get(partition.isoformat()) == decision.reason
     )
-    if not same:
-        again = Decision(status="rejected", reason=f"the rows of {partition} were made again")
-        store.decide(use_case.name, STEP, end, again, variant=MONTH)
+    if not unchanged:
+        reopened = Decision(status="rejected", reason=f"the rows of {partition} were made again")
+        store.decide(use_case.name, STEP, end, reopened, variant=MONTH)
 
 
 def _month_decisions(store: ArtifactStore, use_case: UseCase, ends: Sequence[date]) -> dict[date, Decision | None]:
     with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(lambda end: store.decision(use_case.name, STEP, end, variant=MONTH), ends)
-        return dict(zip(ends, found, strict=True))
+        decisions = pool.map(lambda end: store.decision(use_case.name, STEP, end, variant=MONTH), ends)
+        return dict(zip(ends, decisions, strict=True))
 
 
 def _ref(decision: Decision | None) -> ArtifactRef | None:

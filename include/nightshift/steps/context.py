@@ -1,4 +1,4 @@
-"""What every step gets: use case, settings, store and partition."""
+"""The first argument of every step: use case, settings, store and partition."""
 
 from __future__ import annotations
 

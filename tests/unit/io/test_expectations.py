@@ -98,7 +98,7 @@ def test_values_of_another_feed() -> None:
     # All planes of another table would drown the page.
     assert found.json["results"][0]["expectation_config"]["kwargs"]["value_set"] == ["values of planes.tailnum"]
     assert set(verdict(known, planes=["N7"]).reasons("warning")) == {0, 1}
-    with pytest.raises(ConfigurationError, match=r"asks for the parameter 'ships.hull'"):
+    with pytest.raises(ConfigurationError, match=r"names the unknown parameter 'ships.hull'"):
         verdict(dataclasses.replace(known, kwargs={"column": "plane", "value_set": {"$PARAMETER": "ships.hull"}}))
 
 
@@ -106,7 +106,7 @@ def test_values_of_another_feed() -> None:
     ("expectation", "says"),
     [
         (Expectation("expect_the_unexpected", {}, "critical", "x"), "expect_the_unexpected"),
-        (Expectation("expect_column_values_to_be_between", {"column": "wind"}, "critical", "x"), "does not take"),
+        (Expectation("expect_column_values_to_be_between", {"column": "wind"}, "critical", "x"), "does not accept"),
         (between("gust", 0, 1), "cannot be evaluated"),
         (
             Expectation("expect_table_row_count_to_be_between", {"min_value": 9}, "quarantine", "x"),

@@ -38,6 +38,8 @@ def test_a_decision_that_took_effect_does_not_look_failed_when_mlflow_is_down(
 
     monkeypatch.setattr(tracking, "_connected", down)
     anything: Any = None
-    expected = r"^The switch is on\. This stands; only MLflow\'s aliases lag\. MLflow did not answer\.$"
+    expected = (
+        r"^The switch is on\. The decision is saved; the next run syncs the MLflow aliases\. MLflow did not answer\.$"
+    )
     with pytest.raises(kind, match=expected):
         tracking.mirror_aliases(anything, anything, anything, "The switch is on.")

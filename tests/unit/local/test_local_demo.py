@@ -222,7 +222,7 @@ def test_a_task_that_waits_is_told_once_and_late(nights, said):
         assert nights._under_way(waiting(number), "nights", 2) == "predict of 2013-02-01: resolve_model"
         assert nights._under_way(waiting(number), "nights", 2)
     assert [line[8:] for line in said] == [
-        "flight_delay.predict of 2013-02-01: resolve_model still has to wait: line 49 of resolve_model"
+        "flight_delay.predict of 2013-02-01: resolve_model is still waiting: line 49 of resolve_model"
     ]
 
 
@@ -272,7 +272,7 @@ def test_landing_writes_what_is_new_or_different_and_nothing_else(monkeypatch):
     assert said == [
         "1 of 2 partitions landed.",
         "2 of 2 partitions landed.",
-        f"{written} files written, 0 were there already.",
+        f"{written} files written, 0 existed already.",
     ]
     assert "landing/flight_delay/flights/dt=2013-01-01/flights.csv" in store.objects
 
@@ -280,7 +280,7 @@ def test_landing_writes_what_is_new_or_different_and_nothing_else(monkeypatch):
     original = store.objects[key]
     store.objects[key] = bytes(len(original))
     assert land(store, use_case, partitions, said.append) == 1
-    assert said[-1] == f"1 files written, {written - 1} were there already."
+    assert said[-1] == f"1 files written, {written - 1} existed already."
     assert store.objects[key] == original
 
 

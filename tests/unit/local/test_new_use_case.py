@@ -105,7 +105,7 @@ def test_a_sample_that_lacks_something_is_rejected(name, tmp_path, changes, aske
 
 def test_nothing_is_overwritten(name, tmp_path):
     write(name, tmp_path)
-    with pytest.raises(ConfigurationError, match="is there already"):
+    with pytest.raises(ConfigurationError, match="exists already"):
         write(name, tmp_path)
     with pytest.raises(ConfigurationError, match="small letters"):
         write("Parcels", tmp_path)

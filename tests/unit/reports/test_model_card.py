@@ -145,7 +145,7 @@ def test_the_card_says_everything_that_was_recorded() -> None:
         "python 3.11, xgboost-cpu 3.2.0",
         "carrier ZZ",
         "less than a year",
-        "5 more features",
+        "5 less important features",
     ):
         assert said in page.text, said
 
@@ -188,7 +188,7 @@ def test_a_small_slice_and_a_gate_without_a_verdict_are_limits() -> None:
     verification["slices"] = [{**one, "verdict": "too small"} for one in verification["slices"]]
     records = _records(gates=[*gates, failed], verification=verification, demands=demands(case.risk))
     text = _Page(render(case, records).decode()).text
-    assert "Not judged, for the reasons in the table of gates: change." in text
+    assert "Not applicable, for the reasons in the table of gates: change." in text
     assert "to say how good it is for: carrier AA, carrier BB, carrier ZZ." in text
     assert "declares no risks" in text
     assert "do not make mandatory: memory." in text

@@ -85,7 +85,7 @@ MISTAKES = {
     "a name that SQL cannot take": (USE_CASE, 'score="p_late"', 'score="p late"', "not a plain SQL identifier"),
     "Feast definitions by hand": (FEAST, "globals().update(feast_definitions(USE_CASE))",
                                   "globals().update(feast_definitions(USE_CASE))\nbooking.features.pop()",
-                                  "does not agree"),
+                                  "differs from its feature table"),
     "Feast definitions with an error": (FEAST, "import USE_CASE", "import USE_CASES", "cannot be loaded"),
     "a search technique": (USE_CASE, "holdout_days=4,", 'holdout_days=4, techniques=("tiny",),', "the techniques"),
 }  # fmt: skip

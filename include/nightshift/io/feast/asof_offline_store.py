@@ -1,11 +1,11 @@
 """A Feast offline store that joins with DuckDB's ASOF JOIN and reads published partitions from object storage.
 
-Feast's own DuckDB store joins every feature row with every entity row at or before it and then
-throws all but the newest away, and cannot read from an S3 store addressed by path. A
+Feast's own DuckDB store joins every entity row with all earlier feature rows and then keeps the
+newest, and cannot read from an S3 store with path-style addresses. A
 FileSource here is `artifacts://<use case>/<step>/<file>` (published partitions, see
 offline_partitions) or, as in Feast, a local Parquet file or a folder of them.
 
-Loaded by Feast by its class path (feature_store.yaml); importing it costs what importing Feast costs.
+Loaded by Feast by its class path (feature_store.yaml); importing it imports Feast, which takes seconds.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AsofOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc, unused-ignore]
-    """`threads`: how many views are joined at a time; None: as many as there are cores."""
+    """`threads`: how many views are joined in parallel; None: one per core."""
 
     type: str = "nightshift.io.feast.asof_offline_store.AsofOfflineStore"
     threads: int | None = None
     _partitions: PublishedPartitions | None = PrivateAttr(default=None)
 
     def read_from(self, partitions: PublishedPartitions) -> None:
-        """Read artifacts through this from now on, instead of through the settings of the process."""
+        """Read artifacts through `partitions` from now on, instead of the store of the process's settings."""
         self._partitions = partitions
 
     @property
     def partitions(self) -> PublishedPartitions:
-        """What artifacts are read through."""
+        """The reader of published artifacts: the one set by `read_from`, else one from the process's settings."""
         return self._partitions or PublishedPartitions(ArtifactStore(load_settings()))
 
 
 @dataclass(eq=False)
 class AsofRetrievalJob(RetrievalJob):
-    """Runs whenever its result is asked for. All fields but `retrieve` are those of Feast's base class."""
+    """Calls `retrieve` each time its result is read. The other fields are those of Feast's base class."""
 
     retrieve: Callable[[], pa.Table]
     full_feature_names: bool = False
@@ -88,12 +88,12 @@ class AsofOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         """The entity rows, in their order, with the newest feature values at or before each row's time.
 
-        As Feast's DuckDB store, but for the order of rows, which that one does not keep, and for
-        ties, which it breaks at random: here the later row of a file wins. `entity_df` is a data
+        Differs from Feast's DuckDB store in two points: the order of the rows is kept, and of rows with equal
+        times the later one of a file is used, not a random one. `entity_df` is a data
         frame; SQL and time ranges raise NotImplementedError.
         """
         if not isinstance(entity_df, pd.DataFrame):
-            raise NotImplementedError("AsofOfflineStore wants the entity rows as a pandas data frame.")
+            raise NotImplementedError("AsofOfflineStore supports entity rows as a pandas data frame only.")
         timestamp = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
         in_utc = entity_df.assign(**{timestamp: pd.to_datetime(entity_df[timestamp], utc=True)})
         entities = pa.Table.from_pandas(in_utc, preserve_index=False)
@@ -102,7 +102,7 @@ class AsofOfflineStore(OfflineStore):
 
         def retrieve() -> pa.Table:
             views = [
-                _feature_rows(config, view, _asked(view, feature_refs), full_feature_names, first, last)
+                _feature_rows(config, view, _requested_features(view, feature_refs), full_feature_names, first, last)
                 for view in feature_views
             ]
             return point_in_time_join(entities, timestamp, views, threads=config.offline_store.threads)
@@ -148,7 +148,7 @@ class AsofOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """All rows with start_date <= time <= end_date; a missing bound is none."""
+        """All rows with start_date <= time <= end_date; a bound that is None does not apply."""
         columns = [*join_key_columns, *feature_name_columns]
         columns += [created_timestamp_column] if created_timestamp_column else []
         first = _aware(start_date) if start_date else LONG_AGO
@@ -156,14 +156,14 @@ class AsofOfflineStore(OfflineStore):
         return AsofRetrievalJob(lambda: _read(config, data_source, timestamp_field, columns, first, last))
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
-        """Published artifacts need not be there when a view is applied; other sources as in Feast."""
+        """Published artifacts need not exist when a view is applied; other sources are validated by Feast."""
         if isinstance(data_source, FileSource) and _is_artifact(data_source):
             ArtifactSource.parse(data_source.path)
         else:
             data_source.validate(config=config)
 
 
-def _asked(view: FeatureView, feature_refs: list[str]) -> list[str]:
+def _requested_features(view: FeatureView, feature_refs: list[str]) -> list[str]:
     prefix = f"{view.projection.name_to_use()}:"  # type: ignore[no-untyped-call, unused-ignore]
     return [ref.removeprefix(prefix) for ref in feature_refs if ref.startswith(prefix)]
 
@@ -195,13 +195,13 @@ def _read(
 ) -> pa.Table:
     if not isinstance(source, FileSource):
         raise ConfigurationError(f"{source.name}: AsofOfflineStore reads FileSource only, not {type(source).__name__}.")
-    wanted = list(dict.fromkeys([*columns, timestamp]))
+    names = list(dict.fromkeys([*columns, timestamp]))
     if _is_artifact(source):
         partitions: PublishedPartitions = config.offline_store.partitions
-        table = partitions.read(ArtifactSource.parse(source.path), wanted, first, last)
+        table = partitions.read(ArtifactSource.parse(source.path), names, first, last)
     else:
         path = Path(FileSource.get_uri_for_file_path(config.repo_path, source.path))
-        table = ds.dataset(path, format="parquet").to_table(columns=wanted)
+        table = ds.dataset(path, format="parquet").to_table(columns=names)
     at = table[timestamp].cast(COMPARED, safe=False)
     return table.filter(pc.and_(pc.greater_equal(at, pa.scalar(first)), pc.less_equal(at, pa.scalar(last))))
 

@@ -1,4 +1,4 @@
-"""Feast objects of a use case, derived from its declaration: a file in feature_repo/ binds what this returns."""
+"""Feast objects of a use case, derived from its declaration; a file in feature_repo/ binds them at its top level."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from feast.types import Float64, String
 from nightshift.declare.features import FeatureTable
 from nightshift.declare.use_case import UseCase
 
-# Features of a partition serve the predictions of the next day; a view that was not published must not live on.
+# Features of a partition are used for the predictions of the next day; older ones expire.
 TTL = timedelta(days=2)
 
 

@@ -1,4 +1,4 @@
-"""Feast, opened for a use case: its definitions applied, its addresses taken from the settings.
+"""Opens Feast for a use case: applies its definitions, takes addresses from the settings, reads features.
 
 Importing Feast takes seconds, so it is imported inside the functions that need it.
 """
@@ -35,7 +35,7 @@ DEFINITIONS_TAG = "definitions_sha256"
 STEP = "publish_features"
 LOCK_SECONDS = 60
 TIMEOUT_SECONDS = 10
-"""How long Redis' answer is waited for."""
+"""Timeout of a request to Redis."""
 
 
 class ViewSchema(NamedTuple):
@@ -55,10 +55,10 @@ def declared_views(use_case: UseCase, service: str = "") -> dict[str, ViewSchema
 
     objects = _definitions(use_case.feature_repo)
     name = service or use_case.features.service
-    found = next((o for o in objects if isinstance(o, FeatureService) and o.name == name), None)
-    if found is None:
+    feature_service = next((o for o in objects if isinstance(o, FeatureService) and o.name == name), None)
+    if feature_service is None:
         raise FeatureContractError(f"{use_case.feature_repo} defines no feature service {name!r}.")
-    served = {projection.name for projection in found.feature_view_projections}
+    served = {projection.name for projection in feature_service.feature_view_projections}
     return {
         view.name: ViewSchema(
             tuple(view.join_keys), {field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.schema}
@@ -80,8 +80,8 @@ def historical_features(
     """The spine, rows and columns as they are, with the features of a feature service appended.
 
     Point-in-time: each row gets the values published at or before its `event_timestamp`, null
-    where nothing is known. `partitions` pins the published artifacts that may be read; without
-    it, those that count now. Raises ConfigurationError for an unknown service, FeatureContractError
+    where there are none. `partitions` names the published artifacts to read; without it, those
+    that are published now. Raises ConfigurationError for an unknown service, FeatureContractError
     if the spine lacks a join key.
     """
     from feast.errors import FeatureServiceNotFoundException
@@ -89,10 +89,10 @@ def historical_features(
     feast = open_feature_store(use_case, settings)
     feast.config.offline_store.read_from(PublishedPartitions(store, partitions))
     try:
-        asked = feast.get_feature_service(service)
+        feature_service = feast.get_feature_service(service)
     except FeatureServiceNotFoundException as error:
         raise ConfigurationError(f"{use_case.feature_repo} defines no feature service {service!r}.") from error
-    views = [feast.get_feature_view(projection.name) for projection in asked.feature_view_projections]
+    views = [feast.get_feature_view(projection.name) for projection in feature_service.feature_view_projections]
     keys = sorted({key for view in views for key in view.join_keys})
     missing = sorted(set(keys) - set(spine.column_names))
     if missing:
@@ -100,7 +100,7 @@ def historical_features(
             f"The spine of {use_case.name} lacks the join keys {', '.join(missing)} of {service}."
         )
     entities = spine.select([*keys, EVENT_TIMESTAMP]).to_pandas()
-    joined = feast.get_historical_features(entity_df=entities, features=asked).to_arrow()
+    joined = feast.get_historical_features(entity_df=entities, features=feature_service).to_arrow()
     for name in joined.column_names:
         if name not in entities.columns:
             spine = spine.append_column(name, joined[name])
@@ -110,24 +110,23 @@ def historical_features(
 def open_feature_store(use_case: UseCase, settings: Settings) -> FeatureStore:
     """A Feast store of the use case's project, with the current definitions applied.
 
-    Opened once per process. Definitions are applied only if they changed since they last
-    were. Raises ConfigurationError for unusable settings, WarehouseUnavailable if the registry's
-    database does not answer.
+    Opened once per process. Definitions are applied only if they changed since the last time. Raises
+    ConfigurationError for unusable settings, WarehouseUnavailable if the registry's database does not answer.
     """
     return _open(use_case.name, use_case.feature_repo, settings)
 
 
 @contextmanager
 def loading_online(use_case: UseCase, settings: Settings) -> Iterator[None]:
-    """One process at a time loads a use case's online store. Opening the feature store does not wait for it."""
+    """Hold the lock for loading a use case's online store. Opening the feature store does not take this lock."""
     with _locked(settings, "feast online", use_case.name):
         yield
 
 
 def drop_expired(feast: FeatureStore, views: Sequence[str], known_at: datetime) -> dict[str, int]:
-    """Delete online values older than their view's ttl at `known_at`; how many of each view.
+    """Delete online values older than their view's ttl at `known_at`; returns the number for each view.
 
-    Redis expires keys by itself; nothing is counted there.
+    {} with Redis, which expires keys itself.
     """
     from nightshift.io.feast.postgres_online_store import PostgresUrlOnlineStore
 
@@ -152,7 +151,7 @@ def _open(use_case: str, definitions: Path, settings: Settings) -> FeatureStore:
     values["online_store"] = online_store_settings(
         values["online_store"], settings.warehouse_url.get_secret_value(), redis.get_secret_value() if redis else None
     )
-    # Feast's registry does not lock itself.
+    # Feast's registry has no lock of its own.
     with _locked(settings, "feast", use_case):
         try:
             feast = FeatureStore(config=RepoConfig(**values, repo_path=path))
@@ -173,7 +172,7 @@ def _apply_if_changed(feast: FeatureStore, definitions: Path) -> None:
     except ProjectObjectNotFoundException:
         applied = None
     if applied != digest:
-        # The project last: its tag says that everything before it was applied.
+        # The project last: its tag marks the definitions as applied.
         feast.apply(objects)
         feast.apply([Project(name=feast.project, tags={DEFINITIONS_TAG: digest})])
 
@@ -194,7 +193,7 @@ def online_store_settings(declared: Mapping[str, Any], warehouse: str, redis: st
         return {**declared, "url": warehouse}
     from redis.connection import parse_url
 
-    # Feast's own form of address: host:port,name=value,...
+    # Feast's format of a connection string: host:port,name=value,...
     parts = parse_url(redis)  # type: ignore[no-untyped-call, unused-ignore]
     parts |= {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
     names = ("db", "username", "password", "socket_timeout", "socket_connect_timeout")
@@ -206,11 +205,11 @@ def online_store_settings(declared: Mapping[str, Any], warehouse: str, redis: st
 
 @contextmanager
 def _locked(settings: Settings, *names: str) -> Iterator[None]:
-    """Hold a lock in the database of Feast's registry, whose schema is made if it is not there."""
+    """Hold a lock in the database of Feast's registry, whose schema is created if it does not exist."""
     with connect(settings, url=settings.feast_registry_url, lock_timeout_seconds=LOCK_SECONDS) as connection:
         lock(connection, *names)
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {REGISTRY_SCHEMA}")
-        # Feast has to see the schema, and a commit gives up the lock.
+        # Feast uses another connection, so the schema must be committed, which releases the lock.
         connection.commit()
         lock(connection, *names)
         yield

@@ -1,4 +1,4 @@
-"""Published partitions of a step, read as one table per file: what the offline store stands on."""
+"""Published partitions of a step, read as one table per file. Used by the offline store."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class ArtifactSource:
 
 
 class PublishedPartitions:
-    """Reads published partitions of an artifact store, `READERS` at a time, every file's hash checked.
+    """Reads published partitions of an artifact store in parallel, every file's hash checked.
 
-    With `pinned` only those artifacts are read, whatever is decided meanwhile; without, those
-    that the decisions name.
+    With `pinned` only those artifacts are read, whatever their status is now; without, those
+    that are published now.
     """
 
     def __init__(self, store: ArtifactStore, pinned: Mapping[date, ArtifactRef] | None = None) -> None:

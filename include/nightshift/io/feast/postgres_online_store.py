@@ -1,6 +1,6 @@
-"""Feast's PostgreSQL online store, addressed by one URL and keeping no expired rows.
+"""Feast's PostgreSQL online store, configured by one URL, with a way to delete expired rows.
 
-Feast wants host, user and password apart; here a libpq URL gives them, also the form for a unix
+Feast takes host, user and password separately; here they are read from a libpq URL, also of a unix
 socket (`postgresql://user:@/db?host=/folder`), so that Nightshift, Feast's command line and
 every other client read the same variable.
 """
@@ -26,7 +26,7 @@ ONLINE_SCHEMA = "feast_online"
 class PostgresUrlOnlineStoreConfig(PostgreSQLOnlineStoreConfig):  # type: ignore[misc, unused-ignore]
     """`url` is a libpq URL; host, port, database, user, password and sslmode are read from it."""
 
-    # Feast's store insists on this name; the class path in feature_store.yaml only finds this class.
+    # Feast's store requires this name; the class path in feature_store.yaml selects this class.
     type: Literal["postgres"] = "postgres"
 
     @model_validator(mode="before")
@@ -57,7 +57,7 @@ class PostgresUrlOnlineStore(PostgreSQLOnlineStore):
     def drop_expired(self, config: RepoConfig, view: FeatureView, known_at: datetime) -> int:
         """Delete a view's rows that are older than its ttl at `known_at`; returns how many (row, feature) pairs.
 
-        Online reads do not return them any more, and entities that live for a day would pile up.
+        Online reads no longer return them, and rows of short-lived entities would accumulate.
         """
         if not view.ttl:
             return 0

@@ -1,6 +1,6 @@
-"""Decisions about models in the warehouse: only ever added, each against the champion it was judged by.
+"""Decisions about models in the warehouse: append-only, each checked against the champion that it expects.
 
-Every function works in the transaction of the connection it is given.
+Every function works in the transaction of its `connection`.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def record(
 
 
 def _check_champion(use_case: UseCase, recorded: Sequence[Deployment], new: Deployment, expected: str | None) -> None:
-    """Raise ChampionChanged unless `expected` is the champion that every other decision leads to.
+    """Raise ChampionChanged unless `expected` is the champion that follows from all other decisions.
 
-    What a step decided before is replaced by what it decides now; what a person decided stays.
+    Earlier decisions of the same step for the partition are left out, since the new one replaces them; those taken
+    by hand are kept.
     """
     own = None if by_hand(new) else (new.partition, new.decided_by)
     others = [one for one in recorded if (one.partition, one.decided_by) != own]

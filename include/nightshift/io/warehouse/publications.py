@@ -1,6 +1,6 @@
-"""Partitions of predictions in the warehouse: written whole or not at all, and found again.
+"""Partitions of predictions in the warehouse: written completely or not at all, and looked up.
 
-Every function works in the transaction of the connection it is given.
+Every function works in the transaction of its `connection`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODEL_VERSION = "model_version"
 
 
 class Publication(Value):
-    """One partition of predictions: what it is, and the artifacts it came from."""
+    """One partition of predictions: its identity, and the artifacts that it was made from."""
 
     partition: date
     prediction_date: date
@@ -42,7 +42,7 @@ class Publication(Value):
 
     @property
     def publish_id(self) -> str:
-        """Same partition, version, calibration and scores, same publication."""
+        """The id: equal for equal partition, version, calibration and scores."""
         pinned = [ref.sha256 for ref in (self.model, self.calibration, self.scores)]
         return sha256_hex(canonical_json([self.partition.isoformat(), *pinned]))
 
@@ -58,7 +58,7 @@ def publish(connection: Connection, use_case: UseCase, publication: Publication,
     staged = day if is_new else sql.Identifier("pg_temp", "staged")
     try:
         _stage(connection, use_case, publication, predictions, staged, temporary=not is_new)
-        # After the copy: a person who turns the switch on waits no longer than the rest of the transaction takes.
+        # After the copy: turning the switch on waits for this lock only as long as the rest of the transaction takes.
         _check_kill_switch(connection, use_case, publication, predictions)
         _record(connection, use_case, publication)
         if before is not None and before["prediction_date"] != publication.prediction_date:
@@ -77,9 +77,9 @@ def publish(connection: Connection, use_case: UseCase, publication: Publication,
 def _check_kill_switch(
     connection: Connection, use_case: UseCase, publication: Publication, predictions: pa.Table
 ) -> None:
-    """Raise AuditFailed if the kill switch is on and any row is not the fallback's.
+    """Raise AuditFailed if the kill switch is on and any row was scored by another version than the fallback's.
 
-    Holds the lock of the decisions until the transaction ends: a decision recorded later finds the rows published.
+    Holds the lock of the decisions until the transaction ends, so a later decision sees the rows as published.
     """
     warehouse_schema.lock(connection, use_case.name, "deployments")
     killed = state_as_of(deployments.decisions(connection, use_case), publication.partition).killed
@@ -89,7 +89,7 @@ def _check_kill_switch(
     if publication.role != "fallback" or len(versions) > 1:
         raise AuditFailed(
             f"{use_case.name}: the versions of {publication.partition} were chosen before {killed.decided_by} turned "
-            f"on the kill switch as of {killed.partition}; nothing of {', '.join(sorted(versions))} was published. "
+            f"on the kill switch as of {killed.partition}; no scores of {', '.join(sorted(versions))} were published. "
             f"Clear {use_case.name}.predict of {publication.partition} from resolve_model: the fallback will score."
         )
 
@@ -114,24 +114,24 @@ def _stage(
         else "CREATE TABLE {} (LIKE {} INCLUDING CONSTRAINTS INCLUDING COMMENTS)"
     )
     connection.execute(sql.SQL(create).format(staged, table_name(use_case, "predictions")))
-    # The same for every row: cheaper as defaults than as columns of the copy.
+    # Equal in every row: cheaper as defaults than as columns of the copy.
     defaults = sql.SQL("ALTER TABLE {} ALTER publish_id SET DEFAULT {}, ALTER predicted_at SET DEFAULT now()")
     connection.execute(defaults.format(staged, sql.Literal(publication.publish_id)))
     copy_rows(connection, staged, predictions.select(columns))
     query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {} = %s) FROM {}").format(
         sql.Identifier(use_case.prediction_date), staged
     )
-    found = connection.execute(query, [publication.prediction_date]).fetchone()
-    if found != (publication.rows, publication.rows):
+    counts = connection.execute(query, [publication.prediction_date]).fetchone()
+    if counts != (publication.rows, publication.rows):
         raise AuditFailed(
-            f"{use_case.name}: {publication.rows} predictions for {publication.prediction_date} were to be "
-            f"published, but the warehouse counts {found and found[0]} rows, {found and found[1]} of them for that "
+            f"{use_case.name}: {publication.rows} predictions for {publication.prediction_date} were sent, "
+            f"but the warehouse counts {counts and counts[0]} rows, {counts and counts[1]} of them for that "
             f"day. Nothing was published; look at {publication.scores.uri}."
         )
 
 
 def _attach(connection: Connection, use_case: UseCase, publication: Publication, day: sql.Identifier) -> None:
-    """Make the staged table the day's partition: unlike CREATE TABLE ... PARTITION OF, this blocks no reader."""
+    """Make the staged table the day's partition: unlike CREATE TABLE ... PARTITION OF, this does not block readers."""
     next_day = publication.prediction_date + timedelta(days=1)
     key = column_list(use_case.key_columns)
     for statement in (

@@ -1,4 +1,4 @@
-"""Connections to the warehouse, its errors, and the migrations that make a use case's schema."""
+"""Connections to the warehouse, its errors, and the migrations that create a use case's schema."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SQL_TYPES: dict[str, LiteralString] = {
     "timestamp": "timestamptz",
 }
 
-_REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied", "no password")
+_REJECTED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied", "no password")
 
 
 def plain_url(url: SecretStr) -> str:
@@ -66,8 +66,8 @@ def connect(
     """One connection to the warehouse, or to `url`: time zone UTC, committed at the end of the block, rolled back on
     any error.
 
-    Raises WarehouseUnavailable where trying again may help (not reachable, a lock not to be had,
-    a statement that took too long, a deadlock) and ConfigurationError where the server rejects the connection.
+    Raises WarehouseUnavailable where a retry may help (not reachable, lock timeout, statement timeout, deadlock) and
+    ConfigurationError where the server rejects the connection.
     """
     address = plain_url(url or settings.warehouse_url)
     where = describe(address)
@@ -80,12 +80,12 @@ def connect(
             address, connect_timeout=CONNECT_TIMEOUT_SECONDS, options=options, application_name="nightshift"
         )
     except psycopg.OperationalError as error:
-        said = str(error).strip()
-        if any(words in said for words in _REFUSED):
+        message = str(error).strip()
+        if any(words in message for words in _REJECTED):
             raise ConfigurationError(
-                f"The warehouse at {where} rejected the connection: {said}. Check NIGHTSHIFT_WAREHOUSE_URL."
+                f"The warehouse at {where} rejected the connection: {message}. Check NIGHTSHIFT_WAREHOUSE_URL."
             ) from None
-        raise WarehouseUnavailable(f"The warehouse at {where} did not answer: {said}. Is it up?") from None
+        raise WarehouseUnavailable(f"The warehouse at {where} did not answer: {message}. Is it up?") from None
     try:
         with connection:
             yield connection
@@ -94,7 +94,7 @@ def connect(
             f"The warehouse at {where} does not allow this: {error}. Grant the role the schema, or use another role."
         ) from error
     except psycopg.OperationalError as error:
-        raise WarehouseUnavailable(f"The warehouse at {where} gave up: {str(error).strip()}. Try again.") from error
+        raise WarehouseUnavailable(f"The warehouse at {where} failed: {str(error).strip()}. Try again.") from error
 
 
 def table_name(use_case: UseCase, name: str) -> sql.Identifier:
@@ -128,13 +128,13 @@ def copy_rows(connection: Connection, table: sql.Identifier, rows: pa.Table) -> 
 
 
 def lock(connection: Connection, *names: str) -> None:
-    """Hold an advisory lock on those names until the transaction ends. Raises WarehouseUnavailable after waiting."""
+    """Hold an advisory lock on those names until the transaction ends. Raises WarehouseUnavailable on a timeout."""
     name = "nightshift/" + "/".join(names)
     try:
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
     except errors.LockNotAvailable as error:
         raise WarehouseUnavailable(
-            f"Another process holds the lock {name!r}: {error}. See pg_locks in that database for who holds it."
+            f"Another process holds the lock {name!r}: {error}. See pg_locks in that database for its holder."
         ) from error
 
 
@@ -147,7 +147,7 @@ def exists(connection: Connection, table: sql.Identifier) -> bool:
 def migrate(settings: Settings, use_case: UseCase) -> list[str]:
     """Bring the schema of a use case up to date, all pending migrations in one transaction.
 
-    Safe to run twice and side by side. Returns the names of the migrations applied. Raises
+    Idempotent, and safe to run concurrently. Returns the names of the migrations applied. Raises
     ConfigurationError if an applied migration was edited since, if the schema is newer than this
     code, or if the predictions table does not have the columns the use case declares.
     """
@@ -172,9 +172,9 @@ def migrate(settings: Settings, use_case: UseCase) -> list[str]:
             try:
                 connection.execute(_render(shipped[name], use_case))
             except errors.FeatureNotSupported as error:
-                said = error.diag
+                fault = error.diag
                 raise ConfigurationError(
-                    f"Schema {use_case.name}: {name} cannot be applied: {said.message_primary}. {said.message_hint}"
+                    f"Schema {use_case.name}: {name} cannot be applied: {fault.message_primary}. {fault.message_hint}"
                 ) from error
             insert_row(connection, table, {"name": name, "sha256": hashes[name]})
         _check_columns(connection, use_case)
@@ -197,7 +197,7 @@ def _applied(connection: Connection, table: sql.Identifier) -> dict[str, str]:
 def _check_history(applied: Mapping[str, str], shipped: Mapping[str, str], use_case: UseCase) -> None:
     if unknown := sorted(applied.keys() - shipped.keys()):
         raise ConfigurationError(
-            f"Schema {use_case.name} has migrations this code does not know ({unknown}): run a newer version of it."
+            f"Schema {use_case.name} has migrations unknown to this code ({unknown}): run a newer version of it."
         )
     if edited := sorted(name for name in applied if applied[name] != shipped[name]):
         raise ConfigurationError(
@@ -212,10 +212,12 @@ def _check_columns(connection: Connection, use_case: UseCase) -> None:
         "WHERE table_schema = %s AND table_name = 'predictions'",
         [use_case.name],
     ).fetchall()
-    found = {name: "timestamptz" if kind == "timestamp with time zone" else kind for name, kind in rows}
+    actual = {name: "timestamptz" if kind == "timestamp with time zone" else kind for name, kind in rows}
     declared = {c.name: SQL_TYPES[c.type] for c in (*use_case.prediction_key, *use_case.prediction_extra)}
     declared[use_case.score] = "double precision"
-    wrong = [f"{name} {kind} (there: {found.get(name)})" for name, kind in declared.items() if found.get(name) != kind]
+    wrong = [
+        f"{name} {kind} (actual: {actual.get(name)})" for name, kind in declared.items() if actual.get(name) != kind
+    ]
     if wrong:
         raise ConfigurationError(
             f"{use_case.name}.predictions does not have the columns its use case declares: {', '.join(wrong[:5])}. "

@@ -1,7 +1,7 @@
-"""What readers query: predictions, and everything known about how they came to be and how they did.
+"""The warehouse of a use case: predictions, their publications, decisions about models, outcomes and performance.
 
-PostgreSQL, one schema per use case. Each write replaces what it replaces in one transaction, so a
-reader sees the night before or the night after, never half of one, and never waits.
+PostgreSQL, one schema per use case. Each write replaces its rows in one transaction: readers see either the old or
+the new rows, and are not blocked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TRAINING = ("register", "record_failure")
 
 
 class Warehouse:
-    """The warehouse of one use case. Its schema is made or brought up to date at first use.
+    """The warehouse of one use case. Its schema is migrated at first use.
 
     Every method opens its own connection and raises WarehouseUnavailable (transient) or
     ConfigurationError, both naming the host.
@@ -60,20 +60,20 @@ class Warehouse:
     # Predictions
 
     def publish_predictions(self, publication: Publication, predictions: pa.Table) -> bool:
-        """Make these the predictions of their partition, all or nothing.
+        """Replace the predictions of a partition in one transaction.
 
         `predictions` has the use case's key and extra columns, its score (float64) and `decision`
         (bool), all of one `prediction_date`; and `model_version` (string): the publication's, or a canary's.
-        Returns False, having written nothing, if this very publication is the current one. Raises
-        AuditFailed if the rows that arrived in the warehouse are not what was sent or not probabilities,
-        or if the kill switch is on for the partition and any row is not the fallback's; and
+        Returns False, having written nothing, if the same publication is current. Raises
+        AuditFailed if the rows counted in the warehouse differ from those sent, or scores are not probabilities,
+        or if the kill switch is on for the partition and any row was scored by another version than the fallback's; and
         ConfigurationError if another partition's predictions cover the same day.
         """
         with self.connection() as connection:
             return publications.publish(connection, self._use_case, publication, predictions)
 
     def publication(self, partition: date) -> dict[str, Any] | None:
-        """The publications row that is current for a partition, or None."""
+        """The current publications row of a partition, or None."""
         with self.connection() as connection:
             return publications.current(connection, self._use_case, "partition", partition)
 
@@ -83,7 +83,7 @@ class Warehouse:
             return publications.current(connection, self._use_case)
 
     def publication_of(self, prediction_date: date) -> dict[str, Any] | None:
-        """The publications row whose predictions are for a day, or None."""
+        """The current publications row of the predictions for a day, or None."""
         with self.connection() as connection:
             return publications.current(connection, self._use_case, "prediction_date", prediction_date)
 
@@ -105,14 +105,14 @@ class Warehouse:
 
     def training_decided(self, partition: date) -> bool:
         """Whether the training of a partition was decided: registered, rejected or failed."""
-        return any(made.partition == partition and made.decided_by in TRAINING for made in self.decisions())
+        return any(decision.partition == partition and decision.decided_by in TRAINING for decision in self.decisions())
 
     def record_deployment(self, deployment: Deployment, *, expected_champion: str | EllipsisType | None = ...) -> bool:
         """Append one decision; see `record_deployments`."""
         return self.record_deployments([deployment], expected_champion=expected_champion)
 
     def record_deployments(
-        self, made: Sequence[Deployment], *, expected_champion: str | EllipsisType | None = ...
+        self, new: Sequence[Deployment], *, expected_champion: str | EllipsisType | None = ...
     ) -> bool:
         """Append decisions of one step for one partition, all or none.
 
@@ -120,17 +120,17 @@ class Warehouse:
         the partition (by hand: the last ones of the partition at all). With `expected_champion`
         (a spec id, or None for no champion), raises ChampionChanged, having written nothing, unless
         that is the champion after the partition by all decisions but this step's own. The comparison
-        and the append are one transaction: of two decisions against the same champion, one fails.
+        and the append are one transaction: of two concurrent decisions that expect the same champion, one fails.
         """
         with self.connection() as connection:
-            return deployments.record(connection, self._use_case, made, expected_champion)
+            return deployments.record(connection, self._use_case, new, expected_champion)
 
     # Gates, shadows and monitoring
 
     def record_gates(
         self, partition: date, model_version: str, results: Sequence[GateResult], candidate: str = ""
     ) -> None:
-        """Keep what each gate said about a candidate; said again, nothing changes."""
+        """Record the gate results of a candidate; equal results are not written again."""
         query = sql.SQL(
             "INSERT INTO {} AS known (partition, model_version, candidate, gate, verdict, observed, bound, reason) "
             "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) "
@@ -150,29 +150,29 @@ class Warehouse:
         """Replace the shadow_predictions rows of a partition.
 
         `rows` has the key columns, `role`, `spec_id`, `model_version` (strings), `raw_score` and `score` (float64).
-        Returns False, having written nothing, if those are its rows already.
+        Returns False, having written nothing, if it has these rows already.
         """
         return self._replace("shadow_predictions", "partition", partition, rows)
 
     def record_drift(self, partition: date, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Replace the drift_daily rows of a partition. Each row maps every column but `partition`.
 
-        Returns False, having written nothing, if those are its rows already.
+        Returns False, having written nothing, if it has these rows already.
         """
         return self._replace("drift_daily", "partition", partition, pa.Table.from_pylist(list(rows)))
 
     def record_performance(self, prediction_date: date, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Replace the performance_daily rows of a day. Each row maps every column but `prediction_date`.
 
-        Returns False, having written nothing, if those are its rows already, or if a later partition's labels
-        (`known_on`) are in them: a run that comes late does not undo a correction.
+        Returns False, having written nothing, if it has these rows already, or if a later partition's labels
+        (`known_on`) are in them: a late run must not undo a correction.
         """
         known_later = "known_on > (SELECT coalesce(max(known_on), '-infinity') FROM {staged})"
         table = pa.Table.from_pylist(list(rows))
         return self._replace("performance_daily", "prediction_date", prediction_date, table, keep_if=known_later)
 
     def _replace(self, name: str, column: str, day: date, rows: pa.Table, *, keep_if: LiteralString = "false") -> bool:
-        """Make these the rows of a day, unless they are already or `keep_if` holds for a row that is there."""
+        """Replace the rows of a day, unless they are equal or `keep_if` holds for one of the present rows."""
         table, staged = self.table(name), sql.Identifier("pg_temp", "staged")
         of_day = sql.SQL("FROM {} WHERE {} = {}").format(table, sql.Identifier(column), sql.Literal(day))
         keep = sql.SQL(keep_if).format(staged=staged)
@@ -193,7 +193,7 @@ class Warehouse:
         return True
 
     def record_backtest(self, backtest_id: str, losses: pa.Table) -> None:
-        """Keep the losses of a backtest, unless they are kept already.
+        """Record the losses of a backtest, unless they are recorded already.
 
         `losses`: the columns of `backtests` but `backtest_id`; see core.backtest_figures.LOSSES_SCHEMA.
         """
@@ -207,7 +207,7 @@ class Warehouse:
     def record_outcomes(self, partition: date, outcomes: pa.Table) -> None:
         """Add outcomes delivered with a partition: the key columns and the label (integer 0 or 1).
 
-        An outcome known already is replaced, unless a later partition delivered it.
+        An outcome recorded before is replaced, unless a later partition delivered it.
         """
         key = self._use_case.key_columns
         names = {

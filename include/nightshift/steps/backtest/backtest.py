@@ -1,4 +1,4 @@
-"""Walk specs forward over past partitions, as the night would have refitted, calibrated and served them.
+"""Walk specs forward over past partitions, refitted and calibrated as in the nightly runs.
 
 Artifact: `backtest.json` (BacktestResult), `losses.parquet` (one row per spec, baseline and partition) and
 `backtest.html`. The losses also go to the warehouse's `backtests`.
@@ -35,9 +35,9 @@ def run(
 ) -> ArtifactRef:
     """Commit the backtest of some specs, and of champion and fallback, with the labels known by `partition`.
 
-    `specs`: names, ids or JSON, or names and ids separated by commas; none: every declared challenger. `first` and
-    `last` (partitions): left out, the newest `promotion.backtest_partitions` before `partition`; `refit_every`: left
-    out, as the promotion policy says. Raises ConfigurationError, and TerminalError if too little history is there.
+    `specs`: names, ids or JSON, or names and ids separated by commas (default: every declared challenger). `first`,
+    `last`: partitions (default: the newest `promotion.backtest_partitions` before `partition`). `refit_every`
+    (default: the promotion policy's). Raises ConfigurationError, and TerminalError if there is too little history.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     policy = use_case.promotion
@@ -55,12 +55,12 @@ def run(
     parts, missing = parts_known(store, use_case, partition)
     searched = candidate_specs(store, use_case, partition)
     recorded = {**dict(reversed(searched.items())), **state.specs}
-    named = _names(specs) or [spec.spec_id for spec in use_case.challengers]
+    texts = _names(specs) or [spec.spec_id for spec in use_case.challengers]
     result, losses = walk_specs(
         use_case,
         load_rows(store, parts),
         state,
-        [find_spec(use_case, recorded, text) for text in named],
+        [find_spec(use_case, recorded, text) for text in texts],
         partition=partition,
         first=start,
         last=to,
@@ -75,12 +75,12 @@ def run(
         kind="backtest",
         files={**result.to_files(), LOSSES: losses, "backtest.html": render(result, use_case.title)},
         inputs={"training_rows": parts},
-        parameters={"first": start.isoformat(), "last": to.isoformat(), "refit_every": every, "specs": list(named)},
+        parameters={"first": start.isoformat(), "last": to.isoformat(), "refit_every": every, "specs": list(texts)},
         metrics={f"{one.spec_id}/{one.baseline or 'refitted'}/log_loss": one.log_loss for one in result.series},
         rows=losses.num_rows,
     )
     warehouse.record_backtest(ref.sha256[:16], losses)
-    log.info("%s: backtest %s of %d specs, %s to %s", use_case.name, ref.sha256[:16], len(named), start, to)
+    log.info("%s: backtest %s of %d specs, %s to %s", use_case.name, ref.sha256[:16], len(texts), start, to)
     return ref
 
 

@@ -1,4 +1,4 @@
-"""Let the best spec that passes its backtest go into shadow; record why the others do not.
+"""Move the best spec that passes its backtest into shadow; record why the others do not.
 
 Artifact: `nomination.json` (Nomination). Gate results also go to the warehouse's `gate_results`, under the spec id.
 """
@@ -29,11 +29,11 @@ LOSSES = "losses.parquet"
 
 
 def run(context: StepContext, *, backtest: ArtifactRef) -> ArtifactRef:
-    """Judge each challenger of a backtest by the promotion policy and record what follows.
+    """Evaluate each challenger of a backtest by the promotion policy and record the decisions.
 
-    The one with the lowest log loss among those that pass is recorded as shadow, a failed one as backtest_failed. One
-    that passes while another spec is on its way, or beside a better one, is left for a later nomination. Raises
-    ChampionChanged, having recorded nothing, if the champion is another than the one that the backtest has.
+    Of those that pass, the one with the lowest log loss is recorded as shadow; failed ones as backtest_failed. One
+    that passes while another spec is in shadow or canary, or is not the best, is left for a later nomination. Raises
+    ChampionChanged, having recorded nothing, if the champion differs from that of the backtest.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     result = store.read_document(backtest, BacktestResult)
@@ -43,7 +43,7 @@ def run(context: StepContext, *, backtest: ArtifactRef) -> ArtifactRef:
     champion, _ = specs_in_service(use_case, state)
     if champion.spec_id != result.champion:
         raise ChampionChanged(
-            f"{use_case.name}: the backtest compared with the champion {result.champion}, but the champion after "
+            f"{use_case.name}: the backtest was compared with the champion {result.champion}, but the champion after "
             f"{partition} is {champion.spec_id}. Nothing was recorded; run the backtest again."
         )
     challengers = [one for one in result.series if one.role == "challenger" and not one.baseline]
@@ -55,8 +55,8 @@ def run(context: StepContext, *, backtest: ArtifactRef) -> ArtifactRef:
     outcome = _outcomes(state, challengers, gates)
     for one in challengers:
         warehouse.record_gates(partition, one.spec_id, gates[one.spec_id], "backtest")
-    made = [_deployment(one, outcome[one.spec_id], partition, backtest, gates[one.spec_id]) for one in challengers]
-    if recorded := [one for one in made if one is not None]:
+    decided = [_deployment(one, outcome[one.spec_id], partition, backtest, gates[one.spec_id]) for one in challengers]
+    if recorded := [one for one in decided if one is not None]:
         warehouse.record_deployments(recorded, expected_champion=state.champion)
     for spec_id, (action, why) in outcome.items():
         log.info("%s %s: %s %s: %s", use_case.name, partition, spec_id, action, why)
@@ -84,7 +84,7 @@ def _look_ahead(use_case: UseCase, store: ArtifactStore, backtest: ArtifactRef, 
 def _outcomes(
     state: State, challengers: list[BacktestSeries], gates: dict[str, list[GateResult]]
 ) -> dict[str, tuple[str, str]]:
-    """For each spec what becomes of it: shadow, backtest_failed or left, and why."""
+    """Spec id -> outcome (shadow, backtest_failed or left) and reason."""
     passing = sorted((one for one in challengers if passed(gates[one.spec_id])), key=lambda one: one.log_loss)
     outcome = {}
     for one in challengers:

@@ -1,8 +1,8 @@
-"""Compare a partition with what its primary version was trained on: features, raw scores, and delivered outcomes.
+"""Compare features, raw scores and delivered outcomes of a partition with the primary version's training reference.
 
-Artifact: `drift.json`. The `block_days` of the use case's policy says how many partitions, up to this
-one, are compared together; usually one. Scores are the primary's answers for all rows, before calibration, as the
-reference's are: what a canary published is not the primary's drift.
+Artifact: `drift.json`. The policy's `block_days` is the number of partitions, up to this one, that are compared
+together; usually one. Scores are those of the primary for all rows, before calibration, as in the reference; scores
+of a canary are not used.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def run(
         inputs={
             "scores": compared_scores,
             "model": [model],
-            "curated": [ref for found in outcomes for ref in found.refs],
+            "curated": [ref for one in outcomes for ref in one.refs],
         },
         metrics={"verdict": drift["verdict"], **{name: g["verdict"] for name, g in compared["groups"].items()}},
         rows=scores.rows,
@@ -99,11 +99,11 @@ def _compared(
     refs: Sequence[ArtifactRef],
     outcomes: Sequence[Outcomes],
 ) -> dict[str, Any]:
-    """The verdicts, the counts per column and bin, and the rate of the matured labels."""
+    """The verdicts, the counts per column and bin, and the rate of matured positive labels."""
     tables = [store.read_table(ref, "features.parquet") for ref in refs]
     features = pa.concat_tables(tables, promote_options="default")  # primaries may have different features
     scores = pa.concat_tables([_primary_scores(use_case, store, ref) for ref in refs])
-    labels = pa.concat_tables([found.matured(use_case) for found in outcomes])
+    labels = pa.concat_tables([one.matured(use_case) for one in outcomes])
     counts = reference.count(features) | reference.count(scores) | reference.count(labels.select([use_case.label]))
     names = [name for name in reference.bins if name not in (use_case.score, use_case.label)]
     groups = {
@@ -111,7 +111,7 @@ def _compared(
         for kind, columns in (("data", names), ("prediction", [use_case.score]), ("label", [use_case.label]))
     }
     day = outcomes[-1].matured_day(use_case)
-    known = labels[use_case.label].to_numpy()
+    matured = labels[use_case.label].to_numpy()
     return {
         "verdict": overall_verdict(list(groups.values())),
         "groups": {kind: group.to_json() for kind, group in groups.items()},
@@ -119,5 +119,5 @@ def _compared(
         "score": use_case.score,
         "label": use_case.label,
         "label_day": day.isoformat() if day else None,
-        "label_rate": float(known.mean()) if len(known) else None,
+        "label_rate": float(matured.mean()) if len(matured) else None,
     }

@@ -1,4 +1,4 @@
-"""Put a partition's drift, outcomes and performance into the warehouse, and say what should be done."""
+"""Record a partition's drift, outcomes and performance in the warehouse, and choose the response to drift."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> ArtifactRef:
     """Replace the partition's rows of drift_daily, add its outcomes, commit `response.json`.
 
-    The rows of performance_daily of every day that the partition delivered labels for are computed again, from all
-    labels known by then: of a day that matured now, and of earlier ones whose labels came late or were corrected.
+    The rows of performance_daily are recomputed, from all labels known now, for every day that the partition delivered
+    labels for: the day that matured, and earlier ones with late or corrected labels.
 
     The response is `none`, `alert` or `retrain` (see core.drift.response). It is logged, and posted
     to `settings.alert_webhook_url`, if that is set, when the partition's drift is recorded for the
@@ -38,19 +38,19 @@ def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> Art
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     warehouse = context.warehouse
-    found = json.loads(store.read(drift, "drift.json"))
+    comparison = json.loads(store.read(drift, "drift.json"))
     outcomes = delivered_outcomes(use_case, store, partition)
     warehouse.record_outcomes(partition, outcomes.table)
     performance = _performance(use_case, store, warehouse, outcomes, partition)
     for day, rows in performance.items():
         warehouse.record_performance(day, rows)
-    changed = warehouse.record_drift(partition, _drift_rows(found, drift))
-    wanted = response({name: group["verdict"] for name, group in found["groups"].items()})
-    message = _message(use_case, partition, found, wanted, report)
-    log.log(logging.INFO if wanted == "none" else logging.WARNING, message)
-    if wanted != "none" and changed:
+    changed = warehouse.record_drift(partition, _drift_rows(comparison, drift))
+    action = response({name: group["verdict"] for name, group in comparison["groups"].items()})
+    message = _message(use_case, partition, comparison, action, report)
+    log.log(logging.INFO if action == "none" else logging.WARNING, message)
+    if action != "none" and changed:
         send_alert(settings.alert_webhook_url, message)
-    result: dict[str, Any] = {"response": wanted, "message": message}
+    result: dict[str, Any] = {"response": action, "message": message}
     return store.commit(
         use_case=use_case.name,
         step="record_drift",
@@ -58,12 +58,12 @@ def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> Art
         kind="drift_record",
         files={"response.json": canonical_json(result)},
         inputs={"drift": [drift], "report": [report], "curated": outcomes.refs},
-        metrics={"response": wanted, "days": {day.isoformat(): len(rows) for day, rows in performance.items()}},
+        metrics={"response": action, "days": {day.isoformat(): len(rows) for day, rows in performance.items()}},
         rows=outcomes.table.num_rows,
     )
 
 
-def _drift_rows(found: dict[str, Any], drift: ArtifactRef) -> list[dict[str, Any]]:
+def _drift_rows(comparison: dict[str, Any], drift: ArtifactRef) -> list[dict[str, Any]]:
     return [
         {
             "drift": name,
@@ -73,10 +73,10 @@ def _drift_rows(found: dict[str, Any], drift: ArtifactRef) -> list[dict[str, Any
             "exceeds": column["exceeds"],
             "rows": column["rows"],
             "verdict": group["verdict"],
-            "model_version": found["model_version"],
+            "model_version": comparison["model_version"],
             "comparison_uri": drift.uri,
         }
-        for name, group in found["groups"].items()
+        for name, group in comparison["groups"].items()
         for column in group["columns"]
     ]
 
@@ -86,8 +86,8 @@ def _performance(
 ) -> dict[date, list[dict[str, Any]]]:
     """Rows of performance_daily by day, for every published day that labels were delivered for.
 
-    One row of role `published` for each version that answered a published row, on those rows; and one for each
-    version that scored, in its role, on all rows.
+    One row of role `published` for each version that scored published rows, on those rows; and one for each
+    version, in its role, on all rows.
     """
     publications = {}
     for day in sorted(outcomes.table[use_case.prediction_date].unique().to_pylist()):
@@ -118,8 +118,12 @@ def _scored_rows(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef) -
     return pa.concat_tables([published.select(everything.column_names), everything])
 
 
-def _message(use_case: UseCase, partition: date, found: dict[str, Any], wanted: Response, report: ArtifactRef) -> str:
-    said = "; ".join(f"{name} {group['verdict']} ({group['reason']})" for name, group in found["groups"].items())
-    act = {"none": "nothing to do", "alert": "look at the report", "retrain": "retrain, and look at the report"}[wanted]
-    what = f"{use_case.name} {partition}, model {found['model_version']}: {act}"
-    return f"{what}. Drift: {said}. Report: {report.uri}report.html"
+def _message(
+    use_case: UseCase, partition: date, comparison: dict[str, Any], action: Response, report: ArtifactRef
+) -> str:
+    verdicts = "; ".join(
+        f"{name} {group['verdict']} ({group['reason']})" for name, group in comparison["groups"].items()
+    )
+    advice = {"none": "nothing to do", "alert": "look at the report", "retrain": "retrain, and look at the report"}
+    what = f"{use_case.name} {partition}, model {comparison['model_version']}: {advice[action]}"
+    return f"{what}. Drift: {verdicts}. Report: {report.uri}report.html"

@@ -1,4 +1,4 @@
-"""Write the night's drift report, one HTML page with its plots inside."""
+"""Write the drift report of a partition: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nightshift.steps.context import StepContext
 
 
 def run(context: StepContext, *, drift: ArtifactRef) -> ArtifactRef:
-    """Commit `report.html` for a comparison."""
+    """Commit `report.html` for the comparison `drift`."""
     use_case, store, partition = context.use_case, context.store, context.partition
     inputs = store.manifest(drift).inputs
     (model,), scores = inputs["model"], inputs["scores"][-1]

@@ -1,7 +1,7 @@
-"""Read what was delivered for a partition, check its schema, type it, and keep one row per key.
+"""Read the files delivered for a partition, check their schema, convert types, and keep one row per key.
 
 Artifact: `<feed>.parquet` (curated columns, columns for expectations only, landed_uri and
-landed_row; in landed order) and, where rows were set aside, `quarantine/<feed>.parquet`.
+landed_row; in landed order) and, where rows were quarantined, `quarantine/<feed>.parquet`.
 Metrics: per feed `delivered`, `quarantined` and `exact_duplicates` rows and `repeated_files`.
 """
 
@@ -27,12 +27,12 @@ STEP = "land"
 def run(context: StepContext, *, refuse_undelivered: bool = False) -> ArtifactRef:
     """Land all feeds of the partition.
 
-    A file delivered twice with the same bytes is read once. A key delivered twice counts as it
-    was delivered last (see core.curated_table). A correction is a row of an earlier day; it is
-    landed with the partition it was delivered in, and the earlier partition stays as it was.
+    A file delivered twice with the same bytes is read once. Of a key delivered twice the last row is kept (see
+    core.curated_table). A correction is a row of an earlier day; it is landed with the partition that delivered
+    it, and the earlier partition does not change.
     Raises PartitionNotReady while a feed's delivery is missing, or with `refuse_undelivered`
     NothingDelivered; SchemaChanged or MalformedFile. All but the first reject the partition, so that later
-    ones go on without it; a partition that was decided before keeps its status if nothing is delivered.
+    ones are processed without it; with NothingDelivered an earlier status is kept.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     files: dict[str, pa.Table] = {}

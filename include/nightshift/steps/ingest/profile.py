@@ -1,4 +1,4 @@
-"""Describe every column of what was landed: `profile.json`, and its short form in the manifest."""
+"""Profile every column of the landed tables: `profile.json`, and a summary in the manifest."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Make the rows that passed the curated partition, and put the others in quarantine.
+"""Publish the rows that passed as the curated partition, and write the others to quarantine.
 
 Artifact: `<feed>.parquet` with the curated columns, landed_uri and landed_row, in landed order.
-Rows set aside are also written to `quarantine/<use case>/<feed>/dt=<partition>/<content id>.parquet`.
+Quarantined rows are also written to `quarantine/<use case>/<feed>/dt=<partition>/<content id>.parquet`.
 Metrics: `rows` {feed: n}, `quarantined_rows` n, `quarantined` {reason: n}, `warnings` {reason: n},
 `exact_duplicates` {feed: n}, `quarantine_uris` {feed: uri}.
 """
@@ -24,10 +24,10 @@ from nightshift.steps.context import StepContext
 
 
 def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) -> ArtifactRef:
-    """Publish the partition of a validation that no critical expectation stopped.
+    """Publish a partition that passed all critical expectations.
 
-    Every delivered row is published, quarantined, or an exact duplicate of one that is; raises
-    DataContractError, and rejects the partition, if the sums say otherwise.
+    Every delivered row must be published, quarantined, or an exact duplicate of one that is; otherwise raises
+    DataContractError and rejects the partition.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     validation = store.manifest(validated)
@@ -38,10 +38,10 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
     with refusing(store, use_case, partition) as evidence:
         evidence.ref = validated
         for feed in use_case.feeds:
-            found = _set_aside(store, validation, "quarantine", feed)
+            failed_rows = _set_aside(store, validation, "quarantine", feed)
             landed_rows = store.read_table(landed, f"{feed.name}.parquet")
-            rows[feed.name] = published_columns(feed, without_rows(landed_rows, found)).combine_chunks()
-            quarantined[feed.name] = gathered([_set_aside(store, landing, "quarantine", feed), found])
+            rows[feed.name] = published_columns(feed, without_rows(landed_rows, failed_rows)).combine_chunks()
+            quarantined[feed.name] = gathered([_set_aside(store, landing, "quarantine", feed), failed_rows])
             _check_sums(use_case, partition, feed, rows[feed.name], quarantined[feed.name], landing)
     warnings = [_set_aside(store, validation, "warnings", feed) for feed in use_case.feeds]
     uris = {name: _keep(store, use_case, partition, name, table) for name, table in quarantined.items() if len(table)}
@@ -63,10 +63,10 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
 
 
 def _set_aside(store: ArtifactStore, manifest: Manifest, folder: str, feed: Feed) -> pa.Table:
-    """The rows of a feed that an artifact sets aside, none if it has no file of them."""
+    """The quarantined or warned rows of a feed in an artifact; empty if it has no such file."""
     path = f"{folder}/{feed.name}.parquet"
-    named = any(file.path == path for file in manifest.files)
-    return store.read_table(manifest.ref, path) if named else QUARANTINE.empty_table()
+    present = any(file.path == path for file in manifest.files)
+    return store.read_table(manifest.ref, path) if present else QUARANTINE.empty_table()
 
 
 def _check_sums(

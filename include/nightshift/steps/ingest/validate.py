@@ -1,8 +1,8 @@
-"""Run the Great Expectations suites over what was landed.
+"""Run the Great Expectations suites over the landed tables.
 
-Artifact: `results/<feed>.json`, `data_docs/*.html` (open index.html), and where there are any
-`quarantine/<feed>.parquet` (rows to set aside, with all reasons) and `warnings/<feed>.parquet`
-(rows that are odd and stay), both in the QUARANTINE schema.
+Artifact: `results/<feed>.json`, `data_docs/*.html` (open index.html), and if there are any
+`quarantine/<feed>.parquet` (rows to remove, with all reasons) and `warnings/<feed>.parquet`
+(rows with warnings, which are kept), both in the QUARANTINE schema.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FOLDERS: dict[str, Severity] = {"quarantine": "quarantine", "warnings": "warnin
 
 
 def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
-    """Examine all feeds of the landed artifact.
+    """Validate all feeds of the landed artifact.
 
     Raises DataContractError if a critical expectation fails, after results and Data Docs are
     written and the partition is rejected with them as evidence.

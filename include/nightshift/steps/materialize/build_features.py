@@ -1,7 +1,7 @@
 """Compute every feature view of a partition in one pass over the curated deliveries up to it.
 
 Artifact: `<view>.parquet`, see core.feature_computation. Inputs are the curated partitions read;
-those of the window that have no data (rejected, or never decided) are in `parameters.missing`.
+partitions of the window without data (rejected, or undecided) are in `parameters.missing`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     """Commit the feature tables of the partition.
 
     Raises PartitionNotReady if this partition is undecided, or an earlier one of the lookback window that
-    the features of the partition before were not built without; with `allow_undecided`, earlier ones are missing.
+    was not missing for the previous partition already; with `allow_undecided`, undecided earlier ones are left out.
     Raises PartitionRejected if this one was rejected, FeatureContractError if a query does not run.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
@@ -67,7 +67,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
 
 
 def _missing_before(use_case: UseCase, store: ArtifactStore, partition: date) -> list[date]:
-    """Partitions that the features of the partition before were built without: they are not waited for twice."""
+    """Partitions that were missing for the features of the previous partition: they are not waited for again."""
     before = store.decision(use_case.name, STEP, partition - timedelta(days=1))
     if before is None or before.ref is None:
         return []

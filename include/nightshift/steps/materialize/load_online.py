@@ -1,7 +1,7 @@
 """Load a published partition of features into the online store.
 
 Artifact: `online_load.json` {view: rows}. Metrics: `loaded` (false if a newer partition was
-there already, which is then left alone), `expired` {view: values deleted}.
+loaded before, which is then kept), `expired` {view: values deleted}.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def run(context: StepContext, *, published: ArtifactRef) -> ArtifactRef:
-    """Materialize exactly this partition, however often it is run.
+    """Materialize exactly this partition; idempotent.
 
-    A partition older than what is online is not loaded: the online store holds the newest values,
-    and runs may come late or out of order.
+    A partition older than the values online is not loaded: the online store holds the newest values,
+    and runs may be late or out of order.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     feast = open_feature_store(use_case, settings)
@@ -45,7 +45,7 @@ def run(context: StepContext, *, published: ArtifactRef) -> ArtifactRef:
                 log.debug("feast materialize printed: %s", progress.getvalue())
             log.info("%s %s: %d feature views loaded online", use_case.name, partition, len(views))
         else:
-            log.warning("%s %s: not loaded, the online store is at %s already", use_case.name, partition, newest)
+            log.warning("%s %s: not loaded, the online store has values of %s", use_case.name, partition, newest)
         expired = drop_expired(feast, views, cutoff) if loaded else {}
     return store.commit(
         use_case=use_case.name,

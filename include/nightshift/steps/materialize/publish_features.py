@@ -1,4 +1,4 @@
-"""Audit a partition's feature tables against their Feast definitions and make them the offline store's partition.
+"""Audit a partition's feature tables against their Feast definitions and publish them to the offline store.
 
 Artifact: the audited `<view>.parquet`, byte for byte. Metrics: `rows` {view: n}, `null_share`
 {view: {feature: share}}.
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 
 def run(context: StepContext, *, features: ArtifactRef) -> ArtifactRef:
-    """Publish the feature tables. Raises FeatureContractError if one breaks its contract; then nothing changes."""
+    """Publish the feature tables. Raises FeatureContractError, having published nothing, if one breaks its contract."""
     use_case, store, partition = context.use_case, context.store, context.partition
     views = declared_views(use_case)
     declared = {table.name: table.join_keys for table in use_case.features.tables}
     if declared != {name: view.join_keys for name, view in views.items()}:
         raise FeatureContractError(
             f"{use_case.name} declares the feature tables {declared}, but {use_case.feature_repo} serves "
-            f"{ {name: view.join_keys for name, view in views.items()} }. Names and join keys must agree."
+            f"{ {name: view.join_keys for name, view in views.items()} }. Names and join keys must be equal."
         )
     spine = delivered_spine(use_case, store, partition, use_case.scoring_spine).rows
     files = {name: store.read(features, f"{name}.parquet") for name in views}

@@ -1,4 +1,4 @@
-"""Let the fallback serve instead of the champion, or the champion again, on a person's decision."""
+"""Turn the kill switch on or off by hand: on, the fallback serves instead of the champion."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ACTIONS: dict[str, Action] = {"on": "killed", "off": "restored"}
 def run(context: StepContext, *, state: SwitchState, reason: str, decided_by: str) -> ArtifactRef:
     """Record `killed` (on) or `restored` (off), which takes effect after `partition`; commit `kill_switch.json`.
 
-    Nothing is recorded if the switch is in that state already. The people behind the alert webhook are told of a
-    change, and MLflow's aliases follow. Raises UnknownModel if there is no version of the fallback, and
-    ConfigurationError for another state, a partition later than the newest published one, or if a later partition
-    turned it the other way.
+    Nothing is recorded if the switch is in that state already. A change is posted to the alert webhook, and MLflow's
+    aliases are synced. Raises UnknownModel if there is no version of the fallback, and
+    ConfigurationError for another state, a partition later than the newest published one, or if the switch was set to
+    the other state for a later partition.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     if state not in ACTIONS:
-        raise ConfigurationError(f"The kill switch of {use_case.name} cannot be turned {state!r}; state on or off.")
+        raise ConfigurationError(f"The kill switch of {use_case.name} cannot be set to {state!r}; choose on or off.")
     warehouse = context.warehouse
     check_in_reach(use_case, warehouse, partition)
     after = partition + timedelta(days=1)
@@ -65,12 +65,12 @@ def run(context: StepContext, *, state: SwitchState, reason: str, decided_by: st
 
 
 def _check_latest(use_case: UseCase, warehouse: Warehouse, partition: date, state: SwitchState) -> None:
-    """Raise ConfigurationError if the switch was turned the other way for a later partition: it would stay so."""
+    """Raise ConfigurationError if a later partition has the other state, which would take precedence."""
     later = [one for one in warehouse.decisions() if one.partition > partition and one.action in ACTIONS.values()]
     newest = max(later, key=lambda one: one.partition, default=None)
     if newest is not None and newest.action != ACTIONS[state]:
         raise ConfigurationError(
-            f"{use_case.name}: {newest.decided_by} recorded {newest.action} on partition {newest.partition}, so turned "
-            f"{state} on {partition} the kill switch would have no effect. Trigger it again with partition "
+            f"{use_case.name}: {newest.decided_by} recorded {newest.action} on partition {newest.partition}, so "
+            f"{state} on {partition} would have no effect. Trigger it again with partition "
             f"{newest.partition}."
         )

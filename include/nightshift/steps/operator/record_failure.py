@@ -1,4 +1,4 @@
-"""Decide a partition of a stage whose run failed, so that later partitions go on without it.
+"""Reject a partition of a stage whose run failed, so that later partitions are processed without it.
 
 Artifact (variant: the stage): no files; `parameters` name the stage, the failed tasks and the run.
 """
@@ -61,9 +61,9 @@ def _failed(
     )
     if not decided:
         return [] if warehouse.training_decided(partition) else [training]
-    wanted = specs_to_fit(warehouse.state_as_of(partition), use_case)
+    specs = specs_to_fit(warehouse.state_as_of(partition), use_case)
     return [
         training.model_copy(update={"role": role, "spec_id": spec.spec_id, "spec": spec})
-        for spec, role in wanted
+        for spec, role in specs
         if spec.spec_id not in decided
     ]

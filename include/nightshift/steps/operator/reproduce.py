@@ -1,13 +1,13 @@
-"""Rebuild a past training or prediction from what was recorded, and say whether it comes out the same, byte for byte.
+"""Rebuild a past training or prediction from its recorded inputs and compare the artifacts byte for byte.
 
-Each recorded artifact is made again by the step that made it, from its recorded inputs, on a store that gives the
-statuses of then and writes nothing (`services.recorded`). Compared is the identity that the store gives an artifact:
-the hashes of inputs, parameters and files. A training is rebuilt from the partition's training rows to the
+Each recorded artifact is made again by its step, from its recorded inputs, on a store that returns the statuses of
+that time and writes nothing (`services.recorded`). The identities of the artifacts are compared: the hashes of
+inputs, parameters and files. A training is rebuilt from the partition's training rows to the
 verifications, with the specs as recorded; a prediction from the features to the audit, with the versions that were
-chosen, which must be on record in `deployments`. What writes to the warehouse is not repeated.
+chosen, which must be on record in `deployments`. Steps that write to the warehouse are not repeated.
 
-Artifact (variant: what was rebuilt): `reproduction.json` with the verdict, the first step that differs, and what
-differs in each artifact; `reproduction.html`.
+Artifact (variant: training or prediction): `reproduction.json` with the verdict, the first step that differs, and
+the differences of each artifact; `reproduction.html`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from nightshift.steps.context import StepContext
 log = logging.getLogger(__name__)
 
 LAST_STEP = {"training": "register", "prediction": "publish_predictions"}
-"""The step whose artifact leads to everything that is rebuilt."""
+"""The step whose artifact has all rebuilt artifacts among its direct and indirect inputs."""
 
 REBUILT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "training": {
@@ -59,24 +59,27 @@ REBUILT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 def run(context: StepContext, *, what: str) -> ArtifactRef:
     """Commit the verdict on the partition's training or prediction: identical, or differs.
 
-    A difference is a result, not an error; changed or lost bytes are one, too. Raises PartitionNotReady if nothing is
-    recorded of the partition, ArtifactCorrupt if a manifest is gone, ConfigurationError for another `what`.
+    `what`: training or prediction. Differences, also changed or missing bytes, are a result, not an error. Raises
+    PartitionNotReady if nothing is recorded of the partition, ArtifactCorrupt if a manifest is missing,
+    ConfigurationError for another `what`.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     if what not in REBUILT:
         raise ConfigurationError(f"{what!r} cannot be reproduced; choose one of {', '.join(REBUILT)}.")
     last = store.current(use_case.name, LAST_STEP[what], partition)
-    made, manifests = recorded_manifests(store, last, REBUILT[what], partition.isoformat())
-    found = changed_bytes(store, manifests)
-    for manifest in made:
-        found[manifest.ref] += _rebuild(use_case, settings, store, manifest, manifests, REBUILT[what][manifest.step])
-        log.info("%s %s: %s", use_case.name, _name(manifest), "; ".join(found[manifest.ref]) or "identical")
+    to_rebuild, manifests = recorded_manifests(store, last, REBUILT[what], partition.isoformat())
+    differences = changed_bytes(store, manifests)
+    for manifest in to_rebuild:
+        differences[manifest.ref] += _rebuild(
+            use_case, settings, store, manifest, manifests, REBUILT[what][manifest.step]
+        )
+        log.info("%s %s: %s", use_case.name, _name(manifest), "; ".join(differences[manifest.ref]) or "identical")
     for manifest in (one for one in manifests.values() if one.step == "resolve_model"):
-        found[manifest.ref] += _unknown_versions(use_case, settings, store, manifest)
-    # What was only read is shown first, and only if it is not what it was.
-    rebuilt = {manifest.ref for manifest in made}
-    read = [one for ref, one in manifests.items() if ref not in rebuilt and found.get(ref)]
-    artifacts = [_entry(manifest, found[manifest.ref]) for manifest in [*read, *made]]
+        differences[manifest.ref] += _unknown_versions(use_case, settings, store, manifest)
+    # Artifacts that were only read are shown first, and only if they changed.
+    rebuilt = {manifest.ref for manifest in to_rebuild}
+    read = [one for ref, one in manifests.items() if ref not in rebuilt and differences.get(ref)]
+    artifacts = [_entry(manifest, differences[manifest.ref]) for manifest in [*read, *to_rebuild]]
     differing = [artifact for artifact in artifacts if artifact["differences"]]
     result = {
         "what": what,
@@ -84,7 +87,7 @@ def run(context: StepContext, *, what: str) -> ArtifactRef:
         "verdict": "differs" if differing else "identical",
         "first_difference": differing[0]["name"] if differing else None,
         "artifacts": artifacts,
-        "environment": environment_differences(made, code_version(), lock_sha256(), library_versions()),
+        "environment": environment_differences(to_rebuild, code_version(), lock_sha256(), library_versions()),
         "taken_as_recorded": dict(
             sorted(Counter(one.step for ref, one in manifests.items() if ref not in rebuilt).items())
         ),
@@ -101,7 +104,7 @@ def run(context: StepContext, *, what: str) -> ArtifactRef:
         },
         inputs={"reproduced": [last]},
         parameters={"what": what},
-        metrics={"identical": not differing, "artifacts": len(made), "differing": len(differing)},
+        metrics={"identical": not differing, "artifacts": len(to_rebuild), "differing": len(differing)},
     )
 
 
@@ -113,7 +116,7 @@ def _rebuild(
     manifests: Mapping[ArtifactRef, Manifest],
     arguments: tuple[str, ...],
 ) -> list[str]:
-    """How the artifact that the step makes now differs from the recorded one; the error, if it makes none."""
+    """Differences of the rebuilt artifact from the recorded one; the error if the step raises one."""
     try:
         recorded = RecordedStore(store, statuses(store, manifest, manifests))
         inputs = {name: manifest.inputs[name][-1] for name in arguments}
@@ -121,20 +124,20 @@ def _rebuild(
         ref = step.run(StepContext(use_case, settings, recorded, date.fromisoformat(manifest.partition)), **inputs)
         if ref.sha256 == manifest.ref.sha256:
             return []
-        made, files = recorded.committed(ref)
+        rebuilt, files = recorded.committed(ref)
         old = {entry.path: store.read(manifest.ref, entry.path) for entry in manifest.files if entry.path in files}
-        return artifact_differences(manifest, made, old, files)
+        return artifact_differences(manifest, rebuilt, old, files)
     except (TerminalError, PartitionNotReady) as error:
         return [f"it cannot be made again: {type(error).__name__}: {error}"]
 
 
 def _unknown_versions(use_case: UseCase, settings: Settings, store: ArtifactStore, choice: Manifest) -> list[str]:
-    """Chosen versions that `deployments` does not have, or has with another artifact."""
-    known = {(row.model_version, row.model.sha256) for row in Warehouse(settings, use_case).decisions() if row.model}
+    """Messages about chosen versions that `deployments` lacks, or has with another artifact."""
+    recorded = {(row.model_version, row.model.sha256) for row in Warehouse(settings, use_case).decisions() if row.model}
     return [
         f"model_choice.json: deployments has no version {one.model_version} with the artifact {one.model.uri}"
         for one in store.read_document(choice.ref, ModelChoice).scored
-        if (one.model_version, one.model.sha256) not in known
+        if (one.model_version, one.model.sha256) not in recorded
     ]
 
 

@@ -1,4 +1,4 @@
-"""Take a spec, or one version, out of use for good, and archive everything that is known about it."""
+"""Retire a spec, or one version, permanently, and archive its records."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from nightshift.steps.context import StepContext
 def run(context: StepContext, *, spec_or_version: str, reason: str, decided_by: str) -> ArtifactRef:
     """Write `archive/<use case>/<spec or version>.zip`, then record `retired`; commit `retirement.json`.
 
-    `spec_or_version`: a spec id or a version. The archive, of the version or the spec's newest one, is written first:
-    nothing is retired before it is kept. A challenger is withdrawn by it. Raises UnknownModel if neither a spec nor a
+    `spec_or_version`: a spec id or a version. The archive, of the version or the spec's newest one, is written before
+    the decision. Retiring a challenger withdraws it. Raises UnknownModel if neither a spec nor a
     version of that name has a model, and ConfigurationError if it is the champion, the watched former champion, the
-    fallback or the only version of one of them, as of `partition` or by what was decided since; or if the partition
+    fallback or the only version of one of them, as of `partition` or by later decisions; or if the partition
     is later than the newest published one.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
@@ -70,21 +70,21 @@ def run(context: StepContext, *, spec_or_version: str, reason: str, decided_by: 
 def _version(use_case: UseCase, state: State, name: str) -> Version:
     """The version of that name, or the newest one of the spec."""
     versions = [version for of_spec in state.versions.values() for version in of_spec]
-    named = [version for version in versions if name in (version.spec_id, version.model_version)]
-    if not named:
-        known = sorted(state.versions) + [version.model_version for version in versions[-5:]]
+    matches = [version for version in versions if name in (version.spec_id, version.model_version)]
+    if not matches:
+        names = sorted(state.versions) + [version.model_version for version in versions[-5:]]
         raise UnknownModel(
             f"{use_case.name} has no spec or version {name!r}; specs and the newest versions are "
-            f"{', '.join(known) or 'none'}. All of them are in `deployments`."
+            f"{', '.join(names) or 'none'}. All of them are in `deployments`."
         )
-    return named[-1]
+    return matches[-1]
 
 
 def _check_unused(use_case: UseCase, state: State, name: str) -> None:
-    """Raise ConfigurationError if the champion, the watched former champion or the fallback would be left without."""
+    """Raise ConfigurationError if the champion, the watched former champion or the fallback would have no version."""
     roles: Sequence[tuple[str, str | None]] = (
         ("the champion; roll back to another spec first", state.champion),
-        ("the fallback, which serves when all else fails", state.fallback),
+        ("the fallback, which must stay available", state.fallback),
         ("watched as the former champion; wait until the champion is confirmed", state.watched),
     )
     for role, spec_id in roles:

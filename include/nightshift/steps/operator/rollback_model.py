@@ -1,4 +1,4 @@
-"""Make a former champion spec champion again, in place of the one there is, on a person's decision."""
+"""Roll back by hand: make a former champion spec champion again."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CHAMPIONS = ("promoted", "rolled_back")
 def run(context: StepContext, *, reason: str, decided_by: str, to_spec: str = "") -> ArtifactRef:
     """Record that `to_spec` (a spec id; default: the newest former champion) is champion again; commit `rollback.json`.
 
-    Its newest version serves the partitions after `partition`. The people behind the alert webhook are told, and
-    MLflow's aliases follow. Tried again in the same run, it goes on where it stopped.
+    Its newest version serves the partitions after `partition`. The decision is posted to the alert webhook, and
+    MLflow's aliases are synced. A retry in the same run continues where the earlier try stopped.
 
     Raises UnknownModel if there is no champion, no former one, or `to_spec` was none, was retired or has no version;
-    ChampionChanged if the champion is another one on a later partition, or by now; ConfigurationError if the
+    ChampionChanged if the champion changed on a later partition, or meanwhile; ConfigurationError if the
     partition is later than the newest published one.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
@@ -97,7 +97,7 @@ def _target(use_case: UseCase, decisions: Sequence[Deployment], state: State, to
 
 
 def _check_latest(use_case: UseCase, decisions: Sequence[Deployment], partition: date, champion: str) -> None:
-    """Raise ChampionChanged if a decision of a later partition changed the champion: it would undo this one."""
+    """Raise ChampionChanged if a decision of a later partition changed the champion, which would override this one."""
     if state_as_of(decisions, date.max).champion == champion:
         return
     later = [one for one in standing(decisions) if one.partition > partition and one.action in (*CHAMPIONS, "retired")]

@@ -12,8 +12,8 @@ from nightshift.steps.context import StepContext
 
 
 def run(context: StepContext, *, scores: ArtifactRef) -> ArtifactRef:
-    """Commit `audit.json`: every check with what it observed. Raises AuditFailed, with the evidence
-    committed and the partition's audit decided as rejected, if a check fails.
+    """Commit `audit.json`: every check with its observed value. If a check fails, the artifact is committed, the
+    partition's audit is rejected, and AuditFailed is raised.
 
     The expected number of rows is counted from the curated data, not from the scores.
     """
@@ -38,14 +38,14 @@ def run(context: StepContext, *, scores: ArtifactRef) -> ArtifactRef:
         current=not failed,
     )
     if failed:
-        said = "; ".join(
+        failures = "; ".join(
             f"{check.name}: {check.observed}, must be {check.bound}"
             + (f" ({', '.join(check.examples)})" if check.examples else "")
             for check in failed
         )
-        store.decide(use_case.name, "audit", partition, Decision(status="rejected", ref=ref, reason=said))
+        store.decide(use_case.name, "audit", partition, Decision(status="rejected", ref=ref, reason=failures))
         raise AuditFailed(
-            f"{use_case.name}: the scores of partition {partition} are not published ({said}). "
+            f"{use_case.name}: the scores of partition {partition} are not published ({failures}). "
             f"Look at {scores.uri} and {ref.uri}audit.json; the table keeps what it had."
         )
     return ref

@@ -27,11 +27,11 @@ SPEC = "spec.json"
 
 
 def run(context: StepContext, *, model_choice: ArtifactRef) -> ArtifactRef:
-    """Commit a Calibration; its inputs are the choice, the past scores and the labels that it rests on.
+    """Commit a Calibration; its inputs are the choice, the past scores and the labels that were used.
 
-    Read are raw scores of a spec's versions, in whatever role they scored, and labels delivered up to the partition.
-    A spec without such history, or that declares no calibration, gets the identity. Past scores that cannot be read
-    are left out with the reason in the metrics: they must not stop the partition.
+    Raw scores of a spec's versions in any role are used, and labels delivered up to the partition. A spec without
+    such history, or that declares no calibration, gets the identity. Past scores that cannot be read are left out
+    with the reason in the metrics, so that they cannot stop the partition.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     choice = store.read_document(model_choice, ModelChoice)
@@ -91,7 +91,7 @@ def _history(
     spec: ModelSpec,
     partition: date,
 ) -> list[LabelledScores]:
-    """One spec's scores with known labels, by partition; the age of labels is that of the day they are about."""
+    """One spec's scores with known labels, by partition; the age of a label is counted from the day it is about."""
     history = []
     key = use_case.key_columns
     first = partition - timedelta(days=window_days(spec.calibration))
@@ -100,15 +100,15 @@ def _history(
         rows = rows.filter((pc.field("raw_score") >= 0) & (pc.field("raw_score") <= 1))
         if one.partition < first or not rows.num_rows:
             continue
-        known = rows.join(labels.select([*key, use_case.label]), keys=key, join_type="inner")
-        known = known.sort_by([(name, "ascending") for name in key])
+        labelled = rows.join(labels.select([*key, use_case.label]), keys=key, join_type="inner")
+        labelled = labelled.sort_by([(name, "ascending") for name in key])
         day = pc.max(rows[use_case.prediction_date]).as_py()
         history.append(
             LabelledScores(
                 partition=one.partition,
                 age_days=(partition - day).days,
-                scores=np.asarray(known["raw_score"], dtype=np.float64),
-                labels=np.asarray(known[use_case.label], dtype=np.float64),
+                scores=np.asarray(labelled["raw_score"], dtype=np.float64),
+                labels=np.asarray(labelled[use_case.label], dtype=np.float64),
                 predictions=rows.num_rows,
             )
         )

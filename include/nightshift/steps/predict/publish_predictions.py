@@ -1,4 +1,4 @@
-"""Publish one partition's audited scores to the warehouse, all or nothing, once."""
+"""Publish one partition's audited scores to the warehouse, in one transaction and once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> ArtifactRef:
-    """Make `scores` the partition's rows of `predictions`, and the shadows' of `shadow_predictions`.
+    """Replace the partition's rows of `predictions` and, with the shadows' scores, of `shadow_predictions`.
 
     Commits `publication.json`. Publishing the same scores of the same version and calibration again writes nothing.
     Raises AuditFailed if the scores were superseded, if `audited` is not the audit of these scores or did not pass,

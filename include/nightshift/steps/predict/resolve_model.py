@@ -2,7 +2,7 @@
 
 The primary is the champion's newest version from an earlier partition, or the fallback's if there is no champion
 or the kill switch is on. Shadows are the challenger, the former champion while it is watched, and the fallback.
-What the training of the partition itself makes can neither delay nor change its predictions.
+The training of the partition itself can neither delay nor change its predictions.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     """Commit a ModelChoice; its inputs are the versions.
 
     Raises PartitionNotReady if the training of the partition before is undecided and `allow_undecided` is False;
-    nothing older is waited for. Raises UnknownModel if neither a champion nor a fallback has a version.
+    older trainings are not waited for. Raises UnknownModel if neither a champion nor a fallback has a version.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     decisions = context.warehouse.decisions()
     before = partition - timedelta(days=1)
-    # Without any earlier decision about models, no training was started yet, and none is waited for.
+    # Without any earlier decision about models no training was started yet, so there is none to wait for.
     undecided = any(one.partition < before for one in decisions) and not any(
         one.partition == before and one.decided_by in TRAINING for one in decisions
     )
@@ -39,8 +39,8 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     if undecided and not allow_undecided:
         raise PartitionNotReady(
             f"{use_case.name}: the training of partition {before} is undecided; it may make a newer version for "
-            f"{partition}. Run or clear {use_case.name}.train for {before}; after the last retry the prediction goes "
-            f"on with the versions there are."
+            f"{partition}. Run or clear {use_case.name}.train for {before}; after the last retry the prediction uses "
+            f"the available versions."
         )
     state = state_as_of(decisions, partition)
     if state.primary is None:
@@ -60,9 +60,9 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         why=_why(state, partition, role, version),
     )
     if undecided:
-        log.warning("%s %s: goes on without the training of %s", use_case.name, partition, before)
-    beside = ", ".join(f"{one.role} {one.model_version}" for one in choice.shadows) or "no shadow"
-    log.info("%s %s: %s; beside it %s", use_case.name, partition, choice.why, beside)
+        log.warning("%s %s: the training of %s is undecided and not waited for", use_case.name, partition, before)
+    shadow_names = ", ".join(f"{one.role} {one.model_version}" for one in choice.shadows) or "none"
+    log.info("%s %s: %s; shadows: %s", use_case.name, partition, choice.why, shadow_names)
     return store.commit(
         use_case=use_case.name,
         step="resolve_model",

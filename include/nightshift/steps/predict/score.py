@@ -1,12 +1,13 @@
-"""Score every row that the scheduled input names, with each chosen version on the features its signature names.
+"""Score every row of the scoring spine with each chosen version, on the features of its signature.
 
 Artifact: `scores.parquet` (what is published: prediction key, extra columns, calibrated score, decision,
-model_version), `all_scores.parquet` (every version's answers: key, role, spec_id, model_version, raw_score, score)
+model_version), `all_scores.parquet` (the scores of every version: key, role, spec_id, model_version, raw_score, score)
 and `features.parquet` (key and the primary's features, for drift checks). Rows are sorted by key; in
 `all_scores.parquet` by batch and version first.
 
-A canary's share of the rows takes score and version of the challenger. A shadow that cannot score every row, or
-a canary whose scores would not pass the audit, is left out with the reason in the metrics: the primary is published.
+For a canary's share of the rows the challenger's score and version are published. A shadow that cannot score every
+row, or a canary whose scores would not pass the audit, is left out with the reason in the metrics; the primary is
+still published.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 SCORES = "scores.parquet"
 FEATURES = "features.parquet"
 BATCH_ROWS = 20_000
-"""Rows that a graph scores at once: bounds the memory of its intermediate results."""
+"""Rows per call of the graph: bounds the memory of its intermediate results."""
 
 Features = Callable[[str], pa.Table]
 """The rows of one batch with the features of a service, by its name."""
@@ -66,7 +67,7 @@ class ShadowFailed(Exception):
 
 @dataclass(frozen=True)
 class LoadedVersion:
-    """A version ready to score, with its place in the choice and its spec's calibration."""
+    """A loaded version with its entry in the choice and its spec's calibration."""
 
     chosen: ScoredModel
     signature: Signature
@@ -74,7 +75,7 @@ class LoadedVersion:
     calibration: SpecCalibration
 
     def scores(self, rows: pa.Table) -> tuple[Scores, Scores]:
-        """The graph's answers and the calibrated scores of the rows: each float64 [n]."""
+        """Raw and calibrated scores of the rows: each float64 [n]."""
         raw = raw_scores(self.session, self.signature, rows, batch_rows=BATCH_ROWS)
         return raw, calibrated(self.calibration, raw)
 
@@ -82,8 +83,8 @@ class LoadedVersion:
 def run(context: StepContext, *, model_choice: ArtifactRef, calibration: ArtifactRef) -> ArtifactRef:
     """Commit the partition's scores; inputs are the choice, the calibration, the versions, curated data and features.
 
-    Features are held for `settings.score_batch_rows` rows at a time. Raises PartitionRejected if the partition's
-    data was rejected, PartitionNotReady if its features are missing, and whatever keeps the primary from scoring.
+    Features are loaded for `settings.score_batch_rows` rows at a time. Raises PartitionRejected if the partition's
+    data was rejected, PartitionNotReady if its features are missing, and any error of the primary.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     choice = store.read_document(model_choice, ModelChoice)
@@ -157,7 +158,7 @@ def _load_shadows(
             loaded.append(_load(store, one, calibrations))
         except TransientError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a shadow, the primary is published
+        except Exception as error:  # noqa: BLE001 - no error of a shadow may stop the primary
             failed[one.model_version] = _reason(error)
     return loaded, failed
 
@@ -228,9 +229,9 @@ def _with(table: pa.Table, columns: Mapping[str, npt.NDArray[Any]]) -> pa.Table:
 
 
 def _check_shadows(use_case: UseCase, files: Mapping[str, bytes], shadows: Sequence[LoadedVersion], rows: int) -> None:
-    """Raise ShadowFailed for a shadow whose scores are no probabilities, or a canary that would not pass the audit.
+    """Raise ShadowFailed for a shadow whose scores are not probabilities, or a canary that would not pass the audit.
 
-    A canary is audited as if all its scores were published: what it publishes must not stop the partition.
+    A canary is audited as if all its scores were published, so that it cannot stop the partition.
     """
     if not shadows:
         return

@@ -1,7 +1,7 @@
-"""Record what follows from a partition's review, against the champion that was reviewed, and tell people of it.
+"""Record the decision that follows from a partition's review, if the champion is still the reviewed one, and alert.
 
 A decision takes effect for the partitions after the reviewed one. If the versions of a later partition were chosen
-already, nothing is recorded: the next review decides, and no partition that was scored changes.
+already, nothing is recorded and the next review decides, so that scored partitions do not change.
 
 Artifact: `advance.json`.
 """
@@ -37,17 +37,17 @@ ACTIONS: dict[ReviewOutcome, tuple[Action, ...]] = {
     "confirm": ("confirmed",),
     "roll_back": ("rolled_back",),
 }
-"""What is recorded of each outcome; of the others nothing is."""
+"""Actions recorded for each outcome; other outcomes record nothing."""
 
 ALERTED = ("promoted", "withdrawn", "rolled_back")
-"""Actions that people are told of: another spec is published, or one that was on its way no longer is."""
+"""Actions that are posted to the alert webhook."""
 
 
 def run(context: StepContext, *, reviewed: ArtifactRef) -> ArtifactRef:
     """Append the decision of `reviewed` to deployments and commit the Advance.
 
-    Run again, it replaces what it recorded for the partition; `held` takes back a decision that no longer follows.
-    Raises ChampionChanged, with nothing recorded, if the champion is another one by now.
+    A rerun replaces what it recorded for the partition; `held` reverts a decision that no longer follows.
+    Raises ChampionChanged, having recorded nothing, if the champion is no longer the reviewed one.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     review = store.read_document(reviewed, Review)
@@ -70,7 +70,7 @@ def run(context: StepContext, *, reviewed: ArtifactRef) -> ArtifactRef:
         _alert(settings, f"{use_case.name}: {review.spec_id} is {action}{place} after partition {partition}: {why}.")
     if review.alert and first_run:
         _alert(settings, f"{use_case.name}, review of partition {partition}: {review.alert}.")
-    asked = action == "awaiting_approval" and not answers(decisions, review.spec_id, partition)
+    approval_needed = action == "awaiting_approval" and not answers(decisions, review.spec_id, partition)
     hours, page = use_case.risk.approval_hours, f"{reviewed.uri}{Review.FILE}"
     advance = Advance(
         partition=partition,
@@ -78,20 +78,20 @@ def run(context: StepContext, *, reviewed: ArtifactRef) -> ArtifactRef:
         spec_id=review.spec_id,
         champion=review.champion,
         why=why,
-        approval_needed=asked,
-        summary=approval_summary(use_case.title, review, hours=hours, page_uri=page) if asked else "",
+        approval_needed=approval_needed,
+        summary=approval_summary(use_case.title, review, hours=hours, page_uri=page) if approval_needed else "",
     )
     return context.commit(
         STEP,
         kind="advance",
         files=advance.to_files(),
         inputs={"reviewed": [reviewed]},
-        metrics={"action": action, "approval_needed": asked},
+        metrics={"action": action, "approval_needed": approval_needed},
     )
 
 
 def _rows(review: Review) -> list[Deployment]:
-    """The decisions that an outcome stands for; none for nothing and hold."""
+    """The decisions to record for an outcome; none for `nothing` and `hold`."""
     becomes_champion = review.outcome in ("promote", "roll_back")
     reason = {"why": review.why} | ({"share": review.share} if review.outcome == "canary" else {})
     return [
@@ -109,7 +109,7 @@ def _rows(review: Review) -> list[Deployment]:
 
 
 def _taken_back(review: Review, decisions: Sequence[Deployment]) -> list[Deployment]:
-    """`held`, if an earlier run recorded something for the partition that does not follow any more."""
+    """A `held` decision if an earlier run recorded one for the partition that no longer follows; else none."""
     own = [one for one in decisions if one.partition == review.partition and one.decided_by == STEP]
     if not own or own[-1].action == "held":
         return []
@@ -118,7 +118,7 @@ def _taken_back(review: Review, decisions: Sequence[Deployment]) -> list[Deploym
 
 
 def _recorded(decisions: Sequence[Deployment], rows: Sequence[Deployment]) -> bool:
-    """Whether the last decision of this step for the partition is the last of `rows`, but for its numbers."""
+    """Whether the last decision of this step for the partition equals the last of `rows` in action and spec."""
     own = [one for one in decisions if one.partition == rows[-1].partition and one.decided_by == STEP]
     return bool(own) and (own[-1].action, own[-1].spec_id) == (rows[-1].action, rows[-1].spec_id)
 

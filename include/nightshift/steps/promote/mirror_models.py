@@ -1,6 +1,6 @@
-"""Let MLflow's aliases name the versions of champion, challenger, watched former champion and fallback.
+"""Sync MLflow's aliases for champion, challenger, watched former champion and fallback with `deployments`.
 
-Nothing waits for it: what was recorded stands, and a later partition makes up for one that MLflow missed.
+No step depends on it; after a failure the next partition syncs the aliases.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from nightshift.steps.context import StepContext
 
 
 def run(context: StepContext, *, advanced: ArtifactRef) -> ArtifactRef:
-    """Set the aliases by all decisions there are; commit which version each names, as metrics.
+    """Set the aliases from all decisions; commit the version of each alias as metrics.
 
-    `advanced` is what `advance` committed. Whatever partition this is, the aliases show the state as of now. Raises
+    `advanced` is what `advance` committed. For every partition the aliases show the current state. Raises
     TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects the request.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     state = context.warehouse.state_as_of(date.max)
-    mirror_aliases(settings, use_case, state, f"{use_case.name} {partition}: what advance decided is recorded.")
+    mirror_aliases(settings, use_case, state, f"{use_case.name} {partition}: the decision of advance is recorded.")
     return store.commit(
         use_case=use_case.name,
         step="mirror_models",

@@ -1,7 +1,7 @@
-"""Record a person's answer about a promotion, or that there was none in time, and what follows.
+"""Record the approval, rejection or timeout of a promotion, and the decision that follows.
 
-An answer comes hours later, so it takes effect after the newest partition whose versions are chosen already: no
-partition that was scored changes.
+An approval comes hours later, so it takes effect after the newest partition whose versions are chosen already:
+scored partitions do not change.
 
 Artifact: `approval.json`.
 """
@@ -34,23 +34,23 @@ ANSWERS: Mapping[str, Action] = {
     "declined": "declined",
     "timed_out": "approval_timed_out",
 }
-"""What each answer is recorded as."""
+"""The action recorded for each answer."""
 
 
 def run(context: StepContext, *, advanced: ArtifactRef, answer: Answer, decided_by: str) -> ArtifactRef:
     """Record the answer and, with it, the promotion or the withdrawal; commit the Approval.
 
-    `advanced` is what `advance` committed, `decided_by` the person's user name ("" if nobody answered). An answer
-    recorded before stands. If the spec is no longer on its way to champion, the answer is recorded without effect.
-    Raises ChampionChanged if the champion is another one than the one reviewed, and ConfigurationError if nobody
-    was to answer or the answer is unknown.
+    `advanced` is what `advance` committed, `decided_by` the person's user name ("" after a timeout). An answer
+    recorded before is kept. If the spec is no longer on its way to champion, the answer is recorded without effect.
+    Raises ChampionChanged if the champion is no longer the reviewed one, and ConfigurationError if no approval is
+    pending or the answer is unknown.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     advance = store.read_document(advanced, Advance)
     if advance.action != "awaiting_approval" or answer not in ANSWERS:
         raise ConfigurationError(
-            f"{use_case.name} {partition}: there is nothing to answer {answer!r} to, advance recorded "
-            f"{advance.action!r}. An answer is one of {sorted(ANSWERS)}, to a promotion that awaits approval."
+            f"{use_case.name} {partition}: {answer!r} cannot be recorded: advance recorded {advance.action!r}. An "
+            f"answer is one of {sorted(ANSWERS)}, for a promotion that awaits approval."
         )
     warehouse = context.warehouse
     recorded: Sequence[Deployment] = answers(warehouse.decisions(), advance.spec_id, advance.partition)
@@ -82,12 +82,12 @@ def run(context: StepContext, *, advanced: ArtifactRef, answer: Answer, decided_
 def _decisions(
     use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, advance: Advance, answer: str, decided_by: str
 ) -> Sequence[Deployment]:
-    """The answer and what follows from it, if the spec is still on its way to champion."""
+    """The answer and, if the spec is still on its way to champion, the promotion or withdrawal."""
     effective = newest_chosen(use_case, store, warehouse, advance.partition)
     challenge = warehouse.state_as_of(effective + timedelta(days=1)).challenge
     still = challenge is not None and challenge.spec_id == advance.spec_id
     lost = {} if still else {"without_effect": "the spec is no longer on its way to champion"}
-    given = Deployment(
+    decision = Deployment(
         partition=effective,
         action=ANSWERS[answer],
         role="challenger",
@@ -101,9 +101,9 @@ def _decisions(
         decided_by="record_approval",
     )
     if not still:
-        return [given]
+        return [decision]
     if answer == "approved":
         follows = {"action": "promoted", "role": "champion", "replaces": advance.champion}
     else:
         follows = {"action": "withdrawn"}
-    return [given, given.model_copy(update=follows)]
+    return [decision, decision.model_copy(update=follows)]

@@ -1,6 +1,6 @@
-"""Review the specs: what follows for challenger and champion from the labels known as of a partition.
+"""Review challenger and champion on the labels known as of a partition.
 
-Nothing is waited for: a partition whose scores or labels are not there yet counts in a later review.
+The review does not wait: partitions whose scores or labels are missing are included in a later review.
 
 Artifact: `review.json`.
 """
@@ -64,7 +64,7 @@ def run(context: StepContext) -> ArtifactRef:
 
 
 def _first(state: State, partition: date) -> date:
-    """The first partition whose losses matter: of the challenger's stage, of the watch, or the newest with labels."""
+    """The first partition to review: of the challenger's stage or of the watch, else the newest with labels."""
     since = [state.challenge.since] if state.challenge else []
     since += [state.watched_since] if state.watched_since else []
     return min([*(day + timedelta(days=1) for day in since), partition - timedelta(days=1)])
@@ -78,9 +78,9 @@ def _compared(
     scored: Sequence[ScoredPartition],
     partition: date,
 ) -> Mapping[date, LiveAndBacktest]:
-    """Live and backtest of the challenger on the newest partitions it scored whose training rows can be known.
+    """Live and backtest losses of the challenger on the newest partitions it scored whose training rows can be known.
 
-    These are known by the training of the partition before: so that it does not matter whether tonight's is done.
+    Training rows known by the partition before are used, so that the result does not depend on this one's training.
     """
     challenge, policy = state.challenge, use_case.promotion
     if challenge is None or challenge.spec_id not in state.specs:
@@ -104,7 +104,7 @@ def _reviewed(
     rows = []
     for one in measured:
         both = compared.get(one.partition) if one.spec_id == challenger else None
-        known = {name: getattr(one, name) for name in names}
-        beside = {"raw_log_loss": both and both.live, "backtest_log_loss": both and both.backtest}
-        rows.append(ReviewedLoss.model_validate(known | beside))
+        own = {name: getattr(one, name) for name in names}
+        comparison = {"raw_log_loss": both and both.live, "backtest_log_loss": both and both.backtest}
+        rows.append(ReviewedLoss.model_validate(own | comparison))
     return rows

@@ -1,4 +1,4 @@
-"""Find the training set that the partition's training built; the search makes none of its own.
+"""Find the training set that the partition's training built, so that the search uses the same rows.
 
 Returns the artifact of `build_training_set`.
 """

@@ -1,4 +1,4 @@
-"""Name the candidate specs and the origins that the race compares them at.
+"""Choose the candidate specs and the origins at which the race compares them.
 
 Artifacts (variant: the origin): `origin.json` (documents.RaceOrigin), one for each origin, oldest first.
 """
@@ -16,7 +16,8 @@ from nightshift.steps.context import StepContext
 
 
 def run(context: StepContext, *, training_set: ArtifactRef, studied: ArtifactRef) -> list[ArtifactRef]:
-    """Commit the origins. Declared specs, the champion first, race with what the training policy expands to.
+    """Commit the origins. Candidates are the declared specs, the champion first, and those that the training
+    policy expands to.
 
     Raises DataContractError with too little history for the declared origins, ConfigurationError for an unknown
     estimator or technique.
@@ -26,12 +27,12 @@ def run(context: StepContext, *, training_set: ArtifactRef, studied: ArtifactRef
     origins = race_origins(rows, use_case.search, use_case.training.minimum_days)
     state = context.warehouse.state_as_of(partition + timedelta(days=1))
     champion = state.specs.get(state.champion or "", use_case.champion)
-    found = {
+    tuned = {
         name: dict(one.best)
         for name, one in store.read_document(studied, StudyResult).estimators.items()
         if dict(one.best) != dict(one.in_use)
     }
-    specs = candidate_specs(use_case, (champion, *use_case.specs.values()), found)
+    specs = candidate_specs(use_case, (champion, *use_case.specs.values()), tuned)
     return [
         store.commit(
             use_case=use_case.name,

@@ -1,4 +1,4 @@
-"""Report a search on one page, and name the candidate specs that it leaves for a backtest.
+"""Report a search on one page, and list its candidate specs for a backtest.
 
 Artifact: `candidates.json` (documents.Candidates), `search.html`, `search.csv`.
 """

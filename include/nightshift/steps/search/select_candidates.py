@@ -1,4 +1,4 @@
-"""Compare the raced specs over all origins and name those worth a full verification: the contenders' Pareto front.
+"""Compare the raced specs over all origins and select the contenders' Pareto front for full verification.
 
 Artifacts: `comparison.json` (documents.Comparison); and, one for each spec of the front, the chosen one first, of kind
 `model_spec` (variant: the spec id), `spec.json`. The latter are returned.

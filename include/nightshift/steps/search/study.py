@@ -1,7 +1,7 @@
 """Search better hyperparameters for the use case's estimators, within the bounds its search policy sets.
 
-Only rows known by the oldest origin of the race are used, so that the race judges what is found here on partitions
-that nothing was chosen by.
+Only rows known by the oldest origin of the race are used, so that the race evaluates the settings on partitions that
+were not used to choose them.
 
 Artifact: `study.json` (documents.StudyResult), `trials.csv`.
 """
@@ -37,7 +37,7 @@ def run(
 ) -> ArtifactRef:
     """Commit the best settings found for each estimator that has a search space.
 
-    `trials` (of each estimator) and `seconds` (of all together) take the place of the search policy's. Raises
+    `trials` (of each estimator) and `seconds` (of all together) replace those of the search policy. Raises
     DataContractError with too little history for the race.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
@@ -48,9 +48,9 @@ def run(
     folds = walk_forward_folds(rows, use_case.label, folds=policy.folds, fold_days=policy.fold_days)
     ends = time.monotonic() + (policy.seconds if seconds is None else seconds)
     names = [name for name in use_case.training.estimators if name in SPACES]
-    found: dict[str, optuna.Study] = {}
+    studies: dict[str, optuna.Study] = {}
     for position, name in enumerate(names):
-        found[name] = _search(
+        studies[name] = _search(
             use_case,
             settings,
             name,
@@ -64,18 +64,18 @@ def run(
         partition=partition,
         last=last,
         folds=described,
-        estimators={name: _outcome(one) for name, one in found.items()},
+        estimators={name: _outcome(one) for name, one in studies.items()},
     )
     return store.commit(
         use_case=use_case.name,
         step="study",
         partition=partition,
         kind="hyperparameters",
-        files={**result.to_files(), "trials.csv": _csv(found)},
+        files={**result.to_files(), "trials.csv": _csv(studies)},
         inputs={"training_set": [training_set]},
         parameters={"folds": policy.folds, "fold_days": policy.fold_days, "seed": use_case.training.seed},
-        metrics={f"{name}/best_log_loss": one.best_value for name, one in found.items()},
-        rows=sum(len(one.trials) for one in found.values()),
+        metrics={f"{name}/best_log_loss": one.best_value for name, one in studies.items()},
+        rows=sum(len(one.trials) for one in studies.values()),
     )
 
 
@@ -83,7 +83,7 @@ def _search(
     use_case: UseCase, settings: Settings, name: str, folds: list[Fold], *, trials: int, seconds: float
 ) -> optuna.Study:
     policy = use_case.training
-    found = search(
+    study = search(
         name,
         folds,
         signature_of_spec(use_case, ModelSpec(name="study", estimators=(name,))),
@@ -93,8 +93,8 @@ def _search(
         seed=policy.seed,
         threads=settings.threads,
     )
-    log.info("%s: log loss %.5f in use, %.5f with %s", name, found.trials[0].value, found.best_value, found.best_params)
-    return found
+    log.info("%s: log loss %.5f in use, %.5f with %s", name, study.trials[0].value, study.best_value, study.best_params)
+    return study
 
 
 def _outcome(study: optuna.Study) -> StudyOfEstimator:
@@ -113,8 +113,8 @@ def _log_loss(trial: optuna.trial.FrozenTrial) -> float | None:
     return trial.value if trial.state == optuna.trial.TrialState.COMPLETE else None
 
 
-def _csv(found: Mapping[str, optuna.Study]) -> bytes:
-    """One row for each trial; log_loss is empty for one that was ended early."""
+def _csv(studies: Mapping[str, optuna.Study]) -> bytes:
+    """One row for each trial; log_loss is empty for pruned trials."""
     rows = [
         {
             "estimator": name,
@@ -124,7 +124,7 @@ def _csv(found: Mapping[str, optuna.Study]) -> bytes:
             "folds": len(trial.intermediate_values),
             "settings": canonical_json(trial.params).decode(),
         }
-        for name, study in found.items()
+        for name, study in studies.items()
         for trial in study.trials
     ]
     columns = ["estimator", "trial", "state", "log_loss", "folds", "settings"]

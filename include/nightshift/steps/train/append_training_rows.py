@@ -1,10 +1,10 @@
-"""Keep the labels that one partition delivered, each with the features it was predicted with.
+"""Write the labels that one partition delivered, each with the features of its prediction.
 
 Artifact: `rows.parquet`, sorted by partition and prediction key: prediction key, `partition` (date32: the one whose
 features were known when the row was predicted), `known_on` (date32: this partition), numeric features (float64),
-categorical features (string; null where nothing is known), label (int64). Never changed by a later partition: a
-label that arrives late or is corrected is a row of the partition that delivered it. Rows whose features were never
-published are left out; `parameters.missing` says of which partitions and why.
+categorical features (string; null if unknown), label (int64). Never changed by a later partition: a late or
+corrected label is a row of the partition that delivered it. Rows whose features were not published are left out;
+`parameters.missing` has their partitions with the reasons.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     features, missing = _features(use_case, store, days, allow_undecided=allow_undecided)
     tables = [_empty(use_case)]
     for day, ref in features.items():
-        # Each row sees its own partition's features and nothing else, as it did when it was scored.
+        # Each row gets the features of its own partition only, as when it was scored.
         rows = spine.filter(pc.equal(spine[PARTITION], pa.scalar(day, pa.date32())))
         joined = historical_features(use_case, settings, store, use_case.features.service, rows, partitions={day: ref})
         tables.append(_columns(use_case, joined, partition))
@@ -92,7 +92,7 @@ def _features(
         raise PartitionNotReady(
             f"{use_case.name} has no published features yet for {', '.join(map(str, undecided[:5]))}, which "
             f"{len(undecided)} partitions of delivered labels need. Run or backfill {use_case.name}.materialize for "
-            f"them; the task is retried, and at last goes on without those rows."
+            f"them; the task is retried; the last retry leaves those rows out."
         )
     return published, missing
 
@@ -111,7 +111,7 @@ def _columns(use_case: UseCase, joined: pa.Table, partition: date) -> pa.Table:
     if absent := [name for name in types if name not in joined.column_names]:
         raise FeatureContractError(
             f"{use_case.name}: {', '.join(absent[:5])} come neither from {use_case.training_spine.name} nor from the "
-            f"feature service {use_case.features.service}. Add them there, or take them off the declared features."
+            f"feature service {use_case.features.service}. Add them there, or remove them from the declared features."
         )
     known_on = pa.array([partition] * joined.num_rows, pa.date32())
     schema = _empty(use_case).schema
@@ -121,6 +121,6 @@ def _columns(use_case: UseCase, joined: pa.Table, partition: date) -> pa.Table:
 def _empty(use_case: UseCase) -> pa.Table:
     key = {column.name: ARROW_TYPES[column.type] for column in use_case.prediction_key}
     fields = key | {PARTITION: pa.date32(), KNOWN_ON: pa.date32()}
-    # A column of the key may be a feature as well, as it is in the key.
+    # A key column may be a feature as well; it then has the type of the key.
     fields |= {name: kind for name, kind in _types(use_case).items() if name not in key}
     return pa.schema(list(fields.items())).empty_table()

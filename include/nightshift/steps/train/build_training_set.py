@@ -1,7 +1,7 @@
-"""List the training rows that are known as of a partition: compacted months, then days. No row is copied.
+"""List the files of training rows known as of a partition: compacted months, then days. Rows are not copied.
 
-Artifact: `training_set.json`, a TrainingSet document. Months that are complete and have no compacted file, or of
-which a day was made again since, are compacted first.
+Artifact: `training_set.json`, a TrainingSet document. Complete months without a current compacted file are
+compacted first.
 """
 
 from __future__ import annotations
@@ -23,51 +23,51 @@ def run(context: StepContext, *, rows: ArtifactRef, allow_undecided: bool = Fals
     """Commit the training set as of the partition, whose own `rows` are among them.
 
     Raises PartitionNotReady while the partition before was ingested and its rows are not appended, unless its
-    training failed (with `allow_undecided` it goes on without them), TerminalError if labels of fewer than the use
+    training failed (with `allow_undecided` they are left out), TerminalError if labels of fewer than the use
     case's `minimum_days` partitions are known.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     compact_months(store, use_case, partition)
-    known = known_rows(store, use_case, partition)
+    rows_known = known_rows(store, use_case, partition)
     before = partition - timedelta(days=1)
-    if known.missing.get(before.isoformat()) == NOT_RUN and not allow_undecided:
+    if rows_known.missing.get(before.isoformat()) == NOT_RUN and not allow_undecided:
         ingested = store.decision(use_case.name, CURATED, before)
         failed = context.warehouse.training_decided(before)
         if ingested is not None and ingested.status == "published" and not failed:
             raise PartitionNotReady(
                 f"{use_case.name} {partition}: the training rows of {before} are not appended yet. Run or clear "
-                f"{use_case.name}.train for {before}; after some minutes the training goes on without them."
+                f"{use_case.name}.train for {before}; after some minutes the training leaves them out."
             )
     needed = max(use_case.training.minimum_days, use_case.training.holdout_days + 1)
-    if known.days < needed or known.first is None or known.last is None:
-        span = f" ({known.first} to {known.last})" if known.days else ""
+    if rows_known.days < needed or rows_known.first is None or rows_known.last is None:
+        span = f" ({rows_known.first} to {rows_known.last})" if rows_known.days else ""
         raise TerminalError(
-            f"{use_case.name} {partition}: labels of {known.days} partitions are known{span}; a training set takes at "
-            f"least {needed}. Load more history with backfill_history, or wait."
+            f"{use_case.name} {partition}: labels of {rows_known.days} partitions are known{span}; a training set "
+            f"needs at least {needed}. Load more history with backfill_history, or wait."
         )
     training_set = TrainingSet(
         partition=partition,
-        parts=tuple(known.parts),
-        rows=sum(part.rows for part in known.parts),
-        first=known.first,
-        last=known.last,
+        parts=tuple(rows_known.parts),
+        rows=sum(part.rows for part in rows_known.parts),
+        first=rows_known.first,
+        last=rows_known.last,
         label=use_case.label,
-        missing=known.missing,
+        missing=rows_known.missing,
     )
-    if rows not in known.parts:
+    if rows not in rows_known.parts:
         raise TerminalError(
-            f"{use_case.name} {partition}: {rows.uri} is not among the training rows that count for it, so another "
-            f"run made them again meanwhile. Run the training of {partition} again."
+            f"{use_case.name} {partition}: {rows.uri} is not among the current training rows, so another "
+            f"run replaced them meanwhile. Run the training of {partition} again."
         )
-    log.info("%s %s: %d training rows in %d files", use_case.name, partition, training_set.rows, len(known.parts))
+    log.info("%s %s: %d training rows in %d files", use_case.name, partition, training_set.rows, len(rows_known.parts))
     return store.commit(
         use_case=use_case.name,
         step="build_training_set",
         partition=partition,
         kind="training_set",
         files=training_set.to_files(),
-        inputs={"rows": known.parts},
+        inputs={"rows": rows_known.parts},
         parameters={"label": use_case.label, "feature_service": use_case.features.service},
-        metrics={"files": len(known.parts), "days": known.days, "missing": len(known.missing)},
+        metrics={"files": len(rows_known.parts), "days": rows_known.days, "missing": len(rows_known.missing)},
         rows=training_set.rows,
     )

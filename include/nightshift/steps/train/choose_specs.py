@@ -1,4 +1,4 @@
-"""Choose the specs that a partition's training fits: those that serve or are scored, and the declared fallback.
+"""Choose the specs to fit in the training of a partition: those that are scored, and the declared fallback.
 
 Artifact (variant: the spec id): `spec.json`; its role is in the parameters.
 """
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def run(context: StepContext) -> list[ArtifactRef]:
-    """Commit each spec; one ref a spec. Raises ConfigurationError if a deployed spec is not on record."""
+    """Commit each spec; returns one ref per spec. Raises ConfigurationError if a deployed spec is not on record."""
     use_case, store, partition = context.use_case, context.store, context.partition
     state = context.warehouse.state_as_of(partition)
     chosen = specs_to_fit(state, use_case)

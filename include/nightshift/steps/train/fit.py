@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -> ArtifactRef:
     """Commit the version. The same training set and spec give the same bytes.
 
-    Raises ConfigurationError for a spec that names what there is not, DataContractError for rows that cannot be
-    learned from or judged on.
+    Raises ConfigurationError for a spec with an unknown estimator, technique or feature, DataContractError for rows
+    that cannot be trained or evaluated on.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     parts = store.read_document(training_set, TrainingSet).parts

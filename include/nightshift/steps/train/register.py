@@ -1,11 +1,10 @@
 """Register the versions that passed every mandatory gate, and reject the others.
 
-A registered version serves, or is scored, from the next partition on: it replaces the earlier version of its spec.
-Where there is no champion, the declared one becomes champion with its first version, or goes into shadow if the
-declared risks demand that a person approves it. A rejected version is recorded with its gates; the earlier version
-of its spec goes on.
+A registered version is used from the next partition on and replaces the earlier version of its spec. If there is no
+champion, the declared one becomes champion with its first version, or goes into shadow if the declared risks demand
+a person's approval. A rejected version is recorded with its gates; the earlier version of its spec stays in use.
 
-Artifact: `registration.json`, a Registration document. Besides, rows in `deployments` and `gate_results`.
+Artifact: `registration.json`, a Registration document; also rows in `deployments` and `gate_results`.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ log = logging.getLogger(__name__)
 
 
 def run(context: StepContext, *, verified: Sequence[ArtifactRef]) -> ArtifactRef:
-    """Commit the registration and record it. Run again, nothing is recorded twice.
+    """Commit the registration and record it; idempotent.
 
-    Raises ChampionChanged, having recorded no decision, if a first champion was to be promoted and there is a
-    champion by now; WarehouseUnavailable.
+    Raises ChampionChanged, having recorded no decision, if a first champion is to be promoted and there is one
+    meanwhile; WarehouseUnavailable.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     warehouse = context.warehouse
@@ -81,7 +80,7 @@ def run(context: StepContext, *, verified: Sequence[ArtifactRef]) -> ArtifactRef
 def _decided(
     use_case: UseCase, store: ArtifactStore, partition: date, verified: ArtifactRef
 ) -> tuple[Registration.Entry, Deployment, Sequence[GateResult]]:
-    """What becomes of a version; its gates with what a clock measured."""
+    """The entry and the decision about a version, and its gate results with the measured times."""
     manifest = store.manifest(verified)
     (version,) = manifest.inputs["version"]
     spec = ModelSpec.model_validate_json(store.read(version, SPEC))

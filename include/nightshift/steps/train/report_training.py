@@ -1,4 +1,4 @@
-"""Render a model card of each version that a training made. Nothing waits for it.
+"""Render a model card of each version that a training made. No step depends on it.
 
 Artifact: `card.html` for the first version registered or rejected, `card-<spec id>.html` for the others.
 """
@@ -27,7 +27,7 @@ from nightshift.steps.context import StepContext
 
 
 def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
-    """Commit the cards of what `register` decided."""
+    """Commit the model cards of the versions in `registered`."""
     use_case, store, partition = context.use_case, context.store, context.partition
     entries = store.read_document(registered, Registration).versions
     verified = store.manifest(registered).inputs["verified"]
@@ -36,18 +36,18 @@ def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
     files = {}
     for entry, verification in zip(entries, verified, strict=True):
         (training_set,) = store.manifest(verification).inputs["training_set"]
-        known = store.read_document(training_set, TrainingSet)
-        found = json.loads(store.read(verification, "verification.json"))
+        rows_used = store.read_document(training_set, TrainingSet)
+        record = json.loads(store.read(verification, "verification.json"))
         measured = store.manifest(verification).metrics["gates"]
         records = model_card.Records(
             entry=entry,
             version=store.manifest(entry.model),
-            training_set=known,
+            training_set=rows_used,
             card=json.loads(store.read(entry.model, CARD)),
-            verification=found,
+            verification=record,
             gates=[GateResult.model_validate(one) for one in measured],
             demands=demands(use_case.risk),
-            explanation=None if "unusable" in found else _explain(use_case, store, entry.model, known),
+            explanation=None if "unusable" in record else _explain(use_case, store, entry.model, rows_used),
             others={spec_id: name for spec_id, name in names.items() if spec_id != entry.spec_id},
         )
         files[names[entry.spec_id]] = model_card.render(use_case, records)
@@ -62,7 +62,7 @@ def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
 
 
 def _explain(use_case: UseCase, store: ArtifactStore, version: ArtifactRef, training_set: TrainingSet) -> Explanation:
-    """What the version's scores of its holdout rows come from."""
+    """Feature contributions to the version's scores of its holdout rows."""
     days = store.read_table(version, HOLDOUT)[PARTITION]
     # Each part is at least one partition of deliveries, and a label comes no earlier than its partition.
     newest = training_set.parts[-(len(days.unique()) + 2) :]

@@ -1,4 +1,4 @@
-"""Log the versions that a training made in MLflow. Nothing waits for it."""
+"""Log the versions that a training made in MLflow. No step depends on it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nightshift.steps.context import StepContext
 def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
     """Log and commit the MLflow run of each version, as metrics; none where no tracking is configured.
 
-    Raises TrackingUnavailable if MLflow does not answer, ConfigurationError if it rejects the call. What `register`
-    recorded stands either way.
+    Raises TrackingUnavailable if MLflow does not answer, ConfigurationError if it rejects the call. The registration
+    is not affected.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     runs = {}

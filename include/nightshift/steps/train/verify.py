@@ -1,8 +1,8 @@
-"""Judge one version by every gate, and measure what it costs.
+"""Evaluate one version by every gate, and measure its speed and memory.
 
-Artifact (variant: the spec id): `verification.json` with every gate's result and what they come from. What gates on
-speed and memory observed differs from run to run: in the file they have their verdict and bound, and the numbers are
-in the manifest's metrics, where `gates` has every result in full.
+Artifact (variant: the spec id): `verification.json` with every gate's result and the data behind it. Observed speed
+and memory differ from run to run: for these gates the file has verdict and bound only, and the numbers are in the
+manifest's metrics, where `gates` has every result in full.
 
 A version that fails is a result, not an error: `register` rejects it.
 """
@@ -36,8 +36,8 @@ from nightshift.steps.context import StepContext
 log = logging.getLogger(__name__)
 
 VERIFICATION = "verification.json"
-PATIENCE = 4.0
-"""A clean process may take this many times as long as the declared rows per second need."""
+TIMEOUT_FACTOR = 4.0
+"""Timeout of a clean process, in multiples of the time at the declared rows per second."""
 
 
 def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef) -> ArtifactRef:
@@ -51,17 +51,17 @@ def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef
     spec_id = store.manifest(version).variant
     replaced = context.warehouse.state_as_of(partition).version(spec_id)
     before = Replaced(replaced.model_version, *_model(store, replaced.model)) if replaced else None
-    judged = judge(_subject(use_case, store, partition, training_set, version, before))
-    failed = [f"{result.gate}: {result.reason}" for result in judged.gates if result.verdict == "fail"]
+    evaluated = judge(_subject(use_case, store, partition, training_set, version, before))
+    failed = [f"{result.gate}: {result.reason}" for result in evaluated.gates if result.verdict == "fail"]
     log.info("%s %s %s: %s", use_case.name, partition, spec_id, "; ".join(failed) or "every gate passed")
-    kept = [_without_timing(result).model_dump() for result in judged.gates]
+    without_timing = [_without_timing(result).model_dump() for result in evaluated.gates]
     return store.commit(
         use_case=use_case.name,
         step="verify",
         partition=partition,
         variant=spec_id,
         kind="verification",
-        files={VERIFICATION: canonical_json({"spec_id": spec_id, "gates": kept, **judged.found})},
+        files={VERIFICATION: canonical_json({"spec_id": spec_id, "gates": without_timing, **evaluated.found})},
         inputs={
             "training_set": [training_set],
             "version": [version],
@@ -74,13 +74,13 @@ def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef
             "change": asdict(use_case.change),
             "slices": asdict(use_case.slices),
         },
-        metrics={**judged.metrics, "gates": [result.model_dump() for result in judged.gates]},
+        metrics={**evaluated.metrics, "gates": [result.model_dump() for result in evaluated.gates]},
     )
 
 
 def judge(subject: Subject) -> Judged:
-    """Every result on a version. Raises ConfigurationError if a clean environment is missing or is none."""
-    subject.answered = _ask_runtimes(subject)
+    """All gate results of a version. Raises ConfigurationError if a clean environment is missing or not clean."""
+    subject.answered = _run_in_runtimes(subject)
     return judge_version(subject)
 
 
@@ -128,9 +128,9 @@ def _without_timing(result: GateResult) -> GateResult:
     return result.model_copy(update={"observed": None, "reason": reason})
 
 
-def _ask_runtimes(subject: Subject) -> list[RuntimeAnswer]:
+def _run_in_runtimes(subject: Subject) -> list[RuntimeAnswer]:
     policy = subject.use_case.verification
-    allowed = PATIENCE * (len(subject.probes.strangeness) + 8 * BATCH_ROWS) / policy.least_rows_per_second
+    allowed = TIMEOUT_FACTOR * (len(subject.probes.strangeness) + 8 * BATCH_ROWS) / policy.least_rows_per_second
     with probe_inputs(subject.feed) as inputs:
 
         def ask(version: str) -> RuntimeAnswer:
@@ -144,14 +144,12 @@ def _ask_runtimes(subject: Subject) -> list[RuntimeAnswer]:
                 cost_rows=subject.split.holdout.num_rows,
             )
 
-        return [_asked_twice_if_slow(ask, version, policy) for version in policy.onnxruntime_versions]
+        return [_retried_if_slow(ask, version, policy) for version in policy.onnxruntime_versions]
 
 
-def _asked_twice_if_slow(
-    ask: Callable[[str], RuntimeAnswer], version: str, policy: VerificationPolicy
-) -> RuntimeAnswer:
-    """What a version said, asked again if it was too slow: a verdict stays on record, and a neighbour on the same
-    cores may have been the reason."""
+def _retried_if_slow(ask: Callable[[str], RuntimeAnswer], version: str, policy: VerificationPolicy) -> RuntimeAnswer:
+    """The result of an onnxruntime version, run once more if it was too slow, because other processes on the same
+    cores may have been the reason: the better cost of both runs."""
     first = ask(version)
     slow = first.answers is not None and (
         first.costs["single_row_p99_ms"] > policy.largest_single_row_p99_ms
