@@ -61,7 +61,7 @@ def test_a_missing_or_retyped_feature_is_named() -> None:
     session = load_session(graph_that_answers_a(), threads=1)
     with pytest.raises(FeatureContractError, match="'a'"):
         score(session, SIGNATURE, TABLE.drop(["a"]))
-    with pytest.raises(FeatureContractError, match="'a' is string"):
+    with pytest.raises(FeatureContractError, match="'a' has the type string"):
         score(session, SIGNATURE, TABLE.set_column(2, "a", pa.array(["1", "2", "3"])))
 
 
