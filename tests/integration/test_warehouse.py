@@ -67,12 +67,6 @@ def test_a_changed_declaration_is_noticed(settings: Settings, use_case: UseCase,
         warehouse_schema.migrate(settings, changed)
 
 
-def test_a_prediction_date_outside_the_key_is_refused(settings: Settings, use_case: UseCase) -> None:
-    changed = dataclasses.replace(use_case, prediction_date="due_at")
-    with pytest.raises(ConfigurationError, match="prediction_key"):
-        warehouse_schema.migrate(settings, changed)
-
-
 def test_every_table_and_most_columns_are_described(warehouse: Warehouse) -> None:
     warehouse.migrate()
     with warehouse.connection() as connection:

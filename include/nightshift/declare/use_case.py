@@ -90,9 +90,10 @@ class UseCase:
                 f"{self.name} declares expectations or slices of {unknown}, which are not among its features."
             )
         names = [column.name for column in self.prediction_key]
-        if self.prediction_date not in names:
+        if not any(one.name == self.prediction_date and one.type == "date" for one in self.prediction_key):
             raise ConfigurationError(
-                f"{self.name}: prediction_date {self.prediction_date!r} is not a column of prediction_key, {names}."
+                f"{self.name}: prediction_date {self.prediction_date!r} is not a column of type date in prediction_key "
+                f"{names}; predictions are partitioned by it."
             )
         if undeclared := sorted(set(self.labels_from) - {feed.name for feed in self.feeds}):
             raise ConfigurationError(f"{self.name}: labels_from names {undeclared}, which are not among its feeds.")

@@ -115,7 +115,7 @@ def test_an_expectation_about_no_feature_is_refused():
         ({"cutoff_time": time(2, 30)}, "2013-03-10 .* skip or repeat"),
         ({"timezone": "Europe/Helsinki"}, "2013-03-31 .* skip or repeat"),
         ({"timezone": "New York"}, "not a time zone"),
-        ({"prediction_date": "day"}, "not a column of prediction_key"),
+        ({"prediction_date": "day"}, "not a column of type date"),
         ({"labels_from": ("flight",)}, "not among its feeds"),
     ],
 )

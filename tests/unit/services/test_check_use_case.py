@@ -71,7 +71,7 @@ MISTAKES = {
                         'numeric=("branch_late_rate",)),\n    ch', 'numeric=("branch_lat",)),\n    ch', "not declared"),
     "bad time zone": (USE_CASE, "Europe/Vienna", "Europe/Wien", "use a name such as Europe/Vienna"),
     "prediction_date outside the key": (USE_CASE, 'prediction_date="booking_date"', 'prediction_date="day"',
-                                        "not a column of prediction_key"),
+                                        "not a column of type date in prediction_key"),
     "wrong column type": (USE_CASE, '"returned_late", "int64"', '"returned_late", "int"', "a type is one of"),
     "wrong SQL column": (BOOKINGS, "customer, hours", "customer, hour", "It can read one table, landed"),
     "SQL returns another type": (BOOKING, "isodow(booking_date)::double", "isodow(booking_date)", "weekday::double"),

@@ -250,11 +250,6 @@ def _comments(use_case: UseCase, table: str, columns: tuple[Column, ...]) -> sql
 def _render(path: Path, use_case: UseCase) -> sql.Composed:
     """A migration with the use case's names and columns put in, every one of them quoted."""
     key, extra = use_case.prediction_key, use_case.prediction_extra
-    if not any(column.name == use_case.prediction_date and column.type == "date" for column in key):
-        raise ConfigurationError(
-            f"{use_case.name}: prediction_date names {use_case.prediction_date!r}, "
-            "which must be a column of type date in prediction_key: predictions are partitioned by it."
-        )
     extra_definitions = sql.SQL("{},").format(_definitions(extra, key=False)) if extra else sql.SQL("")
     zone = use_case.timezone
     template = path.read_text(encoding="utf-8")
