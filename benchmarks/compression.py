@@ -40,12 +40,12 @@ from nightshift.core.features.point_in_time import FeatureRows, point_in_time_jo
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.ingest.curated_table import curate, published_columns
 from nightshift.core.ingest.landed_table import read_landed
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame
-from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
 from nightshift.core.paired_differences import moving_blocks
 from nightshift.core.search.measurement import BATCH_REPEATS, BATCH_ROWS, measure, measure_native
 from nightshift.core.search.race import partition_scores
+from nightshift.core.versions.version import SharedFits, export_version, signature_of_spec
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase

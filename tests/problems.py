@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nightshift.core.compression.problem import Problem, mean_log_odds
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.training_split import TrainingSplit
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.models.evaluation import log_loss
+from nightshift.core.evaluation import log_loss
 from nightshift.declare.policies import PromotionPolicy, Risk, RiskPolicy
 from nightshift.documents import Advance, Approval, Review
 from nightshift.errors import ChampionChanged, ConfigurationError

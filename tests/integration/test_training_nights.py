@@ -13,7 +13,7 @@ import pytest
 from integration.nights import Nights
 from nightshift.artifact import Decision
 from nightshift.core.features.training_rows import KNOWN_ON
-from nightshift.core.models.model_package import HOLDOUT, MODEL
+from nightshift.core.versions.package import HOLDOUT, MODEL
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import model_version
 from nightshift.documents import Registration, TrainingSet

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from nightshift.core.backtest.figures import difference, partition_losses, series, slices
 from nightshift.core.backtest.walk import FROZEN, History, Plan, Walk, share, walk_forward
 from nightshift.core.lifecycle.state import State
-from nightshift.core.models.version import signature_of_spec
+from nightshift.core.versions.version import signature_of_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.documents import BacktestResult, BacktestSeries, PairedDifference

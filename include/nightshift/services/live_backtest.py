@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.models.evaluation import log_loss
+from nightshift.core.evaluation import log_loss
 from nightshift.declare.models import CalibrationSpec, ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
@@ -45,7 +45,7 @@ def compare_with_backtest(
     """
     # Imported here: they load the estimators, which are not needed without a challenger.
     from nightshift.core.backtest.walk import History, Plan, walk_forward
-    from nightshift.core.models.version import signature_of_spec
+    from nightshift.core.versions.version import signature_of_spec
     from nightshift.services.training_rows import load_rows, parts_known
 
     parts, _ = parts_known(store, use_case, as_of)

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.evaluation import quality
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
-from nightshift.core.models.evaluation import quality
 from nightshift.declare.use_case import UseCase
 from nightshift.documents import ModelChoice
 from nightshift.io.artifact_store import READERS, ArtifactStore

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from nightshift.artifact import ArtifactRef, Manifest
+from nightshift.core.evaluation import evaluate
 from nightshift.core.gates.risk import demands
 from nightshift.core.gates.slices import slice_metrics
 from nightshift.core.gates.verification import VERSION_GATES
-from nightshift.core.models.evaluation import evaluate
 from nightshift.core.models.explanations import Explanation
-from nightshift.core.models.model_package import describe
 from nightshift.core.models.training_split import PARTITION
+from nightshift.core.versions.package import describe
 from nightshift.declare.policies import DataSource, Risk, RiskPolicy, SlicePolicy
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet

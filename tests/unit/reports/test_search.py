@@ -12,15 +12,15 @@ import pytest
 
 from nightshift.artifact import canonical_json
 from nightshift.core.compression.techniques import TECHNIQUES
+from nightshift.core.evaluation import area_under_curve
 from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.models.estimators import DEFAULTS
-from nightshift.core.models.evaluation import area_under_curve
 from nightshift.core.models.preprocessing import PiecewiseLinearScaler
-from nightshift.core.models.version import SharedFits, export_version, fit_spec, signature_of_spec
 from nightshift.core.search.candidates import RECIPES, STUDENTS, candidate_specs
 from nightshift.core.search.race import partition_scores, race_origins, run_race, scored_partitions
 from nightshift.core.search.selection import compare
+from nightshift.core.versions.version import SharedFits, export_version, fit_spec, signature_of_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import CompressionBudget, PromotionPolicy, SearchPolicy
 from nightshift.declare.use_case import UseCase

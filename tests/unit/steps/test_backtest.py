@@ -12,8 +12,8 @@ from nightshift.core.backtest import walk as backtest
 from nightshift.core.backtest.figures import difference, months, partition_losses, slices
 from nightshift.core.backtest.nomination import scrambled
 from nightshift.core.backtest.walk import History, Plan, share, walk_forward
+from nightshift.core.evaluation import log_loss
 from nightshift.core.features.training_rows import newest_rows
-from nightshift.core.models.evaluation import log_loss
 from nightshift.declare.models import CalibrationSpec, ModelSpec
 from nightshift.declare.policies import SlicePolicy
 from nightshift.errors import LookAhead, TerminalError

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nightshift.core.backtest.walk import EPOCH, Walk
+from nightshift.core.evaluation import auc_or_none, log_loss, quality, row_losses
 from nightshift.core.gates.slices import slices_of
-from nightshift.core.models.evaluation import auc_or_none, log_loss, quality, row_losses
 from nightshift.core.paired_differences import clustered, moving_blocks
 from nightshift.declare.policies import SlicePolicy
 from nightshift.documents import BacktestMonth, BacktestSeries, BacktestSlice, PairedDifference

@@ -24,8 +24,8 @@ from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON, with_label_order
 from nightshift.core.inference.calibration import LabelledScores, calibrated, fit_calibration, window_days
 from nightshift.core.inference.onnx_model import Signature, load_session, score
-from nightshift.core.models.estimators import FittedModel
-from nightshift.core.models.version import export_version, fit_spec
+from nightshift.core.models.fitted import FittedModel
+from nightshift.core.versions.version import export_version, fit_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.errors import LookAhead, TerminalError
 from nightshift.partitions import partition_range

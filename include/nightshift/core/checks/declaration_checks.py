@@ -13,8 +13,8 @@ from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON, SPLIT
 from nightshift.core.models.estimators import DEFAULTS
-from nightshift.core.models.version import check_names, signature_of_spec
 from nightshift.core.search.candidates import candidate_specs
+from nightshift.core.versions.version import check_names, signature_of_spec
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
 

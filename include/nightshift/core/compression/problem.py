@@ -9,14 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nightshift.core.arrays import Floats, Integers
-from nightshift.core.features.feature_computation import PARTITION
-from nightshift.core.models.evaluation import log_odds
-
-VALIDATION_SHARE = 0.15
-"""The newest days with about this share of the training rows bound the loss that a technique may cost."""
+from nightshift.core.evaluation import log_odds
+from nightshift.core.models.training_split import validation_rows
 
 MOST_FITTING_ROWS = 40_000
 """Techniques that only adjust a model use this many older rows: more only take longer."""
@@ -40,15 +36,11 @@ class Problem:
 
     @cached_property
     def validation(self) -> Integers:
-        """Positions of the validation rows: whole days, the newest of `train`, about VALIDATION_SHARE of its rows.
+        """Positions of the validation rows: the newest days of `train`, see `validation_rows`.
 
         The models were fitted on them, too, so they are used to compare changes, not to measure a model's quality.
         """
-        days = pc.cast(self.train[PARTITION], pa.date32()).to_numpy()
-        ordered, counts = np.unique(days, return_counts=True)
-        newest_first = np.cumsum(counts[::-1])
-        count = int(np.searchsorted(newest_first, VALIDATION_SHARE * len(days))) + 1
-        return np.flatnonzero(days >= ordered[max(len(ordered) - count, min(1, len(ordered) - 1))])
+        return validation_rows(self.train)
 
     @cached_property
     def fitting(self) -> Integers:

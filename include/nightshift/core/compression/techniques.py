@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from nightshift.core.compression.problem import Problem
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.errors import NotApplicable
 
 Technique = Callable[[FittedModel, Problem], FittedModel]

@@ -18,7 +18,7 @@ from nightshift.core.export.dense_export import dense_graph
 from nightshift.core.export.level_export import blend_graph, level_additive_graph
 from nightshift.core.inference.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT
 from nightshift.core.models.blend import LogOddsBlend
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.models.network import layers_of
 

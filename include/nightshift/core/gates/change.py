@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.arrays import Floats, Labels
+from nightshift.core.evaluation import area_under_curve, log_odds
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.gates.stability import evenly
-from nightshift.core.models.evaluation import area_under_curve, log_odds
 from nightshift.declare.policies import ChangePolicy
 from nightshift.deployment import GateResult
 

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nightshift.core.arrays import Floats, Labels
+from nightshift.core.evaluation import area_under_curve
 from nightshift.core.inference.onnx_model import Signature, categorical_matrix, numeric_matrix
-from nightshift.core.models.evaluation import area_under_curve
 from nightshift.core.models.training_split import TrainingSplit
 from nightshift.declare.features import FeatureSet
 from nightshift.declare.policies import VerificationPolicy

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.arrays import Floats, Labels
-from nightshift.core.models.evaluation import quality, row_losses
+from nightshift.core.evaluation import quality, row_losses
 from nightshift.core.paired_differences import clustered
 from nightshift.declare.policies import SlicePolicy
 from nightshift.errors import ConfigurationError

@@ -16,7 +16,7 @@ import xgboost
 from nightshift.core.arrays import Float32s, Integers
 from nightshift.core.compression.trees.boosted_trees import Split, leaf_ids, nodes, read_ensemble
 from nightshift.core.gates.parity import as_float64
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 
 MOST_SPLITS = 20_000
 MOST_REAL_ROWS = 10_000

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from nightshift.core.arrays import Floats
 from nightshift.core.compression.networks.quantization import TOLERANCE as QUANTIZED_TOLERANCE
+from nightshift.core.evaluation import calibration_bins, evaluate, log_loss
 from nightshift.core.gates.behaviour import check_behaviour, observe_behaviour
 from nightshift.core.gates.change import (
     ReferenceRows,
@@ -32,7 +33,6 @@ from nightshift.core.gates.slices import slice_metrics, worst_slice
 from nightshift.core.gates.stability import ROWS as BEHAVIOUR_ROWS
 from nightshift.core.gates.stability import check_stability, evenly, step_moves
 from nightshift.core.inference.onnx_model import Signature, ask_in_batches, feed_of, load_session, score
-from nightshift.core.models.evaluation import calibration_bins, evaluate, log_loss
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.declare.use_case import UseCase

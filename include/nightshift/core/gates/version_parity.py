@@ -11,7 +11,7 @@ from nightshift.core.compression.networks.quantization import TOLERANCE as QUANT
 from nightshift.core.gates.parity import BATCH_ROWS, compare, probe_rows
 from nightshift.core.gates.split_probes import split_probes
 from nightshift.core.inference.onnx_model import ask_in_batches, feed_of, load_session
-from nightshift.core.models.version import ExportedVersion
+from nightshift.core.versions.version import ExportedVersion
 from nightshift.declare.use_case import UseCase
 
 

@@ -24,7 +24,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from nightshift.core.models.evaluation import log_odds as log_odds_of
+from nightshift.core.evaluation import log_odds as log_odds_of
 from nightshift.declare.models import CalibrationSpec
 from nightshift.documents import SpecCalibration
 

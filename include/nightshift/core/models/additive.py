@@ -5,7 +5,7 @@ The same form as the student `distilled_additive`, as the ablation of distillati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,14 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightshift.core.arrays import Floats, Integers
-from nightshift.core.compression.problem import Problem
-from nightshift.core.compression.students.distilled_additive import worthwhile_features
+from nightshift.core.evaluation import log_loss
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame, piecewise_linear_features
+from nightshift.core.models.training_split import validation_rows
+
+LEAST_GAIN_OF_CATEGORIES = 1e-3
+"""In log loss (nats). Strings take half of such a model's scoring time, so they are kept only for this gain."""
 
 
 def fit_additive(
@@ -35,7 +38,7 @@ def fit_additive(
 
     `penalty` is per training row and means the same as the student's: least squares with the weights p (1 - p)
     are the log loss to second order, so C = 1 / (penalty * rows * rate * (1 - rate)). Categorical features are
-    kept under the student's condition (`worthwhile_features`).
+    kept only if they help on the newest rows (`worthwhile_features`).
     """
 
     def fit(kept: Signature, positions: Integers) -> FittedModel:
@@ -53,5 +56,27 @@ def fit_additive(
             pipeline.fit(frame, own, model__sample_weight=None if weights is None else weights[positions])
         return FittedModel(pipeline, kept)
 
-    problem = Problem(train, labels, labels.astype(np.float64), seed=seed, threads=1)
-    return fit(worthwhile_features(signature, problem, fit), np.arange(train.num_rows))
+    return fit(worthwhile_features(signature, train, labels, validation_rows(train), fit), np.arange(train.num_rows))
+
+
+def worthwhile_features(
+    signature: Signature,
+    train: pa.Table,
+    labels: Integers,
+    validation: Integers,
+    fit: Callable[[Signature, Integers], FittedModel],
+) -> Signature:
+    """The signature without its categorical features, unless they lower the log loss by LEAST_GAIN_OF_CATEGORIES.
+
+    `fit(signature, positions)` fits an additive model on the rows of `train` at `positions`; the loss is that of the
+    rows at `validation`, fitted on the others.
+    """
+    numbers_only = signature.model_copy(update={"categorical": ()})
+    if not (signature.categorical and signature.numeric):
+        return signature
+    older = np.setdiff1d(np.arange(train.num_rows), validation)
+    newest = train.take(validation)
+    everything, numbers = (
+        log_loss(labels[validation], fit(kept, older).probability(newest)) for kept in (signature, numbers_only)
+    )
+    return signature if everything <= numbers - LEAST_GAIN_OF_CATEGORIES else numbers_only

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from nightshift.core.arrays import Labels
+from nightshift.core.evaluation import log_loss
 from nightshift.core.inference.onnx_model import Signature, ask, feed_of, load_session
-from nightshift.core.models.evaluation import log_loss
 
 ROWS = 2_000
 """Rows that a version scores once for each feature."""

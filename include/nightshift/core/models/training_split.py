@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightshift.core.arrays import Integers
 from nightshift.core.features.feature_computation import PARTITION as PARTITION
 from nightshift.core.features.training_rows import SPLIT, with_split
 from nightshift.declare.policies import TrainingPolicy
@@ -24,12 +24,12 @@ class TrainingSplit:
     label: str
 
     @property
-    def train_labels(self) -> npt.NDArray[np.int64]:
+    def train_labels(self) -> Integers:
         """0 or 1 for each row of `train`."""
         return _labels(self.train, self.label)
 
     @property
-    def holdout_labels(self) -> npt.NDArray[np.int64]:
+    def holdout_labels(self) -> Integers:
         """0 or 1 for each row of `holdout`."""
         return _labels(self.holdout, self.label)
 
@@ -69,5 +69,18 @@ def split_training_set(table: pa.Table, label: str) -> TrainingSplit:
     return split
 
 
-def _labels(table: pa.Table, label: str) -> npt.NDArray[np.int64]:
+def _labels(table: pa.Table, label: str) -> Integers:
     return np.asarray(table[label].to_numpy(), dtype=np.int64)
+
+
+VALIDATION_SHARE = 0.15
+"""The newest days with about this share of the training rows measure what a change to a model costs or gains."""
+
+
+def validation_rows(train: pa.Table) -> Integers:
+    """Positions of the newest rows of a table with the column `partition`: whole days, about VALIDATION_SHARE of it."""
+    days = pc.cast(train[PARTITION], pa.date32()).to_numpy()
+    ordered, counts = np.unique(days, return_counts=True)
+    newest_first = np.cumsum(counts[::-1])
+    count = int(np.searchsorted(newest_first, VALIDATION_SHARE * len(days))) + 1
+    return np.flatnonzero(days >= ordered[max(len(ordered) - count, min(1, len(ordered) - 1))])

@@ -9,7 +9,7 @@ import pyarrow as pa
 import xgboost
 
 from nightshift.core.inference.onnx_model import Signature, ask, feed_of, load_session
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.runtime_probe.ask import costs
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.arrays import Floats
+from nightshift.core.evaluation import auc_or_none, log_loss
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.inference.onnx_model import load_session, score
-from nightshift.core.models.evaluation import auc_or_none, log_loss
-from nightshift.core.models.version import SharedFits, export_version, signature_of_spec
 from nightshift.core.search.measurement import measure, measure_native
+from nightshift.core.versions.version import SharedFits, export_version, signature_of_spec
 from nightshift.declare.policies import SearchPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.documents import PartitionScore, Race, RacedSpec, RaceOrigin

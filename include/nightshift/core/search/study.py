@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from nightshift.core.evaluation import log_loss
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import fit_estimator
-from nightshift.core.models.evaluation import log_loss
 from nightshift.errors import ConfigurationError, DataContractError
 
 TRIALS_PER_PARAMETER = 10

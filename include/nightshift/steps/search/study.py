@@ -18,10 +18,11 @@ import pandas as pd
 
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.features.training_rows import newest_rows
-from nightshift.core.models.estimators import DEFAULTS, hyperparameters
-from nightshift.core.models.version import signature_of_spec
+from nightshift.core.models.estimators import DEFAULTS
+from nightshift.core.models.fitted import hyperparameters
 from nightshift.core.search.race import race_origins
 from nightshift.core.search.study import SPACES, Fold, importances, search, walk_forward_folds
+from nightshift.core.versions.version import signature_of_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.documents import StudyOfEstimator, StudyResult, TrainingSet

@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.core.evaluation import evaluate
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.gates.version_parity import check_version_parity
 from nightshift.core.inference.onnx_model import load_session, score
-from nightshift.core.models.evaluation import evaluate
-from nightshift.core.models.model_package import FULL_PRECISION, HOLDOUT, PARITY, SPEC, describe, package
 from nightshift.core.models.training_split import split_rows
-from nightshift.core.models.version import export_version, fit_spec, signature_of_spec
+from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, PARITY, SPEC, describe, package
+from nightshift.core.versions.version import export_version, fit_spec, signature_of_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.documents import TrainingSet
 from nightshift.services.training_rows import load_rows

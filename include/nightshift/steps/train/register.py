@@ -19,7 +19,7 @@ from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.gates.registry import failures
 from nightshift.core.gates.risk import demands
 from nightshift.core.lifecycle.specs import first_champion
-from nightshift.core.models.model_package import SPEC
+from nightshift.core.versions.package import SPEC
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult, model_version

@@ -16,7 +16,7 @@ from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.gates.risk import demands
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.explanations import Explanation, explain
-from nightshift.core.models.model_package import CARD, HOLDOUT, MODEL, SIGNATURE
+from nightshift.core.versions.package import CARD, HOLDOUT, MODEL, SIGNATURE
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.documents import Registration, TrainingSet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.models.model_package import CARD, MODEL, SIGNATURE, SPEC
+from nightshift.core.versions.package import CARD, MODEL, SIGNATURE, SPEC
 from nightshift.documents import Registration
 from nightshift.io.tracking import TrainingRecord, log_training
 from nightshift.steps.context import StepContext

@@ -21,8 +21,8 @@ from nightshift.core.gates.parity import BATCH_ROWS
 from nightshift.core.gates.registry import RuntimeAnswer
 from nightshift.core.gates.verification import GATES, Judged, Replaced, Subject, judge_version
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.models.model_package import FULL_PRECISION, HOLDOUT, MODEL, PARITY, SIGNATURE
 from nightshift.core.models.training_split import split_rows
+from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL, PARITY, SIGNATURE
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult

@@ -34,12 +34,13 @@ from nightshift.core.compression.trees.clean_up import clean_up, cleaned
 from nightshift.core.compression.trees.prune_trees import prune_trees
 from nightshift.core.compression.trees.round_values import round_values
 from nightshift.core.compression.trees.select_trees import select_trees
+from nightshift.core.evaluation import evaluate, log_loss
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.models import estimators
-from nightshift.core.models.estimators import FittedModel, fit_estimator, hyperparameters
-from nightshift.core.models.evaluation import evaluate, log_loss
+from nightshift.core.models.estimators import fit_estimator
+from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.network import layers_of
 from nightshift.core.search.candidates import RECIPES
 from nightshift.errors import NotApplicable

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nightshift.core.evaluation import calibration_bins, calibration_error
 from nightshift.core.gates.behaviour import check_behaviour, observe_behaviour
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.models.evaluation import calibration_bins, calibration_error
 from nightshift.declare.policies import BehaviourExpectation
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError

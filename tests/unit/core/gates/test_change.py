@@ -15,7 +15,7 @@ import pytest
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.gates.change import check_change, check_feature_values, check_new_rows, reference_rows
 from nightshift.core.inference.onnx_model import Signature, load_session, score
-from nightshift.core.models.version import export_version, fit_spec
+from nightshift.core.versions.version import export_version, fit_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import ChangePolicy
 from nightshift.deployment import GateResult

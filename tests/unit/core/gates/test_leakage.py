@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from nightshift.core.evaluation import area_under_curve
 from nightshift.core.gates.leakage import check_leakage, single_feature_auc
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.models.evaluation import area_under_curve
 from nightshift.core.models.training_split import TrainingSplit, split_training_set
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.deployment import GateResult

@@ -15,7 +15,8 @@ from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import compare, probe_rows
 from nightshift.core.gates.split_probes import SIDES, split_probes
 from nightshift.core.inference.onnx_model import load_session, score
-from nightshift.core.models.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
+from nightshift.core.models.estimators import DEFAULTS, fit_estimator
+from nightshift.core.models.fitted import FittedModel, hyperparameters
 from synthetic_training_set import NUMERIC, SIGNATURE, training_split, use_case
 
 SPLIT = training_split()

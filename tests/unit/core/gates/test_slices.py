@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from nightshift.core.arrays import Floats
+from nightshift.core.evaluation import area_under_curve, log_loss
 from nightshift.core.gates.slices import slice_metrics, worst_slice
-from nightshift.core.models.evaluation import area_under_curve, log_loss
 from nightshift.declare.policies import SlicePolicy
 from nightshift.errors import ConfigurationError
 

@@ -21,9 +21,10 @@ from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.verification import GATES, VERSION_GATES, Judged, Subject
 from nightshift.core.gates.version_parity import check_version_parity
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.models.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
+from nightshift.core.models.estimators import DEFAULTS, fit_estimator
+from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.training_split import TrainingSplit, split_training_set
-from nightshift.core.models.version import ExportedVersion
+from nightshift.core.versions.version import ExportedVersion
 from nightshift.declare.policies import BehaviourExpectation, SlicePolicy, VerificationPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.steps.train.verify import _without_timing, judge

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nightshift.core.export.onnx_export import export_onnx
-from nightshift.core.models.estimators import DEFAULTS, fit_estimator, hyperparameters
+from nightshift.core.models.estimators import DEFAULTS, fit_estimator
 from nightshift.core.models.explanations import explain
+from nightshift.core.models.fitted import hyperparameters
 from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 
 SPLIT = training_split()

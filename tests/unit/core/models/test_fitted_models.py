@@ -22,12 +22,13 @@ from nightshift.core.compression.networks.quantization import TOLERANCE
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students import students
 from nightshift.core.compression.techniques import apply
+from nightshift.core.evaluation import evaluate
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import Signature, load_session, score
 from nightshift.core.models import estimators
-from nightshift.core.models.estimators import FittedModel, fit_estimator, hyperparameters
-from nightshift.core.models.evaluation import evaluate
+from nightshift.core.models.estimators import fit_estimator
+from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.preprocessing import MOST_CATEGORIES
 from nightshift.core.search.candidates import RECIPES
 from nightshift.core.search.measurement import measure

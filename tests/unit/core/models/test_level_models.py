@@ -14,9 +14,10 @@ from model_parity import check_parity
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import Signature, load_session, score
-from nightshift.core.models.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
+from nightshift.core.models.estimators import DEFAULTS, fit_estimator
+from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.preprocessing import feature_frame
-from nightshift.core.models.version import row_weights
+from nightshift.core.versions.version import row_weights
 
 SIGNATURE = Signature(
     numeric=("hour", "rate", "storm", "weekday", "noise"),

@@ -10,7 +10,7 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightshift.core.models.evaluation import area_under_curve, calibration_error, evaluate, log_loss
+from nightshift.core.evaluation import area_under_curve, calibration_error, evaluate, log_loss
 from nightshift.core.models.training_split import split_training_set
 from nightshift.errors import DataContractError
 from synthetic_training_set import training_table

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.models.model_package import CARD, MODEL, describe, package
-from nightshift.core.models.model_package import SIGNATURE as SIGNATURE_FILE
 from nightshift.core.monitoring.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference
+from nightshift.core.versions.package import CARD, MODEL, describe, package
+from nightshift.core.versions.package import SIGNATURE as SIGNATURE_FILE
 from synthetic_training_set import DAYS, HOLDOUT_DAYS, SIGNATURE, training_split, use_case
 
 SPLIT = training_split(rows_per_day=60)

@@ -3,7 +3,8 @@ import pyarrow.compute as pc
 import pytest
 from optuna.trial import TrialState
 
-from nightshift.core.models.estimators import DEFAULTS, hyperparameters
+from nightshift.core.models.estimators import DEFAULTS
+from nightshift.core.models.fitted import hyperparameters
 from nightshift.core.search import study as study_module
 from nightshift.core.search.study import (
     importances,

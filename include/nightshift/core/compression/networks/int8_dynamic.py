@@ -10,7 +10,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from nightshift.core.compression.networks.quantization import QUANTIZED, quantizable_graph, quantized
 from nightshift.core.compression.problem import Problem
 from nightshift.core.export.onnx_export import export_onnx
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 
 
 def int8_dynamic(model: FittedModel, problem: Problem) -> FittedModel:  # noqa: ARG001

@@ -14,7 +14,7 @@ from nightshift.core.compression.networks.quantization import QUANTIZED, quantiz
 from nightshift.core.compression.problem import Problem
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.inference.onnx_model import feed_of
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 
 CALIBRATION_ROWS = 4000
 

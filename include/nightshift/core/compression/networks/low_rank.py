@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightshift.core.compression.networks.network_model import inputs_of, layers_to_change, loss, with_layers
 from nightshift.core.compression.problem import Problem
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.network import Layer
 from nightshift.errors import NotApplicable
 

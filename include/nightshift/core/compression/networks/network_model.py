@@ -10,8 +10,8 @@ import pyarrow as pa
 from sklearn.pipeline import Pipeline
 
 from nightshift.core.arrays import Float32s, Floats, Integers
-from nightshift.core.models.estimators import FittedModel
-from nightshift.core.models.evaluation import log_loss
+from nightshift.core.evaluation import log_loss
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.network import Layer, layers_of, network_of
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.errors import NotApplicable

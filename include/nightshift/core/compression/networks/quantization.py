@@ -10,7 +10,7 @@ import onnx
 from onnxruntime.quantization import quant_pre_process
 
 from nightshift.core.export.onnx_export import export_onnx
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.network import layers_of
 from nightshift.errors import NotApplicable
 

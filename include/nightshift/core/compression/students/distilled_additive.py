@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
@@ -13,12 +11,9 @@ from nightshift.core.arrays import Floats, Integers
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students.students import hyperparameters_of, soft_labels, soft_log_odds
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.models.estimators import FittedModel
-from nightshift.core.models.evaluation import log_loss
+from nightshift.core.models.additive import worthwhile_features
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame, piecewise_linear_features
-
-LEAST_GAIN_OF_CATEGORIES = 1e-3
-"""In log loss (nats). Strings take half of such a model's scoring time, so they are kept only for this gain."""
 
 
 def distilled_additive(model: FittedModel, problem: Problem) -> FittedModel:
@@ -27,31 +22,15 @@ def distilled_additive(model: FittedModel, problem: Problem) -> FittedModel:
     Rows weigh p (1 - p), so that least squares are the teacher's log loss to second order. Models of
     this kind explain a teacher (Tan et al. 2018, arXiv:1801.08640); here one replaces it. Without
     interactions it cannot memorise single days, so on new days it is often better than its teacher.
-    Categorical features are kept only if that lowers the log loss of the validation rows by
-    LEAST_GAIN_OF_CATEGORIES; without them the graph has no string input.
+    Categorical features are kept only if they help on the validation rows (`worthwhile_features`); without them the
+    graph has no string input.
     """
 
     def fit(signature: Signature, positions: Integers) -> FittedModel:
         return fit_additive(signature, problem, positions)
 
-    return fit(worthwhile_features(model.signature, problem, fit), np.arange(problem.train.num_rows))
-
-
-def worthwhile_features(
-    signature: Signature, problem: Problem, fit: Callable[[Signature, Integers], FittedModel]
-) -> Signature:
-    """The signature without its categorical features, unless they lower the validation loss enough (see above).
-
-    `fit(signature, positions)` fits an additive model on the training rows at `positions`.
-    """
-    numbers_only = signature.model_copy(update={"categorical": ()})
-    if not (signature.categorical and signature.numeric):
-        return signature
-    older = np.setdiff1d(np.arange(problem.train.num_rows), problem.validation)
-    newest = problem.train.take(problem.validation)
-    labels = problem.labels[problem.validation]
-    everything, numbers = (log_loss(labels, fit(kept, older).probability(newest)) for kept in (signature, numbers_only))
-    return signature if everything <= numbers - LEAST_GAIN_OF_CATEGORIES else numbers_only
+    kept = worthwhile_features(model.signature, problem.train, problem.labels, problem.validation, fit)
+    return fit(kept, np.arange(problem.train.num_rows))
 
 
 def fit_additive(signature: Signature, problem: Problem, positions: Integers) -> FittedModel:

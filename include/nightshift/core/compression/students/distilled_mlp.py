@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students.students import hyperparameters_of, soft_log_odds
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import bounded_features, feature_frame
 
 

@@ -7,7 +7,8 @@ from xgboost import XGBClassifier, XGBRegressor
 
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students.students import hyperparameters_of, soft_labels
-from nightshift.core.models.estimators import FittedModel, tree_parameters
+from nightshift.core.models.estimators import tree_parameters
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame, tree_features
 
 

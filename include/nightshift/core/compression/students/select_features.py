@@ -7,7 +7,7 @@ import numpy as np
 from nightshift.core.arrays import Floats, Integers
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students.distilled_additive import fit_additive
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import PiecewiseLinearScaler, feature_frame
 from nightshift.errors import NotApplicable
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from nightshift.core.arrays import Floats
 from nightshift.core.compression.problem import Problem
-from nightshift.core.models.estimators import hyperparameters
+from nightshift.core.models.fitted import hyperparameters
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "distilled_xgboost": {

@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from xgboost import XGBClassifier
 
 from nightshift.core.arrays import Floats
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.errors import NotApplicable
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.trees.boosted_trees import Ensemble, Leaf, Node, Split, read_ensemble, with_ensemble
-from nightshift.core.models.estimators import FittedModel
+from nightshift.core.models.fitted import FittedModel
 
 Reach = Mapping[int, tuple[float, float, bool]]
 """By feature: the values that reach a node lie in [from, below), and whether missing ones do."""

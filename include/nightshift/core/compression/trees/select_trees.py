@@ -21,8 +21,8 @@ from nightshift.core.compression.trees.boosted_trees import (
     read_ensemble,
     with_ensemble,
 )
-from nightshift.core.models.estimators import FittedModel
-from nightshift.core.models.evaluation import log_loss
+from nightshift.core.evaluation import log_loss
+from nightshift.core.models.fitted import FittedModel
 from nightshift.errors import NotApplicable
 
 DEFAULTS = {"tolerance": 3e-3, "path": 30}

@@ -19,7 +19,8 @@ from nightshift.core.compression.techniques import TECHNIQUES, apply
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.models.estimators import DEFAULTS, FittedModel, fit_estimator, hyperparameters
+from nightshift.core.models.estimators import DEFAULTS, fit_estimator
+from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, DataContractError

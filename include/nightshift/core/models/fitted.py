@@ -1,0 +1,67 @@
+"""A fitted model, and the hyperparameters that it is fitted with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from nightshift.core.arrays import Floats
+from nightshift.core.inference.onnx_model import Signature
+from nightshift.core.models.preprocessing import feature_frame
+from nightshift.errors import ConfigurationError
+
+LARGEST_SHARE_OF_ROWS = {
+    "min_child_weight": 1 / 500,
+    "batch_size": 1 / 20,
+    "row_penalty": 1 / 500,
+    "level_penalty": 1 / 50,
+    "reg_lambda": 1 / 500,
+}
+"""Defaults in numbers of rows are limited to this share of the training rows, so that small data can be fitted, too."""
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A fitted scikit-learn pipeline and its input/output schema.
+
+    `answer`: the output of the pipeline's last step, class probabilities (`predict_proba`) or the log odds of the
+    positive class (`predict`). `graph`: an ONNX graph made from the pipeline whose scores differ from it by design
+    (int8); it is exported in place of the pipeline's and compared with it.
+    """
+
+    pipeline: Pipeline
+    signature: Signature
+    answer: Literal["probability", "log odds"] = "probability"
+    graph: bytes | None = None
+
+    def probability(self, table: pa.Table) -> Floats:
+        """P(label = 1) for each row, float64 [n]."""
+        frame = feature_frame(table, self.signature)
+        # One BLAS thread, as in fitting: students are fitted on these scores, down to the last digits.
+        with threadpool_limits(limits=1, user_api="blas"):
+            if self.answer == "probability":
+                return np.asarray(self.pipeline.predict_proba(frame)[:, 1], dtype=np.float64)
+            log_odds = np.asarray(self.pipeline.predict(frame), dtype=np.float64)
+        return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)
+
+
+def hyperparameters(
+    name: str, defaults: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Mapping[str, Any]], rows: int
+) -> dict[str, Any]:
+    """The defaults of an estimator or technique for a number of training rows, overridden by a use case's values.
+
+    Raises ConfigurationError for a name without defaults.
+    """
+    if name not in defaults:
+        raise ConfigurationError(f"{name!r} cannot be fitted here; known are {sorted(defaults)}.")
+    suited = {
+        key: min(value, max(1, int(rows * LARGEST_SHARE_OF_ROWS[key]))) if key in LARGEST_SHARE_OF_ROWS else value
+        for key, value in defaults[name].items()
+    }
+    return {**suited, **overrides.get(name, {})}
