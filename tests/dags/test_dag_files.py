@@ -52,7 +52,7 @@ BESIDE_STEPS = {
 }
 """Tasks that run no step, by stage, each with the tasks before it."""
 FURTHER = {"record_approval": {"approve"}, "nominate": {"wanted"}}
-"""Tasks that a step waits for beside the steps that it gets inputs from."""
+"""Tasks that a step waits for in addition to those that it gets inputs from."""
 
 
 def test_every_file_is_accounted_for(dag_bag):
