@@ -92,8 +92,9 @@ def historical_features(
         feature_service = feast.get_feature_service(service)
     except FeatureServiceNotFoundException as error:
         raise ConfigurationError(f"{use_case.feature_repo} defines no feature service {service!r}.") from error
-    views = [feast.get_feature_view(projection.name) for projection in feature_service.feature_view_projections]
-    keys = sorted({key for view in views for key in view.join_keys})
+    # Feast reads each view from its registry anyway: publish_features has checked that its join keys are the declared.
+    served = {projection.name for projection in feature_service.feature_view_projections}
+    keys = sorted({key for table in use_case.features.tables if table.name in served for key in table.join_keys})
     missing = sorted(set(keys) - set(spine.column_names))
     if missing:
         raise FeatureContractError(
