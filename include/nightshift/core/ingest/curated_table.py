@@ -8,7 +8,6 @@ curated value are exact duplicates and are dropped; other rows of the key are qu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import duckdb
@@ -98,11 +97,14 @@ def _last_of_each_key(feed: Feed, rows: pa.Table) -> tuple[pa.ChunkedArray, pa.C
 
     Rows with a null in the key are kept: they are never duplicates.
     """
-    numbered = rows.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
-    key, curated = _quoted(feed.key), _quoted(column.name for column in feed.curated)
+    # Names of its own: a feed's column may be called like one of the query.
+    names = {name: f"column_{n}" for n, name in enumerate(rows.column_names)}
+    numbered = rows.rename_columns(list(names.values()))
+    numbered = numbered.append_column("position", pa.array(range(rows.num_rows), pa.int64()))
+    key, curated = [names[name] for name in feed.key], [names[column.name] for column in feed.curated]
     # Of equal rows the last one represents all of them, whether it is kept or replaced.
     query = (
-        f"SELECT position = max(position) OVER (PARTITION BY {', '.join(key)}) "  # noqa: S608 - declared names
+        f"SELECT position = max(position) OVER (PARTITION BY {', '.join(key)}) "  # noqa: S608 - the names above
         f"OR {' OR '.join(f'{name} IS NULL' for name in key)} AS kept, "
         f"NOT kept AND position = max(position) OVER (PARTITION BY {', '.join(curated)}) AS replaced "
         "FROM numbered ORDER BY position"
@@ -110,7 +112,3 @@ def _last_of_each_key(feed: Feed, rows: pa.Table) -> tuple[pa.ChunkedArray, pa.C
     with duckdb_session(numbered=numbered) as session:
         masks = session.execute(query).to_arrow_table()
     return masks["kept"], masks["replaced"]
-
-
-def _quoted(names: Iterable[str]) -> list[str]:
-    return [f'"{name}"' for name in names]

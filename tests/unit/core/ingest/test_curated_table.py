@@ -67,6 +67,16 @@ def test_the_row_delivered_last_counts_and_the_other_is_set_aside(tmp_path: Path
     assert curated.exact_duplicates == 1
 
 
+@pytest.mark.parametrize("name", ["position", "kept", "replaced"])
+def test_a_column_of_any_name_is_only_data(tmp_path: Path, name: str) -> None:
+    columns, path = (Column("id", "int64"), Column(name, "int64")), tmp_path / "tools.sql"
+    path.write_text("FROM landed", encoding="utf-8")
+    rows = landed((1, 9, "a", 1), (1, 1, "a", 2), (2, 0, "a", 3)).rename_columns(["id", name, *LINEAGE.split(", ")])
+    curated = curate(Feed(name="tools", landed=columns, curated=columns, normalise=path, key=("id",)), rows)
+    assert curated.rows[name].to_pylist() == [1, 0]
+    assert [json.loads(row["row"])[name] for row in curated.quarantine.to_pylist()] == [9]
+
+
 def test_neighbours_are_those_that_stay(tmp_path: Path) -> None:
     """SQL that compares rows must not see a duplicate as the neighbour."""
     curated = curate(feed(tmp_path), landed((1, 5, "a", 1), (2, 6, "a", 2), (2, 6, "b", 1)))
