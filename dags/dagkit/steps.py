@@ -6,6 +6,7 @@ Heavy libraries are imported when a task runs, never when a DAG file is parsed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -180,7 +181,11 @@ def decide_on_failure(use_case: UseCase, stage: Stage) -> Any:
         context = get_current_context()
         run_id = str(context["run_id"])
         states = context["ti"].get_task_states(context["ti"].dag_id, run_ids=[run_id])[run_id]
-        failed = sorted(name for name, state in states.items() if state == "failed")
+        # Mapped tasks are named <task>_<index>; failures of tasks that do not decide the partition are not recorded.
+        deciding = {step.name for step in find_stage(stage_name).steps if step.decides}
+        failed = sorted(
+            name for name, state in states.items() if state == "failed" and re.sub(r"_\d+$", "", name) in deciding
+        )
         if not failed:
             raise AirflowSkipException("No task before this one failed.")
         with airflow_errors():

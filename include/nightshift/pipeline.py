@@ -17,8 +17,11 @@ from nightshift.errors import ConfigurationError
 Retries = Literal["outage", "delivery", "waiting"]
 """What a step's retries are for: an outage (an hour), a late delivery, or an earlier partition that is undecided."""
 
-RunWhen = Literal["all_success", "all_done", "all_done_min_one_success"]
-"""Airflow's trigger rule of a step. A mapped step other than all_success goes on without the instances that failed."""
+RunWhen = Literal["all_success", "all_done_min_one_success"]
+"""Airflow's trigger rule of a step. With the second, it runs without the mapped instances that failed.
+
+Not all_done: after a run that is cleared and fails early, it would run on results of the run before.
+"""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ STAGES = (
                 "verify",
                 {"training_set": "build_training_set", "version": "fit"},
                 mapped_over="version",
-                run_when="all_done",
+                run_when="all_done_min_one_success",
             ),
             Step("register", {"verified": "verify"}, run_when="all_done_min_one_success"),
             Step("report_training", {"registered": "register"}, decides=False),
