@@ -46,7 +46,7 @@ GATES = {
     "leakage": "no feature alone ranks rows better than `largest_single_feature_auc`",
     "stability": "`largest_step_move` and `largest_flip_share`",
     "behaviour": "the declared `VerificationPolicy.expectations`",
-    "calibration": "measured, and judged at promotion",
+    "calibration": "measured, and evaluated at promotion",
     "constant_rate": "log loss on the days held out is not above that of the constant rate",
     "new_rows": "the version before ranks the newest day's labels (`least_day_auc`)",
     "feature_values": "the newest day's features are within the range of the days before (see ChangePolicy)",
@@ -201,7 +201,7 @@ def _gates() -> Iterable[str]:
     yield from (
         "## Gates",
         "",
-        "Every version is judged by all of them. A version that fails a mandatory one does not serve; the version "
+        "Every version is evaluated by all of them. A version that fails a mandatory one does not serve; the version "
         "before goes on. `gate_results` in the warehouse has every result.",
         "",
     )

@@ -44,7 +44,7 @@ def look_ahead_gate(use_case: UseCase, store: ArtifactStore, drawn: date, newest
         for name, table in computed.items()
         if parquet_bytes(_read(parquet_bytes(table))) != parquet_bytes(_read(store.read(published, f"{name}.parquet")))
     ]
-    reason = f"features of partition {drawn}, computed again beside {added} scrambled rows delivered up to {last}, "
+    reason = f"features of partition {drawn}, computed again with {added} scrambled rows delivered up to {last}, "
     reason += f"differ from those published in {', '.join(changed)}" if changed else "are byte for byte those published"
     return GateResult(
         gate="look_ahead",

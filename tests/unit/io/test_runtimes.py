@@ -181,4 +181,4 @@ def test_a_model_far_beyond_memory_is_refused_it_and_says_so() -> None:
     assert refused.out_of_memory
     verdict = gates(refused, memory=250)["memory"]
     assert verdict.verdict == "fail"
-    assert "refused memory" in verdict.reason
+    assert "ran out of memory" in verdict.reason

@@ -79,7 +79,7 @@ def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, poli
     few = min(positives, len(labels) - positives)
     if few < max(policy.least_day_rows, 1):
         reason = f"the newest day has {positives} positive of {len(labels)} labels; {policy.least_day_rows} of each "
-        return GateResult(gate=gate, verdict="not applicable", reason=f"{reason}class are needed to judge them")
+        return GateResult(gate=gate, verdict="not applicable", reason=f"{reason}class are needed to evaluate them")
     auc = area_under_curve(labels, replaced)
     by_chance = np.sqrt((len(labels) + 1) / (12 * positives * (len(labels) - positives)))
     bound = float(min(policy.least_day_auc, 0.5 - 1.645 * by_chance))
@@ -105,7 +105,7 @@ def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], polic
     days_before = len(np.unique(days))
     if newest.num_rows < policy.least_day_rows or days_before < policy.least_reference_days:
         counts = f"{newest.num_rows} rows of the newest partition and {days_before} partitions before it"
-        reason = f"{counts} are too few to judge"
+        reason = f"{counts} are too few to evaluate"
         return GateResult(gate=gate, verdict="not applicable", reason=reason)
     failures = {}
     for name in numeric:

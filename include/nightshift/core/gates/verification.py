@@ -193,7 +193,7 @@ def judge_version(subject: Subject) -> Judged:
     """Evaluate every gate on a version that clean processes have scored with (`subject.answered`)."""
     unusable = subject.unusable
     gates = [
-        GateResult(gate=gate.name, verdict="fail", reason=f"not judged: {unusable[gate.needs]}")
+        GateResult(gate=gate.name, verdict="fail", reason=f"not evaluated: {unusable[gate.needs]}")
         if unusable[gate.needs]
         else gate.check(subject)
         for gate in GATES
@@ -238,7 +238,7 @@ def _memory(subject: Subject) -> GateResult:
     bound = subject.policy.largest_memory_mb
     result = _bounded("memory", subject, "peak_memory_mb", bound, "the process held {:.0f} MiB at once")
     if out_of_memory := [one.version for one in subject.answered if one.out_of_memory]:
-        reason = f"it was refused memory with onnxruntime {', '.join(out_of_memory)}, at about twice the declared limit"
+        reason = f"it ran out of memory with onnxruntime {', '.join(out_of_memory)}, at about twice the declared limit"
         result = result.model_copy(update={"verdict": "fail", "reason": reason})
     return result
 
@@ -296,7 +296,7 @@ def _calibration(subject: Subject) -> GateResult:
         gate="calibration",
         verdict="not applicable",
         observed=subject.holdout["calibration_error"],
-        reason="measured before calibration, which comes after the graph; a spec is judged by it at promotion",
+        reason="measured before calibration, which comes after the graph; a spec is evaluated by it at promotion",
     )
 
 

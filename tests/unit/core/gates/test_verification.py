@@ -252,7 +252,7 @@ def test_what_is_no_graph_is_refused_with_a_verdict_of_each_gate(model: bytes) -
     reasons = failed(found)
     assert set(reasons) == set(VERSION_GATES) - {"memory"}
     assert "no answers in a clean process" in reasons["runtime"]
-    assert "not judged" in reasons["parity_fitted"]
+    assert "not evaluated" in reasons["parity_fitted"]
     assert "cannot be scored with" in found.found["unusable"]
 
 
