@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import shutil
 import stat
@@ -122,13 +123,35 @@ def test_a_server_that_cannot_start_says_why(folder):
         start_postgres(folder, databases=())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as another user")
+def test_an_interrupted_start_leaves_no_process(folder, monkeypatch):
+    def interrupt(*_, record, **__):
+        started.append(record)
+        raise KeyboardInterrupt
+
+    started = []
+    monkeypatch.setattr(processes, "wait_until", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start_s3(folder / "s3", free_s3_ports(), access_key="admin", secret_key="s" * 20)
+    with pytest.raises(KeyboardInterrupt):
+        start_postgres(folder / "postgres", databases=())
+    assert [processes.find(record) for record in started] == [None, None]
+
+
 def test_a_copied_program_runs_where_the_environment_is_closed_to_others(folder, monkeypatch):
-    installed = postgres.postgres_installation()
-    real = postgres.closed_folder
-    monkeypatch.setattr(postgres, "closed_folder", lambda p: p if p.is_relative_to(installed) else real(p))
+    installed, user = postgres.postgres_installation(), os.geteuid()
+    closed_folder, place_for_root = postgres.closed_folder, postgres.postgres_place
+
+    def place(path):
+        """The folders that root would choose; only root may run the program as another user."""
+        with monkeypatch.context() as as_root:
+            as_root.setattr(os, "geteuid", lambda: 0)
+            chosen = place_for_root(path)
+        return chosen if user == 0 else dataclasses.replace(chosen, user=None)
+
+    monkeypatch.setattr(postgres, "closed_folder", lambda p: p if p.is_relative_to(installed) else closed_folder(p))
+    monkeypatch.setattr(postgres, "postgres_place", place)
     server = start_postgres(folder, databases=("warehouse",))
-    outside = postgres_place(folder).outside
+    outside = server.place.outside
     try:
         assert answers(server)
         assert psutil.Process(server.process.pid).exe().startswith(str(outside))

@@ -22,7 +22,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from nightshift.errors import ConfigurationError, NightshiftError
+from nightshift.errors import ConfigurationError
 from nightshift.local import processes
 from nightshift.local.processes import LONGEST_SOCKET_PATH, ProcessRecord
 
@@ -164,7 +164,7 @@ def start_postgres(folder: Path, *, databases: Sequence[str], log: Path | None =
     try:
         processes.wait_until(lambda: postgres_is_ready(place), record=record, name="PostgreSQL", log=log)
         _create_databases(place, databases)
-    except NightshiftError:
+    except BaseException:  # also an interrupt: the process does not end with this one
         processes.stop(record, interrupt=True)
         raise
     return PostgresServer(record, place)

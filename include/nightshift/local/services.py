@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightshift.errors import NightshiftError
 from nightshift.local import processes
 from nightshift.local.processes import LONGEST_SOCKET_PATH, ProcessRecord, write_secret
 
@@ -76,7 +75,7 @@ def start_s3(
     endpoint = f"http://127.0.0.1:{ports['s3']}"
     try:
         processes.wait_until(lambda: s3_is_ready(endpoint), record=record, name="SeaweedFS (S3)", log=log)
-    except NightshiftError:
+    except BaseException:  # also an interrupt: the process does not end with this one
         processes.stop(record)
         raise
     return S3Server(record, endpoint, access_key, secret_key)

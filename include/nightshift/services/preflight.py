@@ -7,8 +7,7 @@ write the same key.
 from __future__ import annotations
 
 import os
-import urllib.error
-import urllib.request
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.exceptions
+import requests
 
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import NightshiftError
@@ -230,13 +230,14 @@ def _mlflow(settings: Settings) -> str:
         raise _Missing("set MLFLOW_TRACKING_URI to the tracking server.")
     if not uri.startswith(("http://", "https://")):
         return "a store without a server"
+    where = re.sub(r"//[^/]+@", "//", uri)
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
-            status = response.status
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise _Missing(f"{uri} did not answer ({reason}): is it up, and is MLFLOW_TRACKING_URI right?") from None
-    return f"{uri} answers ({status})"
+        response = requests.get(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_SECONDS)
+        response.raise_for_status()
+    except requests.RequestException as error:
+        reason = type(error).__name__ if error.response is None else error.response.reason
+        raise _Missing(f"{where} did not answer ({reason}): is it up, and is MLFLOW_TRACKING_URI right?") from None
+    return f"{where} answers ({response.status_code})"
 
 
 def _runtimes(use_case: UseCase) -> str:
