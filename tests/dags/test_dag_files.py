@@ -53,6 +53,14 @@ BESIDE_STEPS = {
 """Tasks that run no step, by stage, each with the tasks before it."""
 FURTHER = {"record_approval": {"approve"}, "nominate": {"wanted"}}
 """Tasks that a step waits for in addition to those that it gets inputs from."""
+BY_RUN = {
+    "record_approval": {"answer", "decided_by"},
+    "rollback_model": {"reason", "decided_by"},
+    "kill_switch": {"state", "reason", "decided_by"},
+    "retire_model": {"spec_or_version", "reason", "decided_by"},
+    "reproduce": {"what"},
+}
+"""Arguments that a step must get from its DAG run, not from an earlier step."""
 
 
 def test_every_file_is_accounted_for(dag_bag):
@@ -90,6 +98,8 @@ def test_every_input_is_an_argument_of_its_step():
         for step in stage.steps:
             parameters = inspect.signature(importlib.import_module(step_module(step.name)).run).parameters
             assert {*step.inputs, *step.last_try} <= set(parameters), step.name
+            required = {name for name, one in parameters.items() if one.default is one.empty} - {"context"}
+            assert required - set(step.inputs) == BY_RUN.get(step.name, set()), step.name
             assert set(step.inputs.values()) <= earlier, step.name
             assert not step.mapped_over or step.mapped_over in step.inputs, step.name
             earlier.add(step.name)
