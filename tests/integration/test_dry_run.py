@@ -99,6 +99,13 @@ def test_too_early_a_partition_is_rejected(written: UseCase, landing: Path) -> N
         dry_run.dry_run(written, date(2024, 1, 22), of_folder(written, landing), print)
 
 
+def test_other_folders_of_a_producer_are_ignored(written: UseCase, landing: Path) -> None:
+    (landing / "plan" / "dt=unfinished").mkdir()
+    (landing / "plan" / "dt=unfinished" / "plan.parquet").write_bytes(b"PAR1")
+    files = of_folder(written, landing)(PARTITION, PARTITION)
+    assert [(feed, dt) for feed, dt, _, _ in files] == [("plan", str(PARTITION)), ("outcomes", str(PARTITION))]
+
+
 def test_an_empty_folder_is_rejected(written: UseCase, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="plan/dt=<partition>/, outcomes/dt=<partition>/"):
         of_folder(written, tmp_path)

@@ -7,6 +7,7 @@ copied there; the steps run in this process, in the order of their DAGs.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -230,7 +231,8 @@ def of_producer(use_case: UseCase) -> Source:
 
 def _days_read(use_case: UseCase, feed: str, folders: Iterable[str], first: date, last: date) -> set[str]:
     """The deliveries of a feed that the partitions read: their own, and of a snapshot the newest one before."""
-    days = {parse_partition(dt) for dt in set(folders)}
+    # Producers' other folders, such as dt=unfinished, are ignored, as by ingest.
+    days = {parse_partition(dt) for dt in set(folders) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", dt)}
     chosen = {day for day in days if first <= day <= last}
     if use_case.feed(feed).cadence == "snapshot":
         chosen |= {day for day in days if day == max((one for one in days if one < first), default=None)}

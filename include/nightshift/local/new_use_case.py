@@ -6,7 +6,9 @@ and 1, and further columns. Two feeds are made from it: `plan` (tomorrow's rows 
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import keyword
 import re
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -61,9 +63,12 @@ def write(
     """
     if not IDENTIFIER.fullmatch(name) or name != name.lower():
         raise ConfigurationError(f"{name!r} cannot name a use case: use small letters, digits and _.")
-    folder = root / "include" / name
-    if folder.exists():
-        raise ConfigurationError(f"{folder} exists already: choose another name, or remove it.")
+    folder, definitions = root / "include" / name, root / "feature_repo" / f"{name}.py"
+    if present := next((path for path in (folder, definitions) if path.exists()), None):
+        raise ConfigurationError(f"{present} exists already: choose another name, or remove it.")
+    # A use case is imported under its name.
+    if keyword.iskeyword(name) or importlib.util.find_spec(name):
+        raise ConfigurationError(f"{name!r} is a word of Python or the name of a package: choose another name.")
     table = _generated() if sample is None else _read(sample)
     context = _context(name, table, label, day, key)
     environment = jinja2.Environment(
@@ -83,7 +88,7 @@ def write(
         folder / "replay.py": render("replay.py"),
         folder / "sql" / "plan.sql": render("normalise.sql", feed="plan", feed_columns=plan),
         folder / "sql" / "outcomes.sql": render("normalise.sql", feed="outcomes", feed_columns=context["columns"]),
-        root / "feature_repo" / f"{name}.py": render("feature_repo.py"),
+        definitions: render("feature_repo.py"),
     }
     names = ("prelude", "known_ahead", *(["history"] if context["group"] else []), "training_spine", "scoring_spine")
     files |= {folder / "sql" / f"{one}.sql": render(f"{one}.sql") for one in names}

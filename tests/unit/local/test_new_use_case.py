@@ -109,3 +109,13 @@ def test_nothing_is_overwritten(name, tmp_path):
         write(name, tmp_path)
     with pytest.raises(ConfigurationError, match="small letters"):
         write("Parcels", tmp_path)
+    (tmp_path / "feature_repo" / "parcels.py").write_text("MINE = 1\n")
+    with pytest.raises(ConfigurationError, match=r"parcels\.py exists already"):
+        write("parcels", tmp_path)
+
+
+@pytest.mark.parametrize("taken", ["class", "json", "nightshift"])
+def test_a_name_that_cannot_be_imported_is_rejected(taken, tmp_path):
+    with pytest.raises(ConfigurationError, match=f"'{taken}' is a word of Python or the name of a package"):
+        write(taken, tmp_path)
+    assert not (tmp_path / "include").exists()
