@@ -13,6 +13,8 @@ UV_VERSION := 0.13.8
 LOCK := requirements-dev.txt
 STAMP := $(VENV)/.installed
 ARGS ?=
+# Each worker of the integration tests starts services of its own; tests of a file share what the file sets up.
+WORKERS ?= -n logical --maxprocesses 4
 
 ##@ Run
 
@@ -62,17 +64,17 @@ types: $(STAMP) ## Check types
 
 .PHONY: test
 test: $(STAMP) ## Run all tests: unit, DAGs, integration, end to end, each kind in a process of its own
-	$(BIN)/python -m pytest tests/unit tests/dags $(ARGS)
-	$(BIN)/python -m pytest tests/integration $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/dags $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest tests/integration $(WORKERS) --dist loadfile $(ARGS)
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 .PHONY: test-unit test-dags test-integration test-e2e
 test-unit: $(STAMP) ## Run the tests that need no services
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	$(BIN)/python -m pytest tests/unit $(WORKERS) $(ARGS)
 test-dags: $(STAMP) ## Run the tests of the DAG files
 	$(BIN)/python -m pytest tests/dags $(ARGS)
 test-integration: $(STAMP) ## Run the tests against a real S3 server and PostgreSQL
-	$(BIN)/python -m pytest tests/integration $(ARGS)
+	$(BIN)/python -m pytest tests/integration $(WORKERS) --dist loadfile $(ARGS)
 test-e2e: $(STAMP) ## Run nights through a real scheduler
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
