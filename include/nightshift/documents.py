@@ -34,7 +34,9 @@ class Document(Value):
         try:
             return cls.model_validate_json(body)
         except ValidationError as error:
-            raise ArtifactCorrupt(f"This is not a {cls.FILE} of this version of Nightshift: {error}") from None
+            raise ArtifactCorrupt(
+                "NS-STORE-008", f"This is not a {cls.FILE} of this version of Nightshift: {error}"
+            ) from None
 
 
 class TrainingSet(Document):
@@ -193,7 +195,9 @@ class BacktestResult(Document):
         for series in self.series:
             if (series.spec_id, series.baseline) == (spec_id, baseline):
                 return series
-        raise ArtifactCorrupt(f"The backtest has no series {spec_id} {baseline}; run it again with that spec.")
+        raise ArtifactCorrupt(
+            "NS-STORE-009", f"The backtest has no series {spec_id} {baseline}; run it again with that spec."
+        )
 
 
 class ReviewedLoss(Value):

@@ -29,7 +29,7 @@ def steps_run(dag_bag, set_context, monkeypatch):
     def note(use_case, name, partition, arguments):
         run.append((name, partition.isoformat(), dict(arguments)))
         if name == "publish_features":
-            raise FeatureContractError("plane has no rows")
+            raise FeatureContractError("NS-TEST-001", "plane has no rows")
         return {"uri": "s3://b/a/", "sha256": "0", "kind": name}
 
     monkeypatch.setattr("dagkit.steps.run_step", note)

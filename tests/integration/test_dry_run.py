@@ -62,7 +62,7 @@ def test_partitions_without_labels_are_made_up_for(written: UseCase, monkeypatch
     lines: list[str] = []
 
     def build_training_set(*_: Any, **__: Any) -> None:
-        raise ConfigurationError("far enough")
+        raise ConfigurationError("NS-TEST-001", "far enough")
 
     monkeypatch.setattr("nightshift.steps.train.build_training_set.run", build_training_set)
     late = date(2024, 2, 10)

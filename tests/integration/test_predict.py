@@ -303,7 +303,7 @@ def test_what_may_succeed_later_is_not_a_failing_shadow(desk: Desk, monkeypatch:
 
     def features(use_case: Any, settings: Any, store: Any, service: str, spine: pa.Table, **more: Any) -> pa.Table:
         if service == "busy":
-            raise TransientError("busy")
+            raise TransientError("NS-TEST-001", "busy")
         return real(use_case, settings, store, service, spine, **more)
 
     monkeypatch.setattr(score, "historical_features", features)

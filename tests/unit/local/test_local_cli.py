@@ -104,7 +104,7 @@ def test_what_was_started_is_found_by_down_when_the_start_fails(capsys, monkeypa
     def start_one_and_fail(self, state, running):
         log = self.layout.log("s3")
         state.processes["s3"] = processes.spawn(["sleep", "60"], log=log, env=os.environ, cwd=tmp_path)
-        raise ConfigurationError("the second one did not start")
+        raise ConfigurationError("NS-TEST-001", "the second one did not start")
 
     for variable in PORT_VARIABLES.values():
         monkeypatch.setenv(variable, "0")

@@ -62,8 +62,9 @@ def _curve(ask: Ask, feed: Feed, training: Feed, signature: Signature, expected:
     elif expected.feature in signature.categorical:
         if expected.direction != "invariant":
             raise ConfigurationError(
+                "NS-GATE-002",
                 f"The expectation {expected.direction!r} for {expected.feature!r} is not possible: it is a category. "
-                "Declare it invariant, or take the expectation out of the use case's verification policy."
+                "Declare it invariant, or take the expectation out of the use case's verification policy.",
             )
         input_name, position = CATEGORICAL_INPUT, signature.categorical.index(expected.feature)
         categories, counts = np.unique(training[input_name][:, position].astype(str), return_counts=True)

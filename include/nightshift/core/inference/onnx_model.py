@@ -48,7 +48,9 @@ class Signature(Value):
         try:
             return cls.model_validate_json(body)
         except ValidationError as error:
-            raise ArtifactCorrupt(f"This is not a model's signature.json; export the model again. {error}") from None
+            raise ArtifactCorrupt(
+                "NS-MODEL-006", f"This is not a model's signature.json; export the model again. {error}"
+            ) from None
 
 
 def numeric_matrix(table: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
@@ -62,8 +64,9 @@ def numeric_matrix(table: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.fl
         column = table[name]
         if not _is_number(column.type):
             raise FeatureContractError(
+                "NS-MODEL-007",
                 f"Feature {name!r} has the type {column.type}, which is not numeric; the model needs float64. "
-                "Correct its feature table's SQL, or declare it categorical."
+                "Correct its feature table's SQL, or declare it categorical.",
             )
         with np.errstate(over="ignore"):
             matrix[:, position] = pc.cast(column, pa.float64(), safe=False).to_numpy()
@@ -139,6 +142,7 @@ def _require(table: pa.Table, names: tuple[str, ...]) -> None:
     missing = [name for name in names if name not in table.column_names]
     if missing:
         raise FeatureContractError(
+            "NS-MODEL-008",
             f"The table lacks {len(missing)} feature columns, among them {missing[:5]}; it has "
-            f"{table.column_names[:5]} and more. Read the features through the service named in the model's signature."
+            f"{table.column_names[:5]} and more. Read the features through the service named in the model's signature.",
         )

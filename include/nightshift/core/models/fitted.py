@@ -59,7 +59,7 @@ def hyperparameters(
     Raises ConfigurationError for a name without defaults.
     """
     if name not in defaults:
-        raise ConfigurationError(f"{name!r} cannot be fitted here; known are {sorted(defaults)}.")
+        raise ConfigurationError("NS-MODEL-005", f"{name!r} cannot be fitted here; known are {sorted(defaults)}.")
     suited = {
         key: min(value, max(1, int(rows * LARGEST_SHARE_OF_ROWS[key]))) if key in LARGEST_SHARE_OF_ROWS else value
         for key, value in defaults[name].items()

@@ -43,8 +43,9 @@ def run(context: StepContext, *, backtest: ArtifactRef) -> ArtifactRef:
     champion, _ = specs_in_service(use_case, state)
     if champion.spec_id != result.champion:
         raise ChampionChanged(
+            "NS-BACKTEST-009",
             f"{use_case.name}: the backtest was compared with the champion {result.champion}, but the champion after "
-            f"{partition} is {champion.spec_id}. Nothing was recorded; run the backtest again."
+            f"{partition} is {champion.spec_id}. Nothing was recorded; run the backtest again.",
         )
     challengers = [one for one in result.series if one.role == "challenger" and not one.baseline]
     look_ahead = _look_ahead(use_case, store, backtest, result)

@@ -100,8 +100,9 @@ def _subject(
     holdout = store.read_table(version, HOLDOUT)
     if not holdout.select(key).equals(split.holdout.select(key).combine_chunks()):
         raise ArtifactCorrupt(
+            "NS-GATE-001",
             f"{version.uri}{HOLDOUT} has other rows than the newest days of {training_set.uri}: it was fitted on "
-            f"another training set. Run `fit` of {partition} again."
+            f"another training set. Run `fit` of {partition} again.",
         )
     return Subject(
         use_case,
