@@ -87,11 +87,12 @@ def check_behaviour(observed: list[dict[str, Any]], expectations: tuple[Behaviou
     `observed` (the argument) is what `observe_behaviour` returns for the same expectations.
     """
     if not expectations:
-        return GateResult(gate=GATE, verdict="not applicable", reason="the use case declares no expectations")
+        reason = "the use case declares no expectations"
+        return GateResult(gate=GATE, verdict="not applicable", reason=reason, code=f"{GATE}.none_declared")
     pairs = [(outcome, one) for outcome, one in zip(observed, expectations, strict=True) if outcome["read"]]
     if not pairs:
         reason = f"the model reads none of the features that {len(expectations)} expectations are about"
-        return GateResult(gate=GATE, verdict="not applicable", reason=reason)
+        return GateResult(gate=GATE, verdict="not applicable", reason=reason, code=f"{GATE}.none_read")
     unread = [one.feature for outcome, one in zip(observed, expectations, strict=True) if not outcome["read"]]
     worst, nearest = max(pairs, key=lambda pair: pair[0]["share"] - pair[1].largest_share)
     violations = [
@@ -108,4 +109,5 @@ def check_behaviour(observed: list[dict[str, Any]], expectations: tuple[Behaviou
         reason="; ".join(violations)
         or f"{len(pairs)} expectations hold; {nearest.feature} is nearest to its bound"
         + (f"; it does not read {', '.join(unread)}" if unread else ""),
+        code=f"{GATE}.violated" if violations else "",
     )

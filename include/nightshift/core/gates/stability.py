@@ -79,20 +79,22 @@ def check_stability(moves: dict[str, dict[str, float]], policy: VerificationPoli
     `moves` is what `step_moves` returns.
     """
     if not moves:
-        return GateResult(gate=GATE, verdict="not applicable", reason="the model reads no number")
+        return GateResult(
+            gate=GATE, verdict="not applicable", reason="the model reads no number", code=f"{GATE}.no_numbers"
+        )
     # NaN counts as infinite.
     moves = {
         name: {what: float(np.nan_to_num(v, nan=np.inf)) for what, v in one.items()} for name, one in moves.items()
     }
     furthest = max(moves, key=lambda name: (moves[name]["p99"], name))
     most_flips = max(moves, key=lambda name: (moves[name]["flips"], name))
-    reasons = []
+    reasons = {}
     if moves[furthest]["p99"] > policy.largest_step_move:
         far = _named(moves, "p99", policy.largest_step_move, "{:.3f}")
-        reasons.append(f"one step moves the score of one row in a hundred by more than the bound: {far}")
+        reasons["step"] = f"one step moves the score of one row in a hundred by more than the bound: {far}"
     if moves[most_flips]["flips"] > policy.largest_flip_share:
         often = _named(moves, "flips", policy.largest_flip_share, "{:.1%}")
-        reasons.append(f"one step changes more than {policy.largest_flip_share:.1%} of all decisions: {often}")
+        reasons["flips"] = f"one step changes more than {policy.largest_flip_share:.1%} of all decisions: {often}"
     passed = (
         f"the furthest a step moves the score (99th percentile) is with {furthest}; "
         f"at most {moves[most_flips]['flips']:.1%} of decisions change, with {most_flips}"
@@ -102,7 +104,8 @@ def check_stability(moves: dict[str, dict[str, float]], policy: VerificationPoli
         verdict="fail" if reasons else "pass",
         observed=moves[furthest]["p99"],
         bound=policy.largest_step_move,
-        reason="; ".join(reasons) or passed,
+        reason="; ".join(reasons.values()) or passed,
+        code=next((f"{GATE}.{rule}" for rule in reasons), ""),
     )
 
 
