@@ -85,7 +85,7 @@ def test_a_day_of_history_that_breaks_a_contract_is_rejected(dag_bag, steps_run)
 
     use_case = load_use_case("flight_delay")
     found = run_history_chunk(use_case, "materialize", ["2013-01-01", "2013-01-02"])
-    assert found["rejected"] == dict.fromkeys(("2013-01-01", "2013-01-02"), "plane has no rows")
+    assert found["rejected"] == dict.fromkeys(("2013-01-01", "2013-01-02"), "NS-TEST-001: plane has no rows")
     arguments = {"stage": "materialize", "run_id": "run-7", "failed_tasks": ["publish_features"]}
     assert [step for step in steps_run if step[0] == "record_failure"] == [
         ("record_failure", "2013-01-01", arguments),

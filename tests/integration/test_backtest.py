@@ -16,6 +16,7 @@ from nightshift.documents import BacktestResult, Nomination
 from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.look_ahead import look_ahead_gate
+from support.errors import raises_code
 
 LAST = date(2020, 3, 21)
 WORSE = ModelSpec(name="worse", estimators=("logistic_regression",), numeric=("weekday",))
@@ -75,9 +76,9 @@ def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsy
     printed = capsys.readouterr().out
     assert linear.spec_id in printed
     assert "2020-03 " in printed
-    with pytest.raises(ConfigurationError, match="no spec 'none'"):
+    with raises_code(ConfigurationError, "NS-BACKTEST-011", "none"):
         nights.step("backtest", LAST, specs="none")
-    with pytest.raises(ConfigurationError, match="no labels"):
+    with raises_code(ConfigurationError, "NS-BACKTEST-008"):
         nights.step("backtest", LAST, last=LAST)
     _another_champion(nights, warehouse, ref)
     _look_ahead(nights, tmp_path)
@@ -97,7 +98,7 @@ def _another_champion(nights: Nights, warehouse: Warehouse, backtest) -> None:
     """A backtest against another champion than the present one leads to nothing."""
     decision = warehouse.decisions()[0].model_copy(update={"action": "promoted", "decided_by": "hand:someone"})
     warehouse.record_deployment(decision)
-    with pytest.raises(ChampionChanged, match="run the backtest again"):
+    with raises_code(ChampionChanged, "NS-BACKTEST-009"):
         nights.step("nominate", LAST, backtest=backtest)
     assert len(warehouse.decisions()) == 3
 

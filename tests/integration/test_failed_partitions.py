@@ -22,6 +22,7 @@ from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land
 from nightshift.steps.materialize import build_features, publish_features
 from nightshift.steps.operator import record_failure
+from support.errors import raises_code
 
 USE_CASE = load_use_case("flight_delay")
 FIRST = USE_CASE.first_partition
@@ -52,7 +53,7 @@ def fail(store: ArtifactStore, settings: Settings, partition: date, stage: str, 
 
 def test_a_partition_never_decided_is_waited_for_once(store: ArtifactStore, settings: Settings) -> None:
     ingest(store, *(day for day in DAYS if day != LOST))
-    with pytest.raises(PartitionNotReady, match=LOST.isoformat()):
+    with raises_code(PartitionNotReady, "NS-CURATE-012", LOST):
         build_features.run(StepContext(USE_CASE, settings, store, DAYS[3]))
     assert features(store, settings, DAYS[3], allow_undecided=True) == [LOST.isoformat()]
     # The next partition goes on at once.
@@ -63,7 +64,7 @@ def test_a_partition_never_decided_is_waited_for_once(store: ArtifactStore, sett
 
 def test_its_own_partition_is_never_missing(store: ArtifactStore, settings: Settings) -> None:
     ingest(store, *DAYS[:2])
-    with pytest.raises(PartitionNotReady, match=LOST.isoformat()):
+    with raises_code(PartitionNotReady, "NS-CURATE-012", LOST):
         build_features.run(StepContext(USE_CASE, settings, store, LOST), allow_undecided=True)
 
 
@@ -140,11 +141,11 @@ def test_published_data_outlives_its_landing_files(
     published = store.decision(USE_CASE.name, "publish", FIRST)
     for info in store.list("landing/flight_delay/flights/"):
         store._client.delete_object(Bucket=store.bucket, Key=info.key)
-    with pytest.raises(NothingDelivered, match=f"{FIRST} stays published; this run changed nothing"):
+    with raises_code(NothingDelivered, "NS-LAND-020", FIRST, "published"):
         land.run(StepContext(USE_CASE, settings, store, FIRST), refuse_undelivered=True)
     assert store.decision(USE_CASE.name, "publish", FIRST) == published
     assert "although its landed files are gone" in caplog.text
-    with pytest.raises(NothingDelivered, match="did not come in time"):
+    with raises_code(NothingDelivered, "NS-LAND-020", "dt=2013-01-03"):
         land.run(StepContext(USE_CASE, settings, store, LOST), refuse_undelivered=True)
     decision = store.decision(USE_CASE.name, "publish", LOST)
     assert decision is not None
@@ -160,7 +161,9 @@ def test_loading_online_does_not_lock_out_reading(
     with feature_store.loading_online(USE_CASE, settings):
         assert feature_store.open_feature_store(USE_CASE, settings).project == USE_CASE.name
         with (
-            pytest.raises(WarehouseUnavailable, match=r"lock 'nightshift/feast online/flight_delay': .*lock timeout"),
+            raises_code(
+                WarehouseUnavailable, "NS-WAREHOUSE-006", "nightshift/feast online/flight_delay", "lock timeout"
+            ),
             feature_store.loading_online(USE_CASE, settings),
         ):
             pytest.fail("two at once")

@@ -51,26 +51,28 @@ def test_logs_show_the_last_lines_of_each_service(capsys, tmp_path):
 
 def test_commands_on_data_need_a_stack(capsys):
     assert cli.main(["land", "flight_delay", "--from", "2013-01-01", "--to", "2013-01-02"]) == 1
-    assert "make up" in capsys.readouterr().err
+    assert "NS-LOCAL-014" in capsys.readouterr().err
 
 
 def test_a_range_that_ends_before_it_begins_is_refused(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
     assert cli.main(["land", "flight_delay", "--from", "2013-01-02", "--to", "2013-01-01"]) == 1
-    assert "is before --from" in capsys.readouterr().err
+    assert "NS-SETTINGS-007" in capsys.readouterr().err
 
 
 def test_a_date_that_is_none_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["land", "flight_delay", "--from", "1 May", "--to", "2013-01-02"])
     assert ended.value.code == 2
-    assert "YYYY-MM-DD" in capsys.readouterr().err
+    assert "NS-SETTINGS-003" in capsys.readouterr().err
 
 
 def test_lineage_says_what_names_a_prediction(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
     assert cli.main(["lineage", "2013-06-01", "UA"]) == 1
-    assert "flight_date carrier flight origin" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "NS-SETTINGS-008" in told
+    assert "flight_date carrier flight origin" in told
 
 
 def test_a_full_disk_is_one_sentence(capsys, monkeypatch, tmp_path):
@@ -88,7 +90,7 @@ def test_a_full_disk_is_one_sentence(capsys, monkeypatch, tmp_path):
 def test_little_disk_is_said_before_anything_starts(capsys, monkeypatch):
     monkeypatch.setattr(stack, "LEAST_FREE_BYTES", 2**60)
     assert cli.main(["up"]) == 1
-    assert "GiB of free disk" in capsys.readouterr().err
+    assert "NS-LOCAL-024" in capsys.readouterr().err
 
 
 def test_two_commands_at_once_are_refused(capsys, tmp_path):
@@ -97,7 +99,7 @@ def test_two_commands_at_once_are_refused(capsys, tmp_path):
     with (folder / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert cli.main(["down"]) == 1
-    assert "Another command is starting or stopping" in capsys.readouterr().err
+    assert "NS-LOCAL-027" in capsys.readouterr().err
 
 
 def test_what_was_started_is_found_by_down_when_the_start_fails(capsys, monkeypatch, tmp_path):

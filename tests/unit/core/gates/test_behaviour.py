@@ -11,6 +11,7 @@ from nightshift.core.inference.onnx_model import Signature
 from nightshift.declare.policies import BehaviourExpectation
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
+from support.errors import raises_code
 
 SIGNATURE = Signature(numeric=("hour", "noise"), categorical=("colour",), feature_service="s", score="p")
 RNG = np.random.default_rng(0)
@@ -56,7 +57,7 @@ def test_a_category_may_be_declared_irrelevant() -> None:
     result = verdict(expect("colour", "invariant"))
     assert result.verdict == "fail"
     assert result.observed == 1.0
-    with pytest.raises(ConfigurationError, match="colour"):
+    with raises_code(ConfigurationError, "NS-GATE-002", "colour"):
         verdict(expect("colour", "increasing"))
 
 
