@@ -81,6 +81,9 @@ class GateResult(Value):
     reason: str = ""
     code: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.code or self.gate}: {self.reason}"
+
 
 def model_version(partition: date, model: ArtifactRef) -> str:
     """The name of a version in tables and reports: `<training partition>-<first 8 hex digits of its hash>`."""

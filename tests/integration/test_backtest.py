@@ -57,7 +57,7 @@ def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsy
     nominated = nights.step("nominate", LAST, backtest=ref)
     outcome = store.read_document(nominated, Nomination)
     assert outcome.outcomes == {linear.spec_id: "shadow", WORSE.spec_id: "backtest_failed"}
-    assert "no_worse_than_champion" in outcome.why[WORSE.spec_id]
+    assert "no_worse_than_champion.margin" in outcome.why[WORSE.spec_id]
     verdicts = {gate.gate: gate.verdict for gate in outcome.gates[linear.spec_id]}
     assert verdicts["look_ahead"] == "pass"
     assert verdicts["backtest_partitions"] == "pass"
@@ -114,5 +114,5 @@ def _look_ahead(nights: Nights, folder: Path) -> None:
     tables = tuple(dataclasses.replace(one, sql=leaky) if one is table else one for one in use_case.features.tables)
     wrong = dataclasses.replace(use_case, features=dataclasses.replace(use_case.features, tables=tables))
     gate = look_ahead_gate(wrong, nights.store, drawn, LAST)
-    assert gate.verdict == "fail"
+    assert (gate.verdict, gate.code, gate.observed) == ("fail", "look_ahead.differs", 1)
     assert "branch_history" in gate.reason

@@ -120,7 +120,7 @@ def test_labels_flipped_for_one_day_stop_both_versions(nights, history):
     nights.ingest(night)
     nights.materialize(night)
     rejected = failed_gates(registration(nights, night))
-    assert any("new_rows" in why for why in rejected.values())
+    assert any("new_rows.auc" in why for why in rejected.values())
     assert nights.use_case.champion.spec_id in rejected
 
 

@@ -77,6 +77,6 @@ def test_secrets_do_not_show(environment):
 def test_a_wrong_value_does_not_show_either(environment):
     environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://user:secret@host/db")
     environment.setenv("NIGHTSHIFT_THREADS", "many")
-    with pytest.raises(ConfigurationError) as error:
+    with raises_code(ConfigurationError, "NS-SETTINGS-002", "threads") as error:
         load_settings()
     assert "secret" not in str(error.value)

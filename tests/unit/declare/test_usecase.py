@@ -157,6 +157,6 @@ def test_a_broken_use_case_is_named_with_file_and_line(broken_root):
     broken = broken_use_cases()
     path = str(broken_root / "one" / "include" / broken_root.name / "use_case.py")
     assert set(broken) == {path, str(broken_root / "two"), str(broken_root / "three")}
-    assert f"{path}, line 2: ConfigurationError" in broken[path]
+    assert f"{path}, line 2: ConfigurationError: NS-USECASE-004" in broken[path]
     with raises_code(ConfigurationError, "NS-USECASE-004", "'a'"):
         load_use_case(broken_root.name)

@@ -22,7 +22,8 @@ def test_an_error_is_one_sentence_and_status_1(capsys):
     assert cli.main(["env"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "nightshift env: There is no local stack yet: run `make up` first.\n"
+    assert captured.err.startswith("nightshift env: NS-LOCAL-014: ")
+    assert captured.err.count("\n") == 1
 
 
 def test_status_before_the_first_start_is_a_row_for_each_service(capsys):
@@ -46,7 +47,7 @@ def test_logs_show_the_last_lines_of_each_service(capsys, tmp_path):
     assert cli.main(["logs", "-n", "2"]) == 0
     assert capsys.readouterr().out.splitlines() == ["s3        | four", "scheduler | two", "scheduler | three"]
     assert cli.main(["logs", "scheduller"]) == 1
-    assert "scheduler" in capsys.readouterr().err
+    assert "NS-LOCAL-026" in capsys.readouterr().err
 
 
 def test_commands_on_data_need_a_stack(capsys):
@@ -112,7 +113,7 @@ def test_what_was_started_is_found_by_down_when_the_start_fails(capsys, monkeypa
         monkeypatch.setenv(variable, "0")
     monkeypatch.setattr(stack.Stack, "_start_missing", start_one_and_fail)
     assert cli.main(["up"]) == 1
-    assert "the second one did not start" in capsys.readouterr().err
+    assert "NS-TEST-001" in capsys.readouterr().err
     assert cli.main(["status"]) == 1
     assert capsys.readouterr().out.startswith("s3             running")
     assert cli.main(["down"]) == 0
@@ -136,7 +137,7 @@ def test_roots_are_remembered_and_cannot_change_while_the_stack_runs(capsys, mon
     assert f"export NIGHTSHIFT_USE_CASE_ROOTS={tmp_path / 'parcels'}" in capsys.readouterr().out
     monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(tmp_path / "others"))
     assert cli.main(["up"]) == 1
-    assert "run `make down` first" in capsys.readouterr().err
+    assert "NS-LOCAL-023" in capsys.readouterr().err
     assert cli.main(["down"]) == 0
 
 

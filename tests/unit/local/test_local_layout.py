@@ -43,10 +43,10 @@ def test_a_busy_port_is_said_with_its_holder_and_its_variable(monkeypatch):
     with busy() as server:
         port = server.getsockname()[1]
         monkeypatch.setenv("NIGHTSHIFT_UI_PORT", str(port))
-        with pytest.raises(ConfigurationError) as told:
+        with raises_code(
+            ConfigurationError, "NS-LOCAL-013", f"Port {port} (ui)", f"NIGHTSHIFT_UI_PORT={port + 1} make up"
+        ):
             layouts.choose_ports({})
-    assert f"Port {port} (ui) is taken by" in str(told.value)
-    assert f"NIGHTSHIFT_UI_PORT={port + 1} make up" in str(told.value)
 
 
 def test_an_inner_port_that_became_busy_is_replaced():

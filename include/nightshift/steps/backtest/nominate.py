@@ -91,7 +91,7 @@ def _outcomes(
     for one in challengers:
         failed = [gate for gate in gates[one.spec_id] if gate.verdict == "fail"]
         if failed:
-            outcome[one.spec_id] = "backtest_failed", "; ".join(f"{gate.gate}: {gate.reason}" for gate in failed)
+            outcome[one.spec_id] = "backtest_failed", "; ".join(map(str, failed))
         elif one.spec_id in state.retired:
             outcome[one.spec_id] = "left", "it passed every gate, but is retired"
         elif state.challenge is not None and state.challenge.spec_id != one.spec_id:

@@ -52,7 +52,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef
     replaced = context.warehouse.state_as_of(partition).version(spec_id)
     before = Replaced(replaced.model_version, *_model(store, replaced.model)) if replaced else None
     evaluated = judge(_subject(use_case, store, partition, training_set, version, before))
-    failed = [f"{result.gate}: {result.reason}" for result in evaluated.gates if result.verdict == "fail"]
+    failed = [str(result) for result in evaluated.gates if result.verdict == "fail"]
     log.info("%s %s %s: %s", use_case.name, partition, spec_id, "; ".join(failed) or "every gate passed")
     without_timing = [_without_timing(result).model_dump() for result in evaluated.gates]
     return store.commit(
