@@ -119,7 +119,7 @@ def test_an_expected_champion_that_is_none(warehouse: Warehouse) -> None:
 
 def test_an_answer_and_its_promotion_are_recorded_together(warehouse: Warehouse) -> None:
     both = [decision(3, "approved", "b", "record_approval"), decision(3, "promoted", "b", "record_approval")]
-    with pytest.raises(ChampionChanged):
+    with raises_code(ChampionChanged, "NS-DEPLOY-003", "champion is none"):
         warehouse.record_deployments(both, expected_champion="a")
     assert warehouse.decisions() == []
     assert warehouse.record_deployments(both, expected_champion=None)

@@ -360,7 +360,7 @@ def test_reading_a_range_skips_what_was_refused_and_names_what_is_missing(
     refs = [ingest(nights[0])["publish"]]
     with raises_code(PartitionNotReady, "NS-CURATE-012", "2013-01-02, 2013-01-03"):
         load_feeds(store, USE_CASE, ["weather"], nights[0], nights[2])
-    with pytest.raises(MalformedFile):
+    with raises_code(MalformedFile, "NS-LAND-006", "dt=2013-01-02"):
         ingest(nights[1])
     refs.append(ingest(nights[2])["publish"])
     loaded = load_feeds(store, USE_CASE, ["weather", "planes"], nights[0] - timedelta(days=60), nights[2])

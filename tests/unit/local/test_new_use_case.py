@@ -111,12 +111,12 @@ def test_nothing_is_overwritten(name, tmp_path):
     with raises_code(ConfigurationError, "NS-USECASE-016", "Parcels"):
         write("Parcels", tmp_path)
     (tmp_path / "feature_repo" / "parcels.py").write_text("MINE = 1\n")
-    with pytest.raises(ConfigurationError, match=r"parcels\.py exists already"):
+    with raises_code(ConfigurationError, "NS-USECASE-017", "parcels.py"):
         write("parcels", tmp_path)
 
 
 @pytest.mark.parametrize("taken", ["class", "json", "nightshift"])
 def test_a_name_that_cannot_be_imported_is_rejected(taken, tmp_path):
-    with pytest.raises(ConfigurationError, match=f"'{taken}' is a word of Python or the name of a package"):
+    with raises_code(ConfigurationError, "NS-USECASE-025", repr(taken)):
         write(taken, tmp_path)
     assert not (tmp_path / "include").exists()
