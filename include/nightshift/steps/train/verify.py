@@ -126,7 +126,8 @@ def _without_timing(result: GateResult) -> GateResult:
     if not any(gate.timed for gate in GATES if gate.name == result.gate):
         return result
     reason = f"the {result.gate} that was measured is in the manifest's metrics"
-    return result.model_copy(update={"observed": None, "reason": reason})
+    code = result.code and f"{result.gate}.bound"
+    return result.model_copy(update={"observed": None, "reason": reason, "code": code})
 
 
 def _run_in_runtimes(subject: Subject) -> list[RuntimeAnswer]:

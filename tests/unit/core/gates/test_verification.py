@@ -122,6 +122,9 @@ def test_the_same_version_gives_the_same_file() -> None:
     names = {gate.name for gate in GATES if gate.timed}
     timed = {result.gate: result.observed for result in one.gates if result.gate in names}
     assert None not in timed.values()
+    exhausted = GateResult(gate="memory", verdict="fail", observed=900, code="memory.exhausted")
+    measured = exhausted.model_copy(update={"observed": 800, "code": "memory.bound"})
+    assert _without_timing(exhausted) == _without_timing(measured)
 
 
 def _shift_thresholds(graph: onnx.GraphProto) -> None:
