@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+import traceback
 from datetime import date, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,9 +14,9 @@ import pytest
 from curated_flights import deliveries
 from flight_delay import replay
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.declare.discovery import load_use_case
+from nightshift.declare.discovery import PROJECT_ROOT, load_use_case
 from nightshift.deployment import Deployment
-from nightshift.errors import NothingDelivered, PartitionNotReady, WarehouseUnavailable
+from nightshift.errors import ConfigurationError, NothingDelivered, PartitionNotReady, WarehouseUnavailable
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast import feature_store
 from nightshift.io.warehouse.warehouse import Warehouse
@@ -169,3 +172,22 @@ def test_loading_online_does_not_lock_out_reading(
             pytest.fail("two at once")
     with psycopg.connect(warehouse_url) as connection:
         assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+
+
+def test_the_lock_outlasts_the_servers_limit_on_idle_transactions(
+    warehouse_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{warehouse_url}&options=-c%20idle_in_transaction_session_timeout%3D100"
+    monkeypatch.setattr(feature_store, "connect", lambda *_, **__: psycopg.connect(url))
+    with feature_store.loading_online(USE_CASE, settings):
+        time.sleep(0.5)
+
+
+def test_unusable_feast_settings_are_named_without_their_values(settings: Settings, tmp_path: Path) -> None:
+    # Without a type, Feast takes its own online store, which has no URL.
+    text = (PROJECT_ROOT / "feature_repo" / "feature_store.yaml").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if "PostgresUrlOnlineStore" not in line]
+    (tmp_path / "feature_store.yaml").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"feature_store.yaml is not usable: url: Extra inputs") as caught:
+        feature_store._open(USE_CASE.name, tmp_path / "definitions.py", settings)
+    assert settings.warehouse_url.get_secret_value() not in "".join(traceback.format_exception(caught.value))

@@ -159,9 +159,11 @@ def _open(use_case: str, definitions: Path, settings: Settings) -> FeatureStore:
         try:
             feast = FeatureStore(config=RepoConfig(**values, repo_path=path))
         except ValidationError as error:
+            # Without the values, and without the cause, which has them: addresses contain passwords.
+            faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
             raise ConfigurationError(
-                "NS-FEATURE-013", f"{path / 'feature_store.yaml'} is not usable: {error}"
-            ) from error
+                "NS-FEATURE-013", f"{path / 'feature_store.yaml'} is not usable: {faults}"
+            ) from None
         _apply_if_changed(feast, definitions)
     return feast
 
@@ -216,5 +218,7 @@ def _locked(settings: Settings, *names: str) -> Iterator[None]:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {REGISTRY_SCHEMA}")
         # Feast uses another connection, so the schema must be committed, which releases the lock.
         connection.commit()
+        # Feast works for minutes while this transaction is idle.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         lock(connection, *names)
         yield
