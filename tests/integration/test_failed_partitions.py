@@ -188,6 +188,6 @@ def test_unusable_feast_settings_are_named_without_their_values(settings: Settin
     text = (PROJECT_ROOT / "feature_repo" / "feature_store.yaml").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if "PostgresUrlOnlineStore" not in line]
     (tmp_path / "feature_store.yaml").write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"feature_store.yaml is not usable: url: Extra inputs") as caught:
+    with raises_code(ConfigurationError, "NS-FEATURE-013", "feature_store.yaml", "url: Extra inputs") as caught:
         feature_store._open(USE_CASE.name, tmp_path / "definitions.py", settings)
     assert settings.warehouse_url.get_secret_value() not in "".join(traceback.format_exception(caught.value))

@@ -240,10 +240,21 @@ def test_requests_of_a_training_do_not_grow_with_history(nights, store, use_case
     assert few < many <= 1.2 * few
 
 
-def test_a_holdout_of_other_rows_is_noticed(nights, use_case, store, history):
+def test_a_version_of_another_training_set_is_noticed(nights, use_case, store, history):
     last = date(2020, 3, 16)
     history.copy(nights.store, last)
     training_set, versions = nights.fit(last)
+    # Of the same newest rows, as after a label of an older one was corrected.
+    alike = store.commit(
+        use_case=use_case.name,
+        step="build_training_set",
+        partition=last,
+        kind="training_set",
+        files=store.read_document(training_set, TrainingSet).to_files(),
+        current=False,
+    )
+    with raises_code(ArtifactCorrupt, "NS-GATE-001", alike.uri):
+        nights.step("verify", last, training_set=alike, version=versions[0])
     night = last + DAY
     history.copy(store, night, first=night)
     other = nights.step("build_training_set", night, rows=nights.append(night))

@@ -98,11 +98,12 @@ def _subject(
     split = split_rows(rows, use_case.label, use_case.training)
     model, signature = _model(store, version)
     holdout = store.read_table(version, HOLDOUT)
-    if not holdout.select(key).equals(split.holdout.select(key).combine_chunks()):
+    same_rows = holdout.select(key).equals(split.holdout.select(key).combine_chunks())
+    if not same_rows or list(store.manifest(version).inputs["training_set"]) != [training_set]:
         raise ArtifactCorrupt(
             "NS-GATE-001",
-            f"{version.uri}{HOLDOUT} has other rows than the newest days of {training_set.uri}: it was fitted on "
-            f"another training set. Run `fit` of {partition} again.",
+            f"{version.uri} was not fitted on {training_set.uri}, or {HOLDOUT} has other rows than its newest days. "
+            f"Run `fit` of {partition} again.",
         )
     return Subject(
         use_case,
