@@ -121,7 +121,7 @@ class ChangePolicy:
     """
 
     largest_shift: float = 0.25
-    largest_spread: float = 0.35
+    largest_spread: float = 0.6
     least_day_auc: float = 0.45
     least_day_rows: int = 10
     reference_days: int = 60
