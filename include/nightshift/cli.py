@@ -235,7 +235,7 @@ def preflight(_: argparse.Namespace) -> int:
 def backtest(chosen: argparse.Namespace) -> None:
     """Compare specs with champion, fallback and a frozen version, walking forward over stored partitions."""
     settings = _adopt_local_stack()
-    from nightshift.documents import BacktestResult
+    from nightshift.documents.backtest import BacktestResult
     from nightshift.io.artifact_store import ArtifactStore
     from nightshift.io.warehouse.warehouse import Warehouse
     from nightshift.reports.backtest_text import lines

@@ -16,7 +16,7 @@ from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.versions.package import HOLDOUT, MODEL
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import model_version
-from nightshift.documents import Registration, TrainingSet
+from nightshift.documents.train import Registration, TrainingSet
 from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejected, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse

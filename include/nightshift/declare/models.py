@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from nightshift.artifact import Value, canonical_json, sha256_hex
+from nightshift.artifact import Document, Value, canonical_json, sha256_hex
 
 
 class CalibrationSpec(Value):
@@ -23,7 +23,7 @@ class CalibrationSpec(Value):
     slope: bool = False
 
 
-class ModelSpec(Value):
+class ModelSpec(Document):
     """What is trained: features, estimators, parameters, weights, window, compression, calibration, seed.
 
     `numeric` and `categorical` empty: all features of the use case. Several `estimators` are blended: the
@@ -32,6 +32,8 @@ class ModelSpec(Value):
     applied in turn. Training rows lose half their weight for each `half_life_days` of age (None: equal
     weights); rows older than `window_days` partitions are left out (None: all are used).
     """
+
+    FILE: ClassVar[str] = "spec.json"
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)
     estimators: tuple[str, ...] = Field(min_length=1)

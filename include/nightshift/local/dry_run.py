@@ -21,7 +21,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.checks.declaration_checks import Problem, data_problems, partitions_needed
 from nightshift.declare.discovery import ROOTS_VARIABLE
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import Registration
+from nightshift.documents.train import Registration
 from nightshift.errors import ConfigurationError, DataContractError, NightshiftError, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local.landing import producer

@@ -13,7 +13,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import STEP_ORDER
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import VERSION_ACTIONS
-from nightshift.documents import Calibration
+from nightshift.documents.predict import Calibration
 from nightshift.errors import NightshiftError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import TRAINING, Warehouse

@@ -17,7 +17,7 @@ from nightshift.core.gates.risk import Demands
 from nightshift.core.models.explanations import Explanation
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
-from nightshift.documents import Registration, TrainingSet
+from nightshift.documents.train import Registration, TrainingSet
 from nightshift.reports.page import GREY, ORANGE, new_axes, percent, render_page, style, svg
 
 FEATURES_SHOWN = 15

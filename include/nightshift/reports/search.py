@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
 from nightshift.declare.policies import CompressionBudget
-from nightshift.documents import Candidates, ComparedSpec, Comparison, StudyOfEstimator, StudyResult
+from nightshift.documents.search import Candidates, ComparedSpec, Comparison, StudyOfEstimator, StudyResult
 from nightshift.reports.page import BLUE, GREEN, GREY, INK, SOFT, new_axes, render_page, style, svg
 
 PAGE, TABLE = "search.html", "search.csv"

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from nightshift.artifact import ArtifactRef, Manifest, identity_sha256, sha256_hex
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, LINEAGE
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import Calibration, ModelChoice
+from nightshift.documents.predict import Calibration, ModelChoice
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore, in_parallel
 from nightshift.io.warehouse.warehouse import Warehouse

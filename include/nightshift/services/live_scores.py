@@ -19,7 +19,7 @@ from nightshift.core.evaluation import quality
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import ModelChoice
+from nightshift.documents.predict import ModelChoice
 from nightshift.io.artifact_store import READERS, ArtifactStore
 from nightshift.partitions import partition_range
 from nightshift.services.outcomes import delivered_outcomes

@@ -19,7 +19,7 @@ from nightshift.core.models.training_split import PARTITION
 from nightshift.core.versions.package import describe
 from nightshift.declare.policies import DataSource, Risk, RiskPolicy, SlicePolicy
 from nightshift.deployment import GateResult
-from nightshift.documents import Registration, TrainingSet
+from nightshift.documents.train import Registration, TrainingSet
 from nightshift.reports.model_card import Records, render
 from synthetic_training_set import SIGNATURE, training_split, use_case
 

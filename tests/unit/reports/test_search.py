@@ -24,7 +24,7 @@ from nightshift.core.versions.version import SharedFits, export_version, fit_spe
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import CompressionBudget, PromotionPolicy, SearchPolicy
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import (
+from nightshift.documents.search import (
     Candidates,
     CandidateSpec,
     PartitionScore,

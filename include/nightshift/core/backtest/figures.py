@@ -15,7 +15,7 @@ from nightshift.core.evaluation import auc_or_none, log_loss, quality, row_losse
 from nightshift.core.gates.slices import slices_of
 from nightshift.core.paired_differences import clustered, moving_blocks
 from nightshift.declare.policies import SlicePolicy
-from nightshift.documents import BacktestMonth, BacktestSeries, BacktestSlice, PairedDifference
+from nightshift.documents.backtest import BacktestMonth, BacktestSeries, BacktestSlice, PairedDifference
 
 LOSSES_SCHEMA = pa.schema(
     [

@@ -10,17 +10,16 @@ value at a tree's threshold falls on the same side in training and in production
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
-from nightshift.artifact import Value
-from nightshift.errors import ArtifactCorrupt, FeatureContractError
+from nightshift.artifact import Document
+from nightshift.errors import FeatureContractError
 
 NUMERIC_INPUT = "numeric"
 CATEGORICAL_INPUT = "categorical"
@@ -29,26 +28,16 @@ ABSENT_CATEGORY = ""
 """Replaces a null category, because ONNX strings cannot be null."""
 
 
-class Signature(Value):
+class Signature(Document):
     """A model's input and output schema: feature columns in graph order, the name of their feature service,
     and the name of the score column."""
+
+    FILE: ClassVar[str] = "signature.json"
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...] = ()
     feature_service: str
     score: str
-
-    def to_json(self) -> bytes:
-        """The signature as JSON; equal signatures give equal bytes."""
-        return self.model_dump_json(indent=1).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes | str) -> Signature:
-        """Parse what `to_json` wrote. Raises ArtifactCorrupt for anything else."""
-        try:
-            return cls.model_validate_json(body)
-        except ValidationError as error:
-            raise ArtifactCorrupt(f"This is not a model's signature.json; export the model again. {error}") from None
 
 
 def numeric_matrix(table: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.float32]:

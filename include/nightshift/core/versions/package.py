@@ -17,11 +17,10 @@ from nightshift.core.monitoring.drift import build_reference
 from nightshift.declare.use_case import UseCase
 
 MODEL = "model.onnx"
-SIGNATURE = "signature.json"
 CARD = "card.json"
 FULL_PRECISION = "full_precision.onnx"
 """Only for a quantized graph: the graph it was made from."""
-SPEC, PARITY, HOLDOUT = "spec.json", "parity.json", "holdout.parquet"
+PARITY, HOLDOUT = "parity.json", "holdout.parquet"
 
 
 def package(
@@ -50,7 +49,7 @@ def package(
         sparse=(signature.score,),
     )
     body = json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False, default=str).encode()
-    return {MODEL: model, SIGNATURE: signature.to_json(), CARD: body, **reference.to_files()}
+    return {MODEL: model, **signature.to_files(), CARD: body, **reference.to_files()}
 
 
 def describe(

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from nightshift.artifact import ArtifactRef
 from nightshift.core.monitoring.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference, compare, overall_verdict
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import ModelChoice, ScoredModel
+from nightshift.documents.predict import ModelChoice, ScoredModel
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import partition_range
 from nightshift.services.live_scores import ALL_SCORES

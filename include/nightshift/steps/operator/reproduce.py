@@ -22,7 +22,7 @@ from typing import Any
 from nightshift.artifact import ArtifactRef, Manifest, canonical_json
 from nightshift.core.lifecycle.reproduction import artifact_differences, environment_differences
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import ModelChoice
+from nightshift.documents.predict import ModelChoice
 from nightshift.errors import ConfigurationError, PartitionNotReady, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import code_version, library_versions, lock_sha256

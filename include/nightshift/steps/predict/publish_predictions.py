@@ -7,7 +7,7 @@ import logging
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.documents import ModelChoice
+from nightshift.documents.predict import ModelChoice
 from nightshift.errors import AuditFailed
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.warehouse.publications import Publication

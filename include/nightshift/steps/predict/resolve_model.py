@@ -12,7 +12,7 @@ from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version, state_as_of
-from nightshift.documents import ModelChoice, ScoredModel, ScoringRole
+from nightshift.documents.predict import ModelChoice, ScoredModel, ScoringRole
 from nightshift.errors import PartitionNotReady, UnknownModel
 from nightshift.io.warehouse.warehouse import TRAINING
 from nightshift.steps.context import StepContext

@@ -34,7 +34,7 @@ from nightshift.core.inference.onnx_model import score as raw_scores
 from nightshift.core.lifecycle.canary import canary_rows
 from nightshift.core.monitoring.score_audit import PROBABILITY_CHECKS, audit_scores
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import Calibration, ModelChoice, ScoredModel, SpecCalibration
+from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel, SpecCalibration
 from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TransientError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features
@@ -142,7 +142,7 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
 
 
 def _load(store: ArtifactStore, chosen: ScoredModel, calibrations: Mapping[str, SpecCalibration]) -> LoadedVersion:
-    signature = Signature.from_json(store.read(chosen.model, "signature.json"))
+    signature = store.read_document(chosen.model, Signature)
     session = load_session(store.read(chosen.model, "model.onnx"))
     return LoadedVersion(chosen, signature, session, calibrations.get(chosen.spec_id, SpecCalibration()))
 

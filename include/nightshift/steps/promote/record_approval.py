@@ -17,7 +17,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.review import answers
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
-from nightshift.documents import Advance, Approval
+from nightshift.documents.promote import Advance, Approval
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.tracking import mirror_aliases

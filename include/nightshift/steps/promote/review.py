@@ -15,7 +15,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.review import review_partition
 from nightshift.core.lifecycle.state import State, state_as_of
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import ReviewedLoss
+from nightshift.documents.promote import ReviewedLoss
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import partition_range
 from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest

@@ -10,7 +10,8 @@ from datetime import timedelta
 from nightshift.artifact import ArtifactRef
 from nightshift.core.search.candidates import candidate_specs
 from nightshift.core.search.race import race_origins, scored_partitions
-from nightshift.documents import RaceOrigin, StudyResult, TrainingSet
+from nightshift.documents.search import RaceOrigin, StudyResult
+from nightshift.documents.train import TrainingSet
 from nightshift.services.training_rows import load_rows
 from nightshift.steps.context import StepContext
 

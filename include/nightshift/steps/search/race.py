@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.search.race import run_race
-from nightshift.documents import RaceOrigin, TrainingSet
+from nightshift.documents.search import RaceOrigin
+from nightshift.documents.train import TrainingSet
 from nightshift.services.training_rows import load_rows
 from nightshift.steps.context import StepContext
 

@@ -14,7 +14,7 @@ from nightshift.core.gates.registry import failures
 from nightshift.core.gates.risk import demands
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
-from nightshift.documents import Candidates, CandidateSpec, Comparison, StudyResult
+from nightshift.documents.search import Candidates, CandidateSpec, Comparison, StudyResult
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.reports.search import render
 from nightshift.steps.context import StepContext

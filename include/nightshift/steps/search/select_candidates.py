@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.search.selection import compare
-from nightshift.documents import Race
+from nightshift.documents.search import Race
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def run(context: StepContext, *, raced: Sequence[ArtifactRef]) -> list[ArtifactR
             partition=partition,
             variant=spec.spec_id,
             kind="model_spec",
-            files={"spec.json": spec.model_dump_json(indent=1).encode()},
+            files=spec.to_files(),
             inputs={"comparison": [compared]},
             parameters={"role": "champion" if spec.spec_id == comparison.baseline else "challenger"},
         )

@@ -25,7 +25,8 @@ from nightshift.core.search.study import SPACES, Fold, importances, search, walk
 from nightshift.core.versions.version import signature_of_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import StudyOfEstimator, StudyResult, TrainingSet
+from nightshift.documents.search import StudyOfEstimator, StudyResult
+from nightshift.documents.train import TrainingSet
 from nightshift.services.training_rows import load_rows
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext

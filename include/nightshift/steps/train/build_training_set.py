@@ -10,7 +10,7 @@ import logging
 from datetime import timedelta
 
 from nightshift.artifact import ArtifactRef
-from nightshift.documents import TrainingSet
+from nightshift.documents.train import TrainingSet
 from nightshift.errors import PartitionNotReady, TerminalError
 from nightshift.services.curated import STEP as CURATED
 from nightshift.services.training_rows import NOT_RUN, compact_months, known_rows

@@ -27,7 +27,7 @@ def run(context: StepContext) -> list[ArtifactRef]:
             partition=partition,
             variant=spec.spec_id,
             kind="model_spec",
-            files={"spec.json": spec.model_dump_json(indent=1).encode()},
+            files=spec.to_files(),
             parameters={"role": role},
         )
         for spec, role in chosen

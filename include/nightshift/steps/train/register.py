@@ -19,11 +19,10 @@ from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.gates.registry import failures
 from nightshift.core.gates.risk import demands
 from nightshift.core.lifecycle.specs import first_champion
-from nightshift.core.versions.package import SPEC
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult, model_version
-from nightshift.documents import Registration
+from nightshift.documents.train import Registration
 from nightshift.errors import ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.steps.context import StepContext
@@ -83,7 +82,7 @@ def _decided(
     """The entry and the decision about a version, and its gate results with the measured times."""
     manifest = store.manifest(verified)
     (version,) = manifest.inputs["version"]
-    spec = ModelSpec.model_validate_json(store.read(version, SPEC))
+    spec = store.read_document(version, ModelSpec)
     gates = [GateResult.model_validate(one) for one in json.loads(store.read(verified, "verification.json"))["gates"]]
     failed = failures(gates, demands(use_case.risk).mandatory)
     entry = Registration.Entry(

@@ -16,10 +16,10 @@ from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.gates.risk import demands
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.explanations import Explanation, explain
-from nightshift.core.versions.package import CARD, HOLDOUT, MODEL, SIGNATURE
+from nightshift.core.versions.package import CARD, HOLDOUT, MODEL
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
-from nightshift.documents import Registration, TrainingSet
+from nightshift.documents.train import Registration, TrainingSet
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.reports import model_card
 from nightshift.services.training_rows import load_rows
@@ -69,5 +69,5 @@ def _explain(use_case: UseCase, store: ArtifactStore, version: ArtifactRef, trai
     rows = newest_rows(load_rows(store, newest), use_case.key_columns, training_set.partition)
     rows = rows.filter(pc.is_in(rows[PARTITION], value_set=days.unique()))
     labels = np.asarray(rows[use_case.label].to_numpy(), dtype=np.int64)
-    signature = Signature.from_json(store.read(version, SIGNATURE))
+    signature = store.read_document(version, Signature)
     return explain(store.read(version, MODEL), signature, rows, labels, seed=use_case.training.seed)

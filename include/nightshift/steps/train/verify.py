@@ -22,11 +22,11 @@ from nightshift.core.gates.registry import RuntimeAnswer
 from nightshift.core.gates.verification import GATES, Judged, Replaced, Subject, judge_version
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import split_rows
-from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL, PARITY, SIGNATURE
+from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL, PARITY
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
-from nightshift.documents import TrainingSet
+from nightshift.documents.train import TrainingSet
 from nightshift.errors import ArtifactCorrupt
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
@@ -118,7 +118,7 @@ def _subject(
 
 
 def _model(store: ArtifactStore, version: ArtifactRef) -> tuple[bytes, Signature]:
-    return store.read(version, MODEL), Signature.from_json(store.read(version, SIGNATURE))
+    return store.read(version, MODEL), store.read_document(version, Signature)
 
 
 def _without_timing(result: GateResult) -> GateResult:

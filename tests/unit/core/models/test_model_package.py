@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.monitoring.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference
 from nightshift.core.versions.package import CARD, MODEL, describe, package
-from nightshift.core.versions.package import SIGNATURE as SIGNATURE_FILE
 from synthetic_training_set import DAYS, HOLDOUT_DAYS, SIGNATURE, training_split, use_case
 
 SPLIT = training_split(rows_per_day=60)
@@ -19,7 +18,7 @@ def test_a_package_holds_graph_signature_card_and_reference() -> None:
     card = describe(use_case(), SIGNATURE, SPLIT, {"auc": 0.7}, role="champion")
     files = package(use_case(), b"graph", SIGNATURE, SPLIT, scores, card)
     assert files[MODEL] == b"graph"
-    assert Signature.from_json(files[SIGNATURE_FILE]) == SIGNATURE
+    assert Signature.from_bytes(files[Signature.FILE]) == SIGNATURE
     read = json.loads(files[CARD])
     assert read["measured_on"] == {
         "rows": SPLIT.holdout.num_rows,
