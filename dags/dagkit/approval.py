@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dagkit.steps import read_json
+from dagkit.steps import read_document
+from nightshift.documents.promote import Advance
 
 APPROVE, REJECT = "Approve", "Reject"
 """The options of the approval task."""
@@ -13,8 +14,8 @@ APPROVE, REJECT = "Approve", "Reject"
 
 def evidence_for_approval(advanced: Mapping[str, Any]) -> str:
     """The evidence for the approval of a spec, as Markdown; "" if no approval is needed."""
-    advance = read_json(advanced, "advance.json")
-    return str(advance["summary"]) if advance["approval_needed"] else ""
+    advance = read_document(advanced, Advance)
+    return advance.summary if advance.approval_needed else ""
 
 
 def answered(refs: Mapping[str, Any]) -> dict[str, Any]:

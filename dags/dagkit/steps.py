@@ -5,12 +5,11 @@ Heavy libraries are imported when a task runs, never when a DAG file is parsed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.sdk import TriggerRule, get_current_context, task
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
@@ -20,10 +19,14 @@ from dagkit.connections import open_store
 from dagkit.defaults import RETRIES, RETRIES_DELIVERY, RETRIES_WAITING, WAITED_ENOUGH
 from dagkit.params import Arguments, partition_of_run
 from nightshift import pipeline
+from nightshift.artifact import ArtifactRef, Attempt, Document
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
+from nightshift.documents.check_drift import DriftResponse
 from nightshift.errors import TerminalError, TransientError
 from nightshift.pipeline import Stage, Step, find_stage, step_module
+
+D = TypeVar("D", bound=Document)
 
 RETRY_ARGUMENTS = {"outage": RETRIES, "delivery": RETRIES_DELIVERY, "waiting": RETRIES_WAITING}
 LAST_RETRIES = {"outage": 0, "delivery": 0, "waiting": WAITED_ENOUGH}
@@ -114,7 +117,6 @@ def airflow_errors() -> Iterator[None]:
 def run_step(use_case: UseCase, name: str, partition: date, arguments: Mapping[str, Any]) -> Any:
     """Run one step in the current task and return its ref, or refs, as dicts for XCom."""
     store = open_store()
-    from nightshift.artifact import Attempt
     from nightshift.io.provenance import CURRENT_ATTEMPT
     from nightshift.settings import load_settings
     from nightshift.steps.context import StepContext
@@ -137,7 +139,6 @@ def run_step(use_case: UseCase, name: str, partition: date, arguments: Mapping[s
 
 def restore_refs(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments with dicts from XCom converted back to refs."""
-    from nightshift.artifact import ArtifactRef
 
     def restore(value: Any) -> Any:
         if isinstance(value, Mapping) and {"uri", "sha256"} <= set(value):
@@ -149,17 +150,16 @@ def restore_refs(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: restore(value) for name, value in arguments.items()}
 
 
-def read_json(ref: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """A JSON file of the artifact with this ref from XCom."""
+def read_document(ref: Mapping[str, Any], document: type[D]) -> D:
+    """A JSON document of the artifact with this ref from XCom."""
     with airflow_errors():
-        content: dict[str, Any] = json.loads(open_store().read(restore_refs({"ref": ref})["ref"], path))
-        return content
+        return open_store().read_document(ArtifactRef.model_validate(dict(ref)), document)
 
 
 def skip_unless_search_is_due(use_case_name: str, drift_record: Mapping[str, Any]) -> None:
     """Skip the current task unless it is the use case's search weekday or the response to drift is to retrain."""
     use_case = load_use_case(use_case_name)
-    response = read_json(drift_record, "response.json")["response"]
+    response = read_document(drift_record, DriftResponse).response
     if response != "retrain" and partition_of_run(use_case).weekday() != use_case.search.weekday:
         raise AirflowSkipException(f"The response to drift is {response!r}, and it is not the search weekday.")
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from nightshift.declare.discovery import load_use_case
+from nightshift.documents.check_drift import DriftResponse
 from nightshift.errors import ConfigurationError
 
 
@@ -131,8 +132,9 @@ def test_a_search_is_due_on_its_weekday_and_when_drift_asks(dag_bag, run, monkey
     assert load_use_case("flight_delay").search.weekday == sunday
     run(partition_key=day)
     record = {"uri": "s3://bucket/a/", "sha256": "0" * 64, "kind": "drift_record"}
-    files = {"response.json": f'{{"response": "{response}"}}'}
-    monkeypatch.setattr("dagkit.steps.open_store", lambda: SimpleNamespace(read=lambda ref, path: files[path]))
+    document = DriftResponse(response=response, message="")
+    store = SimpleNamespace(read_document=lambda ref, kind: {DriftResponse: document}[kind])
+    monkeypatch.setattr("dagkit.steps.open_store", lambda: store)
     if due:
         skip_unless_search_is_due("flight_delay", record)
     else:

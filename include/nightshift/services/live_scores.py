@@ -134,7 +134,7 @@ def losses(use_case: UseCase, partition: date, rows: pa.Table, labels: pa.Table)
                 role=role,
                 rows=len(label),
                 predictions=own.num_rows,
-                **quality(label, score),  # type: ignore[arg-type] # only auc may be None
+                **dict(quality(label, score)),
             )
         )
     return measured

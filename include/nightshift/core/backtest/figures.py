@@ -49,7 +49,7 @@ def partition_losses(walks: Sequence[Walk]) -> pa.Table:
                     "prediction_date": partition + timedelta(days=1),
                     "trained_on": walk.trained_on[partition],
                     "rows": len(labels),
-                    **quality(labels, scores),
+                    **dict(quality(labels, scores)),
                 }
             )
     return pa.Table.from_pylist(rows, schema=LOSSES_SCHEMA)
@@ -129,12 +129,14 @@ def series(
         spec=walk.spec,
         partitions=len(walk.trained_on),
         rows=len(walk.labels),
+        log_loss=overall.log_loss,
+        brier=overall.brier,
+        auc=overall.auc,
         worst_calibration_gap=max((one.calibration_gap for one in by_month), key=abs),
         months=by_month,
         slices=by_slice,
         differences=differences,
         graph_difference=walk.graph_difference,
-        **{name: overall[name] for name in ("log_loss", "brier", "auc")},  # type: ignore[arg-type] # only auc may be None
     )
 
 

@@ -24,6 +24,8 @@ from nightshift.errors import FeatureContractError
 NUMERIC_INPUT = "numeric"
 CATEGORICAL_INPUT = "categorical"
 OUTPUT = "probability"
+Feed = dict[str, npt.NDArray[Any]]
+"""A graph's inputs by name."""
 ABSENT_CATEGORY = ""
 """Replaces a null category, because ONNX strings cannot be null."""
 
@@ -82,12 +84,12 @@ def load_session(model: bytes, threads: int = 1) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def feed_of(table: pa.Table, signature: Signature) -> dict[str, Any]:
+def feed_of(table: pa.Table, signature: Signature) -> Feed:
     """The graph's inputs by name. The table needs the signature's columns and may have others.
 
     Raises FeatureContractError if one is missing or a numeric one is not numeric.
     """
-    feed: dict[str, Any] = {NUMERIC_INPUT: numeric_matrix(table, signature.numeric)}
+    feed: Feed = {NUMERIC_INPUT: numeric_matrix(table, signature.numeric)}
     if signature.categorical:
         feed[CATEGORICAL_INPUT] = categorical_matrix(table, signature.categorical)
     return feed
@@ -103,7 +105,7 @@ def score(
     return ask_in_batches(session, feed_of(table, signature), batch_rows or max(table.num_rows, 1))
 
 
-def ask_in_batches(session: ort.InferenceSession, feed: dict[str, Any], rows: int) -> npt.NDArray[np.float64]:
+def ask_in_batches(session: ort.InferenceSession, feed: Feed, rows: int) -> npt.NDArray[np.float64]:
     """The graph's scores, computed with `ask` for at most `rows` rows at a time: float64 [n]."""
     starts = range(0, max(len(feed[NUMERIC_INPUT]), 1), rows)
     return np.concatenate(
@@ -111,7 +113,7 @@ def ask_in_batches(session: ort.InferenceSession, feed: dict[str, Any], rows: in
     )
 
 
-def ask(session: ort.InferenceSession, feed: dict[str, Any]) -> npt.NDArray[np.float64]:
+def ask(session: ort.InferenceSession, feed: Feed) -> npt.NDArray[np.float64]:
     """The graph's scores for its inputs by name (see `feed_of`): float64 [n]."""
     if len(feed[NUMERIC_INPUT]) == 0:
         return np.empty(0, dtype=np.float64)

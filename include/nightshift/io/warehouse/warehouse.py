@@ -154,22 +154,21 @@ class Warehouse:
         """
         return self._replace("shadow_predictions", "partition", partition, rows)
 
-    def record_drift(self, partition: date, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Replace the drift_daily rows of a partition. Each row maps every column but `partition`.
+    def record_drift(self, partition: date, rows: pa.Table) -> bool:
+        """Replace the drift_daily rows of a partition; `rows` has every column but `partition`.
 
         Returns False, having written nothing, if it has these rows already.
         """
-        return self._replace("drift_daily", "partition", partition, pa.Table.from_pylist(list(rows)))
+        return self._replace("drift_daily", "partition", partition, rows)
 
-    def record_performance(self, prediction_date: date, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Replace the performance_daily rows of a day. Each row maps every column but `prediction_date`.
+    def record_performance(self, prediction_date: date, rows: pa.Table) -> bool:
+        """Replace the performance_daily rows of a day; `rows` has every column but `prediction_date`.
 
         Returns False, having written nothing, if it has these rows already, or if a later partition's labels
         (`known_on`) are in them: a late run must not undo a correction.
         """
         known_later = "known_on > (SELECT coalesce(max(known_on), '-infinity') FROM {staged})"
-        table = pa.Table.from_pylist(list(rows))
-        return self._replace("performance_daily", "prediction_date", prediction_date, table, keep_if=known_later)
+        return self._replace("performance_daily", "prediction_date", prediction_date, rows, keep_if=known_later)
 
     def _replace(self, name: str, column: str, day: date, rows: pa.Table, *, keep_if: LiteralString = "false") -> bool:
         """Replace the rows of a day, unless they are equal or `keep_if` holds for one of the present rows."""

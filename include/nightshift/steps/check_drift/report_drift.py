@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from nightshift.artifact import ArtifactRef
-from nightshift.core.monitoring.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference
+from nightshift.core.monitoring.drift import REFERENCE_TABLE, Reference, ReferenceBins
+from nightshift.documents.check_drift import Drift
 from nightshift.reports.drift import render
 from nightshift.steps.context import StepContext
 
@@ -16,10 +15,10 @@ def run(context: StepContext, *, drift: ArtifactRef) -> ArtifactRef:
     inputs = store.manifest(drift).inputs
     (model,), scores = inputs["model"], inputs["scores"][-1]
     reference = Reference.from_files(
-        {REFERENCE_TABLE: store.read_table(model, REFERENCE_TABLE), REFERENCE_BINS: store.read(model, REFERENCE_BINS)}
+        store.read_document(model, ReferenceBins), store.read_table(model, REFERENCE_TABLE)
     )
     page = render(
-        json.loads(store.read(drift, "drift.json")),
+        store.read_document(drift, Drift),
         reference,
         title=use_case.title,
         sources=[("Comparison", drift.uri), ("Scores", scores.uri), ("Model and reference", model.uri)],

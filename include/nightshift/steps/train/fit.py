@@ -15,14 +15,14 @@ from datetime import date, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.artifact import ArtifactRef
 from nightshift.core.evaluation import evaluate
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.gates.version_parity import check_version_parity
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.models.training_split import split_rows
-from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, PARITY, describe, package
+from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, describe, package
 from nightshift.core.versions.version import export_version, fit_spec, signature_of_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.documents.train import TrainingSet
@@ -51,11 +51,11 @@ def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -
 
     version = export_version(fit_spec(declared, rows, label, signature, as_of=partition, threads=threads))
     parity = check_version_parity(use_case, version, split.holdout)
-    card = describe(use_case, signature, split, metrics, role=role, spec=declared.model_dump(mode="json"))
+    card = describe(use_case, signature, split, metrics, role=role, spec=declared)
     holdout = split.holdout.select([*use_case.key_columns, PARTITION, label])
     files = package(use_case, version.graph, signature, split, scores, card) | {
         ModelSpec.FILE: store.read(spec, ModelSpec.FILE),
-        PARITY: canonical_json(parity),
+        **parity.to_files(),
         HOLDOUT: holdout.append_column(signature.score, pa.array(scores, pa.float64())),
     }
     if version.full_precision is not None:
@@ -70,6 +70,6 @@ def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -
         files=files,
         inputs={"training_set": [training_set], "spec": [spec]},
         parameters={"role": role, "feature_service": signature.feature_service},
-        metrics=metrics,
+        metrics=dict(metrics),
         rows=rows.num_rows,
     )

@@ -9,7 +9,6 @@ Artifact: `registration.json`, a Registration document; also rows in `deployment
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from datetime import date
@@ -22,7 +21,7 @@ from nightshift.core.lifecycle.specs import first_champion
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult, model_version
-from nightshift.documents.train import Registration
+from nightshift.documents.train import Registration, Verification
 from nightshift.errors import ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.steps.context import StepContext
@@ -83,7 +82,7 @@ def _decided(
     manifest = store.manifest(verified)
     (version,) = manifest.inputs["version"]
     spec = store.read_document(version, ModelSpec)
-    gates = [GateResult.model_validate(one) for one in json.loads(store.read(verified, "verification.json"))["gates"]]
+    gates = store.read_document(verified, Verification).gates
     failed = failures(gates, demands(use_case.risk).mandatory)
     entry = Registration.Entry(
         role=store.manifest(version).parameters["role"],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.versions.package import CARD, MODEL
+from nightshift.core.versions.package import MODEL
 from nightshift.declare.models import ModelSpec
-from nightshift.documents.train import Registration
+from nightshift.documents.train import ModelCard, Registration
 from nightshift.io.tracking import TrainingRecord, log_training
 from nightshift.steps.context import StepContext
 
@@ -35,7 +35,7 @@ def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
             },
             metrics=manifest.metrics,
             model=store.read(entry.model, MODEL),
-            files={name: store.read(entry.model, name) for name in (Signature.FILE, CARD, ModelSpec.FILE)},
+            files={name: store.read(entry.model, name) for name in (Signature.FILE, ModelCard.FILE, ModelSpec.FILE)},
         )
         runs[entry.spec_id] = log_training(settings, use_case, record)
     return store.commit(
