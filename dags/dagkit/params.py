@@ -90,8 +90,7 @@ def _newest_published(use_case: UseCase, *, scheduled: bool) -> date:
 
     publication = Warehouse(load_settings(), use_case).latest_publication()
     if publication is not None:
-        partition: date = publication["partition"]
-        return partition
+        return publication.partition
     if scheduled:
         raise AirflowSkipException(f"{use_case.name} has published no predictions yet: there is nothing to do.")
     raise ConfigurationError(

@@ -25,7 +25,7 @@ def run(set_context, monkeypatch):
             partition_key=partition_key, triggering_user_name=user, run_type=run_type, run_id="manual__1"
         )
         set_context({"params": filled_in or {}, "dag_run": dag_run})
-        published = None if newest is None else {"partition": newest}
+        published = None if newest is None else SimpleNamespace(partition=newest)
         monkeypatch.setattr(
             "nightshift.io.warehouse.warehouse.Warehouse.latest_publication", lambda self: published, raising=True
         )

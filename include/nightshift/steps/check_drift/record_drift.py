@@ -96,9 +96,8 @@ def _performance(
     labels, _ = known_labels(store, use_case, list(publications), partition)
     performance = {}
     for day, publication in publications.items():
-        scores = ArtifactRef(uri=publication["scores_uri"], sha256=publication["scores_sha256"], kind="scores")
         of_day = labels.filter(pc.equal(labels[use_case.prediction_date], pa.scalar(day, pa.date32())))
-        measured = losses(use_case, publication["partition"], _scored_rows(use_case, store, scores), of_day)
+        measured = losses(use_case, publication.partition, _scored_rows(use_case, store, publication.scores), of_day)
         known_on = pc.max(of_day[KNOWN_ON]).as_py()
         performance[day] = pa.Table.from_pylist([asdict(one) | {"known_on": known_on} for one in measured])
     return performance
