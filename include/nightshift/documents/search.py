@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -19,12 +19,21 @@ class StudyOfEstimator(Value):
     the trials' variation that each parameter explains.
     """
 
-    in_use: Mapping[str, Any]
+    in_use: Mapping[str, int | float]
     in_use_log_loss: float
-    best: Mapping[str, Any]
+    best: Mapping[str, int | float]
     best_log_loss: float
     trials: tuple[float | None, ...]
     importance: Mapping[str, float]
+
+
+class StudyFold(Value):
+    """Days that a fold evaluates on, their rows, and the rows before that it fits on."""
+
+    first: date
+    last: date
+    train_rows: int
+    rows: int
 
 
 class StudyResult(Document):
@@ -34,7 +43,7 @@ class StudyResult(Document):
 
     partition: date
     last: date
-    folds: tuple[Mapping[str, Any], ...]
+    folds: tuple[StudyFold, ...]
     estimators: Mapping[str, StudyOfEstimator]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from datetime import date
 
 import optuna
 import pandas as pd
@@ -61,10 +60,9 @@ def run(
             seconds=max(0.0, ends - time.monotonic()) / (len(names) - position),
         )
     described = tuple(fold.describe() for fold in folds)
-    last = date.fromisoformat(described[-1]["last"])
     result = StudyResult(
         partition=partition,
-        last=last,
+        last=described[-1].last,
         folds=described,
         estimators={name: _outcome(one) for name, one in studies.items()},
     )
