@@ -126,7 +126,7 @@ class ArtifactStore:
         A write conflict on an immutable object is retried: False is returned only if the store reports that the
         object exists.
         """
-        extra: dict[str, Any] = {"IfNoneMatch": "*"} if immutable else {}
+        extra: dict[str, str] = {"IfNoneMatch": "*"} if immutable else {}
         if content_type:
             extra["ContentType"] = content_type
         for attempt in range(1, CONFLICT_TRIES + 1):

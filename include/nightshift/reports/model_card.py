@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nightshift.artifact import Manifest
 from nightshift.core.gates.risk import Demands
@@ -102,7 +101,7 @@ def _demanded(use_case: UseCase, records: Records) -> str:
     return f"The highest score is {demands.score} of {LARGEST_SCORE}: {gates} mandatory. {approve}"
 
 
-def _slices(slices: Sequence[SliceQuality]) -> list[dict[str, Any]]:
+def _slices(slices: Sequence[SliceQuality]) -> list[dict[str, object]]:
     """Slices by column, the largest loss first, with the positions of their intervals on a common scale."""
     large = [one for one in slices if one.verdict == "judged"]
     most = max((one.log_loss_high for one in large), default=1.0)

@@ -31,7 +31,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Feed = dict[str, npt.NDArray[Any]]
 
 OUTPUT = "probability"
 FOREIGN = ("nightshift", "flight_delay", "pandas", "pyarrow", "sklearn", "xgboost", "onnx", "skl2onnx", "scipy")
@@ -39,7 +44,6 @@ FOREIGN = ("nightshift", "flight_delay", "pandas", "pyarrow", "sklearn", "xgboos
 
 MIB = 1024 * 1024
 SINGLE_ROUNDS = 3
-Feed = dict[str, Any]
 
 
 def main() -> None:
@@ -47,7 +51,7 @@ def main() -> None:
     options = SimpleNamespace(**json.loads(sys.argv[1]))
     bytes_allowed = int(options.memory_mb * MIB)
     resource.setrlimit(resource.RLIMIT_DATA, (bytes_allowed, bytes_allowed))
-    report: dict[str, Any] = {
+    report: dict[str, object] = {
         "python": platform.python_version(),
         "importable": [name for name in FOREIGN if importlib.util.find_spec(name) is not None],
     }
@@ -59,7 +63,7 @@ def main() -> None:
     sys.stdout.write(json.dumps(report) + "\n")
 
 
-def examine(options: SimpleNamespace, report: dict[str, Any]) -> None:
+def examine(options: SimpleNamespace, report: dict[str, object]) -> None:
     """Score all rows, then measure; results are added to `report` as soon as they are known. See `costs`."""
     import numpy as np
     import onnxruntime as ort

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
 import pyarrow as pa
 from psycopg import errors, sql
@@ -42,11 +42,11 @@ class Publication(Value):
     run_id: str = ""
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
+    def from_row(cls, row: Mapping[str, object]) -> Self:
         """The publication of a row of the table `publications`."""
         kinds = {"model": "version", "calibration": "calibration", "scores": "scores"}
         refs = {
-            name: ArtifactRef(uri=row[f"{name}_uri"], sha256=row[f"{name}_sha256"], kind=kind)
+            name: {"uri": row[f"{name}_uri"], "sha256": row[f"{name}_sha256"], "kind": kind}
             for name, kind in kinds.items()
         }
         return cls.model_validate({**{name: row.get(name) for name in cls.model_fields}, **refs})

@@ -17,7 +17,6 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
 
 from nightshift.artifact import ArtifactRef, Manifest, canonical_json
 from nightshift.core.lifecycle.reproduction import artifact_differences, environment_differences
@@ -145,7 +144,7 @@ def _name(manifest: Manifest) -> str:
     return f"{manifest.step} {manifest.variant}".strip()
 
 
-def _entry(manifest: Manifest, differences: list[str]) -> dict[str, Any]:
+def _entry(manifest: Manifest, differences: list[str]) -> dict[str, str | list[str]]:
     return {
         "name": _name(manifest),
         "partition": manifest.partition,

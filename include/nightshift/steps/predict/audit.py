@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.monitoring.score_audit import audit_scores
@@ -31,7 +32,7 @@ def run(context: StepContext, *, scores: ArtifactRef) -> ArtifactRef:
         step="audit",
         partition=partition,
         kind="audit",
-        files={"audit.json": json.dumps([check.to_json() for check in checks], indent=1).encode()},
+        files={"audit.json": json.dumps([asdict(check) for check in checks], indent=1).encode()},
         inputs={"scores": [scores]},
         metrics={"passed": not failed, "checks": len(checks), "failed": [check.name for check in failed]},
         rows=scores.rows,
