@@ -49,10 +49,8 @@ def run(
     drift = _compared(context, primary.model_version, reference, compared_scores, outcomes)
     for name, group in drift.groups.items():
         log.info("%s %s: %s drift: %s (%s)", use_case.name, partition, name, group.verdict, group.reason)
-    return store.commit(
-        use_case=use_case.name,
-        step="compare_drift",
-        partition=partition,
+    return context.commit(
+        "compare_drift",
         kind="drift",
         files=drift.to_files(),
         inputs={

@@ -49,10 +49,8 @@ def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> Art
     log.log(logging.INFO if action == "none" else logging.WARNING, message)
     if action != "none" and changed:
         send_alert(settings.alert_webhook_url, message)
-    return store.commit(
-        use_case=use_case.name,
-        step="record_drift",
-        partition=partition,
+    return context.commit(
+        "record_drift",
         kind="drift_record",
         files=DriftResponse(response=action, message=message).to_files(),
         inputs={"drift": [drift], "report": [report], "curated": outcomes.refs},

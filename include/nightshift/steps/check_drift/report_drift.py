@@ -11,7 +11,7 @@ from nightshift.steps.context import StepContext
 
 def run(context: StepContext, *, drift: ArtifactRef) -> ArtifactRef:
     """Commit `report.html` for the comparison `drift`."""
-    use_case, store, partition = context.use_case, context.store, context.partition
+    use_case, store = context.use_case, context.store
     inputs = store.manifest(drift).inputs
     (model,), scores = inputs["model"], inputs["scores"][-1]
     reference = Reference.from_files(
@@ -23,10 +23,8 @@ def run(context: StepContext, *, drift: ArtifactRef) -> ArtifactRef:
         title=use_case.title,
         sources=[("Comparison", drift.uri), ("Scores", scores.uri), ("Model and reference", model.uri)],
     )
-    return store.commit(
-        use_case=use_case.name,
-        step="report_drift",
-        partition=partition,
+    return context.commit(
+        "report_drift",
         kind="report",
         files={"report.html": page},
         inputs={"drift": [drift], "model": [model]},

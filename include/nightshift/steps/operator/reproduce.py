@@ -91,10 +91,8 @@ def run(context: StepContext, *, what: str) -> ArtifactRef:
             sorted(Counter(one.step for ref, one in manifests.items() if ref not in rebuilt).items())
         ),
     }
-    return store.commit(
-        use_case=use_case.name,
-        step="reproduce",
-        partition=partition,
+    return context.commit(
+        "reproduce",
         variant=what,
         kind="reproduction",
         files={

@@ -27,10 +27,8 @@ def run(context: StepContext, *, scores: ArtifactRef) -> ArtifactRef:
         policy=use_case.audit,
     )
     failed = [check for check in checks if not check.passed]
-    ref = store.commit(
-        use_case=use_case.name,
-        step="audit",
-        partition=partition,
+    ref = context.commit(
+        "audit",
         kind="audit",
         files={"audit.json": json.dumps([asdict(check) for check in checks], indent=1).encode()},
         inputs={"scores": [scores]},

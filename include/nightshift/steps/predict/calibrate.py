@@ -45,10 +45,8 @@ def run(context: StepContext, *, model_choice: ArtifactRef) -> ArtifactRef:
             "%s %s: %s is calibrated by intercept %+.4f, slope %.4f (%d labels of %d partitions)",
             use_case.name, partition, spec_id, one.intercept, one.slope, one.rows, len(one.partitions),
         )  # fmt: skip
-    return store.commit(
-        use_case=use_case.name,
-        step="calibrate",
-        partition=partition,
+    return context.commit(
+        "calibrate",
         kind="calibration",
         files=Calibration(partition=partition, specs=fitted).to_files(),
         inputs={

@@ -65,10 +65,8 @@ def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> A
     state = "published" if written else "already published"
     log.info("%s %s: %d rows %s", use_case.name, partition, table.num_rows, state)
     facts = publication.model_dump(mode="json", exclude={"dag_id", "run_id"}) | {"publish_id": publication.publish_id}
-    return store.commit(
-        use_case=use_case.name,
-        step="publish_predictions",
-        partition=partition,
+    return context.commit(
+        "publish_predictions",
         kind="publication",
         files={"publication.json": canonical_json(facts)},
         inputs={"scores": [scores], "audit": [audited]},

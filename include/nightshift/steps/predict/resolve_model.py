@@ -63,10 +63,8 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         log.warning("%s %s: the training of %s is undecided and not waited for", use_case.name, partition, before)
     shadow_names = ", ".join(f"{one.role} {one.model_version}" for one in choice.shadows) or "none"
     log.info("%s %s: %s; shadows: %s", use_case.name, partition, choice.why, shadow_names)
-    return store.commit(
-        use_case=use_case.name,
-        step="resolve_model",
-        partition=partition,
+    return context.commit(
+        "resolve_model",
         kind="model_choice",
         files=choice.to_files(),
         inputs={"model": [version.model], "shadows": [one.model for one in choice.shadows]},

@@ -118,10 +118,8 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
     for version, reason in failed.items():
         log.error("%s %s: shadow %s is left out: %s", use_case.name, partition, version, reason)
     log.info("%s %s: %d rows; %s", use_case.name, partition, scheduled.num_rows, choice.why)
-    return store.commit(
-        use_case=use_case.name,
-        step="score",
-        partition=partition,
+    return context.commit(
+        "score",
         kind="scores",
         files=files,
         inputs={

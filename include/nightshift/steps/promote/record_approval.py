@@ -66,10 +66,8 @@ def run(context: StepContext, *, advanced: ArtifactRef, answer: Answer, decided_
         recorded=tuple(one.action for one in recorded),
     )
     log.info("%s %s: %s", use_case.name, partition, approval)
-    ref = store.commit(
-        use_case=use_case.name,
-        step="record_approval",
-        partition=partition,
+    ref = context.commit(
+        "record_approval",
         kind="approval",
         files=approval.to_files(),
         inputs={"advanced": [advanced]},

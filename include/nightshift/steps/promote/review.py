@@ -52,10 +52,8 @@ def run(context: StepContext) -> ArtifactRef:
         idle={day for day in days if state_as_of(decisions, day).killed is not None},
     )
     log.info("%s %s: %s %s (%s)", use_case.name, partition, reviewed.outcome, reviewed.spec_id, reviewed.why)
-    return store.commit(
-        use_case=use_case.name,
-        step="review",
-        partition=partition,
+    return context.commit(
+        "review",
         kind="review",
         files=reviewed.to_files(),
         inputs={"scores": [one.ref for one in scored], "curated": deliveries},

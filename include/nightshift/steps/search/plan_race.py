@@ -35,10 +35,8 @@ def run(context: StepContext, *, training_set: ArtifactRef, studied: ArtifactRef
     }
     specs = candidate_specs(use_case, (champion, *use_case.specs.values()), tuned)
     return [
-        store.commit(
-            use_case=use_case.name,
-            step="plan_race",
-            partition=partition,
+        context.commit(
+            "plan_race",
             variant=origin.isoformat(),
             kind="race_origin",
             files=RaceOrigin(

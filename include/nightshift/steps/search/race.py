@@ -20,10 +20,8 @@ def run(context: StepContext, *, training_set: ArtifactRef, origin: ArtifactRef)
     plan = store.read_document(origin, RaceOrigin)
     rows = load_rows(store, store.read_document(training_set, TrainingSet).parts)
     raced = run_race(use_case, plan, rows, partition, threads=settings.threads)
-    return store.commit(
-        use_case=use_case.name,
-        step="race",
-        partition=partition,
+    return context.commit(
+        "race",
         variant=plan.origin.isoformat(),
         kind="race",
         files=raced.to_files(),

@@ -44,10 +44,8 @@ def run(
     )
     study = store.read_document(studied, StudyResult)
     log.info("%s %s: chosen is %s", use_case.name, partition, comparison.chosen)
-    return store.commit(
-        use_case=use_case.name,
-        step="report_search",
-        partition=partition,
+    return context.commit(
+        "report_search",
         kind="search",
         files={
             **candidates.to_files(),

@@ -22,10 +22,8 @@ def run(context: StepContext, *, raced: Sequence[ArtifactRef]) -> list[ArtifactR
     use_case, store, partition = context.use_case, context.store, context.partition
     races = [store.read_document(ref, Race) for ref in raced]
     comparison = compare(races, use_case.compression, use_case.promotion)
-    compared = store.commit(
-        use_case=use_case.name,
-        step="select_candidates",
-        partition=partition,
+    compared = context.commit(
+        "select_candidates",
         kind="comparison",
         files=comparison.to_files(),
         inputs={"raced": list(raced)},
@@ -35,10 +33,8 @@ def run(context: StepContext, *, raced: Sequence[ArtifactRef]) -> list[ArtifactR
     front.sort(key=lambda spec: spec.spec_id != comparison.chosen)
     log.info("%s %s: to verify are %s", use_case.name, partition, [spec.spec_id for spec in front])
     return [
-        store.commit(
-            use_case=use_case.name,
-            step="select_candidates",
-            partition=partition,
+        context.commit(
+            "select_candidates",
             variant=spec.spec_id,
             kind="model_spec",
             files=spec.to_files(),

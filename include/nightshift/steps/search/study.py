@@ -66,10 +66,8 @@ def run(
         folds=described,
         estimators={name: _outcome(one) for name, one in studies.items()},
     )
-    return store.commit(
-        use_case=use_case.name,
-        step="study",
-        partition=partition,
+    return context.commit(
+        "study",
         kind="hyperparameters",
         files={**result.to_files(), "trials.csv": _csv(studies)},
         inputs={"training_set": [training_set]},

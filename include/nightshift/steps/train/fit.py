@@ -61,10 +61,8 @@ def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -
     if version.full_precision is not None:
         files[FULL_PRECISION] = version.full_precision
     log.info("%s %s %s, fitted on %d rows: %s", use_case.name, partition, declared.spec_id, rows.num_rows, metrics)
-    return store.commit(
-        use_case=use_case.name,
-        step="fit",
-        partition=partition,
+    return context.commit(
+        "fit",
         variant=declared.spec_id,
         kind="version",
         files=files,

@@ -49,10 +49,8 @@ def run(context: StepContext, *, verified: Sequence[ArtifactRef]) -> ArtifactRef
     decisions += [champion] if champion else []
     promoted = champion.spec_id if champion and champion.action == "promoted" else ""
     registration = Registration(partition=partition, versions=tuple(entries), promoted=promoted)
-    ref = store.commit(
-        use_case=use_case.name,
-        step="register",
-        partition=partition,
+    ref = context.commit(
+        "register",
         kind="registration",
         files=registration.to_files(),
         inputs={"verified": list(verified)},

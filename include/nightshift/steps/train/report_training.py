@@ -26,7 +26,7 @@ from nightshift.steps.context import StepContext
 
 def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
     """Commit the model cards of the versions in `registered`."""
-    use_case, store, partition = context.use_case, context.store, context.partition
+    use_case, store = context.use_case, context.store
     entries = store.read_document(registered, Registration).versions
     verified = store.manifest(registered).inputs["verified"]
     names = {entry.spec_id: f"card-{entry.spec_id}.html" for entry in entries}
@@ -49,10 +49,8 @@ def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
             others={spec_id: name for spec_id, name in names.items() if spec_id != entry.spec_id},
         )
         files[names[entry.spec_id]] = model_card.render(use_case, records)
-    return store.commit(
-        use_case=use_case.name,
-        step="report_training",
-        partition=partition,
+    return context.commit(
+        "report_training",
         kind="training_report",
         files=files,
         inputs={"registered": [registered]},

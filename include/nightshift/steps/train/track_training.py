@@ -38,10 +38,8 @@ def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
             files={name: store.read(entry.model, name) for name in (Signature.FILE, ModelCard.FILE, ModelSpec.FILE)},
         )
         runs[entry.spec_id] = log_training(settings, use_case, record)
-    return store.commit(
-        use_case=use_case.name,
-        step="track_training",
-        partition=partition,
+    return context.commit(
+        "track_training",
         kind="tracked_training",
         files={},
         inputs={"registered": [registered]},

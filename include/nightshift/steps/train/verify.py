@@ -53,10 +53,8 @@ def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef
     gates = evaluated.verification.gates
     failed = [f"{result.gate}: {result.reason}" for result in gates if result.verdict == "fail"]
     log.info("%s %s %s: %s", use_case.name, partition, spec_id, "; ".join(failed) or "every gate passed")
-    return store.commit(
-        use_case=use_case.name,
-        step="verify",
-        partition=partition,
+    return context.commit(
+        "verify",
         variant=spec_id,
         kind="verification",
         files=without_timing(evaluated.verification).to_files(),
