@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from datetime import date
 
 import pyarrow as pa
@@ -97,7 +96,7 @@ def _performance(
         of_day = labels.filter(pc.equal(labels[use_case.prediction_date], pa.scalar(day, pa.date32())))
         measured = losses(use_case, publication.partition, _scored_rows(use_case, store, publication.scores), of_day)
         known_on = pc.max(of_day[KNOWN_ON]).as_py()
-        performance[day] = pa.Table.from_pylist([asdict(one) | {"known_on": known_on} for one in measured])
+        performance[day] = pa.Table.from_pylist([dict(one) | {"known_on": known_on} for one in measured])
     return performance
 
 
