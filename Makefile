@@ -85,9 +85,10 @@ bench: $(STAMP) ## Measure; ratios within one run
 	done; exit $$status
 
 .PHONY: docs
-docs: $(STAMP) ## Generate the page of each DAG, and the reference of declarations
+docs: $(STAMP) ## Generate the page of each DAG, the reference of declarations and the list of errors
 	$(BIN)/python docs/generate_dag_pages.py
 	$(BIN)/python docs/generate_reference.py
+	$(BIN)/python docs/generate_errors.py
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements*.in anew into the hashed locks

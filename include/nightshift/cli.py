@@ -200,7 +200,7 @@ def land(chosen: argparse.Namespace) -> None:
 
     partitions = partition_range(chosen.first, chosen.last)
     if not partitions:
-        raise ConfigurationError(f"--to {chosen.last} is before --from {chosen.first}.")
+        raise ConfigurationError("NS-SETTINGS-007", f"--to {chosen.last} is before --from {chosen.first}.")
     landing.land(ArtifactStore(settings), load_use_case(chosen.use_case), partitions, partial(print, flush=True))
 
 
@@ -263,7 +263,9 @@ def lineage(chosen: argparse.Namespace) -> None:
     use_case = _use_case(chosen.use_case)
     names = use_case.key_columns
     if len(chosen.key) != len(names):
-        raise ConfigurationError(f"The key of a {use_case.name} prediction has {len(names)} values: {' '.join(names)}.")
+        raise ConfigurationError(
+            "NS-SETTINGS-008", f"The key of a {use_case.name} prediction has {len(names)} values: {' '.join(names)}."
+        )
     print(trace(use_case, settings, ArtifactStore(settings), dict(zip(names, chosen.key, strict=True))))
 
 
@@ -280,7 +282,9 @@ def _use_case(name: str | None) -> UseCase:
     if name is None:
         names = [use_case.name for use_case in all_use_cases()]
         if len(names) != 1:
-            raise ConfigurationError(f"Choose a use case with --use-case; there are: {', '.join(names) or 'none'}.")
+            raise ConfigurationError(
+                "NS-SETTINGS-009", f"Choose a use case with --use-case; there are: {', '.join(names) or 'none'}."
+            )
         (name,) = names
     return load_use_case(name)
 

@@ -69,13 +69,20 @@ class Deployment(Value):
 
 
 class GateResult(Value):
-    """The result of one gate for one model: the number observed, the bound for it and the reason in words."""
+    """The result of one gate for one model: the number observed, the bound for it and the reason in words.
+
+    `code`: `<gate>.<rule>`, the first rule that it fails, or why it is not applicable; "" if it passes.
+    """
 
     gate: str
     verdict: Verdict
     observed: float | None = None
     bound: float | None = None
     reason: str = ""
+    code: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.code or self.gate}: {self.reason}"
 
 
 def model_version(partition: date, model: ArtifactRef) -> str:

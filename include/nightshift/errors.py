@@ -4,15 +4,23 @@ A terminal error recurs on a retry: data, code or configuration has to change fi
 transient error the same call can succeed later. Only the orchestrator (dags/dagkit) turns the
 first kind into a failed task and the second into a retry.
 
-Each message says what was wrong, where (uri, partition, column, up to five examples) and
-what to do next.
+Each error has a stable code, `NS-<ROOM>-<number>`, a literal where it is raised: docs/errors.md, which `make docs`
+writes, lists all of them. A new fault takes the next free number of its room. The message says what was wrong, where
+(uri, partition, column, up to five examples) and what to do next.
 """
 
 from __future__ import annotations
 
 
 class NightshiftError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose. As text it is `code: message`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
 
 
 class TerminalError(NightshiftError):

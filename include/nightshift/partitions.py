@@ -14,7 +14,9 @@ def parse_partition(key: str) -> date:
     except ValueError:
         parsed = None
     if parsed is None or parsed.isoformat() != key:
-        raise ConfigurationError(f"{key!r} is not a partition key; write it as YYYY-MM-DD, for example 2013-05-31.")
+        raise ConfigurationError(
+            "NS-SETTINGS-003", f"{key!r} is not a partition key; write it as YYYY-MM-DD, for example 2013-05-31."
+        )
     return parsed
 
 

@@ -185,7 +185,7 @@ def find_stage(name: str) -> Stage:
     for stage in STAGES:
         if stage.name == name:
             return stage
-    raise ConfigurationError(f"There is no stage {name!r}: declare it in nightshift/pipeline.py.")
+    raise ConfigurationError("NS-SETTINGS-006", f"There is no stage {name!r}: declare it in nightshift/pipeline.py.")
 
 
 def step_module(step: str) -> str:

@@ -59,7 +59,7 @@ def load_settings() -> Settings:
     folder = Path(os.environ.get("NIGHTSHIFT_CONFIG_DIR", PROJECT_ROOT / "config"))
     path = folder / f"{environment}.yaml"
     if not path.exists():
-        raise ConfigurationError(f"There is no {path}; NIGHTSHIFT_ENVIRONMENT is {environment!r}.")
+        raise ConfigurationError("NS-SETTINGS-001", f"There is no {path}; NIGHTSHIFT_ENVIRONMENT is {environment!r}.")
     values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     try:
         # Both as arguments: the file's values alone as arguments would override the environment.
@@ -67,7 +67,8 @@ def load_settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise ConfigurationError(
+            "NS-SETTINGS-002",
             f"Settings for {environment!r} are not usable ({wrong}). "
             f"Set them in {path} or as NIGHTSHIFT_<NAME>; "
-            'on a local machine run `make up` and `eval "$(make -s env)"`.'
+            'on a local machine run `make up` and `eval "$(make -s env)"`.',
         ) from None

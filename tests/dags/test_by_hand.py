@@ -7,6 +7,7 @@ import pytest
 from nightshift.declare.discovery import load_use_case
 from nightshift.documents.check_drift import DriftResponse
 from nightshift.errors import ConfigurationError
+from support.errors import raises_code
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_a_nightly_run_without_a_partition_does_not_take_the_newest(params, run)
     from datetime import date
 
     run({}, newest=date(2013, 6, 3))
-    with pytest.raises(ConfigurationError, match="Partition key"):
+    with raises_code(ConfigurationError, "NS-SETTINGS-004"):
         partition(params)
 
 
@@ -70,7 +71,7 @@ def test_before_anything_is_published_people_are_told_what_to_fill_in_and_schedu
     from airflow.sdk.exceptions import AirflowSkipException
 
     run({"partition": None})
-    with pytest.raises(ConfigurationError, match="fill in 'partition'"):
+    with raises_code(ConfigurationError, "NS-SETTINGS-005"):
         partition(params)
     run({"partition": None}, run_type="scheduled")
     with pytest.raises(AirflowSkipException, match="published no predictions yet"):

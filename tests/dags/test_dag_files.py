@@ -244,4 +244,5 @@ def test_a_stage_that_is_not_declared_is_an_import_error(dag_bag, tmp_path):
     parsed = type(dag_bag)(str(tmp_path))
     assert parsed.dags == {}
     (error,) = parsed.import_errors.values()
-    assert "There is no stage 'tidy_up': declare it" in error
+    assert "NS-SETTINGS-006" in error
+    assert "'tidy_up'" in error

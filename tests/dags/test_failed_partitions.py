@@ -29,7 +29,7 @@ def steps_run(dag_bag, set_context, monkeypatch):
     def note(use_case, name, partition, arguments):
         run.append((name, partition.isoformat(), dict(arguments)))
         if name == "publish_features":
-            raise FeatureContractError("plane has no rows")
+            raise FeatureContractError("NS-TEST-001", "plane has no rows")
         return {"uri": "s3://b/a/", "sha256": "0", "kind": name}
 
     monkeypatch.setattr("dagkit.steps.run_step", note)
@@ -85,7 +85,7 @@ def test_a_day_of_history_that_breaks_a_contract_is_rejected(dag_bag, steps_run)
 
     use_case = load_use_case("flight_delay")
     found = run_history_chunk(use_case, "materialize", ["2013-01-01", "2013-01-02"])
-    assert found["rejected"] == dict.fromkeys(("2013-01-01", "2013-01-02"), "plane has no rows")
+    assert found["rejected"] == dict.fromkeys(("2013-01-01", "2013-01-02"), "NS-TEST-001: plane has no rows")
     arguments = {"stage": "materialize", "run_id": "run-7", "failed_tasks": ["publish_features"]}
     assert [step for step in steps_run if step[0] == "record_failure"] == [
         ("record_failure", "2013-01-01", arguments),

@@ -28,17 +28,20 @@ def test_a_terminal_error_fails_at_once(steps):
     from airflow.sdk.exceptions import AirflowFailException
 
     with (
-        pytest.raises(AirflowFailException, match="SchemaChanged: column 'flight' is missing"),
+        pytest.raises(AirflowFailException, match="SchemaChanged: NS-TEST-001"),
         steps.airflow_errors(),
     ):
-        raise SchemaChanged("column 'flight' is missing")
+        raise SchemaChanged("NS-TEST-001", "column 'flight' is missing")
 
 
 def test_a_transient_error_is_retried(steps):
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-    with pytest.raises(AirflowException, match="PartitionNotReady: not yet") as caught, steps.airflow_errors():
-        raise PartitionNotReady("not yet")
+    with (
+        pytest.raises(AirflowException, match="PartitionNotReady: NS-TEST-001") as caught,
+        steps.airflow_errors(),
+    ):
+        raise PartitionNotReady("NS-TEST-001", "not yet")
     assert not isinstance(caught.value, AirflowFailException)
 
 

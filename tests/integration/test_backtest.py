@@ -16,6 +16,7 @@ from nightshift.documents.backtest import BacktestResult, Nomination
 from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.look_ahead import look_ahead_gate
+from support.errors import raises_code
 
 LAST = date(2020, 3, 21)
 WORSE = ModelSpec(name="worse", estimators=("logistic_regression",), numeric=("weekday",))
@@ -56,7 +57,7 @@ def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsy
     nominated = nights.step("nominate", LAST, backtest=ref)
     outcome = store.read_document(nominated, Nomination)
     assert outcome.outcomes == {linear.spec_id: "shadow", WORSE.spec_id: "backtest_failed"}
-    assert "no_worse_than_champion" in outcome.why[WORSE.spec_id]
+    assert "no_worse_than_champion.margin" in outcome.why[WORSE.spec_id]
     verdicts = {gate.gate: gate.verdict for gate in outcome.gates[linear.spec_id]}
     assert verdicts["look_ahead"] == "pass"
     assert verdicts["backtest_partitions"] == "pass"
@@ -75,9 +76,9 @@ def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsy
     printed = capsys.readouterr().out
     assert linear.spec_id in printed
     assert "2020-03 " in printed
-    with pytest.raises(ConfigurationError, match="no spec 'none'"):
+    with raises_code(ConfigurationError, "NS-BACKTEST-011", "none"):
         nights.step("backtest", LAST, specs="none")
-    with pytest.raises(ConfigurationError, match="no labels"):
+    with raises_code(ConfigurationError, "NS-BACKTEST-008"):
         nights.step("backtest", LAST, last=LAST)
     _another_champion(nights, warehouse, ref)
     _look_ahead(nights, tmp_path)
@@ -97,7 +98,7 @@ def _another_champion(nights: Nights, warehouse: Warehouse, backtest) -> None:
     """A backtest against another champion than the present one leads to nothing."""
     decision = warehouse.decisions()[0].model_copy(update={"action": "promoted", "decided_by": "hand:someone"})
     warehouse.record_deployment(decision)
-    with pytest.raises(ChampionChanged, match="run the backtest again"):
+    with raises_code(ChampionChanged, "NS-BACKTEST-009"):
         nights.step("nominate", LAST, backtest=backtest)
     assert len(warehouse.decisions()) == 3
 
@@ -113,5 +114,5 @@ def _look_ahead(nights: Nights, folder: Path) -> None:
     tables = tuple(dataclasses.replace(one, sql=leaky) if one is table else one for one in use_case.features.tables)
     wrong = dataclasses.replace(use_case, features=dataclasses.replace(use_case.features, tables=tables))
     gate = look_ahead_gate(wrong, nights.store, drawn, LAST)
-    assert gate.verdict == "fail"
+    assert (gate.verdict, gate.code, gate.observed) == ("fail", "look_ahead.differs", 1)
     assert "branch_history" in gate.reason

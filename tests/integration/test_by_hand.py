@@ -23,6 +23,7 @@ from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from support.desk import GOOD, POOR, SIMILAR, D, Desk, days_after, new_desk
+from support.errors import raises_code
 
 WHY = "scores are near zero for a whole branch"
 ANNA = "hand:anna"
@@ -128,9 +129,7 @@ def test_date_without_effect(grown: Grown, way: str) -> None:
     }
     before = grown.desk.actions()
     for day in (days_after(1), date(2026, 11, 21)):
-        with pytest.raises(
-            ConfigurationError, match=f"newest published partition is {D}: .* effect on {days_after(1)}"
-        ):
+        with raises_code(ConfigurationError, "NS-DEPLOY-004", D, days_after(1)):
             ways[way](day)
     assert grown.desk.actions() == before
     ways[way](D)
@@ -192,9 +191,8 @@ def test_specs_that_cannot_be_rolled_back_to(grown: Grown) -> None:
         grown.third.spec_id: "is the champion already",
     }
     for spec_id, why in reasons.items():
-        with pytest.raises(UnknownModel, match=why) as error:
+        with raises_code(UnknownModel, "NS-DEPLOY-014", why, f"Former champions are {grown.second.spec_id};"):
             grown.roll_back(to_spec=spec_id)
-        assert f"Former champions are {grown.second.spec_id};" in str(error.value)
     assert grown.desk.actions() == before
 
 
@@ -207,18 +205,18 @@ def test_former_champion_without_a_version(grown: Grown) -> None:
 def test_nothing_to_roll_back(desk: Desk) -> None:
     why = {"reason": WHY, "decided_by": ANNA}
     desk.register(desk.use_case.fallback, days_after(-2), POOR, role="fallback")
-    with pytest.raises(UnknownModel, match="no champion after partition 2020-03-18"):
+    with raises_code(UnknownModel, "NS-DEPLOY-012", "2020-03-18"):
         desk.step("rollback_model", days_after(-2), **why)
     desk.register(desk.use_case.champion, days_after(-1))
     desk.decide(days_after(-1), "promoted", desk.use_case.champion)
-    with pytest.raises(UnknownModel, match=r"no champion before .* Use the kill switch"):
+    with raises_code(UnknownModel, "NS-DEPLOY-013"):
         desk.step("rollback_model", days_after(-1), **why)
 
 
 def test_rollback_that_a_later_promotion_would_undo(grown: Grown) -> None:
     grown.desk.night(days_after(1))
     grown.desk.decide(days_after(1), "promoted", grown.first, replaces=grown.third.spec_id)
-    with pytest.raises(ChampionChanged, match=f"promoted on {days_after(1)} is one-.* with partition {days_after(1)}"):
+    with raises_code(ChampionChanged, "NS-DEPLOY-015", f"promoted on {days_after(1)} is {grown.first.spec_id}"):
         grown.roll_back(D)
     grown.roll_back(days_after(1))
     assert grown.primary(2) == grown.third.spec_id
@@ -228,7 +226,7 @@ def test_two_rollbacks_at_once(grown: Grown, monkeypatch: pytest.MonkeyPatch) ->
     seen = grown.warehouse.decisions()
     grown.roll_back(decided_by="hand:bert")
     monkeypatch.setattr(Warehouse, "decisions", lambda self: seen)
-    with pytest.raises(ChampionChanged, match=f"the champion is {grown.second.spec_id} by now"):
+    with raises_code(ChampionChanged, "NS-DEPLOY-003", grown.second.spec_id):
         grown.roll_back(to_spec=grown.first.spec_id)
 
 
@@ -265,16 +263,16 @@ def test_kill_switch_without_a_fallback(desk: Desk) -> None:
     desk.register(desk.use_case.champion, days_after(-1))
     desk.decide(days_after(-1), "promoted", desk.use_case.champion)
     why = {"reason": WHY, "decided_by": ANNA}
-    with pytest.raises(UnknownModel, match="no version of a fallback"):
+    with raises_code(UnknownModel, "NS-DEPLOY-007"):
         desk.step("kill_switch", days_after(-1), state="on", **why)
-    with pytest.raises(ConfigurationError, match="choose on or off"):
+    with raises_code(ConfigurationError, "NS-DEPLOY-006", "maybe"):
         desk.step("kill_switch", days_after(-1), state="maybe", **why)
 
 
 def test_kill_switch_turned_the_other_way_later(grown: Grown) -> None:
     grown.desk.night(days_after(1))
     grown.switch("on", days_after(1))
-    with pytest.raises(ConfigurationError, match=f"with partition {days_after(1)}"):
+    with raises_code(ConfigurationError, "NS-DEPLOY-008", days_after(1)):
         grown.switch("off", D)
 
 
@@ -328,7 +326,7 @@ def test_retired_version_gives_way_to_the_one_before(grown: Grown) -> None:
     grown.desk.choose(days_after(1))
     assert grown.desk.choice(days_after(1)).primary.model_version == before
     assert grown.warehouse.decisions()[-1].model_version == bad
-    with pytest.raises(ConfigurationError, match="only version of the champion"):
+    with raises_code(ConfigurationError, "NS-DEPLOY-011", "champion"):
         grown.retire(before)
 
 
@@ -337,16 +335,16 @@ def test_what_is_in_use_is_not_retired(grown: Grown) -> None:
     desk.decide(days_after(-1), "promoted", grown.first, replaces=grown.third.spec_id)
     before = desk.actions()
     reasons = {
-        grown.first.spec_id: "is the champion",
-        grown.third.spec_id: "is watched",
-        grown.fallback.spec_id: "is the fallback",
-        grown.version(grown.fallback): "only version of the fallback",
+        grown.first.spec_id: ("NS-DEPLOY-010", "the champion"),
+        grown.third.spec_id: ("NS-DEPLOY-010", "watched"),
+        grown.fallback.spec_id: ("NS-DEPLOY-010", "the fallback"),
+        grown.version(grown.fallback): ("NS-DEPLOY-011", "the fallback"),
     }
-    for name, why in reasons.items():
-        with pytest.raises(ConfigurationError, match=why):
+    for name, (code, role) in reasons.items():
+        with raises_code(ConfigurationError, code, name, role):
             grown.retire(name)
         assert grown.store.get(f"archive/{desk.use_case.name}/{name}.zip") is None
-    with pytest.raises(UnknownModel, match="no spec or version"):
+    with raises_code(UnknownModel, "NS-DEPLOY-009", "2020-01-01-00000000"):
         grown.retire("2020-01-01-00000000")
     assert desk.actions() == before
 
@@ -354,7 +352,7 @@ def test_what_is_in_use_is_not_retired(grown: Grown) -> None:
 def test_champion_of_a_later_partition_is_not_retired(grown: Grown) -> None:
     grown.desk.night(days_after(1))
     grown.desk.decide(days_after(1), "promoted", grown.first, replaces=grown.third.spec_id)
-    with pytest.raises(ConfigurationError, match="is the champion"):
+    with raises_code(ConfigurationError, "NS-DEPLOY-010", "champion"):
         grown.retire(grown.first.spec_id, D)
 
 
@@ -372,6 +370,6 @@ def test_damaged_version_is_not_retired(grown: Grown) -> None:
     assert version is not None
     grown.store.put(grown.store.key(version.model.uri) + "model.onnx", b"damaged")
     before = grown.desk.actions()
-    with pytest.raises(ArtifactCorrupt, match="not the bytes"):
+    with raises_code(ArtifactCorrupt, "NS-STORE-018", "model.onnx"):
         grown.retire(grown.first.spec_id)
     assert grown.desk.actions() == before

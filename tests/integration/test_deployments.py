@@ -21,6 +21,7 @@ from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from support.desk import late_returns
+from support.errors import raises_code
 
 DAY = date(2020, 5, 1)
 
@@ -95,7 +96,7 @@ def test_a_step_and_a_person_at_once_leave_one_decision(warehouse: Warehouse, st
     both = [decision(3, "promoted", "b"), decision(3, "rolled_back", "z", "hand:ann")]
     first, second = both if step_first else both[::-1]
     assert warehouse.record_deployment(first, expected_champion="a")
-    with pytest.raises(ChampionChanged, match="Nothing was recorded"):
+    with raises_code(ChampionChanged, "NS-DEPLOY-003", f"champion is {champion(warehouse, 3)}"):
         warehouse.record_deployment(second, expected_champion="a")
     assert champion(warehouse, 3) == first.spec_id
     assert len(warehouse.decisions()) == 2
@@ -111,14 +112,14 @@ def test_a_repeated_promotion_is_no_conflict_with_itself(warehouse: Warehouse) -
 
 
 def test_an_expected_champion_that_is_none(warehouse: Warehouse) -> None:
-    with pytest.raises(ChampionChanged, match=r"champion a, but the champion is none by now\. Nothing"):
+    with raises_code(ChampionChanged, "NS-DEPLOY-003", "champion is none"):
         warehouse.record_deployment(decision(3, "promoted", "b"), expected_champion="a")
     assert warehouse.record_deployment(decision(3, "promoted", "b"))
 
 
 def test_an_answer_and_its_promotion_are_recorded_together(warehouse: Warehouse) -> None:
     both = [decision(3, "approved", "b", "record_approval"), decision(3, "promoted", "b", "record_approval")]
-    with pytest.raises(ChampionChanged):
+    with raises_code(ChampionChanged, "NS-DEPLOY-003", "champion is none"):
         warehouse.record_deployments(both, expected_champion="a")
     assert warehouse.decisions() == []
     assert warehouse.record_deployments(both, expected_champion=None)
@@ -206,7 +207,7 @@ def test_a_schema_of_before_specs(
                 connection.execute(sql.SQL(insert).format(old.table("deployments")))
     new = Warehouse(settings, use_case)
     if with_models:
-        with pytest.raises(ConfigurationError, match=r"0004_specs cannot be applied.*NIGHTSHIFT_WAREHOUSE_URL"):
+        with raises_code(ConfigurationError, "NS-WAREHOUSE-007", "0004_specs", "NIGHTSHIFT_WAREHOUSE_URL"):
             new.migrate()
     else:
         assert new.migrate() == ["0004_specs"]

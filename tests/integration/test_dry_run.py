@@ -20,6 +20,7 @@ from nightshift.local import dry_run
 from nightshift.local.dry_run import of_folder, of_producer
 from nightshift.local.new_use_case import write
 from nightshift.local.processes import STACK_VARIABLES
+from support.errors import raises_code
 
 NUMBERS = itertools.count()
 PARTITION = date(2024, 1, 23)
@@ -62,7 +63,7 @@ def test_partitions_without_labels_are_made_up_for(written: UseCase, monkeypatch
     lines: list[str] = []
 
     def build_training_set(*_: Any, **__: Any) -> None:
-        raise ConfigurationError("far enough")
+        raise ConfigurationError("NS-TEST-001", "far enough")
 
     monkeypatch.setattr("nightshift.steps.train.build_training_set.run", build_training_set)
     late = date(2024, 2, 10)
@@ -73,7 +74,7 @@ def test_partitions_without_labels_are_made_up_for(written: UseCase, monkeypatch
             yield feed, dt, name, b"" if dt == late.isoformat() else body
 
     faults, found = dry_run.dry_run(written, date(2024, 2, 22), source, lines.append)
-    assert [fault.what for fault in faults] == ["ConfigurationError: far enough"]
+    assert [fault.what for fault in faults] == ["ConfigurationError: NS-TEST-001: far enough"]
     assert list(found.rejected) == [str(late)]
     assert "2024-01-31 to 2024-02-21: ingest and materialize" in lines
     # Neither it nor the day that it predicts has training rows.
@@ -95,7 +96,7 @@ def test_a_file_that_breaks_the_contract_is_named(
 
 
 def test_too_early_a_partition_is_rejected(written: UseCase, landing: Path) -> None:
-    with pytest.raises(ConfigurationError, match="Take 2024-01-23 or later"):
+    with raises_code(ConfigurationError, "NS-USECASE-014", "2024-01-23"):
         dry_run.dry_run(written, date(2024, 1, 22), of_folder(written, landing), print)
 
 
@@ -107,5 +108,5 @@ def test_other_folders_of_a_producer_are_ignored(written: UseCase, landing: Path
 
 
 def test_an_empty_folder_is_rejected(written: UseCase, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="plan/dt=<partition>/, outcomes/dt=<partition>/"):
+    with raises_code(ConfigurationError, "NS-USECASE-015", "plan/dt=<partition>/, outcomes/dt=<partition>/"):
         of_folder(written, tmp_path)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+import traceback
 from datetime import date, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,9 +14,9 @@ import pytest
 from curated_flights import deliveries
 from flight_delay import replay
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.declare.discovery import load_use_case
+from nightshift.declare.discovery import PROJECT_ROOT, load_use_case
 from nightshift.deployment import Deployment
-from nightshift.errors import NothingDelivered, PartitionNotReady, WarehouseUnavailable
+from nightshift.errors import ConfigurationError, NothingDelivered, PartitionNotReady, WarehouseUnavailable
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast import feature_store
 from nightshift.io.warehouse.warehouse import Warehouse
@@ -22,6 +25,7 @@ from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land
 from nightshift.steps.materialize import build_features, publish_features
 from nightshift.steps.operator import record_failure
+from support.errors import raises_code
 
 USE_CASE = load_use_case("flight_delay")
 FIRST = USE_CASE.first_partition
@@ -52,7 +56,7 @@ def fail(store: ArtifactStore, settings: Settings, partition: date, stage: str, 
 
 def test_a_partition_never_decided_is_waited_for_once(store: ArtifactStore, settings: Settings) -> None:
     ingest(store, *(day for day in DAYS if day != LOST))
-    with pytest.raises(PartitionNotReady, match=LOST.isoformat()):
+    with raises_code(PartitionNotReady, "NS-CURATE-012", LOST):
         build_features.run(StepContext(USE_CASE, settings, store, DAYS[3]))
     assert features(store, settings, DAYS[3], allow_undecided=True) == [LOST.isoformat()]
     # The next partition goes on at once.
@@ -63,7 +67,7 @@ def test_a_partition_never_decided_is_waited_for_once(store: ArtifactStore, sett
 
 def test_its_own_partition_is_never_missing(store: ArtifactStore, settings: Settings) -> None:
     ingest(store, *DAYS[:2])
-    with pytest.raises(PartitionNotReady, match=LOST.isoformat()):
+    with raises_code(PartitionNotReady, "NS-CURATE-012", LOST):
         build_features.run(StepContext(USE_CASE, settings, store, LOST), allow_undecided=True)
 
 
@@ -140,11 +144,11 @@ def test_published_data_outlives_its_landing_files(
     published = store.decision(USE_CASE.name, "publish", FIRST)
     for info in store.list("landing/flight_delay/flights/"):
         store._client.delete_object(Bucket=store.bucket, Key=info.key)
-    with pytest.raises(NothingDelivered, match=f"{FIRST} stays published; this run changed nothing"):
+    with raises_code(NothingDelivered, "NS-LAND-020", FIRST, "published"):
         land.run(StepContext(USE_CASE, settings, store, FIRST), refuse_undelivered=True)
     assert store.decision(USE_CASE.name, "publish", FIRST) == published
     assert "although its landed files are gone" in caplog.text
-    with pytest.raises(NothingDelivered, match="did not come in time"):
+    with raises_code(NothingDelivered, "NS-LAND-020", "dt=2013-01-03"):
         land.run(StepContext(USE_CASE, settings, store, LOST), refuse_undelivered=True)
     decision = store.decision(USE_CASE.name, "publish", LOST)
     assert decision is not None
@@ -160,9 +164,30 @@ def test_loading_online_does_not_lock_out_reading(
     with feature_store.loading_online(USE_CASE, settings):
         assert feature_store.open_feature_store(USE_CASE, settings).project == USE_CASE.name
         with (
-            pytest.raises(WarehouseUnavailable, match=r"lock 'nightshift/feast online/flight_delay': .*lock timeout"),
+            raises_code(
+                WarehouseUnavailable, "NS-WAREHOUSE-006", "nightshift/feast online/flight_delay", "lock timeout"
+            ),
             feature_store.loading_online(USE_CASE, settings),
         ):
             pytest.fail("two at once")
     with psycopg.connect(warehouse_url) as connection:
         assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+
+
+def test_the_lock_outlasts_the_servers_limit_on_idle_transactions(
+    warehouse_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{warehouse_url}&options=-c%20idle_in_transaction_session_timeout%3D100"
+    monkeypatch.setattr(feature_store, "connect", lambda *_, **__: psycopg.connect(url))
+    with feature_store.loading_online(USE_CASE, settings):
+        time.sleep(0.5)
+
+
+def test_unusable_feast_settings_are_named_without_their_values(settings: Settings, tmp_path: Path) -> None:
+    # Without a type, Feast takes its own online store, which has no URL.
+    text = (PROJECT_ROOT / "feature_repo" / "feature_store.yaml").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if "PostgresUrlOnlineStore" not in line]
+    (tmp_path / "feature_store.yaml").write_text("\n".join(lines), encoding="utf-8")
+    with raises_code(ConfigurationError, "NS-FEATURE-013", "feature_store.yaml", "url: Extra inputs") as caught:
+        feature_store._open(USE_CASE.name, tmp_path / "definitions.py", settings)
+    assert settings.warehouse_url.get_secret_value() not in "".join(traceback.format_exception(caught.value))

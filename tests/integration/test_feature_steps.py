@@ -20,6 +20,7 @@ from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.materialize import build_features, load_online, publish_features
 from nightshift.steps.train import append_training_rows
+from support.errors import raises_code
 
 USE_CASE = load_use_case("flight_delay")
 FIRST = USE_CASE.first_partition
@@ -63,10 +64,10 @@ def test_features_say_what_they_were_made_of(store: ArtifactStore, settings: Set
 def test_a_gap_waits_and_a_refusal_does_not(store: ArtifactStore, settings: Settings) -> None:
     gap = FIRST + timedelta(days=2)
     ingest(store, curated={day: tables for day, tables in CURATED.items() if day != gap})
-    with pytest.raises(PartitionNotReady, match=gap.isoformat()):
+    with raises_code(PartitionNotReady, "NS-CURATE-012", gap):
         build_features.run(StepContext(USE_CASE, settings, store, LAST))
     ingest(store)
-    with pytest.raises(PartitionRejected, match="half a file"):
+    with raises_code(PartitionRejected, "NS-FEATURE-018", "half a file"):
         build_features.run(StepContext(USE_CASE, settings, store, REFUSED))
 
 
@@ -77,7 +78,7 @@ def test_a_table_that_breaks_its_contract_is_not_published(store: ArtifactStore,
     files = {file.path: store.read_table(built, file.path) for file in manifest.files}
     files["plane.parquet"] = files["plane.parquet"].slice(1)
     short = store.commit(use_case=USE_CASE.name, step="build_features", partition=LAST, kind="features", files=files)
-    with pytest.raises(FeatureContractError, match="plane: 1 of 24 rows to score have no features"):
+    with raises_code(FeatureContractError, "NS-FEATURE-004", "plane", "1 of 24"):
         publish_features.run(StepContext(USE_CASE, settings, store, LAST), features=short)
     assert store.decision(USE_CASE.name, "publish_features", LAST) is None
 

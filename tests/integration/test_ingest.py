@@ -21,6 +21,7 @@ from nightshift.services.curated import load_feeds
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land, profile, publish, validate
+from support.errors import raises_code
 
 NIGHT = date(2013, 2, 12)
 """Wind at 1,048 mph in Newark."""
@@ -153,38 +154,54 @@ def replace(old: bytes, new: bytes, count: int = -1) -> Callable[[bytes], bytes]
     return lambda body: body.replace(old, new, count)
 
 
-WRONG: dict[str, tuple[str, Callable[[bytes], bytes], type[DataContractError], str]] = {
-    "empty": ("flights", lambda body: b"", MalformedFile, "is empty"),
-    "header only": ("schedule", lambda body: body.splitlines(keepends=True)[0], MalformedFile, "a header and no row"),
-    "half-written": ("weather", lambda body: body[:2000], MalformedFile, "half-written"),
-    "other delimiter": ("flights", replace(b",", b";"), MalformedFile, "delimited by ';'"),
+WRONG: dict[str, tuple[str, Callable[[bytes], bytes], type[DataContractError], str, str]] = {
+    "empty": ("flights", lambda body: b"", MalformedFile, "NS-LAND-006", "0 bytes"),
+    "header only": ("schedule", lambda body: body.splitlines(keepends=True)[0], MalformedFile, "NS-LAND-019", ""),
+    "half-written": ("weather", lambda body: body[:2000], MalformedFile, "NS-LAND-007", ""),
+    "other delimiter": ("flights", replace(b",", b";"), MalformedFile, "NS-LAND-010", "';'"),
     "missing column": (
         "weather",
         lambda body: b"".join(line.rsplit(b",", 1)[0] + b"\n" for line in body.splitlines()),
         SchemaChanged,
-        "column 'time_hour' is missing",
+        "NS-LAND-018",
+        "'time_hour' is missing",
     ),
     "extra column": (
         "weather",
         lambda body: b"".join(line + (b",uv\n" if n == 0 else b",3\n") for n, line in enumerate(body.splitlines())),
         SchemaChanged,
-        "column 'uv' is not declared",
+        "NS-LAND-018",
+        "'uv' is not declared",
     ),
-    "renamed column": ("schedule", replace(b"distance", b"miles", 1), SchemaChanged, "probably renamed to 'miles'"),
-    "retyped column": ("flights", replace(b"T", b" "), SchemaChanged, "'time_hour' is no longer timestamp"),
+    "renamed column": (
+        "schedule",
+        replace(b"distance", b"miles", 1),
+        SchemaChanged,
+        "NS-LAND-018",
+        "renamed to 'miles'",
+    ),
+    "retyped column": ("flights", replace(b"T", b" "), SchemaChanged, "NS-LAND-013", "'time_hour'"),
     "too few rows": (
         "schedule",
         lambda body: b"".join(body.splitlines(keepends=True)[:200]),
         DataContractError,
+        "NS-CURATE-011",
         "not that of a day at three airports",
     ),
     "yesterday's file": (
         "schedule",
         replace(b"2013,2,13,", b"2013,2,12,"),
         DataContractError,
+        "NS-CURATE-011",
         "not that of the next day",
     ),
-    "another time zone": ("schedule", replace(b":00:00Z", b":00:00+01:00"), DataContractError, "time zone changed"),
+    "another time zone": (
+        "schedule",
+        replace(b":00:00Z", b":00:00+01:00"),
+        DataContractError,
+        "NS-CURATE-011",
+        "time zone changed",
+    ),
 }
 
 
@@ -192,13 +209,13 @@ WRONG: dict[str, tuple[str, Callable[[bytes], bytes], type[DataContractError], s
 def test_a_wrong_delivery_refuses_the_partition_until_it_is_delivered_anew(
     name: str, store: ArtifactStore, deliver: Deliver, ingest: Ingest
 ) -> None:
-    feed, spoil, error, says = WRONG[name]
+    feed, spoil, error, code, named = WRONG[name]
     if name == "retyped column":
         spoil = lambda body: body.replace(b"Z\n", b"\n")  # noqa: E731 - the header has a T of its own
     deliver(NIGHT)
     good = landed_file(store, feed)
     put(store, feed, spoil(good))
-    with pytest.raises(error, match=says) as raised:
+    with raises_code(error, code, feed, named) as raised:
         ingest(NIGHT)
     decision = store.decision("flight_delay", "publish", NIGHT)
     assert decision is not None
@@ -218,7 +235,7 @@ def test_a_missing_delivery_is_waited_for(feed: str, store: ArtifactStore, deliv
     for name, dt, file_name, body in [*replay.deliveries(replay.FIRST), *replay.deliveries(NIGHT)]:
         if name != feed:
             store.put(f"{LANDING}/{name}/dt={dt}/{file_name}", body)
-    with pytest.raises(PartitionNotReady, match=f"nothing was delivered at s3://.*/{feed}/dt=2013-02-12/"):
+    with raises_code(PartitionNotReady, "NS-LAND-001", f"/{feed}/dt=2013-02-12/"):
         ingest(NIGHT)
     assert store.decision("flight_delay", "publish", NIGHT) is None
 
@@ -341,16 +358,16 @@ def test_reading_a_range_skips_what_was_refused_and_names_what_is_missing(
     deliver(*nights)
     put(store, "weather", b"", night=nights[1])
     refs = [ingest(nights[0])["publish"]]
-    with pytest.raises(PartitionNotReady, match="no curated data yet for 2013-01-02, 2013-01-03"):
+    with raises_code(PartitionNotReady, "NS-CURATE-012", "2013-01-02, 2013-01-03"):
         load_feeds(store, USE_CASE, ["weather"], nights[0], nights[2])
-    with pytest.raises(MalformedFile):
+    with raises_code(MalformedFile, "NS-LAND-006", "dt=2013-01-02"):
         ingest(nights[1])
     refs.append(ingest(nights[2])["publish"])
     loaded = load_feeds(store, USE_CASE, ["weather", "planes"], nights[0] - timedelta(days=60), nights[2])
     weather, planes = loaded["weather"], loaded["planes"]
     assert weather.refs == tuple(refs)
     assert set(weather.missing) == {nights[1]}
-    assert "is empty" in weather.missing[nights[1]]
+    assert "NS-LAND-006" in weather.missing[nights[1]]
     assert weather.table["delivered_on"].unique().to_pylist() == [nights[0], nights[2]]
     assert (planes.refs, planes.table.num_rows) == ((refs[1],), 3322)
 

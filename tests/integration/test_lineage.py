@@ -11,6 +11,7 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.lineage import trace
 from nightshift.settings import Settings
 from support.desk import D, Desk, begin, begin_canary, days_after, new_desk
+from support.errors import raises_code
 
 
 @pytest.fixture
@@ -73,14 +74,14 @@ def test_a_canary_row_names_its_version(desk: Desk) -> None:
 
 def test_a_prediction_that_is_not_there_is_named(desk: Desk) -> None:
     desk.night(D)
-    with pytest.raises(ConfigurationError, match="2020-03-21 999"):
+    with raises_code(ConfigurationError, "NS-STORE-002", "2020-03-21 999"):
         traced(desk, 1, 999)
 
 
 def test_a_landed_file_changed_since_is_found_out(desk: Desk) -> None:
     desk.night(D)
     desk.store.put(f"landing/{desk.use_case.name}/bookings/dt=2020-03-14/bookings.csv", b"something else")
-    with pytest.raises(ArtifactCorrupt, match=r"dt=2020-03-14/bookings\.csv was changed"):
+    with raises_code(ArtifactCorrupt, "NS-STORE-004", "dt=2020-03-14/bookings.csv"):
         traced(desk, 1)
 
 
@@ -94,5 +95,5 @@ def test_a_manifest_changed_since_is_found_out(desk: Desk) -> None:
     desk.store.put(
         key, body.replace(b"bookings.csv", b"bookings_2.csv").replace(b'"parameters": {}', b'"parameters": {"x": 1}')
     )
-    with pytest.raises(ArtifactCorrupt, match="was changed"):
+    with raises_code(ArtifactCorrupt, "NS-STORE-003", "manifest.json"):
         traced(desk, 1)

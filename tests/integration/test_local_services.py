@@ -16,6 +16,7 @@ from nightshift.local import postgres, processes
 from nightshift.local.postgres import postgres_place, start_postgres
 from nightshift.local.scratch import free_s3_ports, running
 from nightshift.local.services import ensure_bucket, start_s3
+from support.errors import raises_code
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_a_server_that_cannot_start_says_why(folder):
     data = folder / "data"
     data.mkdir()
     (data / "PG_VERSION").write_text("18\n")
-    with pytest.raises(ConfigurationError, match="PostgreSQL ended while it was starting"):
+    with raises_code(ConfigurationError, "NS-LOCAL-020", "PostgreSQL"):
         start_postgres(folder, databases=())
 
 

@@ -22,6 +22,7 @@ from nightshift.errors import AuditFailed, DataContractError, PartitionNotReady
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
 from nightshift.services.lineage import trace
+from support.errors import raises_code
 
 DAY = timedelta(days=1)
 NIGHTS = partition_range(TRAINED + DAY, TRAINED + 3 * DAY)
@@ -157,7 +158,7 @@ def test_a_failed_training_leaves_the_version_before(trained_nights: Nights) -> 
     before = state_for(nights, NIGHTS[0]).version(nights.use_case.champion.spec_id)
     assert before is not None
     nights.predict(NIGHTS[0])
-    with pytest.raises(PartitionNotReady, match=f"training of partition {NIGHTS[0]} is undecided"):
+    with raises_code(PartitionNotReady, "NS-PREDICT-001", NIGHTS[0]):
         nights.predict(NIGHTS[1])
     nights.fail("train", NIGHTS[0])
     nights.predict(NIGHTS[1])
@@ -176,7 +177,7 @@ def test_a_rejected_partition_does_not_stop_the_next(trained_nights: Nights) -> 
     nights = trained_nights
     broken, following = NIGHTS[:2]
     nights.deliver([broken], lambda feed, body: body[: len(body) // 2] if feed == "returns" else body)
-    with pytest.raises(DataContractError, match=rf"returns.*dt={broken}"):
+    with raises_code(DataContractError, "NS-LAND-007", f"returns/dt={broken}"):
         nights.ingest(broken)
     assert nights.store.decision(nights.use_case.name, "publish", broken).status == "rejected"
 
@@ -194,10 +195,10 @@ def test_a_rejected_partition_does_not_stop_the_next(trained_nights: Nights) -> 
 
 def test_a_partition_that_is_not_delivered_is_rejected_in_the_end(nights: Nights) -> None:
     store, name = nights.store, nights.use_case.name
-    with pytest.raises(PartitionNotReady, match=f"nothing was delivered at .*dt={FIRST}"):
+    with raises_code(PartitionNotReady, "NS-LAND-001", f"dt={FIRST}"):
         nights.step("land", FIRST)
     assert store.decision(name, "publish", FIRST) is None
-    with pytest.raises(DataContractError, match="did not come in time"):
+    with raises_code(DataContractError, "NS-LAND-020", f"dt={FIRST}"):
         nights.step("land", FIRST, refuse_undelivered=True)
     assert store.decision(name, "publish", FIRST).status == "rejected"
 
@@ -214,7 +215,7 @@ def test_scores_that_were_superseded_are_not_published(trained_nights: Nights) -
     ingest(nights, night)
     nights.predict(night)
     published = predictions(nights)
-    with pytest.raises(AuditFailed, match="superseded"):
+    with raises_code(AuditFailed, "NS-PUBLISH-001"):
         nights.step("publish_predictions", night, scores=old, audited=audited)
     assert predictions(nights) == published
 
@@ -223,7 +224,7 @@ def test_features_wait_for_the_partition_before(trained_nights: Nights) -> None:
     nights = trained_nights
     nights.deliver(NIGHTS[:2])
     nights.ingest(NIGHTS[1])
-    with pytest.raises(PartitionNotReady, match=str(NIGHTS[0])):
+    with raises_code(PartitionNotReady, "NS-CURATE-012", NIGHTS[0]):
         nights.materialize(NIGHTS[1])
     nights.ingest(NIGHTS[0])
     nights.materialize(NIGHTS[1])

@@ -33,6 +33,7 @@ from support.desk import (
     new_desk,
     sigmoid_of_hours,
 )
+from support.errors import raises_code
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def all_scores(desk: Desk, partition: date, version: str) -> pa.Table:
 
 
 def test_without_any_version_the_message_says_what_to_run(desk: Desk) -> None:
-    with pytest.raises(UnknownModel, match="backfill_history"):
+    with raises_code(UnknownModel, "NS-PREDICT-002", "backfill_history"):
         desk.step("resolve_model", D)
 
 
@@ -88,7 +89,7 @@ def test_a_version_of_the_night_before_is_primary_at_once(desk: Desk) -> None:
 def test_a_partition_waits_for_the_training_before_it_only(desk: Desk) -> None:
     begin(desk)
     desk.step("resolve_model", D)
-    with pytest.raises(PartitionNotReady, match=rf"training of partition {D} is undecided.*late_\w+\.train for {D}"):
+    with raises_code(PartitionNotReady, "NS-PREDICT-001", f".train for {D}"):
         desk.step("resolve_model", days_after(1))
     undecided = desk.choose(days_after(1))
     assert desk.store.manifest(undecided).parameters == {"undecided": str(D)}
@@ -292,7 +293,7 @@ def test_a_shadow_may_be_constant_but_not_missing(desk: Desk) -> None:
 
 def test_a_primary_that_cannot_score_fails_the_partition(desk: Desk) -> None:
     begin(desk, graph=NO_SCORE)
-    with pytest.raises(AuditFailed, match="no score is missing"):
+    with raises_code(AuditFailed, "NS-PUBLISH-004", "no score is missing: 40"):
         desk.night(D)
     assert desk.count("predictions") == 0
 
@@ -303,9 +304,9 @@ def test_what_may_succeed_later_is_not_a_failing_shadow(desk: Desk, monkeypatch:
 
     def features(use_case: Any, settings: Any, store: Any, service: str, spine: pa.Table, **more: Any) -> pa.Table:
         if service == "busy":
-            raise TransientError("busy")
+            raise TransientError("NS-TEST-001", "busy")
         return real(use_case, settings, store, service, spine, **more)
 
     monkeypatch.setattr(score, "historical_features", features)
-    with pytest.raises(TransientError, match="busy"):
+    with raises_code(TransientError, "NS-TEST-001"):
         desk.live(1, 1)

@@ -21,6 +21,7 @@ from nightshift.services.live_scores import ScoredPartition, days_predicted, kno
 from nightshift.settings import Settings
 from nightshift.steps.promote import advance, review
 from support.desk import SIMILAR, TERRIBLE, D, Desk, begin, begin_canary, days_after, new_desk
+from support.errors import raises_code
 
 HIGH = RiskPolicy(risks=(Risk("harm", 5, 5, "somebody is hurt"),), approval_hours=24.0)
 POLICY = PromotionPolicy(
@@ -197,10 +198,10 @@ def test_not_approved(desk: Desk, answer: str, action: str) -> None:
 
 def test_answers_to_nothing(desk: Desk) -> None:
     asked = question(desk)
-    with pytest.raises(ConfigurationError, match="perhaps"):
+    with raises_code(ConfigurationError, "NS-DEPLOY-005", "perhaps"):
         desk.step("record_approval", days_after(8), advanced=asked, answer="perhaps", decided_by="hand:ann")
     other = desk.store.current(desk.use_case.name, "advance", days_after(6))
-    with pytest.raises(ConfigurationError, match="advance recorded 'none'"):
+    with raises_code(ConfigurationError, "NS-DEPLOY-005", "none"):
         desk.step("record_approval", days_after(6), advanced=other, answer="approved", decided_by="hand:ann")
 
 
@@ -261,7 +262,7 @@ def test_champion_changed_meanwhile(desk: Desk) -> None:
     desk.deliver(days_after(4))
     reviewed = desk.step("review", days_after(4))
     desk.decide(days_after(3), "promoted", desk.use_case.fallback, by="hand:ann")
-    with pytest.raises(ChampionChanged, match="Nothing was recorded"):
+    with raises_code(ChampionChanged, "NS-DEPLOY-003"):
         desk.step("advance", days_after(4), reviewed=reviewed)
     status = desk.store.decision(desk.use_case.name, "advance", days_after(4))
     assert status is not None

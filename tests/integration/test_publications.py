@@ -24,6 +24,7 @@ from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.publications import Publication
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
+from support.errors import raises_code
 from support.parcels import DAY, SPEC, calibrated, killed, parcels
 
 
@@ -182,7 +183,7 @@ def test_what_is_no_probability_is_not_published(warehouse: Warehouse, score: fl
     if published_before:
         warehouse.publish_predictions(*good)
     bad, table = night(version="b", score=score)
-    with pytest.raises(AuditFailed, match="score_is_a_probability"):
+    with raises_code(AuditFailed, "NS-PUBLISH-009", "score_is_a_probability"):
         warehouse.publish_predictions(bad, table)
     assert published(warehouse) == (expected(*good) if published_before else [])
 
@@ -193,9 +194,9 @@ def test_a_missing_or_doubled_row_is_not_published(warehouse: Warehouse, publish
     if published_before:
         warehouse.publish_predictions(*good)
     publication, table = night(version="b")
-    with pytest.raises(AuditFailed, match="39 rows"):
+    with raises_code(AuditFailed, "NS-PUBLISH-007", "39 rows"):
         warehouse.publish_predictions(publication, table.slice(1))
-    with pytest.raises(AuditFailed, match='parcel "1"'):
+    with raises_code(AuditFailed, "NS-PUBLISH-009", 'parcel "1"'):
         warehouse.publish_predictions(publication, pa.concat_tables([table.slice(1), table.slice(1, 1)]))
     assert published(warehouse) == (expected(*good) if published_before else [])
 
@@ -207,7 +208,7 @@ def test_a_row_without_a_score_is_not_published(warehouse: Warehouse, published_
         warehouse.publish_predictions(*good)
     publication, table = night(version="b")
     nulls = pa.array([None, *table["p late"].to_pylist()[1:]], pa.float64())
-    with pytest.raises(AuditFailed, match="p late"):
+    with raises_code(AuditFailed, "NS-PUBLISH-009", "p late"):
         warehouse.publish_predictions(publication, table.set_column(4, "p late", nulls))
     assert published(warehouse) == (expected(*good) if published_before else [])
 
@@ -216,7 +217,7 @@ def test_two_partitions_cannot_predict_one_day(warehouse: Warehouse) -> None:
     good = night()
     warehouse.publish_predictions(*good)
     publication, table = night(version="b")
-    with pytest.raises(ConfigurationError, match="day of its own"):
+    with raises_code(ConfigurationError, "NS-PUBLISH-008"):
         warehouse.publish_predictions(publication.model_copy(update={"partition": DAY}), table)
     assert published(warehouse) == expected(*good)
 
@@ -260,7 +261,7 @@ def test_rows_name_the_version_that_scored_them(warehouse: Warehouse) -> None:
 
 def test_a_row_without_its_version_is_not_published(warehouse: Warehouse) -> None:
     publication, table = night()
-    with pytest.raises(AuditFailed, match="model_version"):
+    with raises_code(AuditFailed, "NS-PUBLISH-006", "model_version"):
         warehouse.publish_predictions(publication, table.drop_columns(["model_version"]))
 
 
@@ -275,12 +276,12 @@ def test_the_publish_id_pins_what_was_published(changed: str) -> None:
 def test_a_killed_partition_publishes_only_the_fallback(warehouse: Warehouse) -> None:
     publication, table = night()
     warehouse.record_deployment(killed(publication.partition - timedelta(days=1)))
-    with pytest.raises(AuditFailed, match="kill switch"):
+    with raises_code(AuditFailed, "NS-PUBLISH-005"):
         warehouse.publish_predictions(publication, table)
     fallback = publication.model_copy(update={"role": "fallback"})
     versions = pa.array(["model-a"] * 39 + ["model-canary"])
     position = table.column_names.index("model_version")
-    with pytest.raises(AuditFailed, match="no scores of model-a, model-canary were published"):
+    with raises_code(AuditFailed, "NS-PUBLISH-005", "model-a, model-canary"):
         warehouse.publish_predictions(fallback, table.set_column(position, "model_version", versions))
     assert published(warehouse) == []
     assert warehouse.publish_predictions(fallback, table)
@@ -307,7 +308,7 @@ def test_publishing_and_killing_at_once_come_one_after_the_other(settings: Setti
             day = publication.partition - timedelta(days=1)
             killing.execute(sql.SQL(insert).format(warehouse.table("deployments")), [day])
             assert not publishing.done()
-        with pytest.raises(AuditFailed, match="kill switch"):
+        with raises_code(AuditFailed, "NS-PUBLISH-005"):
             publishing.result()
     assert published(warehouse) == []
 

@@ -15,6 +15,7 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_scores import known_labels, partition_losses, scored_partition
 from nightshift.settings import Settings
 from support.desk import BOOKINGS, SIMILAR, D, Desk, begin, begin_canary, days_after, late_bookings, new_desk
+from support.errors import raises_code
 
 
 @pytest.fixture
@@ -34,14 +35,14 @@ def test_scores_that_miss_a_scheduled_row_are_not_published(desk: Desk) -> None:
     desk.deliver(D, bookings=BOOKINGS - 1)
     scores = desk.score(D, desk.choose(D))
     desk.deliver(D)
-    with pytest.raises(AuditFailed, match="rows equal the schedule's: 39, must be = 40"):
+    with raises_code(AuditFailed, "NS-PUBLISH-004", "39, must be = 40"):
         desk.step("audit", D, scores=scores)
     decision = desk.store.decision(desk.use_case.name, "audit", D)
     assert decision is not None
     assert decision.status == "rejected"
     assert decision.ref is not None
     assert desk.store.manifest(decision.ref).metrics["failed"] == ["rows equal the schedule's"]
-    with pytest.raises(AuditFailed, match="not a passed audit"):
+    with raises_code(AuditFailed, "NS-PUBLISH-002", scores.uri):
         desk.step("publish_predictions", D, scores=scores, audited=decision.ref)
     assert desk.count("predictions") == 0
 
@@ -52,7 +53,7 @@ def test_the_audit_of_other_scores_does_not_count(desk: Desk) -> None:
     audited = desk.step("audit", D, scores=desk.score(D, desk.choose(D)))
     desk.register(desk.use_case.champion, days_after(-1), SIMILAR)
     other = desk.score(D, desk.choose(D))
-    with pytest.raises(AuditFailed, match="not a passed audit"):
+    with raises_code(AuditFailed, "NS-PUBLISH-002", other.uri):
         desk.step("publish_predictions", D, scores=other, audited=audited)
 
 
@@ -63,7 +64,7 @@ def test_superseded_scores_are_an_error(desk: Desk) -> None:
     audited = desk.step("audit", D, scores=scores)
     desk.register(desk.use_case.champion, days_after(-1), SIMILAR)
     desk.score(D, desk.choose(D))
-    with pytest.raises(AuditFailed, match="superseded by a newer scoring"):
+    with raises_code(AuditFailed, "NS-PUBLISH-001", scores.uri):
         desk.step("publish_predictions", D, scores=scores, audited=audited)
     assert desk.count("predictions") == 0
 
@@ -108,7 +109,7 @@ def test_killed_after_the_choice_publishes_nothing(desk: Desk, canary: bool) -> 
     scores = desk.score(one, desk.choose(one))
     audited = desk.step("audit", one, scores=scores)
     desk.decide(D, "killed")
-    with pytest.raises(AuditFailed, match=r"hand:ann turned on the kill switch as of 2020-03-20; no scores of"):
+    with raises_code(AuditFailed, "NS-PUBLISH-005", "hand:ann", "2020-03-20"):
         desk.step("publish_predictions", one, scores=scores, audited=audited)
     assert [desk.count(name) for name in ("predictions", "publications", "shadow_predictions")] == [0, 0, 0]
     desk.predict(one)
@@ -129,7 +130,7 @@ def test_killed_after_the_choice_stops_a_canary_beside_the_fallback(desk: Desk) 
     assert [model.role for model in desk.choice(one).scored] == ["fallback", "challenger"]
     audited = desk.step("audit", one, scores=scores)
     desk.decide(D, "killed")
-    with pytest.raises(AuditFailed, match="kill switch"):
+    with raises_code(AuditFailed, "NS-PUBLISH-005"):
         desk.step("publish_predictions", one, scores=scores, audited=audited)
     assert desk.count("predictions") == 0
 

@@ -13,6 +13,7 @@ from nightshift.errors import ConfigurationError, PartitionNotReady
 from nightshift.partitions import partition_range
 from nightshift.steps.context import StepContext
 from nightshift.steps.operator import reproduce
+from support.errors import raises_code
 
 HISTORY = partition_range(FIRST, LAST)
 NIGHT = LAST + timedelta(days=1)
@@ -170,7 +171,7 @@ def test_a_prediction_is_identical_or_names_what_differs(nights):
 
 
 def test_what_was_never_recorded_cannot_be_reproduced(nights):
-    with pytest.raises(PartitionNotReady, match=f"register of {NIGHT} has not run"):
+    with raises_code(PartitionNotReady, "NS-STORE-019", f"register of {NIGHT}"):
         reproduced(nights, NIGHT, "training")
-    with pytest.raises(ConfigurationError, match="'drift' cannot be reproduced"):
+    with raises_code(ConfigurationError, "NS-STORE-001", "drift"):
         reproduced(nights, NIGHT, "drift")

@@ -22,6 +22,7 @@ from nightshift.steps.search import (
     study,
 )
 from nightshift.steps.train import fit, verify
+from support.errors import raises_code
 from synthetic_training_set import DAYS, FIRST, training_table, use_case
 
 PARTITION = FIRST + timedelta(days=DAYS)
@@ -68,7 +69,7 @@ def committed(store, case, table, partition=PARTITION):
 
 def test_a_search_leaves_candidates_on_the_front(case, settings, store):
     given = (case, settings, store, PARTITION)
-    with pytest.raises(PartitionNotReady, match="build_training_set of 2020-01-21 has not run"):
+    with raises_code(PartitionNotReady, "NS-STORE-019", "build_training_set of 2020-01-21"):
         find_training_set.run(StepContext(*given))
     training_set = committed(store, case, training_table())
     assert find_training_set.run(StepContext(*given)) == training_set
@@ -119,5 +120,5 @@ def test_more_trials_begin_with_the_same_ones(case, settings, store):
 def test_a_race_needs_history(case, settings, store):
     training_set = committed(store, case, training_table())
     short = dataclasses.replace(case, search=dataclasses.replace(SEARCH, origins=6))
-    with pytest.raises(DataContractError, match="Load more history"):
+    with raises_code(DataContractError, "NS-SEARCH-003"):
         study.run(StepContext(short, settings, store, PARTITION), training_set=training_set)

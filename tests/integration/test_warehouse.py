@@ -20,6 +20,7 @@ from nightshift.errors import ConfigurationError, WarehouseUnavailable
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
+from support.errors import raises_code
 from support.parcels import DAY, killed, parcels
 
 
@@ -44,7 +45,7 @@ def test_an_edited_migration_is_refused(settings: Settings, use_case: UseCase, w
     warehouse.migrate()
     with warehouse.connection() as connection:
         connection.execute(sql.SQL("UPDATE {} SET sha256 = 'x'").format(warehouse.table("schema_migrations")))
-    with pytest.raises(ConfigurationError, match="edited since"):
+    with raises_code(ConfigurationError, "NS-WAREHOUSE-009", "0001_predictions"):
         warehouse_schema.migrate(settings, use_case)
 
 
@@ -54,7 +55,7 @@ def test_a_newer_schema_is_refused(settings: Settings, use_case: UseCase, wareho
         connection.execute(
             sql.SQL("INSERT INTO {} VALUES ('9999_later', 'x')").format(warehouse.table("schema_migrations"))
         )
-    with pytest.raises(ConfigurationError, match="9999_later"):
+    with raises_code(ConfigurationError, "NS-WAREHOUSE-008", "9999_later"):
         warehouse_schema.migrate(settings, use_case)
 
 
@@ -63,7 +64,7 @@ def test_a_changed_declaration_is_noticed(settings: Settings, use_case: UseCase,
     changed = dataclasses.replace(
         use_case, prediction_extra=(Column("weight_kg", "int64"), Column("due_at", "timestamp"))
     )
-    with pytest.raises(ConfigurationError, match="weight_kg bigint"):
+    with raises_code(ConfigurationError, "NS-WAREHOUSE-010", "weight_kg bigint"):
         warehouse_schema.migrate(settings, changed)
 
 
@@ -186,7 +187,7 @@ def test_an_unreachable_warehouse_names_the_host_and_no_password(settings: Setti
     away = settings.model_copy(
         update={"warehouse_url": type(settings.warehouse_url)("postgresql://u:hunter2@127.0.0.1:1/db")}
     )
-    with pytest.raises(WarehouseUnavailable, match=r"127\.0\.0\.1:1/db") as caught:
+    with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-003", "127.0.0.1:1/db") as caught:
         Warehouse(away, use_case).decisions()
     assert "hunter2" not in str(caught.value)
 
@@ -195,7 +196,7 @@ def test_a_missing_database_is_a_configuration_error(settings: Settings, warehou
     wrong = settings.model_copy(
         update={"warehouse_url": type(settings.warehouse_url)(warehouse_url.replace("/warehouse?", "/nowhere?"))}
     )
-    with pytest.raises(ConfigurationError, match="nowhere"):
+    with raises_code(ConfigurationError, "NS-WAREHOUSE-002", "nowhere"):
         Warehouse(wrong, use_case).decisions()
 
 
@@ -204,7 +205,7 @@ def test_a_lock_that_is_not_to_be_had_is_transient(settings: Settings, use_case:
     with warehouse_schema.connect(settings) as holder:
         warehouse_schema.lock(holder, use_case.name, "x")
         with (
-            pytest.raises(WarehouseUnavailable, match="lock timeout"),
+            raises_code(WarehouseUnavailable, "NS-WAREHOUSE-006", "lock timeout"),
             warehouse_schema.connect(settings, lock_timeout_seconds=0.1) as waiter,
         ):
             warehouse_schema.lock(waiter, use_case.name, "x")

@@ -94,7 +94,7 @@ def hours_without_feast(
 ) -> pa.Table:
     """In place of `historical_features`: one feature, `hours`, which is the booking's number."""
     if service != SERVICE:
-        raise ConfigurationError(f"there is no feature service {service}")
+        raise ConfigurationError("NS-TEST-001", f"there is no feature service {service}")
     return spine.append_column("hours", pa.array(spine["booking"].to_numpy().astype(np.float64)))
 
 

@@ -5,6 +5,7 @@ from pydantic import SecretStr
 
 from nightshift.errors import ConfigurationError
 from nightshift.settings import Settings, load_settings
+from support.errors import raises_code
 
 
 @pytest.fixture
@@ -42,27 +43,27 @@ def test_arguments_win_over_the_environment(environment):
 
 
 def test_a_missing_value_is_named_with_how_to_set_it(environment):
-    with pytest.raises(ConfigurationError, match=r"warehouse_url: Field required.*NIGHTSHIFT_<NAME>"):
+    with raises_code(ConfigurationError, "NS-SETTINGS-002", "warehouse_url", "NIGHTSHIFT_<NAME>"):
         load_settings()
 
 
 def test_an_unknown_name_is_refused(environment, tmp_path):
     (tmp_path / "test.yaml").write_text("bucket: bucket\nbukcet: typo\n", encoding="utf-8")
     environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://host/db")
-    with pytest.raises(ConfigurationError, match="bukcet"):
+    with raises_code(ConfigurationError, "NS-SETTINGS-002", "bukcet"):
         load_settings()
 
 
 def test_an_unknown_environment_is_refused(environment):
     environment.setenv("NIGHTSHIFT_ENVIRONMENT", "moon")
-    with pytest.raises(ConfigurationError, match=r"moon\.yaml"):
+    with raises_code(ConfigurationError, "NS-SETTINGS-001", "moon.yaml"):
         load_settings()
 
 
 def test_redis_needs_an_address(environment):
     environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://host/db")
     environment.setenv("NIGHTSHIFT_FEAST_ONLINE_STORE", "redis")
-    with pytest.raises(ConfigurationError, match="NIGHTSHIFT_REDIS_URL"):
+    with raises_code(ConfigurationError, "NS-SETTINGS-002", "NIGHTSHIFT_REDIS_URL"):
         load_settings()
 
 
@@ -76,6 +77,6 @@ def test_secrets_do_not_show(environment):
 def test_a_wrong_value_does_not_show_either(environment):
     environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://user:secret@host/db")
     environment.setenv("NIGHTSHIFT_THREADS", "many")
-    with pytest.raises(ConfigurationError) as error:
+    with raises_code(ConfigurationError, "NS-SETTINGS-002", "threads") as error:
         load_settings()
     assert "secret" not in str(error.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 import duckdb
@@ -31,6 +31,9 @@ def duckdb_session(**tables: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
                 session.unregister("incoming")
             yield session
         finally:
+            # A use case's SQL may have failed within a transaction; an error here would replace that one.
+            with suppress(duckdb.TransactionException):
+                session.rollback()
             session.execute(f"USE memory; DETACH {name}")
 
 

@@ -83,8 +83,9 @@ def use_case_file(name: str) -> Path:
     files = _files()
     if name not in files:
         raise UnknownUseCase(
+            "NS-USECASE-001",
             f"No use case is called {name!r}; known are {sorted(files)}. "
-            f"A use case is a folder include/<name>/ with a use_case.py, here or below {ROOTS_VARIABLE}."
+            f"A use case is a folder include/<name>/ with a use_case.py, here or below {ROOTS_VARIABLE}.",
         )
     return files[name]
 
@@ -97,9 +98,12 @@ def _load(path: Path) -> UseCase:
     module = importlib.import_module(f"{path.parent.name}.use_case")
     declared = getattr(module, "USE_CASE", None)
     if not isinstance(declared, UseCase):
-        raise ConfigurationError(f"{path} must bind USE_CASE to a nightshift.declare.use_case.UseCase.")
+        raise ConfigurationError(
+            "NS-USECASE-002", f"{path} must bind USE_CASE to a nightshift.declare.use_case.UseCase."
+        )
     if declared.name != path.parent.name:
         raise ConfigurationError(
-            f"{path} declares the name {declared.name!r}; it must be its folder's name, {path.parent.name!r}."
+            "NS-USECASE-003",
+            f"{path} declares the name {declared.name!r}; it must be its folder's name, {path.parent.name!r}.",
         )
     return declared

@@ -27,7 +27,8 @@ class Column:
         """Raises ConfigurationError for an unknown type."""
         if self.type not in get_args(ColumnType):
             raise ConfigurationError(
-                f"Column {self.name!r} has the type {self.type!r}; a type is one of {', '.join(get_args(ColumnType))}."
+                "NS-USECASE-004",
+                f"Column {self.name!r} has the type {self.type!r}; a type is one of {', '.join(get_args(ColumnType))}.",
             )
 
 

@@ -20,7 +20,7 @@ def numbers(parameters: Hyperparameters, name: str) -> tuple[int | float, ...]:
     value = parameters[name]
     values = value if isinstance(value, list | tuple) else (value,)
     if not values or not all(isinstance(one, int | float) for one in values):
-        raise ConfigurationError(f"The hyperparameter {name} must be a number, not {value!r}.")
+        raise ConfigurationError("NS-MODEL-024", f"The hyperparameter {name} must be a number, not {value!r}.")
     return tuple(values)
 
 

@@ -87,20 +87,25 @@ class UseCase:
         expected = {expectation.feature for expectation in self.verification.expectations}
         if unknown := sorted((expected | set(self.slices.columns)) - features):
             raise ConfigurationError(
-                f"{self.name} declares expectations or slices of {unknown}, which are not among its features."
+                "NS-USECASE-005",
+                f"{self.name} declares expectations or slices of {unknown}, which are not among its features.",
             )
         names = [column.name for column in self.prediction_key]
         if not any(one.name == self.prediction_date and one.type == "date" for one in self.prediction_key):
             raise ConfigurationError(
+                "NS-USECASE-006",
                 f"{self.name}: prediction_date {self.prediction_date!r} is not a column of type date in prediction_key "
-                f"{names}; predictions are partitioned by it."
+                f"{names}; predictions are partitioned by it.",
             )
         if undeclared := sorted(set(self.labels_from) - {feed.name for feed in self.feeds}):
-            raise ConfigurationError(f"{self.name}: labels_from names {undeclared}, which are not among its feeds.")
+            raise ConfigurationError(
+                "NS-USECASE-007", f"{self.name}: labels_from names {undeclared}, which are not among its feeds."
+            )
         if day := _day_without_one_cutoff(self.timezone, self.cutoff_time, self.first_partition):
             raise ConfigurationError(
+                "NS-USECASE-008",
                 f"{self.name}: on {day} the clocks of {self.timezone} skip or repeat the cutoff_time "
-                f"{self.cutoff_time}. Choose a time that every day has exactly once."
+                f"{self.cutoff_time}. Choose a time that every day has exactly once.",
             )
 
     @property
@@ -138,7 +143,9 @@ class UseCase:
         for feed in self.feeds:
             if feed.name == name:
                 return feed
-        raise ConfigurationError(f"{self.name} declares no feed {name!r}; it declares {self.feed_names}.")
+        raise ConfigurationError(
+            "NS-USECASE-009", f"{self.name} declares no feed {name!r}; it declares {self.feed_names}."
+        )
 
     def cutoff(self, partition: date) -> datetime:
         """The cutoff of a partition in UTC: `cutoff_time` on the next day. The partition uses no later data."""
@@ -152,7 +159,9 @@ def _day_without_one_cutoff(timezone: str, cutoff: time, first: date) -> date | 
     try:
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ConfigurationError(f"{timezone!r} is not a time zone; use a name such as Europe/Vienna.") from error
+        raise ConfigurationError(
+            "NS-USECASE-010", f"{timezone!r} is not a time zone; use a name such as Europe/Vienna."
+        ) from error
     for day in range(3653):
         local = datetime.combine(first, cutoff, zone) + timedelta(days=day)
         if local.astimezone(UTC) != local.replace(fold=1).astimezone(UTC):

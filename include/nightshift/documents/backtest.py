@@ -89,7 +89,9 @@ class BacktestResult(Document):
         for series in self.series:
             if (series.spec_id, series.baseline) == (spec_id, baseline):
                 return series
-        raise ArtifactCorrupt(f"The backtest has no series {spec_id} {baseline}; run it again with that spec.")
+        raise ArtifactCorrupt(
+            "NS-STORE-009", f"The backtest has no series {spec_id} {baseline}; run it again with that spec."
+        )
 
 
 class Nomination(Document):

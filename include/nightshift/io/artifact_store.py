@@ -106,7 +106,9 @@ class ArtifactStore:
         """Key of a uri in this bucket. Raises ConfigurationError for another bucket's."""
         prefix = f"s3://{self.bucket}/"
         if not uri.startswith(prefix):
-            raise ConfigurationError(f"{uri} is not in bucket {self.bucket!r}; set NIGHTSHIFT_BUCKET to its bucket.")
+            raise ConfigurationError(
+                "NS-STORE-010", f"{uri} is not in bucket {self.bucket!r}; set NIGHTSHIFT_BUCKET to its bucket."
+            )
         return uri.removeprefix(prefix)
 
     def get(self, key: str) -> bytes | None:
@@ -182,14 +184,15 @@ class ArtifactStore:
             code, where = _code(error), f"{self.uri(key)} at {self._client.meta.endpoint_url}"
             if code == "NoCredentialsError":
                 text = f"No credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-            elif code in _DENIED:
+                raise ConfigurationError("NS-STORE-011", text) from error
+            if code in _DENIED:
                 text = f"The object store rejected the credentials for {where} ({code})."
-            elif code == "NoSuchBucket":
+                raise ConfigurationError("NS-STORE-012", text) from error
+            if code == "NoSuchBucket":
                 text = f"There is no bucket {self.bucket!r} ({where}): create it or set NIGHTSHIFT_BUCKET."
-            else:
-                text = f"The object store did not answer for {where} ({code}): is it up and reachable?"
-                raise StoreUnavailable(text) from error
-            raise ConfigurationError(text) from error
+                raise ConfigurationError("NS-STORE-013", text) from error
+            text = f"The object store did not answer for {where} ({code}): is it up and reachable?"
+            raise StoreUnavailable("NS-STORE-014", text) from error
 
     # Artifacts
 
@@ -253,11 +256,13 @@ class ArtifactStore:
         body = self.get(self.key(ref.uri) + "manifest.json")
         if body is None:
             raise ArtifactCorrupt(
-                f"{ref.uri}manifest.json is missing: the artifact was never committed or was deleted."
+                "NS-STORE-015", f"{ref.uri}manifest.json is missing: the artifact was never committed or was deleted."
             )
         manifest = Manifest.model_validate_json(body)
         if manifest.ref.sha256 != ref.sha256:
-            raise ArtifactCorrupt(f"{ref.uri}manifest.json is of {manifest.ref.sha256}, not of {ref.sha256}.")
+            raise ArtifactCorrupt(
+                "NS-STORE-016", f"{ref.uri}manifest.json is of {manifest.ref.sha256}, not of {ref.sha256}."
+            )
         if len(self._manifests) >= KEPT_MANIFESTS:
             self._manifests.clear()
         self._manifests[ref] = manifest
@@ -269,11 +274,11 @@ class ArtifactStore:
         manifest = self._manifests.get(ref) or self.manifest(ref)
         entry = next((f for f in manifest.files if f.path == path), None)
         if entry is None:
-            raise ArtifactCorrupt(f"The manifest of {ref.uri} names no file {path!r}.")
+            raise ArtifactCorrupt("NS-STORE-017", f"The manifest of {ref.uri} names no file {path!r}.")
         body = self.get(self.key(ref.uri) + path)
         if body is None or sha256_hex(body) != entry.sha256:
             state = "missing" if body is None else "not the bytes its manifest states"
-            raise ArtifactCorrupt(f"{ref.uri}{path} is {state}; restore it or run its step again.")
+            raise ArtifactCorrupt("NS-STORE-018", f"{ref.uri}{path} is {state}; restore it or run its step again.")
         return body
 
     def read_document(self, ref: ArtifactRef, document: type[D]) -> D:
@@ -323,8 +328,9 @@ class ArtifactStore:
         if decision is None or decision.status != "published" or decision.ref is None:
             why = "has not run" if decision is None else f"is {decision.status}: {decision.reason}"
             raise PartitionNotReady(
+                "NS-STORE-019",
                 f"{use_case} {step} of {partition} {why}. "
-                f"Run or backfill {use_case}.{STAGE_OF_STEP[step]} for that partition."
+                f"Run or backfill {use_case}.{STAGE_OF_STEP[step]} for that partition.",
             )
         return decision.ref
 

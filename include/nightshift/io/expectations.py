@@ -135,8 +135,9 @@ def suite_parameters(
         feed, dot, column = name.partition(".")
         if not dot or feed not in use_case.feed_names:
             raise ConfigurationError(
+                "NS-CURATE-005",
                 f"An expectation of {use_case.name} names the unknown parameter {name!r}; "
-                f"available are {sorted(parameters)} and <feed>.<column>."
+                f"available are {sorted(parameters)} and <feed>.<column>.",
             )
         parameters[name] = column_values(feed, column)
         return parameters[name]
@@ -177,7 +178,9 @@ def declaration_faults(
 
     def values(other: str, column: str) -> list[Any]:
         if column not in columns[other]:
-            raise ConfigurationError(f"Feed {other} has no column {column!r}; it has {', '.join(columns[other])}.")
+            raise ConfigurationError(
+                "NS-CURATE-006", f"Feed {other} has no column {column!r}; it has {', '.join(columns[other])}."
+            )
         return []
 
     parameter = suite_parameters(use_case, use_case.first_partition, values)
@@ -268,8 +271,9 @@ def _gx_expectation(feed: Feed, position: int, expectation: Expectation, kwargs:
         )
     except (ExpectationNotFoundError, ValueError, TypeError) as error:
         raise ConfigurationError(
+            "NS-CURATE-007",
             f"Feed {feed.name} declares {expectation.type} with {dict(expectation.kwargs)}, "
-            f"which Great Expectations does not accept: {error}."
+            f"which Great Expectations does not accept: {error}.",
         ) from error
 
 
@@ -280,15 +284,17 @@ def _finding(feed: Feed, expectation: Expectation, one: Any) -> Finding:
     messages = "; ".join(str(e["exception_message"]) for e in exceptions if e["raised_exception"])
     if messages:
         raise ConfigurationError(
+            "NS-CURATE-008",
             f"Feed {feed.name}: {expectation.type} with {dict(expectation.kwargs)} cannot be evaluated: {messages}. "
-            "Correct the declaration."
+            "Correct the declaration.",
         )
     figures = one.result
     positions = tuple(sorted(figures.get("unexpected_index_list") or ()))
     if expectation.severity == "quarantine" and not one.success and not positions:
         raise ConfigurationError(
+            "NS-CURATE-009",
             f"Feed {feed.name}: {expectation.type} names no rows, so its severity cannot be 'quarantine'. "
-            "Declare it critical or warning, or use an expectation about rows."
+            "Declare it critical or warning, or use an expectation about rows.",
         )
     if "unexpected_count" in figures:
         count, total = figures["unexpected_count"], figures["element_count"]

@@ -53,19 +53,22 @@ def read_delivery(store: ArtifactStore, use_case: UseCase, feed: Feed, partition
     keys = [key for key in keys if not key.endswith("/")]
     if not keys:
         raise PartitionNotReady(
+            "NS-LAND-001",
             f"{use_case.name} {partition}: nothing was delivered at {store.uri(prefix)}. "
-            "Deliver the file there; the task is retried until it comes."
+            "Deliver the file there; the task is retried until it comes.",
         )
     for key in keys:
         if not key.endswith(SUFFIXES):
-            raise MalformedFile(f"{store.uri(key)} is neither {' nor '.join(SUFFIXES)}. Deliver one of them.")
+            raise MalformedFile(
+                "NS-LAND-002", f"{store.uri(key)} is neither {' nor '.join(SUFFIXES)}. Deliver one of them."
+            )
     bodies = in_parallel(store.get, keys)
     files: dict[str, DeliveredFile] = {}
     repeated: dict[str, str] = {}
     for key, body in zip(keys, bodies, strict=True):
         if body is None:
             raise PartitionNotReady(
-                f"{store.uri(key)} was removed while it was read; the producer may still be writing."
+                "NS-LAND-003", f"{store.uri(key)} was removed while it was read; the producer may still be writing."
             )
         file = DeliveredFile(store.uri(key), body, sha256_hex(body))
         if file.sha256 in files:

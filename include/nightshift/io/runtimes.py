@@ -57,13 +57,15 @@ def require_runtimes(versions: Sequence[str]) -> None:
     """Raise ConfigurationError if no versions are named or one of them has no environment."""
     if not versions:
         raise ConfigurationError(
+            "NS-GATE-004",
             "No onnxruntime_versions are declared, so no model can be verified; name at least one in the use case's "
-            "verification policy."
+            "verification policy.",
         )
     if missing := [version for version in versions if not _python(version).exists()]:
         raise ConfigurationError(
+            "NS-GATE-005",
             f"There is no clean environment with onnxruntime {', '.join(missing)} in {runtimes_folder()}. {BUILD} "
-            f"(from config/runtimes/onnxruntime-<version>.txt), or set {RUNTIMES_VARIABLE}."
+            f"(from config/runtimes/onnxruntime-<version>.txt), or set {RUNTIMES_VARIABLE}.",
         )
 
 
@@ -135,12 +137,15 @@ def _report(version: str, process: subprocess.CompletedProcess[str]) -> ProbeRep
     where = runtimes_folder() / f"onnxruntime-{version}"
     if report.importable:
         raise ConfigurationError(
+            "NS-GATE-006",
             f"{where} must have onnxruntime and numpy only, but {', '.join(report.importable)} can be imported "
-            f"there. Remove the folder. {BUILD}."
+            f"there. Remove the folder. {BUILD}.",
         )
     if report.error_type == "ModuleNotFoundError" or report.onnxruntime not in ("", version):
         installed = report.onnxruntime or report.error
-        raise ConfigurationError(f"{where} does not have onnxruntime {version}: {installed}. Remove it. {BUILD}.")
+        raise ConfigurationError(
+            "NS-GATE-007", f"{where} does not have onnxruntime {version}: {installed}. Remove it. {BUILD}."
+        )
     return report
 
 

@@ -107,7 +107,8 @@ def mirror_aliases(settings: Settings, use_case: UseCase, state: State, recorded
                 if version in state.retired and registered.tags.get(STAGE_TAG) != RETIRED:
                     client.set_model_version_tag(use_case.name, registered.version, STAGE_TAG, RETIRED)
     except (TrackingUnavailable, ConfigurationError) as error:
-        raise type(error)(f"{recorded} The decision is saved; the next run syncs the MLflow aliases. {error}") from None
+        message = f"{recorded} The decision is saved; the next run syncs the MLflow aliases. {error.message}"
+        raise type(error)(error.code, message) from None
 
 
 def wanted_aliases(state: State) -> dict[str, Version | None]:
@@ -240,9 +241,10 @@ def _connected(settings: Settings) -> Iterator[MlflowClient | None]:
         message = re.sub(r"//[^/\s]+@", "//", str(error.message))
         if error.get_http_status_code() < 500:  # type: ignore[no-untyped-call]
             raise ConfigurationError(
+                "NS-STORE-006",
                 f"MLflow at {where} rejected the request ({error.error_code}): {message}. Check MLFLOW_TRACKING_URI, "
-                "the version of the server and the credentials."
+                "the version of the server and the credentials.",
             ) from None
         raise TrackingUnavailable(
-            f"MLflow at {where} did not answer ({error.error_code}): {message}. Is it up and reachable?"
+            "NS-STORE-007", f"MLflow at {where} did not answer ({error.error_code}): {message}. Is it up and reachable?"
         ) from None

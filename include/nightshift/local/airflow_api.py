@@ -28,8 +28,8 @@ class AirflowUnavailable(TransientError):
 class RequestFailed(NightshiftError):
     """Airflow's API answered with an error. `status` is the HTTP status."""
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
+    def __init__(self, code: str, message: str, status: int = 0) -> None:
+        super().__init__(code, message)
         self.status = status
 
 
@@ -104,7 +104,8 @@ class AirflowApi:
             token = self._send("POST", "/auth/token", json={"username": self._user, "password": self._password})
         except RequestFailed as error:
             raise ConfigurationError(
-                f"Airflow at {self.url} did not accept the login of {self._user!r}: check its address in `make status`."
+                "NS-LOCAL-001",
+                f"Airflow at {self.url} did not accept the login of {self._user!r}: see its address in `make status`.",
             ) from error
         self._session.headers["Authorization"] = f"Bearer {token['access_token']}"
 
@@ -112,10 +113,12 @@ class AirflowApi:
         try:
             response = self._session.request(method, self.url + path, timeout=30, **arguments)
         except requests.RequestException as error:
-            raise AirflowUnavailable(f"Airflow at {self.url} does not answer ({error}): see `make status`.") from error
+            raise AirflowUnavailable(
+                "NS-LOCAL-002", f"Airflow at {self.url} does not answer ({error}): see `make status`."
+            ) from error
         if not response.ok:
             message = f"{method} {response.url} returned {response.status_code}: {response.text[:500]}"
-            raise RequestFailed(message, response.status_code)
+            raise RequestFailed("NS-LOCAL-003", message, response.status_code)
         return response.json() if response.content else None
 
     # DAGs

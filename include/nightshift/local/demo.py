@@ -50,7 +50,7 @@ class Plan:
         history = partition_range(history_first, history_last)
         if not history or nights < 1:
             raise ConfigurationError(
-                f"There is nothing to run: history {history_first} to {history_last}, {nights} nights."
+                "NS-LOCAL-004", f"There is nothing to run: history {history_first} to {history_last}, {nights} nights."
             )
         return cls(use_case, history, partition_range(history_last + timedelta(1), history_last + timedelta(nights)))
 
@@ -85,8 +85,9 @@ class Progress:
             self._seen, self._changed_at = under_way + state, now
         if now - self._changed_at > STUCK_SECONDS:
             raise DemoFailed(
+                "NS-LOCAL-005",
                 f"nothing changed for {STUCK_SECONDS / 60:.0f} minutes ({under_way}); "
-                "see `make status` and `make logs`."
+                "see `make status` and `make logs`.",
             )
         if now - self._printed_at >= SAY_EVERY_SECONDS:
             self.line(under_way)
@@ -196,11 +197,14 @@ class Nights:
             errors = self.api.import_errors()
             if errors:
                 name, trace = next(iter(errors.items()))
-                raise DemoFailed(f"the DAG file {name} does not parse: {trace.strip().splitlines()[-1]}")
+                raise DemoFailed(
+                    "NS-LOCAL-006", f"the DAG file {name} does not parse: {trace.strip().splitlines()[-1]}"
+                )
             if time.monotonic() > deadline:
                 raise DemoFailed(
+                    "NS-LOCAL-007",
                     f"Airflow did not find {', '.join(sorted(missing))} within {PARSE_SECONDS:.0f} s; "
-                    f"see `make logs ARGS=dag-processor`."
+                    f"see `make logs ARGS=dag-processor`.",
                 )
             self._check_services()
             time.sleep(POLL_SECONDS)
@@ -212,7 +216,7 @@ class Nights:
             current = runs()
             for run in current:
                 if run.state == "failed":
-                    raise DemoFailed(self._explain(run))
+                    raise DemoFailed("NS-LOCAL-008", self._explain(run))
                 if run.state == "success" and run.dag_run_id not in succeeded:
                     succeeded.add(run.dag_run_id)
                     if expected > 1:
@@ -260,7 +264,9 @@ class Nights:
     def _check_services(self) -> None:
         dead = [row.service for row in self.stack.status() if row.state == "dead"]
         if dead:
-            raise DemoFailed(f"{', '.join(dead)} ended; see `make logs ARGS={dead[0]}`, then run `make demo` again.")
+            raise DemoFailed(
+                "NS-LOCAL-009", f"{', '.join(dead)} ended; see `make logs ARGS={dead[0]}`, then run `make demo` again."
+            )
 
     def _explain(self, run: DagRun) -> str:
         order = {"failed": 0, "upstream_failed": 1}

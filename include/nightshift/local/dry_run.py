@@ -64,8 +64,9 @@ def dry_run(
     if first < use_case.first_partition:
         earliest = use_case.first_partition + timedelta(days=partitions_needed(use_case))
         raise ConfigurationError(
+            "NS-USECASE-014",
             f"A first training of {use_case.name} needs {partitions_needed(use_case)} partitions before the one to "
-            f"score. Take {earliest} or later, or lower minimum_days and holdout_days in its training policy."
+            f"score. Take {earliest} or later, or lower minimum_days and holdout_days in its training policy.",
         )
     with _scratch(say) as (settings, store):
         run = _DryRun(use_case, settings, store, source, say)
@@ -201,7 +202,7 @@ def of_folder(use_case: UseCase, folder: Path) -> Source:
     paths = {feed.name: sorted((folder / feed.name).glob("dt=*/*")) for feed in use_case.feeds}
     if not any(paths.values()):
         names = ", ".join(f"{feed.name}/dt=<partition>/" for feed in use_case.feeds)
-        raise ConfigurationError(f"There are no landing files below {folder}: put them at {names}.")
+        raise ConfigurationError("NS-USECASE-015", f"There are no landing files below {folder}: put them at {names}.")
     days = {feed: {path: path.parent.name[3:] for path in files} for feed, files in paths.items()}
 
     def files(first: date, last: date) -> Landed:

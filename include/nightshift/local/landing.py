@@ -28,8 +28,9 @@ def producer(use_case: UseCase) -> Callable[[date], Iterable[Delivery]]:
         if error.name not in (use_case.name, name):
             raise
         raise ConfigurationError(
+            "NS-USECASE-022",
             f"{use_case.name} has no producer (include/{name.replace('.', '/')}.py): "
-            f"land its files at landing/{use_case.name}/<feed>/dt=<partition>/."
+            f"land its files at landing/{use_case.name}/<feed>/dt=<partition>/.",
         ) from None
     deliveries: Callable[[date], Iterable[Delivery]] = module.deliveries
     return deliveries

@@ -104,7 +104,7 @@ class Layout:
             return State.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError as error:
             raise ConfigurationError(
-                f"{path} is not readable as state of the local stack: run `make clean`."
+                "NS-LOCAL-010", f"{path} is not readable as state of the local stack: run `make clean`."
             ) from error
 
     def save(self, state: State) -> None:
@@ -132,7 +132,9 @@ def requested_ports() -> dict[str, int]:
         if text is None:
             continue
         if not text.isdigit() or int(text) > 65535 - services.GRPC_OFFSET:
-            raise ConfigurationError(f"{variable} is {text!r}; give a port below 55536, or 0 for any free one.")
+            raise ConfigurationError(
+                "NS-LOCAL-011", f"{variable} is {text!r}; give a port below 55536, or 0 for any free one."
+            )
         requested[name] = int(text)
     return requested
 
@@ -150,8 +152,9 @@ def choose_ports(stored: Mapping[str, int], in_use: Set[str] = frozenset()) -> d
         if name in in_use:
             if requested.get(name, 0) not in (0, stored[name]):
                 raise ConfigurationError(
+                    "NS-LOCAL-012",
                     f"The local stack is running with port {stored[name]} for {name}; "
-                    f"run `make down` before you change {PORT_VARIABLES[name]} to {requested[name]}."
+                    f"run `make down` before you change {PORT_VARIABLES[name]} to {requested[name]}.",
                 )
             chosen[name] = stored[name]
             continue
@@ -160,9 +163,10 @@ def choose_ports(stored: Mapping[str, int], in_use: Set[str] = frozenset()) -> d
         for port in _all_of(name, preferred):
             if not processes.port_is_free(port):
                 raise ConfigurationError(
+                    "NS-LOCAL-013",
                     f"Port {port} ({name}) is taken by {processes.port_holder(port)}: "
                     f"stop that, or choose another with {PORT_VARIABLES[name]}=<port>, for example "
-                    f"{PORT_VARIABLES[name]}={preferred + 1} make up."
+                    f"{PORT_VARIABLES[name]}={preferred + 1} make up.",
                 )
         chosen[name] = preferred
     spare = iter(processes.free_ports(6, also=services.GRPC_OFFSET))
@@ -184,7 +188,7 @@ def public_environment(layout: Layout, state: State) -> dict[str, str]:
     Raises ConfigurationError if it was never started.
     """
     if not state.ports:
-        raise ConfigurationError("There is no local stack yet: run `make up` first.")
+        raise ConfigurationError("NS-LOCAL-014", "There is no local stack yet: run `make up` first.")
     ports, credentials = state.ports, layout.credentials()
     database_url = layout.postgres.url
     ui = f"http://localhost:{ports['ui']}"

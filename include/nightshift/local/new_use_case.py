@@ -63,13 +63,15 @@ def write(
     a label.
     """
     if not IDENTIFIER.fullmatch(name) or name != name.lower():
-        raise ConfigurationError(f"{name!r} cannot name a use case: use small letters, digits and _.")
+        raise ConfigurationError("NS-USECASE-016", f"{name!r} cannot name a use case: use small letters, digits and _.")
     folder, definitions = root / "include" / name, root / "feature_repo" / f"{name}.py"
     if present := next((path for path in (folder, definitions) if path.exists()), None):
-        raise ConfigurationError(f"{present} exists already: choose another name, or remove it.")
+        raise ConfigurationError("NS-USECASE-017", f"{present} exists already: choose another name, or remove it.")
     # A use case is imported under its name.
     if keyword.iskeyword(name) or importlib.util.find_spec(name):
-        raise ConfigurationError(f"{name!r} is a word of Python or the name of a package: choose another name.")
+        raise ConfigurationError(
+            "NS-USECASE-025", f"{name!r} is a word of Python or the name of a package: choose another name."
+        )
     table = _generated() if sample is None else _read(sample)
     context = _context(name, table, label, day, key)
     environment = jinja2.Environment(
@@ -136,7 +138,9 @@ def _read(path: Path) -> pa.Table:
             query = f"SELECT {', '.join(casts)} FROM {reader}($path)"
             return connection.execute(query, {"path": str(path)}).to_arrow_table()
     except duckdb.Error as error:
-        raise ConfigurationError(f"{path} cannot be read as a sample: {error}. Give a CSV or Parquet file.") from error
+        raise ConfigurationError(
+            "NS-USECASE-018", f"{path} cannot be read as a sample: {error}. Give a CSV or Parquet file."
+        ) from error
 
 
 def _sql_type(duckdb_type: str) -> str:
@@ -199,8 +203,9 @@ def _label(table: pa.Table, label: str | None) -> str:
     flags = [name for name in table.column_names if is_flag(name)]
     if (label and label not in flags) or not flags:
         raise ConfigurationError(
+            "NS-USECASE-019",
             f"The sample needs a label with the values 0 and 1, both of them: {label or 'no column'} has them. "
-            f"Columns that could be one: {', '.join(flags) or 'none'}; name one with --label."
+            f"Columns that could be one: {', '.join(flags) or 'none'}; name one with --label.",
         )
     return label or flags[-1]
 
@@ -209,8 +214,9 @@ def _day(table: pa.Table, day: str | None) -> str:
     dates = [one.name for one in table.schema if pa.types.is_date(one.type) and not table[one.name].null_count]
     if (day and day not in dates) or not dates:
         raise ConfigurationError(
+            "NS-USECASE-020",
             f"The sample needs a column with the day of each row, as YYYY-MM-DD, without gaps: it has "
-            f"{', '.join(dates) or 'none'}. Name one with --date."
+            f"{', '.join(dates) or 'none'}. Name one with --date.",
         )
     return day or dates[0]
 
@@ -225,8 +231,9 @@ def _key(table: pa.Table, day: str, label: str, key: str | None) -> str:
     names = [name for name in table.column_names if names_rows(name)]
     if (key and key not in names) or not names:
         raise ConfigurationError(
+            "NS-USECASE-021",
             f"The sample needs a column of text or whole numbers that is different for all rows of a day: "
-            f"{', '.join(names) or 'none is'}. Add one, or name one with --key."
+            f"{', '.join(names) or 'none is'}. Add one, or name one with --key.",
         )
     return key or names[0]
 

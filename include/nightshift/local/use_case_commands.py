@@ -113,7 +113,7 @@ def start(chosen: argparse.Namespace) -> None:
     stack.up()
     os.environ.update(stack.environment())
     if faults := check_use_case(chosen.name):
-        raise ConfigurationError("\n".join([f"{chosen.name} has faults.", *map(str, faults)]))
+        raise ConfigurationError("NS-USECASE-013", "\n".join([f"{chosen.name} has faults.", *map(str, faults)]))
     use_case = load_use_case(chosen.name)
     load_settings.cache_clear()
     Warehouse(load_settings(), use_case).migrate()

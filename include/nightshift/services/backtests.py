@@ -38,7 +38,7 @@ def find_spec(use_case: UseCase, recorded: Mapping[str, ModelSpec], text: str) -
         try:
             return ModelSpec.model_validate_json(text)
         except ValidationError as error:
-            raise ConfigurationError(f"Not a valid spec: {error}") from None
+            raise ConfigurationError("NS-BACKTEST-010", f"Not a valid spec: {error}") from None
     known_specs = {**recorded, **use_case.specs}
     if text in known_specs:
         return known_specs[text]
@@ -46,7 +46,8 @@ def find_spec(use_case: UseCase, recorded: Mapping[str, ModelSpec], text: str) -
     if matches:
         return matches[-1]
     raise ConfigurationError(
-        f"{use_case.name} has no spec {text!r}; available are {sorted(known_specs)}. Or write one as JSON."
+        "NS-BACKTEST-011",
+        f"{use_case.name} has no spec {text!r}; available are {sorted(known_specs)}. Or write one as JSON.",
     )
 
 
@@ -57,7 +58,9 @@ def specs_in_service(use_case: UseCase, state: State) -> tuple[ModelSpec, ModelS
     """
     champion = state.specs.get(state.champion) if state.champion else use_case.champion
     if champion is None:
-        raise ConfigurationError(f"{use_case.name}: deployments has no spec for the champion {state.champion}.")
+        raise ConfigurationError(
+            "NS-BACKTEST-012", f"{use_case.name}: deployments has no spec for the champion {state.champion}."
+        )
     return champion, use_case.fallback
 
 

@@ -67,8 +67,9 @@ def load_feeds(
     if undecided:
         more = f" and {len(undecided) - 5} more" if len(undecided) > 5 else ""
         raise PartitionNotReady(
+            "NS-CURATE-012",
             f"{use_case.name} has no curated data yet for {', '.join(undecided[:5])}{more}. "
-            f"Run or backfill {use_case.name}.ingest for them; the task is retried until they are there."
+            f"Run or backfill {use_case.name}.ingest for them; the task is retried until they are there.",
         )
     published: dict[date, ArtifactRef] = {}
     missing: dict[date, str] = {}
@@ -157,5 +158,5 @@ def refusing(store: ArtifactStore, use_case: UseCase, partition: date) -> Iterat
             earlier = store.decision(use_case.name, STEP, partition)
             status = f"{use_case.name} {partition} stays {earlier.status if earlier else 'as it was'}"
             log.error("%s, although its landed files are gone: %s", status, error)
-            raise NothingDelivered(f"{status}; this run changed nothing. {error}") from error
+            raise NothingDelivered(error.code, f"{status}; this run changed nothing. {error.message}") from error
         raise

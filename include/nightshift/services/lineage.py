@@ -38,8 +38,9 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
     prediction = Warehouse(settings, use_case).prediction(key)
     if prediction is None:
         raise ConfigurationError(
+            "NS-STORE-002",
             f"There is no prediction for {' '.join(key.values())} in {use_case.name}.predictions: "
-            f"check the key ({', '.join(key)}) and that the day was published."
+            f"check the key ({', '.join(key)}) and that the day was published.",
         )
     publication = prediction.publication
     scores = publication.scores.model_copy(update={"rows": publication.rows})
@@ -121,7 +122,8 @@ class _Walker:
         for ref, manifest in zip(fresh, in_parallel(self._store.manifest, fresh), strict=True):
             if (digest := identity_sha256(manifest)) != ref.sha256:
                 raise ArtifactCorrupt(
-                    f"{ref.uri}manifest.json was changed: it hashes to {digest}, its consumer recorded {ref.sha256}."
+                    "NS-STORE-003",
+                    f"{ref.uri}manifest.json was changed: it hashes to {digest}, its consumer recorded {ref.sha256}.",
                 )
             self.known[ref.sha256] = manifest
         return [self.known[ref.sha256] for ref in refs]
@@ -134,7 +136,9 @@ class _Walker:
         body = self._store.get(self._store.key(ref.uri))
         if body is None or sha256_hex(body) != ref.sha256:
             state = "is gone" if body is None else "was changed after it was read"
-            raise ArtifactCorrupt(f"The landed file {ref.uri} {state}: restore the delivery with sha256 {ref.sha256}.")
+            raise ArtifactCorrupt(
+                "NS-STORE-004", f"The landed file {ref.uri} {state}: restore the delivery with sha256 {ref.sha256}."
+            )
 
 
 def _scored_by(prediction: Prediction) -> str:

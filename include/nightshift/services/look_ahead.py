@@ -52,6 +52,7 @@ def look_ahead_gate(use_case: UseCase, store: ArtifactStore, drawn: date, newest
         observed=len(changed),
         bound=0,
         reason=reason if added else f"nothing was delivered after partition {drawn}",
+        code="look_ahead.nothing_later" if not added else "look_ahead.differs" if changed else "",
     )
 
 

@@ -93,10 +93,11 @@ def check_in_reach(use_case: UseCase, warehouse: Warehouse, partition: date) -> 
     newest = publication.partition if publication else max((d.partition for d in warehouse.decisions()), default=None)
     if newest is not None and partition > newest:
         raise ConfigurationError(
+            "NS-DEPLOY-004",
             f"{use_case.name}: a decision of partition {partition} would take effect from partition "
             f"{partition + timedelta(days=1)} on, but the newest published partition is {newest}: it would have no "
             f"effect on {newest + timedelta(days=1)}. Nothing was recorded. Trigger it again with partition {newest}, "
-            "or leave the partition empty."
+            "or leave the partition empty.",
         )
 
 

@@ -133,7 +133,9 @@ class RecordedStore(ArtifactStore):
 
     def _pages(self, **query: Any) -> Iterator[Any]:
         # A listing would show objects that did not exist then.
-        raise PartitionNotReady(f"Objects below {query['Prefix']} at that time are not recorded: use artifacts.")
+        raise PartitionNotReady(
+            "NS-STORE-005", f"Objects below {query['Prefix']} at that time are not recorded: use artifacts."
+        )
 
     def committed(self, ref: ArtifactRef) -> tuple[Manifest, dict[str, bytes]]:
         """The manifest and the files of an artifact that was committed here."""

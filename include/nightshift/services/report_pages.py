@@ -100,7 +100,7 @@ def report_file(
     use case and ConfigurationError for an invalid partition.
     """
     if use_case not in {u.name for u in use_cases}:
-        raise UnknownUseCase(f"No use case is called {use_case!r}.")
+        raise UnknownUseCase("NS-USECASE-012", f"No use case is called {use_case!r}.")
     report = next((one for one in (*NIGHTLY, *ON_DEMAND) if one.address == step), None)
     if report is None:
         return None

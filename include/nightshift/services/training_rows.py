@@ -119,7 +119,7 @@ def load_rows(store: ArtifactStore, parts: Sequence[ArtifactRef]) -> pa.Table:
     Raises TerminalError if there are no files, ArtifactCorrupt if one is not what its manifest states.
     """
     if not parts:
-        raise TerminalError("There are no training rows; load history with backfill_history first.")
+        raise TerminalError("NS-TRAIN-002", "There are no training rows; load history with backfill_history first.")
     with ThreadPoolExecutor(READERS) as pool:
         tables = list(pool.map(lambda part: store.read_table(part, ROWS), parts))
     # A feature that was declared later is null in older files.

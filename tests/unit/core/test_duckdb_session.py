@@ -31,3 +31,10 @@ def test_nothing_is_left_for_the_next_session():
     with duckdb_session() as session:
         assert session.execute("SELECT count(*) FROM duckdb_tables()").fetchone() == (0,)
         assert session.execute("SELECT current_setting('TimeZone')").fetchone() == ("UTC",)
+
+
+def test_an_error_within_a_transaction_is_the_one_that_is_raised():
+    with pytest.raises(duckdb.CatalogException, match="no_such_table"), duckdb_session() as session:
+        session.execute("BEGIN; CREATE TABLE made AS SELECT 1; SELECT * FROM no_such_table")
+    with duckdb_session() as session:
+        assert session.execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal").fetchone() == (2,)

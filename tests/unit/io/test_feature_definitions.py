@@ -10,6 +10,7 @@ from nightshift.declare.discovery import load_use_case
 from nightshift.errors import ConfigurationError
 from nightshift.io.feast.feature_store import declared_views
 from nightshift.io.feast.offline_partitions import ArtifactSource
+from support.errors import raises_code
 
 USE_CASE = load_use_case("flight_delay")
 
@@ -39,5 +40,5 @@ def test_a_source_is_one_file_of_a_step() -> None:
 
 @pytest.mark.parametrize("path", ["s3://bucket/plane.parquet", "artifacts://flight_delay", "artifacts://a/b", "plane"])
 def test_another_path_is_refused(path: str) -> None:
-    with pytest.raises(ConfigurationError, match="names no artifacts"):
+    with raises_code(ConfigurationError, "NS-FEATURE-015", path):
         ArtifactSource.parse(path)

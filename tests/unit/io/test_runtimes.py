@@ -25,6 +25,7 @@ from nightshift.errors import ConfigurationError
 from nightshift.io import runtimes
 from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
 from nightshift.services.preflight import _runtimes
+from support.errors import raises_code
 from synthetic_training_set import SIGNATURE, training_split, use_case
 
 VERSIONS = VerificationPolicy().onnxruntime_versions
@@ -103,35 +104,39 @@ def test_an_environment_that_is_not_there_is_a_configuration_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(runtimes.RUNTIMES_VARIABLE, str(tmp_path))
-    with pytest.raises(ConfigurationError, match=rf"{VERSIONS[0]}, {VERSIONS[1]} in {tmp_path}.*make runtimes"):
+    with raises_code(ConfigurationError, "NS-GATE-005", *VERSIONS[:2], tmp_path):
         require_runtimes(VERSIONS)
-    with pytest.raises(ConfigurationError, match="make runtimes"):
+    with raises_code(ConfigurationError, "NS-GATE-005"):
         asked(forest(20))
-    with pytest.raises(ConfigurationError, match="make runtimes"):
+    with raises_code(ConfigurationError, "NS-GATE-005"):
         _runtimes(use_case())
     monkeypatch.undo()
     assert VERSIONS[0] in _runtimes(use_case())
-    with pytest.raises(ConfigurationError, match="onnxruntime_versions"):
+    with raises_code(ConfigurationError, "NS-GATE-004"):
         require_runtimes(())
 
 
 @pytest.mark.parametrize(
-    ("report", "says"),
+    ("report", "code", "named"),
     [
-        ({"importable": ["pandas"], "onnxruntime": VERSIONS[0]}, "pandas can be imported"),
-        ({"importable": [], "onnxruntime": "1.0.0"}, "does not have onnxruntime"),
-        ({"importable": [], "error_type": "ModuleNotFoundError", "error": "No module named 'onnxruntime'"}, "not have"),
+        ({"importable": ["pandas"], "onnxruntime": VERSIONS[0]}, "NS-GATE-006", "pandas"),
+        ({"importable": [], "onnxruntime": "1.0.0"}, "NS-GATE-007", "1.0.0"),
+        (
+            {"importable": [], "error_type": "ModuleNotFoundError", "error": "No module named 'onnxruntime'"},
+            "NS-GATE-007",
+            "No module named",
+        ),
     ],
 )
 def test_an_environment_that_is_not_what_it_claims_is_a_configuration_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: dict[str, Any], says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: dict[str, Any], code: str, named: str
 ) -> None:
     python = tmp_path / f"onnxruntime-{VERSIONS[0]}" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f"#!/bin/sh\necho '{json.dumps(report).replace(chr(39), '')}'\n")
     python.chmod(0o755)
     monkeypatch.setenv(runtimes.RUNTIMES_VARIABLE, str(tmp_path))
-    with pytest.raises(ConfigurationError, match=says):
+    with raises_code(ConfigurationError, code, named):
         asked(forest(20))
 
 
@@ -140,8 +145,10 @@ def test_what_is_no_model_is_an_answer_and_no_error() -> None:
     assert answered.answers is None
     assert "protobuf" in answered.error.lower()
     verdicts = gates(answered, memory=600)
-    assert {verdicts[name].verdict for name in ("latency", "throughput")} == {"fail"}
-    assert "not measured" in verdicts["latency"].reason
+    assert {verdicts[name].code for name in ("latency", "throughput")} == {
+        "latency.not_measured",
+        "throughput.not_measured",
+    }
 
 
 def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,10 +166,9 @@ def test_a_slow_model_is_stopped_by_throughput_and_latency() -> None:
     limit = slow.costs[p50] * 0.9
     assert gates(fast, rows=rows)["throughput"].verdict == "pass"
     verdict = gates(slow, rows=rows)["throughput"]
-    assert verdict.verdict == "fail"
-    assert "rows a second" in verdict.reason
-    assert "take a smaller model" in verdict.reason
-    assert gates(slow, p99_ms=limit)["latency"].verdict == "fail"
+    assert (verdict.verdict, verdict.code, verdict.bound) == ("fail", "throughput.bound", rows)
+    assert verdict.observed == slow.costs["rows_per_second"]
+    assert gates(slow, p99_ms=limit)["latency"].code == "latency.bound"
     assert fast.costs[p50] < limit
 
 
@@ -171,8 +177,8 @@ def test_a_model_beyond_memory_is_stopped_by_memory() -> None:
     assert large.answers is not None
     assert gates(small, memory=250)["memory"].verdict == "pass"
     verdict = gates(large, memory=250)["memory"]
-    assert verdict.verdict == "fail"
-    assert "MiB at once" in verdict.reason
+    assert (verdict.verdict, verdict.code, verdict.bound) == ("fail", "memory.bound", 250)
+    assert verdict.observed > 250
 
 
 def test_a_model_far_beyond_memory_is_refused_it_and_says_so() -> None:
@@ -180,5 +186,4 @@ def test_a_model_far_beyond_memory_is_refused_it_and_says_so() -> None:
     assert refused.answers is None
     assert refused.out_of_memory
     verdict = gates(refused, memory=250)["memory"]
-    assert verdict.verdict == "fail"
-    assert "ran out of memory" in verdict.reason
+    assert (verdict.verdict, verdict.code) == ("fail", "memory.exhausted")

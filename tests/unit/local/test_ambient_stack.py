@@ -16,6 +16,7 @@ from nightshift.errors import ConfigurationError
 from nightshift.local.layout import Layout
 from nightshift.local.processes import forget_ambient_stack
 from nightshift.local.stack import Stack
+from support.errors import raises_code
 
 ROOT = Path(__file__).resolve().parents[3]
 ELSES = "postgresql://somebody@elses/warehouse"
@@ -39,7 +40,7 @@ def test_what_names_a_stack_is_forgotten_and_nothing_else() -> None:
 def test_no_test_sees_a_stack_of_the_shell() -> None:
     assert ELSES not in os.environ.values()
     assert not Layout.default().folder.exists()
-    with pytest.raises(ConfigurationError, match="no local stack"):
+    with raises_code(ConfigurationError, "NS-LOCAL-014"):
         Stack().environment()
 
 

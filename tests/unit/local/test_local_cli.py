@@ -22,7 +22,8 @@ def test_an_error_is_one_sentence_and_status_1(capsys):
     assert cli.main(["env"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "nightshift env: There is no local stack yet: run `make up` first.\n"
+    assert captured.err.startswith("nightshift env: NS-LOCAL-014: ")
+    assert captured.err.count("\n") == 1
 
 
 def test_status_before_the_first_start_is_a_row_for_each_service(capsys):
@@ -46,31 +47,33 @@ def test_logs_show_the_last_lines_of_each_service(capsys, tmp_path):
     assert cli.main(["logs", "-n", "2"]) == 0
     assert capsys.readouterr().out.splitlines() == ["s3        | four", "scheduler | two", "scheduler | three"]
     assert cli.main(["logs", "scheduller"]) == 1
-    assert "scheduler" in capsys.readouterr().err
+    assert "NS-LOCAL-026" in capsys.readouterr().err
 
 
 def test_commands_on_data_need_a_stack(capsys):
     assert cli.main(["land", "flight_delay", "--from", "2013-01-01", "--to", "2013-01-02"]) == 1
-    assert "make up" in capsys.readouterr().err
+    assert "NS-LOCAL-014" in capsys.readouterr().err
 
 
 def test_a_range_that_ends_before_it_begins_is_refused(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
     assert cli.main(["land", "flight_delay", "--from", "2013-01-02", "--to", "2013-01-01"]) == 1
-    assert "is before --from" in capsys.readouterr().err
+    assert "NS-SETTINGS-007" in capsys.readouterr().err
 
 
 def test_a_date_that_is_none_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["land", "flight_delay", "--from", "1 May", "--to", "2013-01-02"])
     assert ended.value.code == 2
-    assert "YYYY-MM-DD" in capsys.readouterr().err
+    assert "NS-SETTINGS-003" in capsys.readouterr().err
 
 
 def test_lineage_says_what_names_a_prediction(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
     assert cli.main(["lineage", "2013-06-01", "UA"]) == 1
-    assert "flight_date carrier flight origin" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "NS-SETTINGS-008" in told
+    assert "flight_date carrier flight origin" in told
 
 
 def test_a_full_disk_is_one_sentence(capsys, monkeypatch, tmp_path):
@@ -88,7 +91,7 @@ def test_a_full_disk_is_one_sentence(capsys, monkeypatch, tmp_path):
 def test_little_disk_is_said_before_anything_starts(capsys, monkeypatch):
     monkeypatch.setattr(stack, "LEAST_FREE_BYTES", 2**60)
     assert cli.main(["up"]) == 1
-    assert "GiB of free disk" in capsys.readouterr().err
+    assert "NS-LOCAL-024" in capsys.readouterr().err
 
 
 def test_two_commands_at_once_are_refused(capsys, tmp_path):
@@ -97,20 +100,20 @@ def test_two_commands_at_once_are_refused(capsys, tmp_path):
     with (folder / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert cli.main(["down"]) == 1
-    assert "Another command is starting or stopping" in capsys.readouterr().err
+    assert "NS-LOCAL-027" in capsys.readouterr().err
 
 
 def test_what_was_started_is_found_by_down_when_the_start_fails(capsys, monkeypatch, tmp_path):
     def start_one_and_fail(self, state, running):
         log = self.layout.log("s3")
         state.processes["s3"] = processes.spawn(["sleep", "60"], log=log, env=os.environ, cwd=tmp_path)
-        raise ConfigurationError("the second one did not start")
+        raise ConfigurationError("NS-TEST-001", "the second one did not start")
 
     for variable in PORT_VARIABLES.values():
         monkeypatch.setenv(variable, "0")
     monkeypatch.setattr(stack.Stack, "_start_missing", start_one_and_fail)
     assert cli.main(["up"]) == 1
-    assert "the second one did not start" in capsys.readouterr().err
+    assert "NS-TEST-001" in capsys.readouterr().err
     assert cli.main(["status"]) == 1
     assert capsys.readouterr().out.startswith("s3             running")
     assert cli.main(["down"]) == 0
@@ -134,7 +137,7 @@ def test_roots_are_remembered_and_cannot_change_while_the_stack_runs(capsys, mon
     assert f"export NIGHTSHIFT_USE_CASE_ROOTS={tmp_path / 'parcels'}" in capsys.readouterr().out
     monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(tmp_path / "others"))
     assert cli.main(["up"]) == 1
-    assert "run `make down` first" in capsys.readouterr().err
+    assert "NS-LOCAL-023" in capsys.readouterr().err
     assert cli.main(["down"]) == 0
 
 

@@ -10,6 +10,7 @@ from nightshift.local.demo import DemoFailed, Nights, Plan, Progress
 from nightshift.local.landing import land
 from nightshift.local.summary import table
 from nightshift.pipeline import NIGHTLY
+from support.errors import raises_code
 
 FIRST, LAST = date(2013, 1, 1), date(2013, 1, 30)
 
@@ -119,7 +120,7 @@ def test_plan_runs_the_nights_after_the_history():
 
 @pytest.mark.parametrize(("first", "last", "nights"), [(LAST, FIRST, 2), (FIRST, LAST, 0)])
 def test_plan_of_nothing_is_refused(first, last, nights):
-    with pytest.raises(ConfigurationError, match="nothing to run"):
+    with raises_code(ConfigurationError, "NS-LOCAL-004"):
         Plan.of(load_use_case("flight_delay"), first, last, nights)
 
 
@@ -137,10 +138,9 @@ def test_a_second_demo_starts_nothing_anew(nights):
 def test_a_failed_night_names_its_first_failed_task_and_the_end_of_its_log(nights):
     nights.api.failing = {("flight_delay.train", "2013-02-01")}
     nights.load_history()
-    with pytest.raises(DemoFailed) as told:
+    with raises_code(DemoFailed, "NS-LOCAL-008", "flight_delay.train", "2013-02-01", "task fit (try 2)") as told:
         nights.run_nights()
-    lines = str(told.value).splitlines()
-    assert lines[0] == "flight_delay.train of 2013-02-01 failed in task fit (try 2). The end of its log:"
+    lines = told.value.message.splitlines()
     assert lines[-3].strip() == "line 49 of fit"
     assert lines[-2].endswith("/dags/flight_delay.train/runs/flight_delay.train%7C2013-02-01/tasks/fit")
 
@@ -157,7 +157,7 @@ def test_what_failed_before_is_run_again(nights):
 def test_a_history_that_failed_goes_on_where_it_was(nights):
     history, train = "flight_delay.backfill_history", "flight_delay.train"
     nights.api.failing = {(history, None)}
-    with pytest.raises(DemoFailed):
+    with raises_code(DemoFailed, "NS-LOCAL-008"):
         nights.load_history()
     del nights.api.done[train, "2013-01-30"]
     nights.api.asked.clear()
@@ -179,7 +179,7 @@ def test_another_backfill_is_waited_for(nights, said):
 def test_progress_ends_when_nothing_moves(said, monkeypatch):
     monkeypatch.setattr(demo, "STUCK_SECONDS", -1.0)
     progress = Progress(say=said.append)
-    with pytest.raises(DemoFailed, match="nothing changed"):
+    with raises_code(DemoFailed, "NS-LOCAL-005"):
         progress.wait("nights: score of 2013-02-01")
 
 
@@ -288,7 +288,7 @@ def test_a_use_case_without_a_producer_says_where_to_land(monkeypatch):
     from dataclasses import replace
 
     orphan = replace(load_use_case("flight_delay"), name="orphan_case")
-    with pytest.raises(ConfigurationError, match=r"landing/orphan_case/<feed>/dt=<partition>/"):
+    with raises_code(ConfigurationError, "NS-USECASE-022", "landing/orphan_case/<feed>/dt=<partition>/"):
         land(FakeStore(), orphan, [FIRST], print)
 
 

@@ -11,6 +11,7 @@ from nightshift.local import postgres
 from nightshift.local.layout import Layout, State
 from nightshift.local.postgres import SOCKET_NAME, postgres_place
 from nightshift.local.processes import LONGEST_SOCKET_PATH, free_ports
+from support.errors import raises_code
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +43,10 @@ def test_a_busy_port_is_said_with_its_holder_and_its_variable(monkeypatch):
     with busy() as server:
         port = server.getsockname()[1]
         monkeypatch.setenv("NIGHTSHIFT_UI_PORT", str(port))
-        with pytest.raises(ConfigurationError) as told:
+        with raises_code(
+            ConfigurationError, "NS-LOCAL-013", f"Port {port} (ui)", f"NIGHTSHIFT_UI_PORT={port + 1} make up"
+        ):
             layouts.choose_ports({})
-    assert f"Port {port} (ui) is taken by" in str(told.value)
-    assert f"NIGHTSHIFT_UI_PORT={port + 1} make up" in str(told.value)
 
 
 def test_an_inner_port_that_became_busy_is_replaced():
@@ -67,14 +68,14 @@ def test_ports_of_running_services_are_kept_though_they_are_busy():
 def test_a_running_service_cannot_move(monkeypatch):
     stored = layouts.choose_ports({})
     monkeypatch.setenv("NIGHTSHIFT_UI_PORT", "8099")
-    with pytest.raises(ConfigurationError, match="make down"):
+    with raises_code(ConfigurationError, "NS-LOCAL-012", "NIGHTSHIFT_UI_PORT"):
         layouts.choose_ports(stored, frozenset({"ui"}))
 
 
 @pytest.mark.parametrize("text", ["http", "-1", "60000"])
 def test_a_port_that_is_none_is_refused(monkeypatch, text):
     monkeypatch.setenv("NIGHTSHIFT_S3_PORT", text)
-    with pytest.raises(ConfigurationError, match="NIGHTSHIFT_S3_PORT"):
+    with raises_code(ConfigurationError, "NS-LOCAL-011", "NIGHTSHIFT_S3_PORT"):
         layouts.requested_ports()
 
 
@@ -84,7 +85,7 @@ def test_state_round_trips_and_a_broken_one_says_what_to_do(layout):
     layout.save(state)
     assert layout.state() == state
     (layout.folder / "state.json").write_text("{")
-    with pytest.raises(ConfigurationError, match="make clean"):
+    with raises_code(ConfigurationError, "NS-LOCAL-010"):
         layout.state()
 
 
@@ -96,7 +97,7 @@ def test_credentials_are_made_once_for_their_owner_alone(layout):
 
 
 def test_environment_before_the_first_start_says_what_to_do(layout):
-    with pytest.raises(ConfigurationError, match="make up"):
+    with raises_code(ConfigurationError, "NS-LOCAL-014"):
         layouts.public_environment(layout, State())
 
 
@@ -156,7 +157,7 @@ def test_root_in_a_closed_folder_runs_postgresql_where_its_user_can_go(tmp_path,
 def test_root_says_so_when_no_temporary_folder_is_open(tmp_path, monkeypatch):
     monkeypatch.setattr(postgres.os, "geteuid", lambda: 0)
     monkeypatch.setattr(postgres, "closed_folder", lambda path: tmp_path)
-    with pytest.raises(ConfigurationError, match="TMPDIR"):
+    with raises_code(ConfigurationError, "NS-LOCAL-016"):
         postgres_place(tmp_path / "postgres")
 
 

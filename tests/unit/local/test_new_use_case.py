@@ -16,6 +16,7 @@ from nightshift.errors import ConfigurationError
 from nightshift.local.landing import producer
 from nightshift.local.new_use_case import write
 from nightshift.services.check_use_case import check
+from support.errors import raises_code
 
 NUMBERS = itertools.count()
 
@@ -91,31 +92,31 @@ def test_its_producer_delivers_what_it_declares(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "asked"),
+    ("changes", "code", "option"),
     [
-        ({"Broke": ["yes"] * 120, "Sunny?": None}, "--label"),
-        ({"Date": ["spring"] * 120}, "--date"),
-        ({"Order": ["same"] * 120, "note": None}, "--key"),
+        ({"Broke": ["yes"] * 120, "Sunny?": None}, "NS-USECASE-019", "--label"),
+        ({"Date": ["spring"] * 120}, "NS-USECASE-020", "--date"),
+        ({"Order": ["same"] * 120, "note": None}, "NS-USECASE-021", "--key"),
     ],
 )
-def test_a_sample_that_lacks_something_is_rejected(name, tmp_path, changes, asked):
-    with pytest.raises(ConfigurationError, match=asked):
+def test_a_sample_that_lacks_something_is_rejected(name, tmp_path, changes, code, option):
+    with raises_code(ConfigurationError, code, option):
         write(name, tmp_path, sample(tmp_path / "sample.csv", **changes))
 
 
 def test_nothing_is_overwritten(name, tmp_path):
     write(name, tmp_path)
-    with pytest.raises(ConfigurationError, match="exists already"):
+    with raises_code(ConfigurationError, "NS-USECASE-017"):
         write(name, tmp_path)
-    with pytest.raises(ConfigurationError, match="small letters"):
+    with raises_code(ConfigurationError, "NS-USECASE-016", "Parcels"):
         write("Parcels", tmp_path)
     (tmp_path / "feature_repo" / "parcels.py").write_text("MINE = 1\n")
-    with pytest.raises(ConfigurationError, match=r"parcels\.py exists already"):
+    with raises_code(ConfigurationError, "NS-USECASE-017", "parcels.py"):
         write("parcels", tmp_path)
 
 
 @pytest.mark.parametrize("taken", ["class", "json", "nightshift"])
 def test_a_name_that_cannot_be_imported_is_rejected(taken, tmp_path):
-    with pytest.raises(ConfigurationError, match=f"'{taken}' is a word of Python or the name of a package"):
+    with raises_code(ConfigurationError, "NS-USECASE-025", repr(taken)):
         write(taken, tmp_path)
     assert not (tmp_path / "include").exists()

@@ -37,6 +37,7 @@ from nightshift.documents.search import (
 )
 from nightshift.errors import ConfigurationError, DataContractError, NotApplicable
 from nightshift.reports.search import render
+from support.errors import raises_code
 from synthetic_training_set import FIRST, training_table, use_case
 
 TABLE = training_table()
@@ -85,9 +86,18 @@ def test_a_declared_spec_replaces_its_twin() -> None:
     assert len({spec.spec_id for spec in specs}) == len(specs)
 
 
-@pytest.mark.parametrize("policy", [{"estimators": ("forest",)}, {"techniques": ("pruned",)}, {"estimators": ()}])
-def test_an_unknown_candidate_is_a_configuration_error(policy: dict[str, tuple[str, ...]]) -> None:
-    with pytest.raises(ConfigurationError, match="toy names"):
+@pytest.mark.parametrize(
+    ("policy", "code", "named"),
+    [
+        ({"estimators": ("forest",)}, "NS-SEARCH-002", "forest"),
+        ({"techniques": ("pruned",)}, "NS-SEARCH-002", "pruned"),
+        ({"estimators": ()}, "NS-SEARCH-001", "toy"),
+    ],
+)
+def test_an_unknown_candidate_is_a_configuration_error(
+    policy: dict[str, tuple[str, ...]], code: str, named: str
+) -> None:
+    with raises_code(ConfigurationError, code, named):
         candidate_specs(use_case(**policy), (), {})
 
 
@@ -154,7 +164,7 @@ def test_origins_leave_enough_history_before_them() -> None:
     origins = race_origins(rows(), SEARCH, 10)
     assert origins == [FIRST + timedelta(days=n) for n in (13, 16)]
     assert scored_partitions(origins[-1], SEARCH)[-1] == max(TABLE["partition"].to_pylist())
-    with pytest.raises(DataContractError, match="needs 21"):
+    with raises_code(DataContractError, "NS-SEARCH-003", "needs 21"):
         race_origins(rows(), SEARCH, 14)
 
 
@@ -173,7 +183,7 @@ def plan(measured: bool = False) -> RaceOrigin:
 def test_a_race_scores_later_partitions_only() -> None:
     race = run_race(case(), plan(), rows(), AS_OF, threads=1)
     by_name = {one.spec.name: one for one in race.specs}
-    assert by_name["xgboost_int8"].not_applicable.startswith("int8_dynamic")
+    assert by_name["xgboost_int8"].not_applicable.startswith("NS-MODEL-014: int8_dynamic")
     assert [s.partition for s in by_name["additive"].scores] == list(plan().scored)
     assert all(one.rows_per_second is None for one in race.specs)
     # What became known after the origin changes no model.
@@ -283,7 +293,7 @@ def test_a_spec_missing_at_one_origin_is_out() -> None:
     absent = [*TWIN[:5], RacedSpec(spec=spec("cheap_twin"), not_applicable="trees have no products")]
     compared = compare(races(BEST, absent), BUDGET, POLICY)
     assert compared.specs[1].reason == "not applicable: trees have no products"
-    with pytest.raises(DataContractError, match="No spec"):
+    with raises_code(DataContractError, "NS-SEARCH-005"):
         compare(races(absent), BUDGET, POLICY)
 
 

@@ -17,6 +17,7 @@ from nightshift.core.features.training_rows import newest_rows
 from nightshift.declare.models import CalibrationSpec, ModelSpec
 from nightshift.declare.policies import SlicePolicy
 from nightshift.errors import LookAhead, TerminalError
+from support.errors import raises_code
 from synthetic_training_set import FIRST, SIGNATURE, training_table
 
 KEY = ["flight_date", "flight"]
@@ -94,7 +95,7 @@ def test_a_look_ahead_is_an_error_and_would_change_scores(rows, monkeypatch) -> 
     monkeypatch.setattr(
         History, "known", lambda self, as_of, first=None, last=None: honest(self, date.max, first, last)
     )
-    with pytest.raises(LookAhead, match="labels known later"):
+    with raises_code(LookAhead, "NS-BACKTEST-007", "24 labels"):
         walk(rows)
     monkeypatch.setattr(backtest, "_no_look_ahead", lambda *arguments: None)
     assert not same_scores_after_change(rows, FROM + timedelta(days=1))
@@ -108,12 +109,12 @@ def test_rows_of_later_partitions_are_an_error(rows, monkeypatch) -> None:
         "known",
         lambda self, as_of, first=None, last=None: honest(self, as_of + week, first, last and last + week),
     )
-    with pytest.raises(LookAhead, match="rows of partitions after"):
+    with raises_code(LookAhead, "NS-BACKTEST-007", "268 rows"):
         walk(rows)
 
 
 def test_a_label_known_before_its_day_is_an_error(rows) -> None:
-    with pytest.raises(LookAhead, match="known on or before"):
+    with raises_code(LookAhead, "NS-BACKTEST-002"):
         History.of(with_columns(rows, known_on=rows["partition"]), KEY, "is_late")
 
 
@@ -187,14 +188,14 @@ def test_the_graph_answers_like_the_fitted_pipeline(rows) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("arguments", "code", "named"),
     [
-        ({"minimum_days": 15}, "fewer than 15"),
-        ({"first": date(2021, 1, 1), "last": date(2021, 1, 3)}, "No training rows"),
+        ({"minimum_days": 15}, "NS-BACKTEST-005", "15 partitions"),
+        ({"first": date(2021, 1, 1), "last": date(2021, 1, 3)}, "NS-BACKTEST-003", "2021-01-03"),
     ],
 )
-def test_too_little_history_is_an_error(rows, arguments, error) -> None:
-    with pytest.raises(TerminalError, match=error):
+def test_too_little_history_is_an_error(rows, arguments, code, named) -> None:
+    with raises_code(TerminalError, code, named):
         walk(rows, **arguments)
 
 

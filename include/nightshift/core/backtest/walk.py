@@ -60,14 +60,17 @@ class History:
         """From training rows: key, `label` (0 or 1), partition and known_on (date32), features. Raises LookAhead
         for a label known on or before its row's partition, TerminalError if there are no rows."""
         if not rows.num_rows:
-            raise TerminalError("There are no training rows to walk over: run train for the partitions first.")
+            raise TerminalError(
+                "NS-BACKTEST-001", "There are no training rows to walk over: run train for the partitions first."
+            )
         ordered, repeats = with_label_order(rows, key)
         partition, known_on = (_days(ordered[name]) for name in (PARTITION, KNOWN_ON))
         if early := int((known_on <= partition).sum()):
             raise LookAhead(
+                "NS-BACKTEST-002",
                 f"{early} training rows state a label that was known on or before the partition that predicted it, "
                 f"the first of partition {_date(partition[int(np.argmax(known_on <= partition))])}. "
-                "Correct the use case's training spine: a label is known in a later partition than its features."
+                "Correct the use case's training spine: a label is known in a later partition than its features.",
             )
         position = np.cumsum(~repeats) - 1
         return cls(ordered, label, partition, known_on, position, np.flatnonzero(~repeats))
@@ -195,7 +198,9 @@ def walk_forward(history: History, plan: Plan, pool: Executor | None = None) -> 
     """
     reported = history.between(plan.first, plan.last)
     if reported.stop == reported.start:
-        raise TerminalError(f"No training rows with labels of the partitions {plan.first} to {plan.last}: run train.")
+        raise TerminalError(
+            "NS-BACKTEST-003", f"No training rows with labels of the partitions {plan.first} to {plan.last}: run train."
+        )
     origins = plan.origins()
     if pool is None:
         fitted = [_scores_of_origin(history, plan, *origin) for origin in origins]
@@ -231,7 +236,9 @@ def share(history: History) -> None:
 
 def _scores_of_shared(plan: Plan, origin: date, start: date, end: date) -> _OriginScores | None:
     if _shared is None:
-        raise TerminalError("This process has no rows: start the pool with initializer=share, initargs=(history,).")
+        raise TerminalError(
+            "NS-BACKTEST-004", "This process has no rows: start the pool with initializer=share, initargs=(history,)."
+        )
     return _scores_of_origin(_shared, plan, origin, start, end)
 
 
@@ -242,8 +249,9 @@ def _scores_of_origin(history: History, plan: Plan, origin: date, start: date, e
         if start < plan.first:
             return None
         raise TerminalError(
+            "NS-BACKTEST-005",
             f"By partition {origin} fewer than {plan.minimum_days} partitions with labels were known, so no version of "
-            f"{plan.spec.spec_id} can be fitted. Start the backtest later, or load more history."
+            f"{plan.spec.spec_id} can be fitted. Start the backtest later, or load more history.",
         )
     model = fit_spec(plan.spec, rows, history.label, plan.signature, as_of=origin, threads=plan.threads)
     scored = history.features(history.between(start, end))
@@ -287,7 +295,10 @@ def _calibrated(plan: Plan, history: History, raw: Floats, trained_on: Mapping[d
             if past not in trained_on or predictions.start == predictions.stop:
                 continue
             if trained_on[past] >= past:
-                raise LookAhead(f"The version of {trained_on[past]} scored partition {past}; only later ones are its.")
+                raise LookAhead(
+                    "NS-BACKTEST-006",
+                    f"The version of {trained_on[past]} scored partition {past}; only later ones are its.",
+                )
             indices, labels = history.labels_known(past, partition)
             # Age of the day that the labels are of.
             age = (partition - past).days - 1
@@ -321,8 +332,9 @@ def _no_look_ahead(what: str, as_of: date, known_on: Integers, partition: Intege
     ahead = int((partition > _day(newest)).sum())
     if late or ahead:
         raise LookAhead(
+            "NS-BACKTEST-007",
             f"{what} of partition {as_of} would use {late} labels known later and {ahead} rows of partitions after "
-            f"{newest}. This is an error in nightshift.core.backtest.walk; its scores cannot be trusted."
+            f"{newest}. This is an error in nightshift.core.backtest.walk; its scores cannot be trusted.",
         )
 
 

@@ -44,5 +44,5 @@ def apply(techniques: Sequence[str], model: FittedModel, problem: Problem) -> Fi
         try:
             model = find_technique(name)(model, problem)
         except NotApplicable as error:
-            raise NotApplicable(f"{name}: {error}") from error
+            raise NotApplicable(error.code, f"{name}: {error.message}") from error
     return model

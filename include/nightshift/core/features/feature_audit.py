@@ -33,23 +33,29 @@ def audit_view(
     repeated = keys.num_rows - _distinct(keys).num_rows
     if nulls or repeated:
         raise FeatureContractError(
+            "NS-FEATURE-001",
             f"Feature view {name}: {repeated} rows repeat their join keys {', '.join(join_keys)} and {nulls} keys are "
-            f"null, e.g. {_examples(keys)}. Make its SQL return one row per entity."
+            f"null, e.g. {_examples(keys)}. Make its SQL return one row per entity.",
         )
     late = pc.sum(pc.not_equal(table[EVENT_TIMESTAMP], pa.scalar(cutoff, EVENT_TIMESTAMP_TYPE))).as_py()
     if late:
-        raise FeatureContractError(f"Feature view {name}: {late} rows have another {EVENT_TIMESTAMP} than {cutoff}.")
+        raise FeatureContractError(
+            "NS-FEATURE-002", f"Feature view {name}: {late} rows have another {EVENT_TIMESTAMP} than {cutoff}."
+        )
     if not set(join_keys) <= set(spine.column_names):
-        raise FeatureContractError(f"Feature view {name} is keyed by {', '.join(join_keys)}, which the spine lacks.")
+        raise FeatureContractError(
+            "NS-FEATURE-003", f"Feature view {name} is keyed by {', '.join(join_keys)}, which the spine lacks."
+        )
     scheduled = spine.select(list(join_keys))
     if _distinct(scheduled).num_rows == scheduled.num_rows:
         missing = scheduled.join(keys, list(join_keys), join_type="left anti")
         extra = keys.join(scheduled, list(join_keys), join_type="left anti")
         if missing.num_rows or extra.num_rows:
             raise FeatureContractError(
+                "NS-FEATURE-004",
                 f"Feature view {name}: {missing.num_rows} of {scheduled.num_rows} rows to score have no features, e.g. "
                 f"{_examples(missing)}, and {extra.num_rows} rows are not in the spine, e.g. {_examples(extra)}. "
-                f"Compare its SQL with the scoring spine."
+                f"Compare its SQL with the scoring spine.",
             )
     features = [column for column in declared if column not in join_keys]
     return {column: _null_share(table[column]) for column in features}
@@ -65,8 +71,9 @@ def _check_schema(name: str, table: pa.Table, declared: Mapping[str, pa.DataType
     ]
     if wrong:
         raise FeatureContractError(
+            "NS-FEATURE-005",
             f"Feature view {name} does not match its Feast definition: {'; '.join(wrong[:5])}. "
-            f"Cast in its SQL, or change the definition."
+            f"Cast in its SQL, or change the definition.",
         )
 
 

@@ -58,8 +58,9 @@ def compute_spine(
     repeated = spine.num_rows - spine.group_by(list(key)).aggregate([]).num_rows
     if repeated:
         raise FeatureContractError(
+            "NS-FEATURE-006",
             f"{sql.name} returned {repeated} rows more than there are different {', '.join(key)} for {partition}. "
-            f"Let the newest delivery win in the SQL."
+            f"Let the newest delivery win in the SQL.",
         )
     spine = _sorted(spine, (PARTITION, *key))
     stamps = {day: cutoff(day) for day in spine[PARTITION].unique().to_pylist()}
@@ -80,7 +81,8 @@ def _run_file(connection: duckdb.DuckDBPyConnection, path: Path, values: Mapping
     except duckdb.Error as error:
         reason = re.sub(r"\s*\n\s*", " ", str(error))
         raise FeatureContractError(
-            f"{path.name} does not run on {values['partition']}: {reason} Correct {path} or the feed's declaration."
+            "NS-FEATURE-007",
+            f"{path.name} does not run on {values['partition']}: {reason} Correct {path} or the feed's declaration.",
         ) from error
     return result
 

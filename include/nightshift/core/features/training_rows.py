@@ -45,8 +45,9 @@ def with_split(rows: pa.Table, *, holdout_days: int, minimum_days: int) -> pa.Ta
     if len(days) < needed:
         span = f" ({days[0]} to {days[-1]})" if days else ""
         raise TerminalError(
+            "NS-TRAIN-001",
             f"There are {len(days)} days with features and labels{span}; a training set takes at least {needed}. "
-            f"Load more history with backfill_history, or wait."
+            f"Load more history with backfill_history, or wait.",
         )
     held_out = pc.is_in(rows[PARTITION], value_set=pa.array(days[len(days) - holdout_days :], pa.date32()))
     return rows.append_column(SPLIT, pc.if_else(held_out, "holdout", "train"))

@@ -63,8 +63,9 @@ def _curve(ask: Ask, feed: Feed, training: Feed, signature: Signature, expected:
     elif expected.feature in signature.categorical:
         if expected.direction != "invariant":
             raise ConfigurationError(
+                "NS-GATE-002",
                 f"The expectation {expected.direction!r} for {expected.feature!r} is not possible: it is a category. "
-                "Declare it invariant, or take the expectation out of the use case's verification policy."
+                "Declare it invariant, or take the expectation out of the use case's verification policy.",
             )
         input_name, position = CATEGORICAL_INPUT, signature.categorical.index(expected.feature)
         categories, counts = np.unique(training[input_name][:, position].astype(str), return_counts=True)
@@ -89,11 +90,12 @@ def check_behaviour(
     `observed` (the argument) is what `observe_behaviour` returns for the same expectations.
     """
     if not expectations:
-        return GateResult(gate=GATE, verdict="not applicable", reason="the use case declares no expectations")
+        reason = "the use case declares no expectations"
+        return GateResult(gate=GATE, verdict="not applicable", reason=reason, code=f"{GATE}.none_declared")
     pairs = [(outcome, one) for outcome, one in zip(observed, expectations, strict=True) if outcome.read]
     if not pairs:
         reason = f"the model reads none of the features that {len(expectations)} expectations are about"
-        return GateResult(gate=GATE, verdict="not applicable", reason=reason)
+        return GateResult(gate=GATE, verdict="not applicable", reason=reason, code=f"{GATE}.none_read")
     unread = [one.feature for outcome, one in zip(observed, expectations, strict=True) if not outcome.read]
     worst, nearest = max(pairs, key=lambda pair: pair[0].share - pair[1].largest_share)
     violations = [
@@ -110,4 +112,5 @@ def check_behaviour(
         reason="; ".join(violations)
         or f"{len(pairs)} expectations hold; {nearest.feature} is nearest to its bound"
         + (f"; it does not read {', '.join(unread)}" if unread else ""),
+        code=f"{GATE}.violated" if violations else "",
     )

@@ -23,7 +23,7 @@ from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.gates.stability import evenly
 from nightshift.declare.policies import ChangePolicy
-from nightshift.deployment import GateResult
+from nightshift.deployment import GateResult, Verdict
 
 NAMED = 5
 
@@ -59,14 +59,17 @@ def check_change(new: Floats, replaced: Floats, replaced_version: str, policy: C
     shift, spread = float(change.mean()), float(change.std())
     over_shift, over_spread = abs(shift) / policy.largest_shift, spread / policy.largest_spread
     good = over_shift <= 1 and over_spread <= 1
-    observed, bound = (shift, policy.largest_shift) if over_shift > over_spread else (spread, policy.largest_spread)
+    shifted = over_shift > over_spread
+    observed, bound = (shift, policy.largest_shift) if shifted else (spread, policy.largest_spread)
     reason = (
         f"against {replaced_version}, the log odds of {len(change)} rows moved by {shift:+.3f} on average (bound "
         f"{policy.largest_shift:g}) and spread by {spread:.3f} (bound {policy.largest_spread:g})"
     )
     if not good:
         reason += ": look for features or labels that changed since, also in older rows"
-    return GateResult(gate="change", verdict="pass" if good else "fail", observed=observed, bound=bound, reason=reason)
+    code = "" if good else "change.shift" if shifted else "change.spread"
+    verdict: Verdict = "fail" if code else "pass"
+    return GateResult(gate="change", verdict=verdict, observed=observed, bound=bound, reason=reason, code=code)
 
 
 def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, policy: ChangePolicy) -> GateResult:
@@ -79,7 +82,8 @@ def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, poli
     few = min(positives, len(labels) - positives)
     if few < max(policy.least_day_rows, 1):
         reason = f"the newest day has {positives} positive of {len(labels)} labels; {policy.least_day_rows} of each "
-        return GateResult(gate=gate, verdict="not applicable", reason=f"{reason}class are needed to evaluate them")
+        reason += "class are needed to evaluate them"
+        return GateResult(gate=gate, verdict="not applicable", reason=reason, code=f"{gate}.few_labels")
     auc = area_under_curve(labels, replaced)
     by_chance = np.sqrt((len(labels) + 1) / (12 * positives * (len(labels) - positives)))
     bound = float(min(policy.least_day_auc, 0.5 - 1.645 * by_chance))
@@ -87,7 +91,9 @@ def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, poli
     reason = f"{replaced_version} ranks the {len(labels)} labels of the newest day with an AUC of {auc:.3f}"
     if not good:
         reason += ": labels that were flipped rank backwards; look at the newest delivery"
-    return GateResult(gate=gate, verdict="pass" if good else "fail", observed=auc, bound=bound, reason=reason)
+    code = "" if good else f"{gate}.auc"
+    verdict: Verdict = "fail" if code else "pass"
+    return GateResult(gate=gate, verdict=verdict, observed=auc, bound=bound, reason=reason, code=code)
 
 
 def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], policy: ChangePolicy) -> GateResult:
@@ -106,13 +112,13 @@ def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], polic
     if newest.num_rows < policy.least_day_rows or days_before < policy.least_reference_days:
         counts = f"{newest.num_rows} rows of the newest partition and {days_before} partitions before it"
         reason = f"{counts} are too few to evaluate"
-        return GateResult(gate=gate, verdict="not applicable", reason=reason)
+        return GateResult(gate=gate, verdict="not applicable", reason=reason, code=f"{gate}.few_rows")
     failures = {}
     for name in numeric:
         before, now = (_floats(table, name) for table in (reference.earlier, newest))
-        if why := _unlike(_by_day(before, days), before, now, policy):
-            failures[name] = why
-    shown = "; ".join(f"{name}: {why}" for name, why in list(failures.items())[:NAMED])
+        if fault := _unlike(_by_day(before, days), before, now, policy):
+            failures[name] = fault
+    shown = "; ".join(f"{name}: {why}" for name, (_, why) in list(failures.items())[:NAMED])
     return GateResult(
         gate=gate,
         verdict="fail" if failures else "pass",
@@ -121,6 +127,7 @@ def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], polic
         reason=f"{shown}. Look at the delivery and the SQL that computes it"
         if failures
         else f"{len(numeric)} numeric features are like those of the {days_before} partitions before",
+        code=next((f"{gate}.{rule}" for rule, _ in failures.values()), ""),
     )
 
 
@@ -152,37 +159,37 @@ def _by_day(values: Floats, days: npt.NDArray[Any]) -> _Days:
     return _Days(mean, deviation, constant, empty, distinct)
 
 
-def _unlike(days: _Days, before: Floats, now: Floats, policy: ChangePolicy) -> str:
-    """How the newest values differ from those of the days before; "" if they do not."""
+def _unlike(days: _Days, before: Floats, now: Floats, policy: ChangePolicy) -> tuple[str, str] | None:
+    """The rule that the newest values break, and how they differ from those of the days before; None if none."""
     today = _by_day(now, np.zeros(len(now)))
     if today.empty[0] and not days.empty.any():
-        return f"it is 0 or missing in all {len(now)} rows, as on no day before"
+        return "empty", f"it is 0 or missing in all {len(now)} rows, as on no day before"
     shared = days.distinct < policy.least_distinct
     if not shared and today.constant[0] and not days.constant.any():
-        return f"it is {now[0]:g} in all {len(now)} rows, and differed between rows on every day before"
+        return "constant", f"it is {now[0]:g} in all {len(now)} rows, and differed between rows on every day before"
     has_values = ~np.isnan(days.mean)
     now = now[~np.isnan(now)]
     if not has_values.any() or len(now) == 0:
-        return ""
+        return None
     low, high = float(np.nanmin(before)), float(np.nanmax(before))
     margin = (policy.shared_margin if shared else policy.outside_margin) * (high - low)
     outside = float(((now < low - margin) | (now > high + margin)).mean())
     if high > low and outside > policy.largest_outside_share:
-        return f"{outside:.0%} of its values lie far outside [{low:g}, {high:g}], the range of the rows before"
+        return "range", f"{outside:.0%} of its values lie far outside [{low:g}, {high:g}], the range of the rows before"
     if shared:
-        return ""
+        return None
     mean, deviation = float(today.mean[0]), float(today.deviation[0])
     least = float(days.deviation[has_values].min())
     if deviation * policy.largest_fall_of_spread < least:
-        return f"its standard deviation within a day fell to {deviation:g}; it was at least {least:g} before"
+        return "spread", f"its standard deviation within a day fell to {deviation:g}; it was at least {least:g} before"
     lowest, highest = float(days.mean[has_values].min()), float(days.mean[has_values].max())
     jump = max(lowest - mean, mean - highest)
     if (
         jump > max(policy.largest_jump * (highest - lowest), 0.5 * float(np.median(days.deviation[has_values])))
         and highest > lowest
     ):
-        return f"its mean is {mean:g}; on the days before it was {lowest:g} to {highest:g}"
-    return ""
+        return "mean", f"its mean is {mean:g}; on the days before it was {lowest:g} to {highest:g}"
+    return None
 
 
 def _newest_partition(rows: pa.Table) -> pa.Table:

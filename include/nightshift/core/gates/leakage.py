@@ -34,17 +34,17 @@ def check_leakage(
     ]
     ranking = single_feature_auc(signature, split)
     best = max(ranking, key=lambda name: (ranking[name], name))
-    reasons = []
+    reasons = {}
     if signature.feature_service != declared.service:
-        reasons.append(f"its features are of the service {signature.feature_service}, not of {declared.service}")
+        reasons["service"] = f"its features are of the service {signature.feature_service}, not of {declared.service}"
     if undeclared:
-        reasons.append(
+        reasons["undeclared"] = (
             f"it reads {undeclared[:5]}, which the feature service {declared.service} does not have: what is not "
             "computed as of the cutoff may have seen the outcome"
         )
     if ranking[best] > largest_auc:
         alone = [f"{name} ({auc:.3f})" for name, auc in ranking.items() if auc > largest_auc]
-        reasons.append(
+        reasons["auc"] = (
             f"alone, {', '.join(alone[:5])} ranks the holdout rows with an AUC above {largest_auc:g}, as only what "
             "has seen the outcome does: take it out, or correct the SQL that computes it"
         )
@@ -53,7 +53,8 @@ def check_leakage(
         verdict="fail" if reasons else "pass",
         observed=ranking[best],
         bound=largest_auc,
-        reason="; ".join(reasons) or f"of single features, {best} ranks best",
+        reason="; ".join(reasons.values()) or f"of single features, {best} ranks best",
+        code=next((f"{GATE}.{rule}" for rule in reasons), ""),
     )
 
 

@@ -34,8 +34,9 @@ def slices_of(table: pa.Table, policy: SlicePolicy) -> Iterator[tuple[str, str, 
     for column in policy.columns:
         if column not in table.column_names:
             raise ConfigurationError(
+                "NS-GATE-003",
                 f"Slices are declared by {column!r}, but the rows have no such column, only "
-                f"{table.column_names[:5]} and more. Name a feature in the use case's `slices`."
+                f"{table.column_names[:5]} and more. Name a feature in the use case's `slices`.",
             )
         text = pc.fill_null(pc.cast(table[column], pa.string()), MISSING).to_numpy(zero_copy_only=False).astype(str)
         yield from ((column, str(value), text == value) for value in np.unique(text))

@@ -77,7 +77,9 @@ def check_stability(moves: Mapping[str, StepMove], policy: VerificationPolicy) -
     `moves` is what `step_moves` returns.
     """
     if not moves:
-        return GateResult(gate=GATE, verdict="not applicable", reason="the model reads no number")
+        return GateResult(
+            gate=GATE, verdict="not applicable", reason="the model reads no number", code=f"{GATE}.no_numbers"
+        )
     # NaN counts as infinite.
     p99, flips = (
         {name: float(np.nan_to_num(value, nan=np.inf)) for name, value in values.items()}
@@ -85,13 +87,13 @@ def check_stability(moves: Mapping[str, StepMove], policy: VerificationPolicy) -
     )
     furthest = max(p99, key=lambda name: (p99[name], name))
     most_flips = max(flips, key=lambda name: (flips[name], name))
-    reasons = []
+    reasons = {}
     if p99[furthest] > policy.largest_step_move:
         far = _named(p99, policy.largest_step_move, "{:.3f}")
-        reasons.append(f"one step moves the score of one row in a hundred by more than the bound: {far}")
+        reasons["step"] = f"one step moves the score of one row in a hundred by more than the bound: {far}"
     if flips[most_flips] > policy.largest_flip_share:
         often = _named(flips, policy.largest_flip_share, "{:.1%}")
-        reasons.append(f"one step changes more than {policy.largest_flip_share:.1%} of all decisions: {often}")
+        reasons["flips"] = f"one step changes more than {policy.largest_flip_share:.1%} of all decisions: {often}"
     passed = (
         f"the furthest a step moves the score (99th percentile) is with {furthest}; "
         f"at most {flips[most_flips]:.1%} of decisions change, with {most_flips}"
@@ -101,7 +103,8 @@ def check_stability(moves: Mapping[str, StepMove], policy: VerificationPolicy) -
         verdict="fail" if reasons else "pass",
         observed=p99[furthest],
         bound=policy.largest_step_move,
-        reason="; ".join(reasons) or passed,
+        reason="; ".join(reasons.values()) or passed,
+        code=next((f"{GATE}.{rule}" for rule in reasons), ""),
     )
 
 

@@ -44,7 +44,7 @@ from nightshift.core.inference.onnx_model import (
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.declare.use_case import UseCase
-from nightshift.deployment import GateResult
+from nightshift.deployment import GateResult, Verdict
 from nightshift.documents.train import Compared, HoldoutMetrics, ObservedBehaviour, Parity, StepMove, Verification
 from nightshift.errors import FeatureContractError
 
@@ -202,7 +202,12 @@ def judge_version(subject: Subject) -> Judged:
     """Evaluate every gate on a version that clean processes have scored with (`subject.answered`)."""
     unusable = subject.unusable
     gates = tuple(
-        GateResult(gate=gate.name, verdict="fail", reason=f"not evaluated: {unusable[gate.needs]}")
+        GateResult(
+            gate=gate.name,
+            verdict="fail",
+            reason=f"not evaluated: {unusable[gate.needs]}",
+            code=f"{gate.name}.{'not_scored' if unusable['scores'] else 'no_probabilities'}",
+        )
         if unusable[gate.needs]
         else gate.check(subject)
         for gate in GATES
@@ -233,8 +238,8 @@ def judge_version(subject: Subject) -> Judged:
 
 
 def _runtime(subject: Subject) -> GateResult:
-    faults = [_no_scores(one) for one in subject.answered if one.answers is None]
-    faults += [one.wrong for one in subject.runtimes.values() if one.wrong]
+    unscored = [_no_scores(one) for one in subject.answered if one.answers is None]
+    faults = unscored + [one.wrong for one in subject.runtimes.values() if one.wrong]
     return GateResult(
         gate="runtime",
         verdict="fail" if faults else "pass",
@@ -242,6 +247,7 @@ def _runtime(subject: Subject) -> GateResult:
         bound=subject.bound,
         reason="; ".join(faults)
         or f"onnxruntime {' and '.join(subject.runtimes)} give {len(subject.scores)} rows the same scores",
+        code="runtime.no_scores" if unscored else "runtime.difference" if faults else "",
     )
 
 
@@ -250,7 +256,7 @@ def _memory(subject: Subject) -> GateResult:
     result = _bounded("memory", subject, "peak_memory_mb", bound, "the process held {:.0f} MiB at once")
     if out_of_memory := [one.version for one in subject.answered if one.out_of_memory]:
         reason = f"it ran out of memory with onnxruntime {', '.join(out_of_memory)}, at about twice the declared limit"
-        result = result.model_copy(update={"verdict": "fail", "reason": reason})
+        result = result.model_copy(update={"verdict": "fail", "reason": reason, "code": "memory.exhausted"})
     return result
 
 
@@ -259,14 +265,16 @@ def _bounded(gate: str, subject: Subject, cost: str, bound: float, template: str
     unmeasured = [one for one in subject.answered if cost not in one.costs]
     if unmeasured:
         reason = f"not measured: {_no_scores(unmeasured[0])}"
-        return GateResult(gate=gate, verdict="fail", bound=bound, reason=reason)
+        return GateResult(gate=gate, verdict="fail", bound=bound, reason=reason, code=f"{gate}.not_measured")
     worst = (min if least else max)(subject.answered, key=lambda one: one.costs[cost])
     observed = worst.costs[cost]
     good = observed >= bound if least else observed <= bound
     reason = f"{template.format(observed)} with onnxruntime {worst.version}"
     if not good:
         reason += f", {'at least' if least else 'at most'} {bound:g} is declared: take a smaller model"
-    return GateResult(gate=gate, verdict="pass" if good else "fail", observed=observed, bound=bound, reason=reason)
+    code = "" if good else f"{gate}.bound"
+    verdict: Verdict = "fail" if code else "pass"
+    return GateResult(gate=gate, verdict=verdict, observed=observed, bound=bound, reason=reason, code=code)
 
 
 def _no_scores(one: RuntimeAnswer) -> str:
@@ -298,6 +306,7 @@ def _parity(gate: str, compared: Sequence[Compared], also: str = "") -> GateResu
         observed=shown.largest,
         bound=shown.bound,
         reason="; ".join(one.wrong for one in faults) or f"largest difference of any row against {shown.against}{also}",
+        code=f"{gate}.difference" if faults else "",
     )
 
 
@@ -307,25 +316,28 @@ def _calibration(subject: Subject) -> GateResult:
         verdict="not applicable",
         observed=subject.holdout.calibration_error,
         reason="measured before calibration, which comes after the graph; a spec is evaluated by it at promotion",
+        code="calibration.at_promotion",
     )
 
 
 def _constant_rate(subject: Subject) -> GateResult:
     labels = subject.split.holdout_labels
     bound = log_loss(labels, np.full(len(labels), float(subject.split.train_labels.mean())))
+    good = subject.holdout.log_loss <= bound
     return GateResult(
         gate="constant_rate",
-        verdict="pass" if subject.holdout.log_loss <= bound else "fail",
+        verdict="pass" if good else "fail",
         observed=subject.holdout.log_loss,
         bound=bound,
         reason=f"log loss on {len(labels)} holdout rows, against that of the constant rate of the rows before",
+        code="" if good else "constant_rate.log_loss",
     )
 
 
 def _new_rows(subject: Subject) -> GateResult:
     before = subject.scored_before
     if isinstance(before, str) or subject.replaced is None:
-        return GateResult(gate="new_rows", verdict="not applicable", reason=str(before))
+        return GateResult(gate="new_rows", verdict="not applicable", reason=str(before), code="new_rows.not_compared")
     newest = np.asarray(subject.reference.newest[subject.split.label].to_numpy(), dtype=np.int64)
     scores = before[1][len(before[1]) - len(newest) :]
     return check_new_rows(scores, newest, subject.replaced.model_version, subject.use_case.change)
@@ -334,7 +346,7 @@ def _new_rows(subject: Subject) -> GateResult:
 def _change(subject: Subject) -> GateResult:
     before = subject.scored_before
     if isinstance(before, str) or subject.replaced is None:
-        return GateResult(gate="change", verdict="not applicable", reason=str(before))
+        return GateResult(gate="change", verdict="not applicable", reason=str(before), code="change.not_compared")
     rows, scores = before
     after = score(subject.session, subject.signature, rows)
     return check_change(after, scores, subject.replaced.model_version, subject.use_case.change)

@@ -53,8 +53,9 @@ def numeric_matrix(table: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.fl
         column = table[name]
         if not _is_number(column.type):
             raise FeatureContractError(
+                "NS-MODEL-007",
                 f"Feature {name!r} has the type {column.type}, which is not numeric; the model needs float64. "
-                "Correct its feature table's SQL, or declare it categorical."
+                "Correct its feature table's SQL, or declare it categorical.",
             )
         with np.errstate(over="ignore"):
             matrix[:, position] = pc.cast(column, pa.float64(), safe=False).to_numpy()
@@ -130,6 +131,7 @@ def _require(table: pa.Table, names: tuple[str, ...]) -> None:
     missing = [name for name in names if name not in table.column_names]
     if missing:
         raise FeatureContractError(
+            "NS-MODEL-008",
             f"The table lacks {len(missing)} feature columns, among them {missing[:5]}; it has "
-            f"{table.column_names[:5]} and more. Read the features through the service named in the model's signature."
+            f"{table.column_names[:5]} and more. Read the features through the service named in the model's signature.",
         )

@@ -67,26 +67,31 @@ def _normalise(feed: Feed, landed: pa.Table) -> pa.Table:
     except duckdb.Error as error:
         reason = re.sub(r"\s*\n\s*", " ", str(error))
         raise ConfigurationError(
-            f"{feed.normalise} does not run: {reason}. Correct the SQL of feed {feed.name}."
+            "NS-CURATE-001", f"{feed.normalise} does not run: {reason}. Correct the SQL of feed {feed.name}."
         ) from error
     declared_names = [column.name for column in feed.curated]
     absent = [name for name in (*declared_names, *LINEAGE) if name not in rows.column_names]
     if absent:
-        raise ConfigurationError(f"{feed.normalise} returns no column {absent}, which feed {feed.name} declares.")
+        raise ConfigurationError(
+            "NS-CURATE-002", f"{feed.normalise} returns no column {absent}, which feed {feed.name} declares."
+        )
     for column in feed.curated:
         actual, declared = rows.schema.field(column.name).type, ARROW_TYPES[column.type]
         if actual != declared and not (
             pa.types.is_null(actual) or (pa.types.is_integer(actual) and column.type == "int64")
         ):
             raise ConfigurationError(
-                f"{feed.normalise} returns {column.name} as {actual}; feed {feed.name} declares {column.type}: cast it."
+                "NS-CURATE-003",
+                f"{feed.normalise} returns {column.name} as {actual}; feed {feed.name} declares {column.type}: "
+                "cast it.",
             )
         rows = rows.set_column(rows.column_names.index(column.name), column.name, rows[column.name].cast(declared))
     rows = rows.sort_by(_LANDED_ORDER)
     if not rows.select(list(LINEAGE)).equals(landed.select(list(LINEAGE))):
         raise ConfigurationError(
+            "NS-CURATE-004",
             f"{feed.normalise} returned {rows.num_rows} rows for {landed.num_rows} landed ones; "
-            "it has to return exactly one for each, with its landed_uri and landed_row."
+            "it has to return exactly one for each, with its landed_uri and landed_row.",
         )
     extra = [name for name in rows.column_names if name not in {*declared_names, *LINEAGE}]
     return rows.select([*declared_names, *extra, *LINEAGE])

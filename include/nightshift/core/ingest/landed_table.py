@@ -108,15 +108,16 @@ def _read_csv(feed: Feed, uri: str, data: bytes) -> LandedTable:
             ),
         )
     except pa.ArrowInvalid as error:
-        raise MalformedFile(f"{uri} cannot be read as CSV: {error}. {SEND_AGAIN}") from error
+        raise MalformedFile("NS-LAND-004", f"{uri} cannot be read as CSV: {error}. {SEND_AGAIN}") from error
     _check_names(feed, uri, cells)
     delivered = cells.num_rows + len(broken)
     # Numbers count the header as row 1.
     at = {row.number - 1: row for row in broken}
     if delivered in at and at[delivered].actual_columns < len(header):
         raise MalformedFile(
+            "NS-LAND-005",
             f"{uri} is half-written: its last row has {at[delivered].actual_columns} of {len(header)} cells "
-            f"({at[delivered].text[:80]!r}). {SEND_AGAIN}"
+            f"({at[delivered].text[:80]!r}). {SEND_AGAIN}",
         )
     cells = cells.select([c.name for c in feed.landed])
     typed = _typed(feed, cells)
@@ -130,29 +131,34 @@ def _read_csv(feed: Feed, uri: str, data: bytes) -> LandedTable:
 
 def _csv_header(feed: Feed, uri: str, data: bytes) -> list[str]:
     if not data.strip():
-        raise MalformedFile(f"{uri} is empty ({len(data)} bytes). {SEND_AGAIN}")
+        raise MalformedFile("NS-LAND-006", f"{uri} is empty ({len(data)} bytes). {SEND_AGAIN}")
     if not data.endswith((b"\n", b"\r")):
         tail = data[-60:].decode("utf-8", "replace").splitlines()[-1]
-        raise MalformedFile(f"{uri} is half-written: its last line has no line end ({tail!r}). {SEND_AGAIN}")
+        raise MalformedFile(
+            "NS-LAND-007", f"{uri} is half-written: its last line has no line end ({tail!r}). {SEND_AGAIN}"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise MalformedFile(f"{uri} is not UTF-8 text ({error}). {SEND_AGAIN}") from error
+        raise MalformedFile("NS-LAND-008", f"{uri} is not UTF-8 text ({error}). {SEND_AGAIN}") from error
     if text.count('"') % 2:
-        raise MalformedFile(f"{uri} has an unbalanced quote: half-written, or quotes are not doubled. {SEND_AGAIN}")
+        raise MalformedFile(
+            "NS-LAND-009", f"{uri} has an unbalanced quote: half-written, or quotes are not doubled. {SEND_AGAIN}"
+        )
     first = text.splitlines()[0]
     header = next(csv.reader([first], delimiter=feed.delimiter))
     if not set(header) & {column.name for column in feed.landed}:
         others = [d for d in DELIMITERS if d != feed.delimiter and d in first]
         if others:
             raise MalformedFile(
+                "NS-LAND-010",
                 f"{uri} is delimited by {max(others, key=first.count)!r} instead of {feed.delimiter!r} "
-                f"(header {first[:80]!r}). {CHANGE_FEED}"
+                f"(header {first[:80]!r}). {CHANGE_FEED}",
             )
-        raise MalformedFile(f"{uri} has no header: its first line is {first[:80]!r}. {SEND_AGAIN}")
+        raise MalformedFile("NS-LAND-011", f"{uri} has no header: its first line is {first[:80]!r}. {SEND_AGAIN}")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise SchemaChanged(f"{uri} has columns {twice} more than once. {CHANGE_FEED}")
+        raise SchemaChanged("NS-LAND-012", f"{uri} has columns {twice} more than once. {CHANGE_FEED}")
     return header
 
 
@@ -172,8 +178,9 @@ def _check_type(column: Column, uri: str, cells: pa.ChunkedArray, wrong: pa.Chun
     examples = pc.unique(cells.filter(wrong)).to_pylist()[:EXAMPLES]
     hint = " A timestamp has to state its offset from UTC." if column.type == "timestamp" else ""
     raise SchemaChanged(
+        "NS-LAND-013",
         f"{uri}: column {column.name!r} is no longer {column.type}: {bad} of {filled} values are not, "
-        f"for example {examples}.{hint} {CHANGE_FEED}"
+        f"for example {examples}.{hint} {CHANGE_FEED}",
     )
 
 
@@ -182,13 +189,15 @@ def _check_type(column: Column, uri: str, cells: pa.ChunkedArray, wrong: pa.Chun
 
 def _read_parquet(feed: Feed, uri: str, data: bytes) -> LandedTable:
     if not data:
-        raise MalformedFile(f"{uri} is empty (0 bytes). {SEND_AGAIN}")
+        raise MalformedFile("NS-LAND-014", f"{uri} is empty (0 bytes). {SEND_AGAIN}")
     if not (data.startswith(b"PAR1") and data.endswith(b"PAR1") and len(data) > 12):
-        raise MalformedFile(f"{uri} is half-written: {len(data)} bytes without a Parquet footer. {SEND_AGAIN}")
+        raise MalformedFile(
+            "NS-LAND-015", f"{uri} is half-written: {len(data)} bytes without a Parquet footer. {SEND_AGAIN}"
+        )
     try:
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
-        raise MalformedFile(f"{uri} cannot be read as Parquet: {error}. {SEND_AGAIN}") from error
+        raise MalformedFile("NS-LAND-016", f"{uri} cannot be read as Parquet: {error}. {SEND_AGAIN}") from error
     _check_names(feed, uri, table)
     typed = pa.table({column.name: _cast(column, uri, table[column.name]) for column in feed.landed})
     return LandedTable(*_split(feed, uri, typed, typed, range(1, table.num_rows + 1)), table.num_rows)
@@ -214,7 +223,8 @@ def _cast(column: Column, uri: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
             pass
     examples = pc.unique(values.drop_null()).to_pylist()[:EXAMPLES]
     raise SchemaChanged(
-        f"{uri}: column {column.name!r} is no longer {column.type} but {actual}, for example {examples}. {CHANGE_FEED}"
+        "NS-LAND-017",
+        f"{uri}: column {column.name!r} is no longer {column.type} but {actual}, for example {examples}. {CHANGE_FEED}",
     )
 
 
@@ -236,7 +246,7 @@ def _check_names(feed: Feed, uri: str, table: pa.Table) -> None:
             renamed.add(new)
             problems.append(f"column {name!r} is missing, probably renamed to {new!r} ({_examples(table[new])})")
     problems += [f"column {name!r} is not declared ({_examples(table[name])})" for name in extra if name not in renamed]
-    raise SchemaChanged(f"{uri}: {'; '.join(problems)}. {CHANGE_FEED}")
+    raise SchemaChanged("NS-LAND-018", f"{uri}: {'; '.join(problems)}. {CHANGE_FEED}")
 
 
 def _likely_new_name(name: str, declared: list[str], delivered: list[str], extra: list[str]) -> str | None:
@@ -281,4 +291,4 @@ def _with_lineage(table: pa.Table, uri: str, numbers: Sequence[int]) -> pa.Table
 def refuse_if_undelivered(feed: Feed, tables: Sequence[LandedTable], where: str) -> None:
     """Raises MalformedFile if a daily feed's files have no rows at all."""
     if feed.cadence == "daily" and not any(table.delivered for table in tables):
-        raise MalformedFile(f"{where} holds a header and no row. {SEND_AGAIN}")
+        raise MalformedFile("NS-LAND-019", f"{where} holds a header and no row. {SEND_AGAIN}")

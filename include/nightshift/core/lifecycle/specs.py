@@ -29,7 +29,8 @@ def specs_to_fit(state: State, use_case: UseCase) -> list[tuple[ModelSpec, Scori
     specs = {**use_case.specs, **state.specs}
     if unknown := [spec_id for spec_id in roles if spec_id not in specs]:
         raise ConfigurationError(
-            f"{use_case.name}: deployments has {unknown} in service, but no row holds their declaration; retire them."
+            "NS-DEPLOY-001",
+            f"{use_case.name}: deployments has {unknown} in service, but no row holds their declaration; retire them.",
         )
     return [(specs[spec_id], role) for spec_id, role in roles.items() if spec_id not in state.retired]
 

@@ -143,8 +143,9 @@ def by_hand(decision: Deployment) -> bool:
         return True
     if decision.decided_by not in STEP_ORDER:
         raise ConfigurationError(
+            "NS-DEPLOY-002",
             f"deployments holds a decision by {decision.decided_by!r}, which is neither {BY_HAND}<user> nor one of "
-            f"{sorted(STEP_ORDER)}: add the step to nightshift.core.lifecycle.state.STEP_ORDER."
+            f"{sorted(STEP_ORDER)}: add the step to nightshift.core.lifecycle.state.STEP_ORDER.",
         )
     return False
 

@@ -60,7 +60,7 @@ def hyperparameters(
     Raises ConfigurationError for a name without defaults.
     """
     if name not in defaults:
-        raise ConfigurationError(f"{name!r} cannot be fitted here; known are {sorted(defaults)}.")
+        raise ConfigurationError("NS-MODEL-005", f"{name!r} cannot be fitted here; known are {sorted(defaults)}.")
     suited = {
         key: min(number(defaults[name], key), max(1, int(rows * share)))
         for key, share in LARGEST_SHARE_OF_ROWS.items()

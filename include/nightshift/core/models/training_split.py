@@ -56,15 +56,17 @@ def split_training_set(table: pa.Table, label: str) -> TrainingSplit:
         classes = np.unique(_labels(part, label)).tolist()
         if classes != [0, 1]:
             raise DataContractError(
+                "NS-TRAIN-003",
                 f"The {name} rows of the training set ({part.num_rows} of {table.num_rows}) have the labels {classes} "
                 f"in {label!r}, but a model needs both 0 and 1. Take more days: see holdout_days and minimum_days "
-                "in the use case's training policy."
+                "in the use case's training policy.",
             )
     newest_train, oldest_holdout = pc.max(split.train[PARTITION]).as_py(), pc.min(split.holdout[PARTITION]).as_py()
     if newest_train >= oldest_holdout:
         raise DataContractError(
+            "NS-TRAIN-004",
             f"Training rows reach to partition {newest_train}, holdout rows begin at {oldest_holdout}: "
-            "the holdout must be newer. Build the training set again."
+            "the holdout must be newer. Build the training set again.",
         )
     return split
 

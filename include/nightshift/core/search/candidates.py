@@ -52,7 +52,9 @@ def candidate_specs(
     estimators = _checked_names(use_case, policy.estimators, ESTIMATORS, "estimators")
     techniques = _checked_names(use_case, policy.techniques, (*STUDENTS, *RECIPES), "techniques")
     if not estimators:
-        raise ConfigurationError(f"{use_case.name} names no estimators in its training policy; known: {ESTIMATORS}.")
+        raise ConfigurationError(
+            "NS-SEARCH-001", f"{use_case.name} names no estimators in its training policy; known: {ESTIMATORS}."
+        )
     parameters = policy.parameters
     specs = list(declared)
     specs += [_spec(name, (name,), (), parameters, policy.seed) for name in (*estimators, ABLATION)]
@@ -91,6 +93,7 @@ def _content(spec: ModelSpec) -> str:
 def _checked_names(use_case: UseCase, names: tuple[str, ...], allowed: tuple[str, ...], what: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in allowed]:
         raise ConfigurationError(
-            f"{use_case.name} names the {what} {unknown} in its training policy; known are {list(allowed)}."
+            "NS-SEARCH-002",
+            f"{use_case.name} names the {what} {unknown} in its training policy; known are {list(allowed)}.",
         )
     return names

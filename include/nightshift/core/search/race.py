@@ -41,9 +41,10 @@ def race_origins(rows: pa.Table, policy: SearchPolicy, minimum_days: int) -> lis
     if (origins[0] - first).days < minimum_days:
         needed = policy.origins * policy.origin_days + minimum_days + 1
         raise DataContractError(
+            "NS-SEARCH-003",
             f"There are rows of the partitions {first} to {last}; a race over {policy.origins} origins of "
             f"{policy.origin_days} partitions needs {needed}. Load more history with backfill_history, or declare "
-            "fewer origins in the use case's search policy."
+            "fewer origins in the use case's search policy.",
         )
     return origins
 
@@ -65,8 +66,9 @@ def run_race(use_case: UseCase, plan: RaceOrigin, rows: pa.Table, as_of: date, *
     later = later.filter(pc.is_in(later[PARTITION], value_set=pa.array(plan.scored, pa.date32())))
     if later.num_rows == 0:
         raise DataContractError(
+            "NS-SEARCH-004",
             f"No labels are known by {as_of} for {plan.scored[0]} to {plan.scored[-1]}, which follow the origin "
-            f"{plan.origin}. Load that history with backfill_history."
+            f"{plan.origin}. Load that history with backfill_history.",
         )
     fits = SharedFits(train, use_case.label, as_of=plan.origin, threads=threads)
     raced: list[RacedSpec] = []

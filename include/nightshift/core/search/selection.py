@@ -35,7 +35,7 @@ def compare(races: Sequence[Race], budget: CompressionBudget, policy: PromotionP
     newest = races[-1]
     scores, absent = _joined(races)
     if not scores:
-        raise DataContractError(f"No spec could be fitted at every origin: {absent}.")
+        raise DataContractError("NS-SEARCH-005", f"No spec could be fitted at every origin: {absent}.")
     losses = {spec_id: {s.partition: s.log_loss for s in own} for spec_id, own in scores.items()}
     means = {spec_id: float(np.mean(list(own.values()))) for spec_id, own in losses.items()}
     best = min(means, key=lambda spec_id: (means[spec_id], spec_id))

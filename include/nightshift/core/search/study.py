@@ -79,8 +79,9 @@ def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int
     length = min(fold_days, len(days) // (2 * folds))
     if length < 1:
         raise DataContractError(
+            "NS-SEARCH-006",
             f"{len(days)} training days are too few for {folds} folds; at least {2 * folds} are needed. "
-            "Load more history, or take fewer folds in the use case's search policy."
+            "Load more history, or take fewer folds in the use case's search policy.",
         )
     result = []
     for back in range(folds, 0, -1):
@@ -96,8 +97,9 @@ def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int
         rate = float(train_labels.mean())
         if rate in (0.0, 1.0):
             raise DataContractError(
+                "NS-SEARCH-007",
                 f"The rows before {first} have the one label {rate:.0f} in {label!r}, so the fold {first} to {last} "
-                "cannot be searched on. Load more history."
+                "cannot be searched on. Load more history.",
             )
         result.append(Fold(train, train_labels, validation, labels))
     return result
@@ -109,7 +111,9 @@ def space_of(estimator: str, in_use: Hyperparameters, rows: int) -> Space:
     Raises ConfigurationError for an estimator without a space.
     """
     if estimator not in SPACES:
-        raise ConfigurationError(f"{estimator!r} has no search space; spaces are declared for {sorted(SPACES)}.")
+        raise ConfigurationError(
+            "NS-SEARCH-008", f"{estimator!r} has no search space; spaces are declared for {sorted(SPACES)}."
+        )
     widened: dict[str, IntDistribution | FloatDistribution] = {}
     for name, declared in SPACES[estimator].items():
         high = declared.high

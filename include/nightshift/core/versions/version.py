@@ -46,7 +46,7 @@ def signature_of_spec(use_case: UseCase, spec: ModelSpec) -> Signature:
     unknown = sorted({*spec.numeric, *spec.categorical} - {*features.numeric, *features.categorical})
     if unknown:
         raise ConfigurationError(
-            f"Spec {spec.name} of {use_case.name} names features that are not declared: {unknown}."
+            "NS-MODEL-001", f"Spec {spec.name} of {use_case.name} names features that are not declared: {unknown}."
         )
     everything = not (spec.numeric or spec.categorical)
     return Signature(
@@ -122,9 +122,10 @@ class SharedFits:
         classes = np.unique(labels).tolist()
         if classes != [0, 1]:
             raise DataContractError(
+                "NS-MODEL-002",
                 f"Spec {spec.spec_id}: its {rows.num_rows} training rows up to {self._as_of} have the labels "
                 f"{classes} in {self._label!r}; both 0 and 1 are needed. Load more history, or widen the spec's "
-                "window_days."
+                "window_days.",
             )
         return rows, labels, row_weights(rows, spec.half_life_days, self._as_of)
 
@@ -163,9 +164,12 @@ def check_names(spec: ModelSpec) -> None:
     }
     for what, (unknown, existing) in problems.items():
         if unknown:
-            raise ConfigurationError(f"Spec {spec.name} names the {what} {unknown}; known are {existing}.")
+            raise ConfigurationError(
+                "NS-MODEL-003", f"Spec {spec.name} names the {what} {unknown}; known are {existing}."
+            )
     if len(spec.estimators) > 1 and (not spec.compression or spec.compression[0] not in STUDENTS):
         raise ConfigurationError(
+            "NS-MODEL-004",
             f"Spec {spec.name} has {len(spec.estimators)} estimators; its compression must begin with a student that "
-            f"learns from all of them: one of {sorted(STUDENTS)}."
+            f"learns from all of them: one of {sorted(STUDENTS)}.",
         )

@@ -173,7 +173,7 @@ def _feature_rows(
 ) -> FeatureRows:
     source = view.batch_source
     if source is None:
-        raise ConfigurationError(f"Feature view {view.name} has no batch source to read from.")
+        raise ConfigurationError("NS-FEATURE-008", f"Feature view {view.name} has no batch source to read from.")
     stored_as = {name: column for column, name in source.field_mapping.items()}
     created = source.created_timestamp_column or None
     join_keys = view.projection.join_key_map or {column.name: column.name for column in view.entity_columns}
@@ -194,7 +194,9 @@ def _read(
     config: RepoConfig, source: DataSource, timestamp: str, columns: list[str], first: datetime, last: datetime
 ) -> pa.Table:
     if not isinstance(source, FileSource):
-        raise ConfigurationError(f"{source.name}: AsofOfflineStore reads FileSource only, not {type(source).__name__}.")
+        raise ConfigurationError(
+            "NS-FEATURE-009", f"{source.name}: AsofOfflineStore reads FileSource only, not {type(source).__name__}."
+        )
     names = list(dict.fromkeys([*columns, timestamp]))
     if _is_artifact(source):
         partitions: PublishedPartitions = config.offline_store.partitions

@@ -57,7 +57,7 @@ def declared_views(use_case: UseCase, service: str = "") -> dict[str, ViewSchema
     name = service or use_case.features.service
     feature_service = next((o for o in objects if isinstance(o, FeatureService) and o.name == name), None)
     if feature_service is None:
-        raise FeatureContractError(f"{use_case.feature_repo} defines no feature service {name!r}.")
+        raise FeatureContractError("NS-FEATURE-010", f"{use_case.feature_repo} defines no feature service {name!r}.")
     served = {projection.name for projection in feature_service.feature_view_projections}
     return {
         view.name: ViewSchema(
@@ -91,14 +91,16 @@ def historical_features(
     try:
         feature_service = feast.get_feature_service(service)
     except FeatureServiceNotFoundException as error:
-        raise ConfigurationError(f"{use_case.feature_repo} defines no feature service {service!r}.") from error
+        raise ConfigurationError(
+            "NS-FEATURE-011", f"{use_case.feature_repo} defines no feature service {service!r}."
+        ) from error
     # Feast reads each view from its registry anyway: publish_features has checked that its join keys are the declared.
     served = {projection.name for projection in feature_service.feature_view_projections}
     keys = sorted({key for table in use_case.features.tables if table.name in served for key in table.join_keys})
     missing = sorted(set(keys) - set(spine.column_names))
     if missing:
         raise FeatureContractError(
-            f"The spine of {use_case.name} lacks the join keys {', '.join(missing)} of {service}."
+            "NS-FEATURE-012", f"The spine of {use_case.name} lacks the join keys {', '.join(missing)} of {service}."
         )
     entities = spine.select([*keys, EVENT_TIMESTAMP]).to_pandas()
     joined = feast.get_historical_features(entity_df=entities, features=feature_service).to_arrow()
@@ -157,7 +159,11 @@ def _open(use_case: str, definitions: Path, settings: Settings) -> FeatureStore:
         try:
             feast = FeatureStore(config=RepoConfig(**values, repo_path=path))
         except ValidationError as error:
-            raise ConfigurationError(f"{path / 'feature_store.yaml'} is not usable: {error}") from error
+            # Without the values, and without the cause, which has them: addresses contain passwords.
+            faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise ConfigurationError(
+                "NS-FEATURE-013", f"{path / 'feature_store.yaml'} is not usable: {faults}"
+            ) from None
         _apply_if_changed(feast, definitions)
     return feast
 
@@ -183,7 +189,7 @@ def _definitions(path: Path) -> list[Any]:
     from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView, Project
 
     if not path.exists():
-        raise ConfigurationError(f"There is no {path}: a use case needs its Feast definitions there.")
+        raise ConfigurationError("NS-FEATURE-014", f"There is no {path}: a use case needs its Feast definitions there.")
     kinds = (Project, Entity, FeatureView, OnDemandFeatureView, FeatureService)
     return [value for value in runpy.run_path(str(path)).values() if isinstance(value, kinds)]
 
@@ -212,5 +218,7 @@ def _locked(settings: Settings, *names: str) -> Iterator[None]:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {REGISTRY_SCHEMA}")
         # Feast uses another connection, so the schema must be committed, which releases the lock.
         connection.commit()
+        # Feast works for minutes while this transaction is idle.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         lock(connection, *names)
         yield

@@ -34,7 +34,9 @@ class ArtifactSource:
         url = urlparse(path)
         step, _, file = url.path.strip("/").partition("/")
         if url.scheme != SCHEME or not (url.netloc and step and file):
-            raise ConfigurationError(f"{path!r} names no artifacts; write {SCHEME}://<use case>/<step>/<view>.parquet.")
+            raise ConfigurationError(
+                "NS-FEATURE-015", f"{path!r} names no artifacts; write {SCHEME}://<use case>/<step>/<view>.parquet."
+            )
         return cls(url.netloc, step, file)
 
 
@@ -59,8 +61,9 @@ class PublishedPartitions:
         tables = in_parallel(lambda ref: self._read_file(ref, source.file, list(columns)), refs, workers=READERS * 2)
         if not tables:
             raise ConfigurationError(
+                "NS-FEATURE-016",
                 f"No partition of {source.use_case} {source.step} between {first:%Y-%m-%d} and {last:%Y-%m-%d} is "
-                f"published. Run or backfill {source.use_case}.materialize."
+                f"published. Run or backfill {source.use_case}.materialize.",
             )
         return pa.concat_tables(tables)
 
@@ -77,7 +80,8 @@ class PublishedPartitions:
         absent = sorted(set(columns) - set(file.schema_arrow.names))
         if absent:
             raise ConfigurationError(
+                "NS-FEATURE-017",
                 f"{ref.uri}{path} has no column {', '.join(absent)}: it was published under an older definition. "
-                f"Backfill the materialize stage of its partition."
+                f"Backfill the materialize stage of its partition.",
             )
         return file.read(columns=columns, use_threads=False)

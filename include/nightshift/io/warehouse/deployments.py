@@ -64,8 +64,9 @@ def _check_champion(use_case: UseCase, recorded: Sequence[Deployment], new: Depl
     champion = state_after(others, new.partition).champion
     if champion != expected:
         raise ChampionChanged(
+            "NS-DEPLOY-003",
             f"{use_case.name}: {new.spec_id} was to be {new.action} on partition {new.partition} against the champion "
             f"{expected or 'none'}, but the champion is {champion or 'none'} by now. Nothing was recorded. Look at the "
             f"newest rows of deployments; a nightly step needs no action (the next partition decides again), a "
-            f"decision by hand has to be triggered again."
+            f"decision by hand has to be triggered again.",
         )

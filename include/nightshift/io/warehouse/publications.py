@@ -111,9 +111,10 @@ def _check_kill_switch(
     versions = {publication.model_version, *predictions[MODEL_VERSION].unique().to_pylist()}
     if publication.role != "fallback" or len(versions) > 1:
         raise AuditFailed(
+            "NS-PUBLISH-005",
             f"{use_case.name}: the versions of {publication.partition} were chosen before {killed.decided_by} turned "
             f"on the kill switch as of {killed.partition}; no scores of {', '.join(sorted(versions))} were published. "
-            f"Clear {use_case.name}.predict of {publication.partition} from resolve_model: the fallback will score."
+            f"Clear {use_case.name}.predict of {publication.partition} from resolve_model: the fallback will score.",
         )
 
 
@@ -130,7 +131,9 @@ def _stage(
     extra = [column.name for column in use_case.prediction_extra]
     columns = [*use_case.key_columns, *extra, use_case.score, "decision", MODEL_VERSION]
     if missing := [name for name in columns if name not in predictions.column_names]:
-        raise AuditFailed(f"Predictions of partition {publication.partition} lack the columns {missing}.")
+        raise AuditFailed(
+            "NS-PUBLISH-006", f"Predictions of partition {publication.partition} lack the columns {missing}."
+        )
     create = (
         "CREATE TEMP TABLE {} (LIKE {} INCLUDING CONSTRAINTS) ON COMMIT DROP"
         if temporary
@@ -147,9 +150,10 @@ def _stage(
     counts = connection.execute(query, [publication.prediction_date]).fetchone()
     if counts != (publication.rows, publication.rows):
         raise AuditFailed(
+            "NS-PUBLISH-007",
             f"{use_case.name}: {publication.rows} predictions for {publication.prediction_date} were sent, "
             f"but the warehouse counts {counts and counts[0]} rows, {counts and counts[1]} of them for that "
-            f"day. Nothing was published; look at {publication.scores.uri}."
+            f"day. Nothing was published; look at {publication.scores.uri}.",
         )
 
 
@@ -200,13 +204,15 @@ def _rejected(use_case: UseCase, publication: Publication, error: errors.Integri
     name, day = use_case.name, publication.prediction_date
     if error.diag.constraint_name == "publications_one_per_day":
         return ConfigurationError(
+            "NS-PUBLISH-008",
             f"{name}: another partition already publishes predictions for {day}; partition "
-            f"{publication.partition} must predict a day of its own. Check the scoring spine's SQL."
+            f"{publication.partition} must predict a day of its own. Check the scoring spine's SQL.",
         )
     return AuditFailed(
+        "NS-PUBLISH-009",
         f"{name}: the warehouse rejected the predictions of partition {publication.partition} for {day}: "
         f"{error.diag.message_primary}. {error.diag.message_detail or ''} Nothing was published; "
-        f"look at {publication.scores.uri}."
+        f"look at {publication.scores.uri}.",
     )
 
 

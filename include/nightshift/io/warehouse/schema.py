@@ -53,7 +53,8 @@ def describe(url: str) -> str:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise ConfigurationError(
-            "NIGHTSHIFT_WAREHOUSE_URL is not a PostgreSQL URL; write postgresql://user:password@host:port/database."
+            "NS-WAREHOUSE-001",
+            "NIGHTSHIFT_WAREHOUSE_URL is not a PostgreSQL URL; write postgresql://user:password@host:port/database.",
         ) from None
     host, port, name = parts.get("host") or "localhost", parts.get("port") or 5432, parts.get("dbname") or ""
     return f"{host}:{port}/{name}"
@@ -83,18 +84,24 @@ def connect(
         message = str(error).strip()
         if any(words in message for words in _REJECTED):
             raise ConfigurationError(
-                f"The warehouse at {where} rejected the connection: {message}. Check NIGHTSHIFT_WAREHOUSE_URL."
+                "NS-WAREHOUSE-002",
+                f"The warehouse at {where} rejected the connection: {message}. Check NIGHTSHIFT_WAREHOUSE_URL.",
             ) from None
-        raise WarehouseUnavailable(f"The warehouse at {where} did not answer: {message}. Is it up?") from None
+        raise WarehouseUnavailable(
+            "NS-WAREHOUSE-003", f"The warehouse at {where} did not answer: {message}. Is it up?"
+        ) from None
     try:
         with connection:
             yield connection
     except errors.InsufficientPrivilege as error:
         raise ConfigurationError(
-            f"The warehouse at {where} does not allow this: {error}. Grant the role the schema, or use another role."
+            "NS-WAREHOUSE-004",
+            f"The warehouse at {where} does not allow this: {error}. Grant the role the schema, or use another role.",
         ) from error
     except psycopg.OperationalError as error:
-        raise WarehouseUnavailable(f"The warehouse at {where} failed: {str(error).strip()}. Try again.") from error
+        raise WarehouseUnavailable(
+            "NS-WAREHOUSE-005", f"The warehouse at {where} failed: {str(error).strip()}. Try again."
+        ) from error
 
 
 def table_name(use_case: UseCase, name: str) -> sql.Identifier:
@@ -134,7 +141,8 @@ def lock(connection: Connection, *names: str) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
     except errors.LockNotAvailable as error:
         raise WarehouseUnavailable(
-            f"Another process holds the lock {name!r}: {error}. See pg_locks in that database for its holder."
+            "NS-WAREHOUSE-006",
+            f"Another process holds the lock {name!r}: {error}. See pg_locks in that database for its holder.",
         ) from error
 
 
@@ -174,7 +182,8 @@ def migrate(settings: Settings, use_case: UseCase) -> list[str]:
             except errors.FeatureNotSupported as error:
                 fault = error.diag
                 raise ConfigurationError(
-                    f"Schema {use_case.name}: {name} cannot be applied: {fault.message_primary}. {fault.message_hint}"
+                    "NS-WAREHOUSE-007",
+                    f"Schema {use_case.name}: {name} cannot be applied: {fault.message_primary}. {fault.message_hint}",
                 ) from error
             insert_row(connection, table, {"name": name, "sha256": hashes[name]})
         _check_columns(connection, use_case)
@@ -197,12 +206,14 @@ def _applied(connection: Connection, table: sql.Identifier) -> dict[str, str]:
 def _check_history(applied: Mapping[str, str], shipped: Mapping[str, str], use_case: UseCase) -> None:
     if unknown := sorted(applied.keys() - shipped.keys()):
         raise ConfigurationError(
-            f"Schema {use_case.name} has migrations unknown to this code ({unknown}): run a newer version of it."
+            "NS-WAREHOUSE-008",
+            f"Schema {use_case.name} has migrations unknown to this code ({unknown}): run a newer version of it.",
         )
     if edited := sorted(name for name in applied if applied[name] != shipped[name]):
         raise ConfigurationError(
+            "NS-WAREHOUSE-009",
             f"Migrations {edited} were applied to schema {use_case.name} and edited since: "
-            f"restore them and put the change into a new file in {MIGRATIONS.name}/."
+            f"restore them and put the change into a new file in {MIGRATIONS.name}/.",
         )
 
 
@@ -220,8 +231,9 @@ def _check_columns(connection: Connection, use_case: UseCase) -> None:
     ]
     if wrong:
         raise ConfigurationError(
+            "NS-WAREHOUSE-010",
             f"{use_case.name}.predictions does not have the columns its use case declares: {', '.join(wrong[:5])}. "
-            "Alter the table, or give the use case a new name."
+            "Alter the table, or give the use case a new name.",
         )
 
 

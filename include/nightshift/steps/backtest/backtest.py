@@ -46,9 +46,10 @@ def run(
     every = refit_every or policy.refit_every
     if not start <= to < partition or every < 1:
         raise ConfigurationError(
+            "NS-BACKTEST-008",
             f"A backtest as of partition {partition} ends by {partition - timedelta(days=1)} (later partitions have no "
             f"labels), begins no later than it ends, and is refitted every 1 or more; this one would run from "
-            f"{start} to {to}, refitted every {every}."
+            f"{start} to {to}, refitted every {every}.",
         )
     warehouse = context.warehouse
     state = state_after(warehouse.decisions(), partition)

@@ -43,8 +43,9 @@ def run(context: StepContext, *, backtest: ArtifactRef) -> ArtifactRef:
     champion, _ = specs_in_service(use_case, state)
     if champion.spec_id != result.champion:
         raise ChampionChanged(
+            "NS-BACKTEST-009",
             f"{use_case.name}: the backtest was compared with the champion {result.champion}, but the champion after "
-            f"{partition} is {champion.spec_id}. Nothing was recorded; run the backtest again."
+            f"{partition} is {champion.spec_id}. Nothing was recorded; run the backtest again.",
         )
     challengers = [one for one in result.series if one.role == "challenger" and not one.baseline]
     look_ahead = _look_ahead(use_case, store, backtest, result)
@@ -90,7 +91,7 @@ def _outcomes(
     for one in challengers:
         failed = [gate for gate in gates[one.spec_id] if gate.verdict == "fail"]
         if failed:
-            outcome[one.spec_id] = "backtest_failed", "; ".join(f"{gate.gate}: {gate.reason}" for gate in failed)
+            outcome[one.spec_id] = "backtest_failed", "; ".join(map(str, failed))
         elif one.spec_id in state.retired:
             outcome[one.spec_id] = "left", "it passed every gate, but is retired"
         elif state.challenge is not None and state.challenge.spec_id != one.spec_id:

@@ -46,7 +46,7 @@ def run(context: StepContext, *, refuse_undelivered: bool = False) -> ArtifactRe
                 if not refuse_undelivered:
                     raise
                 hint = "It did not come in time; run ingest again once it is there."
-                raise NothingDelivered(f"{error} {hint}") from error
+                raise NothingDelivered("NS-LAND-020", f"{error.message} {hint}") from error
             tables = [read_landed(feed, file.uri, file.data) for file in delivery.files]
             refuse_if_undelivered(feed, tables, store.uri(delivery.prefix))
             curated = curate(feed, pa.concat_tables(table.rows for table in tables))

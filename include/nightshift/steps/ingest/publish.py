@@ -81,9 +81,10 @@ def _check_sums(
     delivered, duplicates = landed.delivered, landed.exact_duplicates
     if delivered != len(rows) + len(quarantined) + duplicates:
         raise DataContractError(
+            "NS-CURATE-010",
             f"{use_case.name} {partition} {feed.name}: {delivered} rows were delivered, but {len(rows)} are to be "
             f"published, {len(quarantined)} quarantined and {duplicates} are exact duplicates. Rows got lost on the "
-            f"way: compare {landing.ref.uri} with the landed files."
+            f"way: compare {landing.ref.uri} with the landed files.",
         )
 
 

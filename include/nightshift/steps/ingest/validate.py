@@ -58,8 +58,9 @@ def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
         breaches = [f"{verdict.feed}: {finding}" for verdict in verdicts for finding in verdict.breached("critical")]
         if breaches:
             raise DataContractError(
+                "NS-CURATE-011",
                 f"{use_case.name} {partition} was rejected. {'; '.join(breaches)}. See {evidence.ref.uri}results/ and "
-                "data_docs/; have the producer deliver again, then run ingest again."
+                "data_docs/; have the producer deliver again, then run ingest again.",
             )
         return evidence.ref
 

@@ -39,8 +39,9 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     missing = {day: reason for feed in feeds.values() for day, reason in feed.missing.items()}
     if partition in missing:
         raise PartitionRejected(
+            "NS-FEATURE-018",
             f"{use_case.name} {partition} was rejected by ingest, so it has no features: {missing[partition]} "
-            f"Deliver it again and run {use_case.name}.ingest for it."
+            f"Deliver it again and run {use_case.name}.ingest for it.",
         )
     tables = compute_features(
         features,

@@ -28,8 +28,9 @@ def run(context: StepContext, *, features: ArtifactRef) -> ArtifactRef:
     declared = {table.name: table.join_keys for table in use_case.features.tables}
     if declared != {name: view.join_keys for name, view in views.items()}:
         raise FeatureContractError(
+            "NS-FEATURE-019",
             f"{use_case.name} declares the feature tables {declared}, but {use_case.feature_repo} serves "
-            f"{ {name: view.join_keys for name, view in views.items()} }. Names and join keys must be equal."
+            f"{ {name: view.join_keys for name, view in views.items()} }. Names and join keys must be equal.",
         )
     spine = delivered_spine(use_case, store, partition, use_case.scoring_spine).rows
     files = {name: store.read(features, f"{name}.parquet") for name in views}

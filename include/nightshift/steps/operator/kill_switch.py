@@ -28,15 +28,18 @@ def run(context: StepContext, *, state: SwitchState, reason: str, decided_by: st
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     if state not in ACTIONS:
-        raise ConfigurationError(f"The kill switch of {use_case.name} cannot be set to {state!r}; choose on or off.")
+        raise ConfigurationError(
+            "NS-DEPLOY-006", f"The kill switch of {use_case.name} cannot be set to {state!r}; choose on or off."
+        )
     warehouse = context.warehouse
     check_in_reach(use_case, warehouse, partition)
     after = partition + timedelta(days=1)
     before = warehouse.state_as_of(after)
     if state == "on" and before.version(before.fallback) is None:
         raise UnknownModel(
+            "NS-DEPLOY-007",
             f"{use_case.name} has no version of a fallback as of partition {partition}, so nothing would serve while "
-            "the kill switch is on. Run train, which registers one; or roll back instead."
+            "the kill switch is on. Run train, which registers one; or roll back instead.",
         )
     _check_latest(use_case, warehouse, partition, state)
     changed = False
@@ -70,7 +73,8 @@ def _check_latest(use_case: UseCase, warehouse: Warehouse, partition: date, stat
     newest = max(later, key=lambda one: one.partition, default=None)
     if newest is not None and newest.action != ACTIONS[state]:
         raise ConfigurationError(
+            "NS-DEPLOY-008",
             f"{use_case.name}: {newest.decided_by} recorded {newest.action} on partition {newest.partition}, so "
             f"{state} on {partition} would have no effect. Trigger it again with partition "
-            f"{newest.partition}."
+            f"{newest.partition}.",
         )

@@ -64,7 +64,7 @@ def run(context: StepContext, *, what: str) -> ArtifactRef:
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     if what not in REBUILT:
-        raise ConfigurationError(f"{what!r} cannot be reproduced; choose one of {', '.join(REBUILT)}.")
+        raise ConfigurationError("NS-STORE-001", f"{what!r} cannot be reproduced; choose one of {', '.join(REBUILT)}.")
     last = store.current(use_case.name, LAST_STEP[what], partition)
     to_rebuild, manifests = recorded_manifests(store, last, REBUILT[what], partition.isoformat())
     differences = changed_bytes(store, manifests)

@@ -74,8 +74,9 @@ def _version(use_case: UseCase, state: State, name: str) -> Version:
     if not matches:
         names = sorted(state.versions) + [version.model_version for version in versions[-5:]]
         raise UnknownModel(
+            "NS-DEPLOY-009",
             f"{use_case.name} has no spec or version {name!r}; specs and the newest versions are "
-            f"{', '.join(names) or 'none'}. All of them are in `deployments`."
+            f"{', '.join(names) or 'none'}. All of them are in `deployments`.",
         )
     return matches[-1]
 
@@ -90,7 +91,9 @@ def _check_unused(use_case: UseCase, state: State, name: str) -> None:
     for role, spec_id in roles:
         version = state.version(spec_id)
         if name == spec_id:
-            raise ConfigurationError(f"{use_case.name}: {name} cannot be retired: it is {role}.")
+            raise ConfigurationError("NS-DEPLOY-010", f"{use_case.name}: {name} cannot be retired: it is {role}.")
         left = [one for one in state.versions.get(spec_id or "", ()) if one.model_version not in {*state.retired, name}]
         if version is not None and version.model_version == name and not left:
-            raise ConfigurationError(f"{use_case.name}: {name} cannot be retired: it is the only version of {role}.")
+            raise ConfigurationError(
+                "NS-DEPLOY-011", f"{use_case.name}: {name} cannot be retired: it is the only version of {role}."
+            )

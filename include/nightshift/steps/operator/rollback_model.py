@@ -56,8 +56,9 @@ def _decision(
     state = state_after(decisions, partition)
     if state.champion is None:
         raise UnknownModel(
+            "NS-DEPLOY-012",
             f"{use_case.name} has no champion after partition {partition}, so there is nothing to roll back. "
-            "To stop a challenger, retire its spec; to let the fallback serve, use the kill switch."
+            "To stop a challenger, retire its spec; to let the fallback serve, use the kill switch.",
         )
     _check_latest(use_case, decisions, partition, state.champion)
     return Deployment(
@@ -78,8 +79,9 @@ def _target(use_case: UseCase, decisions: Sequence[Deployment], state: State, to
     if not to_spec:
         if not former:
             raise UnknownModel(
+                "NS-DEPLOY-013",
                 f"{use_case.name} has no champion before {state.champion} to roll back to. "
-                "Use the kill switch to let the fallback serve."
+                "Use the kill switch to let the fallback serve.",
             )
         return former[-1]
     if to_spec in usable:
@@ -91,8 +93,9 @@ def _target(use_case: UseCase, decisions: Sequence[Deployment], state: State, to
     else:
         problem = "has no version that was not retired" if to_spec in earlier else "was never champion"
     raise UnknownModel(
+        "NS-DEPLOY-014",
         f"{use_case.name}: {to_spec} {problem}, so it cannot be rolled back to. "
-        f"Former champions are {', '.join(usable[-5:]) or 'none'}; leave the spec empty for the newest."
+        f"Former champions are {', '.join(usable[-5:]) or 'none'}; leave the spec empty for the newest.",
     )
 
 
@@ -102,7 +105,8 @@ def _check_latest(use_case: UseCase, decisions: Sequence[Deployment], partition:
         return
     later = [one for one in standing(decisions) if one.partition > partition and one.action in (*CHAMPIONS, "retired")]
     raise ChampionChanged(
+        "NS-DEPLOY-015",
         f"{use_case.name}: {champion} is champion after partition {partition}, but {later[-1].action} on "
         f"{later[-1].partition} is {later[-1].spec_id}, which a rollback of partition {partition} would leave in "
-        f"place. Nothing was recorded. Trigger it again with partition {later[-1].partition}."
+        f"place. Nothing was recorded. Trigger it again with partition {later[-1].partition}.",
     )

@@ -44,7 +44,8 @@ def run(context: StepContext, *, scores: ArtifactRef) -> ArtifactRef:
         )
         store.decide(use_case.name, "audit", partition, Decision(status="rejected", ref=ref, reason=failures))
         raise AuditFailed(
+            "NS-PUBLISH-004",
             f"{use_case.name}: the scores of partition {partition} are not published ({failures}). "
-            f"Look at {scores.uri} and {ref.uri}audit.json; the table keeps what it had."
+            f"Look at {scores.uri} and {ref.uri}audit.json; the table keeps what it had.",
         )
     return ref

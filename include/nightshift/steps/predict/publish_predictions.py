@@ -27,20 +27,25 @@ def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> A
     use_case, store, partition = context.use_case, context.store, context.partition
     if store.current(use_case.name, "score", partition) != scores:
         raise AuditFailed(
+            "NS-PUBLISH-001",
             f"{scores.uri} was superseded by a newer scoring of {partition}, which another run publishes. "
-            f"To publish again, clear {use_case.name}.predict from its first task."
+            f"To publish again, clear {use_case.name}.predict from its first task.",
         )
     audit = store.manifest(audited)
     if [ref.sha256 for ref in audit.inputs["scores"]] != [scores.sha256] or not audit.metrics["passed"]:
-        raise AuditFailed(f"{audited.uri} is not a passed audit of {scores.uri}: run the audit of {partition} again.")
+        raise AuditFailed(
+            "NS-PUBLISH-002",
+            f"{audited.uri} is not a passed audit of {scores.uri}: run the audit of {partition} again.",
+        )
     inputs = store.manifest(scores).inputs
     primary = store.read_document(inputs["model_choice"][0], ModelChoice).primary
     table = store.read_table(scores, "scores.parquet")
     days = table[use_case.prediction_date].unique().to_pylist()
     if len(days) != 1:
         raise AuditFailed(
+            "NS-PUBLISH-003",
             f"{use_case.name}: the scores of partition {partition} are for {len(days)} days ({days[:5]}); a partition "
-            f"predicts one {use_case.prediction_date}. Correct {use_case.scoring_spine.name}."
+            f"predicts one {use_case.prediction_date}. Correct {use_case.scoring_spine.name}.",
         )
     attempt = CURRENT_ATTEMPT.get()
     publication = Publication(

@@ -38,15 +38,17 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         undecided = ingested is None or ingested.status != "rejected"
     if undecided and not allow_undecided:
         raise PartitionNotReady(
+            "NS-PREDICT-001",
             f"{use_case.name}: the training of partition {before} is undecided; it may make a newer version for "
             f"{partition}. Run or clear {use_case.name}.train for {before}; after the last retry the prediction uses "
-            f"the available versions."
+            f"the available versions.",
         )
     state = state_as_of(decisions, partition)
     if state.primary is None:
         raise UnknownModel(
+            "NS-PREDICT-002",
             f"{use_case.name} has no version for partition {partition} ({_why_fallback(state)}, and the fallback has "
-            f"no version). Run {use_case.name}.backfill_history up to a partition before it, and {use_case.name}.train."
+            f"none). Run {use_case.name}.backfill_history up to a partition before it, and {use_case.name}.train.",
         )
     share = state.challenge.share if state.challenge and state.challenge.stage == "canary" else 0.0
     role, version = state.primary

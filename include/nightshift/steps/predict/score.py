@@ -169,7 +169,9 @@ def _scheduled(use_case: UseCase, store: ArtifactStore, partition: date) -> tupl
     """The scoring spine's rows with `event_timestamp`, sorted by key, and the artifacts read."""
     spine = delivered_spine(use_case, store, partition, use_case.scoring_spine)
     if spine.rejected:
-        raise PartitionRejected(f"{use_case.name}: the data of partition {partition} was rejected: {spine.rejected}")
+        raise PartitionRejected(
+            "NS-PREDICT-003", f"{use_case.name}: the data of partition {partition} was rejected: {spine.rejected}"
+        )
     return spine.rows, list(spine.refs)
 
 
@@ -188,7 +190,9 @@ def _scored(
             own_rows = features(shadow.signature.feature_service)
             if not own_rows.select(key).equals(keys):
                 service = shadow.signature.feature_service
-                raise FeatureContractError(f"Feature service {service} returned other rows than it was given.")
+                raise FeatureContractError(
+                    "NS-PREDICT-004", f"Feature service {service} returned other rows than it was given."
+                )
             shadow_raw, shadow_scores = shadow.scores(own_rows)
         except TransientError:
             raise
@@ -240,7 +244,7 @@ def _check_shadows(use_case: UseCase, files: Mapping[str, bytes], shadows: Seque
         needed = checks if shadow.chosen.share > 0 else [one for one in checks if one.name in PROBABILITY_CHECKS]
         wrong = [f"{check.name}: {check.observed}, must be {check.bound}" for check in needed if not check.passed]
         if wrong:
-            raise ShadowFailed(shadow.chosen.model_version) from AuditFailed("; ".join(wrong))
+            raise ShadowFailed(shadow.chosen.model_version) from AuditFailed("NS-PREDICT-005", "; ".join(wrong))
 
 
 def _written(batches: Iterable[Mapping[str, pa.Table]]) -> dict[str, bytes]:

@@ -49,8 +49,9 @@ def run(context: StepContext, *, advanced: ArtifactRef, answer: Answer, decided_
     advance = store.read_document(advanced, Advance)
     if advance.action != "awaiting_approval" or answer not in ANSWERS:
         raise ConfigurationError(
+            "NS-DEPLOY-005",
             f"{use_case.name} {partition}: {answer!r} cannot be recorded: advance recorded {advance.action!r}. An "
-            f"answer is one of {sorted(ANSWERS)}, for a promotion that awaits approval."
+            f"answer is one of {sorted(ANSWERS)}, for a promotion that awaits approval.",
         )
     warehouse = context.warehouse
     recorded: Sequence[Deployment] = answers(warehouse.decisions(), advance.spec_id, advance.partition)

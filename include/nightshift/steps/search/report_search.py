@@ -59,4 +59,4 @@ def run(
 def _failed(use_case: UseCase, store: ArtifactStore, verified: ArtifactRef) -> tuple[str, ...]:
     """Mandatory gates that failed, as `<gate>: <reason>`."""
     results = store.read_document(verified, Verification).gates
-    return tuple(f"{one.gate}: {one.reason}" for one in failures(results, demands(use_case.risk).mandatory))
+    return tuple(map(str, failures(results, demands(use_case.risk).mandatory)))

@@ -44,7 +44,9 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     if outcomes.rejected:
         reason = f"{partition} delivered no labels: {outcomes.rejected}"
         withdraw_rows(store, use_case, partition, reason)
-        raise PartitionRejected(f"{use_case.name}: {reason} Deliver it again and run ingest; training follows.")
+        raise PartitionRejected(
+            "NS-TRAIN-005", f"{use_case.name}: {reason} Deliver it again and run ingest; training follows."
+        )
     spine = outcomes.spine
     days: list[date] = sorted(spine[PARTITION].unique().to_pylist())
     features, missing = _features(use_case, store, days, allow_undecided=allow_undecided)
@@ -90,9 +92,10 @@ def _features(
             missing[day] = ingested.reason
     if undecided and not allow_undecided:
         raise PartitionNotReady(
+            "NS-TRAIN-006",
             f"{use_case.name} has no published features yet for {', '.join(map(str, undecided[:5]))}, which "
             f"{len(undecided)} partitions of delivered labels need. Run or backfill {use_case.name}.materialize for "
-            f"them; the task is retried; the last retry leaves those rows out."
+            f"them; the task is retried; the last retry leaves those rows out.",
         )
     return published, missing
 
@@ -110,8 +113,9 @@ def _columns(use_case: UseCase, joined: pa.Table, partition: date) -> pa.Table:
     types = _types(use_case)
     if absent := [name for name in types if name not in joined.column_names]:
         raise FeatureContractError(
+            "NS-TRAIN-007",
             f"{use_case.name}: {', '.join(absent[:5])} come neither from {use_case.training_spine.name} nor from the "
-            f"feature service {use_case.features.service}. Add them there, or remove them from the declared features."
+            f"feature service {use_case.features.service}. Add them there, or remove them from the declared features.",
         )
     known_on = pa.array([partition] * joined.num_rows, pa.date32())
     schema = _empty(use_case).schema

@@ -35,15 +35,17 @@ def run(context: StepContext, *, rows: ArtifactRef, allow_undecided: bool = Fals
         failed = context.warehouse.training_decided(before)
         if ingested is not None and ingested.status == "published" and not failed:
             raise PartitionNotReady(
+                "NS-TRAIN-008",
                 f"{use_case.name} {partition}: the training rows of {before} are not appended yet. Run or clear "
-                f"{use_case.name}.train for {before}; after some minutes the training leaves them out."
+                f"{use_case.name}.train for {before}; after some minutes the training leaves them out.",
             )
     needed = max(use_case.training.minimum_days, use_case.training.holdout_days + 1)
     if rows_known.days < needed or rows_known.first is None or rows_known.last is None:
         span = f" ({rows_known.first} to {rows_known.last})" if rows_known.days else ""
         raise TerminalError(
+            "NS-TRAIN-009",
             f"{use_case.name} {partition}: labels of {rows_known.days} partitions are known{span}; a training set "
-            f"needs at least {needed}. Load more history with backfill_history, or wait."
+            f"needs at least {needed}. Load more history with backfill_history, or wait.",
         )
     training_set = TrainingSet(
         partition=partition,
@@ -56,8 +58,9 @@ def run(context: StepContext, *, rows: ArtifactRef, allow_undecided: bool = Fals
     )
     if rows not in rows_known.parts:
         raise TerminalError(
+            "NS-TRAIN-010",
             f"{use_case.name} {partition}: {rows.uri} is not among the current training rows, so another "
-            f"run replaced them meanwhile. Run the training of {partition} again."
+            f"run replaced them meanwhile. Run the training of {partition} again.",
         )
     log.info("%s %s: %d training rows in %d files", use_case.name, partition, training_set.rows, len(rows_known.parts))
     return context.commit(

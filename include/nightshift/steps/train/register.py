@@ -88,7 +88,7 @@ def _decided(
         model_version=model_version(partition, version),
         model=version,
         action="rejected" if failed else "registered",
-        why="; ".join(f"{gate.gate}: {gate.reason}" for gate in failed) or "it passed every mandatory gate",
+        why="; ".join(map(str, failed)) or "it passed every mandatory gate",
     )
     decision = Deployment(
         partition=partition,

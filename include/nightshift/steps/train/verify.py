@@ -51,7 +51,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef
     before = Replaced(replaced.model_version, *_model(store, replaced.model)) if replaced else None
     evaluated = judge(_subject(use_case, store, partition, training_set, version, before))
     gates = evaluated.verification.gates
-    failed = [f"{result.gate}: {result.reason}" for result in gates if result.verdict == "fail"]
+    failed = [str(result) for result in gates if result.verdict == "fail"]
     log.info("%s %s %s: %s", use_case.name, partition, spec_id, "; ".join(failed) or "every gate passed")
     return context.commit(
         "verify",
@@ -94,10 +94,12 @@ def _subject(
     split = split_rows(rows, use_case.label, use_case.training)
     (model, signature), manifest = _model(store, version), store.manifest(version)
     holdout = store.read_table(version, HOLDOUT)
-    if not holdout.select(key).equals(split.holdout.select(key).combine_chunks()):
+    same_rows = holdout.select(key).equals(split.holdout.select(key).combine_chunks())
+    if not same_rows or list(manifest.inputs["training_set"]) != [training_set]:
         raise ArtifactCorrupt(
-            f"{version.uri}{HOLDOUT} has other rows than the newest days of {training_set.uri}: it was fitted on "
-            f"another training set. Run `fit` of {partition} again."
+            "NS-GATE-001",
+            f"{version.uri} was not fitted on {training_set.uri}, or {HOLDOUT} has other rows than its newest days. "
+            f"Run `fit` of {partition} again.",
         )
     return Subject(
         use_case,
@@ -128,7 +130,8 @@ def _without_timing(result: GateResult) -> GateResult:
     if not any(gate.timed for gate in GATES if gate.name == result.gate):
         return result
     reason = f"the {result.gate} that was measured is in the manifest's metrics"
-    return result.model_copy(update={"observed": None, "reason": reason})
+    code = result.code and f"{result.gate}.bound"
+    return result.model_copy(update={"observed": None, "reason": reason, "code": code})
 
 
 def _run_in_runtimes(subject: Subject) -> list[RuntimeAnswer]:

@@ -46,7 +46,7 @@ def result(*, high: float | None = -0.001, slice_low: float | None = 0.0, last: 
 def failed(found: BacktestResult) -> set[str]:
     gates = backtest_gates(found, NEW.spec_id, POLICY, SLICES)
     assert passed(gates) == (not any(gate.verdict == "fail" for gate in gates))
-    return {gate.gate for gate in gates if gate.verdict == "fail"}
+    return {gate.code for gate in gates if gate.verdict == "fail"}
 
 
 def test_a_better_spec_passes() -> None:
@@ -54,23 +54,24 @@ def test_a_better_spec_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "gates"),
+    ("change", "codes"),
     [
-        ({"high": 0.001}, {"no_worse_than_champion", "no_worse_than_fallback"}),
-        ({"high": None}, {"no_worse_than_champion", "no_worse_than_fallback"}),
-        ({"gap": -0.031}, {"calibration_relative_to_champion"}),
-        ({"slice_low": 0.031}, {"slices_no_worse_than_champion"}),
-        ({"partitions": 59}, {"backtest_partitions"}),
-        ({"last": END - timedelta(days=90)}, {"backtest_partitions"}),
+        ({"high": 0.001}, {"no_worse_than_champion.margin", "no_worse_than_fallback.margin"}),
+        ({"high": None}, {"no_worse_than_champion.no_interval", "no_worse_than_fallback.no_interval"}),
+        ({"gap": -0.031}, {"calibration_relative_to_champion.gap"}),
+        ({"slice_low": 0.031}, {"slices_no_worse_than_champion.margin"}),
+        ({"partitions": 59}, {"backtest_partitions.few"}),
+        ({"last": END - timedelta(days=90)}, {"backtest_partitions.few"}),
     ],
 )
-def test_each_gate_fails_for_its_own_reason(change, gates) -> None:
-    assert failed(result(**change)) == gates
+def test_each_gate_fails_for_its_own_reason(change, codes) -> None:
+    assert failed(result(**change)) == codes
 
 
 def test_slices_too_small_to_judge_do_not_count() -> None:
-    gates = {gate.gate: gate.verdict for gate in backtest_gates(result(slice_low=None), NEW.spec_id, POLICY, SLICES)}
-    assert gates["slices_no_worse_than_champion"] == "not applicable"
+    gates = {gate.gate: gate for gate in backtest_gates(result(slice_low=None), NEW.spec_id, POLICY, SLICES)}
+    slices = gates["slices_no_worse_than_champion"]
+    assert (slices.verdict, slices.code) == ("not applicable", "slices_no_worse_than_champion.few_rows")
 
 
 def test_a_drawn_partition_is_the_same_each_time() -> None:

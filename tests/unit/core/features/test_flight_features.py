@@ -12,6 +12,7 @@ from flight_delay.features import FEATURES, SCORING_SPINE, TRAINING_SPINE
 from nightshift.core.features.feature_computation import compute_features, compute_spine
 from nightshift.declare.discovery import load_use_case
 from nightshift.errors import FeatureContractError
+from support.errors import raises_code
 
 USE_CASE = load_use_case("flight_delay")
 DAY = date(2013, 5, 20)
@@ -275,11 +276,11 @@ def test_training_rows_have_a_label_and_the_partition_before() -> None:
 def test_sql_that_does_not_run_is_named(tmp_path: Any) -> None:
     broken = tmp_path / "broken.sql"
     broken.write_text("select nothing from nowhere", encoding="utf-8")
-    with pytest.raises(FeatureContractError, match=r"broken\.sql does not run"):
+    with raises_code(FeatureContractError, "NS-FEATURE-007", "broken.sql"):
         compute_spine(broken, feeds(), partition=DAY, cutoff=USE_CASE.cutoff, key=KEY)
 
 
 def test_a_spine_with_two_rows_for_a_key_is_refused() -> None:
     twice = tomorrow(flight(DAY + timedelta(days=1)), flight(DAY + timedelta(days=1)))
-    with pytest.raises(FeatureContractError, match="1 rows more"):
+    with raises_code(FeatureContractError, "NS-FEATURE-006", "1 rows"):
         compute_spine(SCORING_SPINE, feeds(schedule=twice), partition=DAY, cutoff=USE_CASE.cutoff, key=KEY)

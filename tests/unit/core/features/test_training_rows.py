@@ -8,6 +8,7 @@ import pytest
 
 from nightshift.core.features.training_rows import newest_rows, with_split
 from nightshift.errors import TerminalError
+from support.errors import raises_code
 
 FIRST = date(2013, 1, 1)
 
@@ -50,5 +51,5 @@ def test_the_newest_days_with_rows_are_held_out() -> None:
 
 @pytest.mark.parametrize(("days", "minimum_days"), [(4, 5), (2, 1), (0, 1)])
 def test_too_few_days_are_refused(days: int, minimum_days: int) -> None:
-    with pytest.raises(TerminalError, match=f"There are {days} days"):
+    with raises_code(TerminalError, "NS-TRAIN-001", f"{days} days"):
         with_split(spine(days), holdout_days=2, minimum_days=minimum_days)

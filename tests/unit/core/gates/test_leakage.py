@@ -35,7 +35,7 @@ def verdict(split: TrainingSplit, extra: str = "", *, declared: bool = True, cat
 
 def test_features_as_of_the_cutoff_pass_and_the_best_one_is_named() -> None:
     result = verdict(split_training_set(TABLE, "is_late"))
-    assert result.verdict == "pass"
+    assert (result.verdict, result.code) == ("pass", "")
     assert "rate" in result.reason
     assert result.observed is not None
     assert 0.6 < result.observed < 0.85
@@ -44,35 +44,37 @@ def test_features_as_of_the_cutoff_pass_and_the_best_one_is_named() -> None:
 def test_a_model_that_sees_dep_delay_is_stopped_for_what_it_reads() -> None:
     delay = pa.array(RNG.normal(0, 10, len(LATE)))
     result = verdict(with_column("dep_delay", delay), "dep_delay", declared=False)
-    assert result.verdict == "fail"
-    assert "['dep_delay'], which the feature service toy_v1 does not have" in result.reason
+    assert (result.verdict, result.code) == ("fail", "leakage.undeclared")
+    assert "['dep_delay']" in result.reason
 
 
 def test_a_model_that_sees_dep_delay_is_stopped_for_what_it_shows_where_it_was_declared() -> None:
     delay = pa.array(40 * LATE + RNG.normal(0, 12, len(LATE)))
     for values in (delay, pa.array(-delay.to_numpy())):
         result = verdict(with_column("dep_delay", values), "dep_delay")
-        assert result.verdict == "fail"
-        assert "dep_delay (0.9" in result.reason
-        assert "seen the outcome" in result.reason
+        assert (result.verdict, result.code) == ("fail", "leakage.auc")
+        assert 0.9 < result.observed < 1
+        assert "dep_delay" in result.reason
 
 
 def test_being_missing_can_be_the_leak() -> None:
     air_time = pa.array(RNG.normal(100, 10, len(LATE)), mask=(LATE == 1) & (RNG.random(len(LATE)) < 0.95))
-    assert "air_time" in verdict(with_column("air_time", air_time), "air_time").reason
+    result = verdict(with_column("air_time", air_time), "air_time")
+    assert (result.verdict, result.code) == ("fail", "leakage.auc")
+    assert "air_time" in result.reason
 
 
 def test_a_category_can_be_the_leak() -> None:
     status = pa.array(np.where(LATE == 1, "after", "before"))
     result = verdict(with_column("status", status), "status", categorical=True)
-    assert result.verdict == "fail"
-    assert "status (1.000)" in result.reason
+    assert (result.verdict, result.code, result.observed) == ("fail", "leakage.auc", 1.0)
+    assert "status" in result.reason
 
 
 def test_another_feature_service_is_named() -> None:
     signature = SIGNATURE.model_copy(update={"feature_service": "other_v9"})
     result = check_leakage(signature, DECLARED, split_training_set(TABLE, "is_late"), VerificationPolicy())
-    assert result.verdict == "fail"
+    assert (result.verdict, result.code) == ("fail", "leakage.service")
     assert "other_v9" in result.reason
 
 

@@ -11,6 +11,7 @@ from nightshift.core.evaluation import area_under_curve, log_loss
 from nightshift.core.gates.slices import slice_metrics, worst_slice
 from nightshift.declare.policies import SlicePolicy
 from nightshift.errors import ConfigurationError
+from support.errors import raises_code
 
 POLICY = SlicePolicy(columns=("carrier",), least_rows=100, margin_log_loss=0.03)
 DAYS, ROWS_A_DAY = 14, 300
@@ -93,5 +94,5 @@ def test_the_worst_slice_is_one_that_was_judged() -> None:
 
 
 def test_a_column_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="moon_phase"):
+    with raises_code(ConfigurationError, "NS-GATE-003", "moon_phase"):
         slice_metrics(TABLE, LABELS, SCORES, SlicePolicy(("moon_phase",)), BY_DAY)

@@ -54,7 +54,7 @@ def test_a_stable_model_passes_and_its_furthest_step_is_named() -> None:
 
 def test_a_model_that_jumps_is_stopped_and_the_feature_named() -> None:
     result = check_stability(moves(0.6), VerificationPolicy())
-    assert result.verdict == "fail"
+    assert (result.verdict, result.code) == ("fail", "stability.step")
     assert result.observed == pytest.approx(0.6)
     assert "steep 0.600" in result.reason
     assert "steady" not in result.reason
@@ -62,8 +62,8 @@ def test_a_model_that_jumps_is_stopped_and_the_feature_named() -> None:
 
 def test_decisions_that_flip_too_often_are_reason_enough() -> None:
     result = check_stability(moves(0.3), VerificationPolicy(largest_step_move=0.5))
-    assert result.verdict == "fail"
-    assert "changes more than 5.0% of all decisions: steep" in result.reason
+    assert (result.verdict, result.code) == ("fail", "stability.flips")
+    assert "steep" in result.reason
 
 
 def test_no_number_is_no_small_move():

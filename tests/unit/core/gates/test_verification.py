@@ -26,8 +26,9 @@ from nightshift.core.models.training_split import TrainingSplit, split_training_
 from nightshift.core.versions.version import ExportedVersion
 from nightshift.declare.policies import BehaviourExpectation, SlicePolicy, VerificationPolicy
 from nightshift.declare.use_case import UseCase
+from nightshift.deployment import GateResult
 from nightshift.documents.train import Parity, Verification
-from nightshift.steps.train.verify import judge, without_timing
+from nightshift.steps.train.verify import _without_timing, judge, without_timing
 from synthetic_training_set import DAYS, FIRST, SIGNATURE, training_split, training_table, use_case
 
 SPLIT = training_split(rows_per_day=60)
@@ -74,9 +75,15 @@ def judged(case: UseCase | None = None, **given: Any) -> Judged:
     )
 
 
-def failed(found: Judged) -> dict[str, str]:
+def failed(found: Judged) -> dict[str, GateResult]:
     assert [result.gate for result in found.verification.gates] == list(VERSION_GATES)
-    return {result.gate: result.reason for result in found.verification.gates if result.verdict == "fail"}
+    results = {result.gate: result for result in found.verification.gates if result.verdict == "fail"}
+    assert all(result.code.startswith(f"{gate}.") for gate, result in results.items())
+    return results
+
+
+def codes(found: Judged) -> set[str]:
+    return {result.code for result in failed(found).values()}
 
 
 def damaged(damage: Callable[[onnx.GraphProto], None]) -> bytes:
@@ -93,8 +100,9 @@ def test_a_good_version_passes_every_gate_and_everything_is_on_record() -> None:
     found = judged()
     assert failed(found) == {}
     by_gate = {result.gate: result for result in found.verification.gates}
-    assert by_gate["behaviour"].verdict == "not applicable"
-    assert by_gate["calibration"].verdict == by_gate["change"].verdict == "not applicable"
+    left_out = {result.code for result in found.verification.gates if result.verdict == "not applicable"}
+    assert left_out == {"behaviour.none_declared", "calibration.at_promotion", "new_rows.not_compared",
+                        "change.not_compared"}  # fmt: skip
     record = found.verification
     assert record.holdout is not None
     assert record.worst_slice is not None
@@ -116,6 +124,9 @@ def test_the_same_version_gives_the_same_file() -> None:
     names = {gate.name for gate in GATES if gate.timed}
     timed = {result.gate: result.observed for result in one.verification.gates if result.gate in names}
     assert None not in timed.values()
+    exhausted = GateResult(gate="memory", verdict="fail", observed=900, code="memory.exhausted")
+    measured = exhausted.model_copy(update={"observed": 800, "code": "memory.bound"})
+    assert _without_timing(exhausted) == _without_timing(measured)
 
 
 def _shift_thresholds(graph: onnx.GraphProto) -> None:
@@ -140,12 +151,13 @@ def _reorder_categories(graph: onnx.GraphProto) -> None:
     [(_shift_thresholds, "a split"), (_flip_missing, "missing"), (_reorder_categories, "as delivered")],
 )
 def test_a_broken_export_is_stopped_by_parity(damage: Any, named: str) -> None:
-    reasons = failed(judged(model=damaged(damage)))
-    assert "parity_fitted" in reasons
-    assert set(reasons) <= {"parity_fitted", "stability"}
-    assert named in reasons["parity_fitted"]
-    assert "flight=" in reasons["parity_fitted"]
-    assert "became" in reasons["parity_fitted"]
+    results = failed(judged(model=damaged(damage)))
+    assert set(results) <= {"parity_fitted", "stability"}
+    parity = results["parity_fitted"]
+    assert parity.code == "parity_fitted.difference"
+    assert parity.observed > parity.bound
+    assert named in parity.reason
+    assert "flight=" in parity.reason
 
 
 def test_a_leaky_model_is_stopped_by_leakage() -> None:
@@ -154,9 +166,11 @@ def test_a_leaky_model_is_stopped_by_leakage() -> None:
     delay = 40 * late + np.random.default_rng(0).normal(0, 12, len(late))
     split = split_training_set(table.append_column("dep_delay", pa.array(delay)), "is_late")
     signature = SIGNATURE.model_copy(update={"numeric": (*SIGNATURE.numeric, "dep_delay")})
-    reasons = failed(judged(fitted=fit(split, signature), signature=signature, split=split))
-    assert "['dep_delay'], which the feature service" in reasons["leakage"]
-    assert "dep_delay (0.9" in reasons["leakage"]
+    leakage = failed(judged(fitted=fit(split, signature), signature=signature, split=split))["leakage"]
+    assert leakage.code == "leakage.undeclared"
+    assert leakage.observed > 0.9
+    assert "['dep_delay']" in leakage.reason
+    assert "dep_delay (0.9" in leakage.reason
 
 
 def test_an_unstable_model_is_stopped_by_stability() -> None:
@@ -166,17 +180,19 @@ def test_an_unstable_model_is_stopped_by_stability() -> None:
     position = table.schema.get_field_index("is_late")
     split = split_training_set(table.set_column(position, "is_late", pa.array(striped)), "is_late")
     nervous = fit(split, SIGNATURE, n_estimators=60, max_depth=6, learning_rate=0.5, min_child_weight=0)
-    reasons = failed(judged(fitted=nervous, split=split))
-    assert set(reasons) == {"stability"}
-    assert "one step" in reasons["stability"]
-    assert "rate 0." in reasons["stability"]
+    results = failed(judged(fitted=nervous, split=split))
+    assert set(results) == {"stability"}
+    assert results["stability"].code == "stability.step"
+    assert results["stability"].observed > results["stability"].bound
+    assert "rate 0." in results["stability"].reason
 
 
 def test_a_violated_expectation_is_stopped_by_behaviour() -> None:
     wrong = BehaviourExpectation("rate", "decreasing", "a test says so")
-    reasons = failed(judged(policed(expectations=(wrong,))))
-    assert set(reasons) == {"behaviour"}
-    assert "rate should be decreasing (a test says so)" in reasons["behaviour"]
+    results = failed(judged(policed(expectations=(wrong,))))
+    assert set(results) == {"behaviour"}
+    assert results["behaviour"].code == "behaviour.violated"
+    assert "a test says so" in results["behaviour"].reason
     right = BehaviourExpectation("rate", "increasing", "that is the law")
     assert failed(judged(policed(expectations=(right,)))) == {}
 
@@ -186,12 +202,12 @@ def test_a_spec_worse_than_the_constant_rate_is_stopped() -> None:
     flipped = 1 - table["is_late"].to_numpy()
     position = table.schema.get_field_index("is_late")
     split = split_training_set(table.set_column(position, "is_late", pa.array(flipped)), "is_late")
-    assert set(failed(judged(split=split))) == {"constant_rate"}
+    assert codes(judged(split=split)) == {"constant_rate.log_loss"}
 
 
 def test_costs_beyond_their_limits_are_stopped_by_their_gates() -> None:
     tight = policed(largest_memory_mb=20.0, least_rows_per_second=1e12, largest_single_row_p99_ms=1e-6)
-    assert set(failed(judged(tight))) == {"memory", "throughput", "latency"}
+    assert codes(judged(tight)) == {"memory.bound", "throughput.bound", "latency.bound"}
 
 
 def _depend_on_the_batch(graph: onnx.GraphProto) -> None:
@@ -212,9 +228,9 @@ def test_answers_that_depend_on_the_batch_are_stopped_by_parity_batch() -> None:
         _depend_on_the_batch(graph)
         next(node for node in graph.node if node.output[0] == "millionth").attribute[0].f = 1e-2
 
-    reasons = failed(judged(model=damaged(depend_a_lot)))
-    assert set(reasons) == {"parity_fitted", "parity_batch"}
-    assert "one row at a time" in reasons["parity_batch"]
+    results = failed(judged(model=damaged(depend_a_lot)))
+    assert {result.code for result in results.values()} == {"parity_fitted.difference", "parity_batch.difference"}
+    assert "one row at a time" in results["parity_batch"].reason
 
 
 @cache
@@ -246,17 +262,19 @@ def test_a_quantized_version_is_held_to_its_own_bound_and_its_source_to_the_fitt
     source = onnx.ModelProto.FromString(export_onnx(_network()))
     source.graph.node[-1].op_type = "Sigmoid" if source.graph.node[-1].op_type != "Sigmoid" else "Identity"
     other = _quantized_network() | {"full_precision": source.SerializeToString()}
-    assert "parity_fitted" in failed(judged(**other))
+    assert "parity_fitted.difference" in codes(judged(**other))
 
 
 @pytest.mark.parametrize("model", [b"nonsense", b""])
 def test_what_is_no_graph_is_refused_with_a_verdict_of_each_gate(model: bytes) -> None:
     found = judged(model=model)
-    reasons = failed(found)
-    assert set(reasons) == set(VERSION_GATES) - {"memory"}
-    assert "no answers in a clean process" in reasons["runtime"]
-    assert "not evaluated" in reasons["parity_fitted"]
-    assert "cannot be scored with" in found.verification.unusable
+    results = failed(found)
+    assert set(results) == set(VERSION_GATES) - {"memory"}
+    assert results["runtime"].code == "runtime.no_scores"
+    assert results["latency"].code == "latency.not_measured"
+    assert results["parity_fitted"].code == "parity_fitted.not_scored"
+    assert results["leakage"].code == "leakage.not_scored"
+    assert found.verification.unusable
 
 
 def test_a_graph_that_answers_nan_is_refused_with_a_verdict_of_each_gate() -> None:
@@ -272,6 +290,7 @@ def test_a_graph_that_answers_nan_is_refused_with_a_verdict_of_each_gate() -> No
         ):
             graph.node.append(node)
 
-    reasons = failed(judged(model=damaged(spoil)))
-    assert "became nan" in reasons["parity_fitted"]
-    assert "no probabilities" in reasons["leakage"]
+    results = failed(judged(model=damaged(spoil)))
+    assert results["parity_fitted"].code == "parity_fitted.difference"
+    assert "nan" in results["parity_fitted"].reason
+    assert results["leakage"].code == "leakage.no_probabilities"

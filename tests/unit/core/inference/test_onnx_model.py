@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pyarrow as pa
-import pytest
 from onnx import TensorProto, helper
 
 from nightshift.core.inference.onnx_model import Signature, categorical_matrix, load_session, numeric_matrix, score
 from nightshift.errors import ArtifactCorrupt, FeatureContractError
+from support.errors import raises_code
 
 SIGNATURE = Signature(numeric=("a", "b"), categorical=("c",), feature_service="s_v1", score="p")
 
@@ -59,16 +59,16 @@ def test_categories_are_strings_and_null_is_empty() -> None:
 
 def test_a_missing_or_retyped_feature_is_named() -> None:
     session = load_session(graph_that_answers_a(), threads=1)
-    with pytest.raises(FeatureContractError, match="'a'"):
+    with raises_code(FeatureContractError, "NS-MODEL-008", "'a'"):
         score(session, SIGNATURE, TABLE.drop(["a"]))
-    with pytest.raises(FeatureContractError, match="'a' has the type string"):
+    with raises_code(FeatureContractError, "NS-MODEL-007", "'a'", "string"):
         score(session, SIGNATURE, TABLE.set_column(2, "a", pa.array(["1", "2", "3"])))
 
 
 def test_a_signature_survives_json_and_nonsense_does_not() -> None:
     assert Signature.from_bytes(SIGNATURE.to_files()[Signature.FILE]) == SIGNATURE
     assert Signature.from_bytes(SIGNATURE.to_files()[Signature.FILE]).to_files() == SIGNATURE.to_files()
-    with pytest.raises(ArtifactCorrupt, match="not a signature"):
+    with raises_code(ArtifactCorrupt, "NS-STORE-008"):
         Signature.from_bytes(b"{}")
 
 

@@ -12,6 +12,7 @@ from nightshift.core.ingest.curated_table import SUPERSEDED, curate, published_c
 from nightshift.core.ingest.landed_table import landed_schema
 from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import ConfigurationError
+from support.errors import raises_code
 
 LANDED = (Column("id", "int64"), Column("size", "int64"))
 CURATED = (Column("id", "int64"), Column("size_mm", "float64"))
@@ -90,15 +91,15 @@ def test_rows_without_a_key_are_nobodys_duplicates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "says"),
+    ("sql", "code", "named"),
     [
-        (SQL + " WHERE id > 1", "returned 1 rows for 2 landed ones"),
-        (SQL + " UNION ALL " + SQL, "returned 4 rows for 2 landed ones"),
-        ("SELECT id, {lineage} FROM landed", r"returns no column \['size_mm'\]"),
-        ("SELECT id, 'x' AS size_mm, {lineage} FROM landed", "returns size_mm as string.*declares float64"),
-        ("SELECT nothing FROM landed", "does not run: Binder Error.*Correct the SQL of feed tools"),
+        (SQL + " WHERE id > 1", "NS-CURATE-004", ("1 rows for 2",)),
+        (SQL + " UNION ALL " + SQL, "NS-CURATE-004", ("4 rows for 2",)),
+        ("SELECT id, {lineage} FROM landed", "NS-CURATE-002", ("['size_mm']", "feed tools")),
+        ("SELECT id, 'x' AS size_mm, {lineage} FROM landed", "NS-CURATE-003", ("size_mm", "string", "float64")),
+        ("SELECT nothing FROM landed", "NS-CURATE-001", ("Binder Error", "feed tools")),
     ],
 )
-def test_wrong_sql_is_named(tmp_path: Path, sql: str, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says):
+def test_wrong_sql_is_named(tmp_path: Path, sql: str, code: str, named: tuple[str, ...]) -> None:
+    with raises_code(ConfigurationError, code, "tools.sql", *named):
         curate(feed(tmp_path, sql), landed((1, 1, "a", 1), (2, 2, "a", 2)))

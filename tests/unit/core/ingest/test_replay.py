@@ -7,7 +7,6 @@ import io
 from datetime import date, timedelta
 
 import pandas as pd
-import pytest
 
 from flight_delay import replay
 from flight_delay.feeds import FLIGHTS
@@ -16,6 +15,7 @@ from nightshift.core.ingest.curated_table import curate
 from nightshift.core.ingest.landed_table import read_landed
 from nightshift.errors import ConfigurationError
 from nightshift.partitions import partition_range
+from support.errors import raises_code
 
 KEY = ["year", "month", "day", "carrier", "flight", "origin"]
 JANUARY = partition_range(date(2013, 1, 1), date(2013, 1, 31))
@@ -97,5 +97,5 @@ def test_bytes_stay_the_same() -> None:
 
 
 def test_other_days_cannot_be_replayed() -> None:
-    with pytest.raises(ConfigurationError, match="2013-01-01 to 2013-12-30, not 2014-01-01"):
+    with raises_code(ConfigurationError, "NS-USECASE-023", "2013-01-01 to 2013-12-30", "2014-01-01"):
         list(replay.deliveries(date(2014, 1, 1)))

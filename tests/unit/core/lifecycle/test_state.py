@@ -23,6 +23,7 @@ from nightshift.core.lifecycle.state import (
 )
 from nightshift.deployment import Deployment, SpecAction, VersionAction
 from nightshift.errors import ConfigurationError
+from support.errors import raises_code
 
 STEPS = {"registered": "register", "rejected": "register", "failed": "record_failure"}
 STEPS |= {"shadow": "nominate", "backtest_failed": "nominate"}
@@ -135,7 +136,7 @@ def test_step_run_again_replaces_its_decision() -> None:
 
 
 def test_unknown_step() -> None:
-    with pytest.raises(ConfigurationError, match="add the step"):
+    with raises_code(ConfigurationError, "NS-DEPLOY-002", "somebody"):
         by_hand(decide(1, "held", by="somebody"))
 
 

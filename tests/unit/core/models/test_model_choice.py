@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nightshift.core.evaluation import area_under_curve, calibration_error, evaluate, log_loss
 from nightshift.core.models.training_split import split_training_set
 from nightshift.errors import DataContractError
+from support.errors import raises_code
 from synthetic_training_set import training_table
 
 
@@ -57,7 +58,7 @@ def test_a_training_set_is_split_by_time() -> None:
 def test_a_holdout_that_is_not_newer_is_refused() -> None:
     table = training_table(20)
     swapped = pa.array(["holdout" if s == "train" else "train" for s in table["split"].to_pylist()])
-    with pytest.raises(DataContractError, match="must be newer"):
+    with raises_code(DataContractError, "NS-TRAIN-004"):
         split_training_set(table.set_column(table.schema.get_field_index("split"), "split", swapped), "is_late")
 
 
@@ -68,7 +69,7 @@ def test_a_part_with_one_class_or_no_rows_is_refused(part: str) -> None:
         not (s == part and late)
         for s, late in zip(table["split"].to_pylist(), table["is_late"].to_pylist(), strict=True)
     ]
-    with pytest.raises(DataContractError, match=f"The {part} rows"):
+    with raises_code(DataContractError, "NS-TRAIN-003", part):
         split_training_set(table.filter(pa.array(kept)), "is_late")
-    with pytest.raises(DataContractError, match=f"The {part} rows"):
+    with raises_code(DataContractError, "NS-TRAIN-003", part):
         split_training_set(table.filter(pc.not_equal(table["split"], part)), "is_late")

@@ -13,6 +13,7 @@ from nightshift.core.search.study import (
     walk_forward_folds,
 )
 from nightshift.errors import ConfigurationError, DataContractError
+from support.errors import raises_code
 from synthetic_training_set import SIGNATURE, training_split
 
 TRAIN = training_split().train
@@ -55,10 +56,10 @@ def test_each_fold_is_judged_on_newer_days_than_it_is_fitted_on():
 
 
 def test_folds_need_days_and_both_labels():
-    with pytest.raises(DataContractError, match="15 training days are too few for 8 folds"):
+    with raises_code(DataContractError, "NS-SEARCH-006", "15 training days", "8 folds"):
         folds(8)
     never = TRAIN.set_column(TRAIN.column_names.index("is_late"), "is_late", pa.array([0] * TRAIN.num_rows))
-    with pytest.raises(DataContractError, match="have the one label 0"):
+    with raises_code(DataContractError, "NS-SEARCH-007"):
         walk_forward_folds(never, "is_late", folds=2, fold_days=3)
 
 
@@ -66,7 +67,7 @@ def test_the_space_holds_the_settings_in_use_and_suits_the_rows():
     space = space_of("xgboost", in_use(n_estimators=25, max_depth=9), 5_000)
     assert (space["n_estimators"].low, space["max_depth"].high) == (25, 9)
     assert space["min_child_weight"].high == 100
-    with pytest.raises(ConfigurationError, match="'svm' has no search space"):
+    with raises_code(ConfigurationError, "NS-SEARCH-008", "'svm'"):
         space_of("svm", {}, 10)
 
 

@@ -39,7 +39,7 @@ def low_rank(model: FittedModel, problem: Problem) -> FittedModel:
             smaller = _factorized(layers, fitting_inputs, energy)
             if len(smaller) > len(layers) and loss(smaller, validation_inputs, labels) <= allowed:
                 return with_layers(model, smaller)
-    raise NotApplicable("no layer can be written as two smaller ones within the tolerance")
+    raise NotApplicable("NS-MODEL-009", "no layer can be written as two smaller ones within the tolerance")
 
 
 def _factorized(layers: list[Layer], values: npt.NDArray[np.float32], energy: float) -> list[Layer]:

@@ -60,7 +60,7 @@ def magnitude_pruning(model: FittedModel, problem: Problem) -> FittedModel:
             None,
         )
         if fewer is None:
-            raise NotApplicable("no tenth of the hidden units can go within the tolerance")
+            raise NotApplicable("NS-MODEL-010", "no tenth of the hidden units can go within the tolerance")
         sparse = (
             _refitted([_sparse(layer, share) for layer in fewer], fitting_inputs, target)
             for share in numbers(settings, "weights")

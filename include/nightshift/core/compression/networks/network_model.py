@@ -21,9 +21,13 @@ def layers_to_change(model: FittedModel) -> list[Layer]:
     """The layers of a network. Raises NotApplicable for trees, linear models and quantized networks."""
     layers = layers_of(model.pipeline[-1])
     if model.graph is not None:
-        raise NotApplicable("the network is quantized already: its weights are no longer free to change")
+        raise NotApplicable(
+            "NS-MODEL-011", "the network is quantized already: its weights are no longer free to change"
+        )
     if layers is None or len(layers) < 2:
-        raise NotApplicable(f"this is for networks with hidden layers, and the model is {type(model.pipeline[-1])}")
+        raise NotApplicable(
+            "NS-MODEL-012", f"this is for networks with hidden layers, and the model is {type(model.pipeline[-1])}"
+        )
     return layers
 
 

@@ -44,9 +44,9 @@ def quantizable_graph(model: FittedModel) -> bytes:
     Raises NotApplicable for a model without matrix products, and for one that is quantized already.
     """
     if model.graph is not None:
-        raise NotApplicable("the model is quantized already")
+        raise NotApplicable("NS-MODEL-013", "the model is quantized already")
     if layers_of(model.pipeline[-1]) is None:
-        raise NotApplicable("onnxruntime quantizes matrix products, and trees have none")
+        raise NotApplicable("NS-MODEL-014", "onnxruntime quantizes matrix products, and trees have none")
     return export_onnx(model, folded=False)
 
 
@@ -65,7 +65,8 @@ def quantized(graph: bytes, quantize: Callable[[Path, Path, list[str]], None], f
         body: bytes = onnx.load(path).SerializeToString(deterministic=True)
     if len(body) >= len(full_precision):
         raise NotApplicable(
+            "NS-MODEL-015",
             f"int8 would make the graph larger ({len(full_precision)} bytes became {len(body)}): "
-            "scales and conversions weigh more than the weights they save"
+            "scales and conversions weigh more than the weights they save",
         )
     return body

@@ -27,7 +27,7 @@ def select_features(model: FittedModel, problem: Problem) -> FittedModel:
     """
     scaler = model.pipeline[0].named_transformers_["numeric"]
     if not isinstance(scaler, PiecewiseLinearScaler) or model.graph is not None:
-        raise NotApplicable("this is for additive students, and the model is none")
+        raise NotApplicable("NS-MODEL-016", "this is for additive students, and the model is none")
     names = np.array(model.signature.numeric)
     order = names[np.argsort(-_importance(model, problem), kind="stable")].tolist()
     older = np.setdiff1d(np.arange(problem.train.num_rows), problem.validation)
@@ -41,7 +41,9 @@ def select_features(model: FittedModel, problem: Problem) -> FittedModel:
         else:
             fewest = middle + 1
     if most == len(order):
-        raise NotApplicable(f"all {len(order)} numeric features are needed for a student that resembles the whole one")
+        raise NotApplicable(
+            "NS-MODEL-017", f"all {len(order)} numeric features are needed for a student that resembles the whole one"
+        )
     return _student(model, order[:most], problem, np.arange(problem.train.num_rows))
 
 

@@ -75,7 +75,7 @@ def booster_of(model: FittedModel) -> xgboost.Booster:
     trees = model.pipeline[-1]
     if not isinstance(trees, XGBClassifier) or model.graph is not None:
         what = "an int8 graph" if model.graph is not None else type(trees).__name__
-        raise NotApplicable(f"this is for boosted trees, and the model is {what}")
+        raise NotApplicable("NS-MODEL-018", f"this is for boosted trees, and the model is {what}")
     return trees.get_booster()
 
 
@@ -83,7 +83,7 @@ def read_ensemble(model: FittedModel) -> Ensemble:
     """The trees of a fitted XGBoost model. Raises NotApplicable for any other model."""
     learner = json.loads(booster_of(model).save_raw("json"))["learner"]
     if learner["gradient_booster"]["name"] != "gbtree":
-        raise NotApplicable(f"the booster is {learner['gradient_booster']['name']}, not gbtree")
+        raise NotApplicable("NS-MODEL-019", f"the booster is {learner['gradient_booster']['name']}, not gbtree")
     base_score = np.float64(json.loads(learner["learner_model_param"]["base_score"])[0])
     trees = learner["gradient_booster"]["model"]["trees"]
     return Ensemble(tuple(_read(tree) for tree in trees), float(np.log(base_score / (1 - base_score))))
@@ -132,7 +132,7 @@ def _read(tree: dict[str, Any]) -> Node:
         return Split(tree["split_indices"][i], value, bool(tree["default_left"][i]), left, right, cover, i)
 
     if tree["categories_nodes"] or tree["tree_param"]["size_leaf_vector"] not in ("0", "1"):
-        raise NotApplicable("the trees split on sets of categories or have vectors in their leaves")
+        raise NotApplicable("NS-MODEL-020", "the trees split on sets of categories or have vectors in their leaves")
     return at(0)
 
 

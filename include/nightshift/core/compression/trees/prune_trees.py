@@ -64,14 +64,14 @@ def prune_trees(model: FittedModel, problem: Problem) -> FittedModel:
         return bool(_loss(ensemble, _pruned(ensemble, measured, price), leaves, labels) <= allowed)
 
     if not affordable(PRICES[0]):
-        raise NotApplicable(f"even the cheapest pruning costs more than {tolerance:g} of log loss")
+        raise NotApplicable("NS-MODEL-021", f"even the cheapest pruning costs more than {tolerance:g} of log loss")
     low, high = (float(np.log(price)) for price in PRICES)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if affordable(float(np.exp(middle))) else (low, middle)
     pruned = _pruned(ensemble, measured, float(np.exp(low)))
     if sum(len(nodes(tree)) for tree in pruned.trees) == sum(len(nodes(tree)) for tree in ensemble.trees):
-        raise NotApplicable(f"no subtree can go without costing more than {tolerance:g} of log loss")
+        raise NotApplicable("NS-MODEL-022", f"no subtree can go without costing more than {tolerance:g} of log loss")
     return with_ensemble(model, pruned)
 
 

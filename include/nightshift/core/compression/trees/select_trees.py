@@ -67,7 +67,9 @@ def select_trees(model: FittedModel, problem: Problem) -> FittedModel:
             if _loss(ensemble.base_margin + shift + validation_margins[:, chosen] @ factors, labels) <= allowed:
                 trees = tuple(_times(ensemble.trees[i], f) for i, f in zip(chosen, factors, strict=True))
                 return with_ensemble(model, Ensemble(trees, ensemble.base_margin + shift))
-    raise NotApplicable(f"no smaller set of the {len(ensemble.trees)} trees keeps the log loss within the tolerance")
+    raise NotApplicable(
+        "NS-MODEL-023", f"no smaller set of the {len(ensemble.trees)} trees keeps the log loss within the tolerance"
+    )
 
 
 def _selections(path: Floats) -> list[npt.NDArray[np.int64]]:
