@@ -23,7 +23,7 @@ from flight_rows import training_rows
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.lifecycle.state import State
 from nightshift.declare.discovery import load_use_case
-from nightshift.documents import BacktestResult
+from nightshift.documents.backtest import BacktestResult
 from nightshift.partitions import parse_partition
 from nightshift.reports.backtest_text import lines
 from nightshift.services.backtests import find_spec, walk_specs

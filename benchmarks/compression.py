@@ -49,7 +49,7 @@ from nightshift.core.versions.version import SharedFits, export_version, signatu
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import PartitionScore
+from nightshift.documents.search import PartitionScore
 from nightshift.partitions import partition_range
 
 Feeds = dict[str, list[pa.Table]]

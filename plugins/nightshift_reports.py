@@ -65,7 +65,7 @@ def _reports_app() -> Any:
     return app
 
 
-def _menu() -> list[dict[str, Any]]:
+def _menu() -> list[dict[str, str]]:
     place = {"destination": "nav", "category": "browse"}
     views = [{"name": "Night reports", "href": f"/{MENU}/", "url_route": "night-reports", **place}]
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from dagkit.steps import read_json
+from dagkit.params import XComValues
+from dagkit.steps import read_document
+from nightshift.documents.promote import Advance
 
 APPROVE, REJECT = "Approve", "Reject"
 """The options of the approval task."""
 
 
-def evidence_for_approval(advanced: Mapping[str, Any]) -> str:
+def evidence_for_approval(advanced: XComValues) -> str:
     """The evidence for the approval of a spec, as Markdown; "" if no approval is needed."""
-    advance = read_json(advanced, "advance.json")
-    return str(advance["summary"]) if advance["approval_needed"] else ""
+    advance = read_document(advanced, Advance)
+    return advance.summary if advance.approval_needed else ""
 
 
-def answered(refs: Mapping[str, Any]) -> dict[str, Any]:
+def answered(refs: XComValues) -> XComValues:
     """Arguments of `record_approval` from the result of the approval task, which is `refs["response"]`.
 
     After a timeout the response is Airflow's default and names no user: the answer is timed_out, `decided_by` empty.

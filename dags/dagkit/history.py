@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from dagkit import assets
 from dagkit.connections import use_connections
-from dagkit.params import partition_of_run
+from dagkit.params import XComValues, partition_of_run
 from dagkit.steps import airflow_errors, reject_partition, restore_refs, run_step
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 LAST_STEP = {"train": "append_training_rows"}
 """Last step that is run per stage when history is loaded; by default all steps that decide the partition."""
 
-FURTHER_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+FURTHER_ARGUMENTS: Mapping[str, Mapping[str, bool]] = {
     "land": {"refuse_undelivered": True},
     "build_features": {"allow_undecided": True},
     "append_training_rows": {"allow_undecided": True},
@@ -48,7 +48,7 @@ def plan_history() -> list[list[str]]:
     return [[chunk[0].isoformat(), chunk[-1].isoformat()] for chunk in chunks]
 
 
-def run_history_chunk(use_case: UseCase, stage: str, chunk: Sequence[str]) -> dict[str, Any]:
+def run_history_chunk(use_case: UseCase, stage: str, chunk: Sequence[str]) -> XComValues:
     """Run a stage on every partition from chunk[0] to chunk[1], in this one process.
 
     A partition that breaks a contract is rejected; the others are processed, as in separate runs.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import date
-from typing import Any
 
 from airflow.sdk import Param, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
+from pydantic import JsonValue
 
 from dagkit.connections import use_connections
 from nightshift.declare.use_case import UseCase
@@ -17,7 +17,10 @@ from nightshift.partitions import parse_partition
 
 log = logging.getLogger(__name__)
 
-Arguments = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+XComValues = Mapping[str, JsonValue]
+"""Arguments of a task, or a ref, as they go through XCom."""
+
+Arguments = Callable[[XComValues], XComValues]
 """Function of the running task: from the arguments of the task to those of the step."""
 
 LEAST_REASON = 10
@@ -91,8 +94,7 @@ def _newest_published(use_case: UseCase, *, scheduled: bool) -> date:
 
     publication = Warehouse(load_settings(), use_case).latest_publication()
     if publication is not None:
-        partition: date = publication["partition"]
-        return partition
+        return publication.partition
     if scheduled:
         raise AirflowSkipException(f"{use_case.name} has published no predictions yet: there is nothing to do.")
     raise ConfigurationError(
@@ -105,7 +107,7 @@ def _newest_published(use_case: UseCase, *, scheduled: bool) -> date:
 def filled_in(*names: str, signed: bool = False) -> Arguments:
     """Arguments from the parameters of the DAG run, those left empty excluded; if `signed`, with `decided_by`."""
 
-    def arguments(refs: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(refs: XComValues) -> XComValues:
         params = get_current_context()["params"]
         filled = {name: params[name] for name in names if params.get(name) not in (None, "")}
         return {**refs, **filled, **({"decided_by": who_decides()} if signed else {})}

@@ -5,25 +5,30 @@ Heavy libraries are imported when a task runs, never when a DAG file is parsed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from airflow.sdk import TriggerRule, get_current_context, task
+from airflow.sdk import TriggerRule, XComArg, get_current_context, task
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from pydantic import JsonValue
 
 from dagkit.connections import open_store
 from dagkit.defaults import RETRIES, RETRIES_DELIVERY, RETRIES_WAITING, WAITED_ENOUGH
-from dagkit.params import Arguments, partition_of_run
+from dagkit.params import Arguments, XComValues, partition_of_run
 from nightshift import pipeline
+from nightshift.artifact import ArtifactRef, Attempt, Document
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
+from nightshift.documents.check_drift import DriftResponse
 from nightshift.errors import TerminalError, TransientError
 from nightshift.pipeline import Stage, Step, find_stage, step_module
+
+D = TypeVar("D", bound=Document)
+StepArguments = Mapping[str, ArtifactRef | Sequence[ArtifactRef] | JsonValue]
 
 RETRY_ARGUMENTS = {"outage": RETRIES, "delivery": RETRIES_DELIVERY, "waiting": RETRIES_WAITING}
 LAST_RETRIES = {"outage": 0, "delivery": 0, "waiting": WAITED_ENOUGH}
@@ -37,9 +42,9 @@ class StageTasks:
     """
 
     def __init__(self, use_case: UseCase, stage: str) -> None:
-        self.use_case, self.stage, self.tasks = use_case, find_stage(stage), dict[str, Any]()
+        self.use_case, self.stage, self.tasks = use_case, find_stage(stage), dict[str, XComArg]()
 
-    def add(self, name: str, *, refs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    def add(self, name: str, *, refs: Mapping[str, XComArg] | None = None, **options: Any) -> XComArg:
         """Create the task of a step, and of the steps it gets inputs from unless they exist. `refs`: further inputs.
 
         `options` are the `arguments` of `step_task` and arguments of Airflow's task.
@@ -111,10 +116,9 @@ def airflow_errors() -> Iterator[None]:
         raise AirflowException(f"{type(error).__name__}: {error} (will be retried)") from error
 
 
-def run_step(use_case: UseCase, name: str, partition: date, arguments: Mapping[str, Any]) -> Any:
+def run_step(use_case: UseCase, name: str, partition: date, arguments: StepArguments) -> XComValues | list[XComValues]:
     """Run one step in the current task and return its ref, or refs, as dicts for XCom."""
     store = open_store()
-    from nightshift.artifact import Attempt
     from nightshift.io.provenance import CURRENT_ATTEMPT
     from nightshift.settings import load_settings
     from nightshift.steps.context import StepContext
@@ -135,9 +139,8 @@ def run_step(use_case: UseCase, name: str, partition: date, arguments: Mapping[s
     return [ref.model_dump() for ref in result] if isinstance(result, list) else result.model_dump()
 
 
-def restore_refs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def restore_refs(arguments: XComValues) -> StepArguments:
     """The arguments with dicts from XCom converted back to refs."""
-    from nightshift.artifact import ArtifactRef
 
     def restore(value: Any) -> Any:
         if isinstance(value, Mapping) and {"uri", "sha256"} <= set(value):
@@ -149,17 +152,16 @@ def restore_refs(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: restore(value) for name, value in arguments.items()}
 
 
-def read_json(ref: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """A JSON file of the artifact with this ref from XCom."""
+def read_document(ref: XComValues, document: type[D]) -> D:
+    """A JSON document of the artifact with this ref from XCom."""
     with airflow_errors():
-        content: dict[str, Any] = json.loads(open_store().read(restore_refs({"ref": ref})["ref"], path))
-        return content
+        return open_store().read_document(ArtifactRef.model_validate(dict(ref)), document)
 
 
-def skip_unless_search_is_due(use_case_name: str, drift_record: Mapping[str, Any]) -> None:
+def skip_unless_search_is_due(use_case_name: str, drift_record: XComValues) -> None:
     """Skip the current task unless it is the use case's search weekday or the response to drift is to retrain."""
     use_case = load_use_case(use_case_name)
-    response = read_json(drift_record, "response.json")["response"]
+    response = read_document(drift_record, DriftResponse).response
     if response != "retrain" and partition_of_run(use_case).weekday() != use_case.search.weekday:
         raise AirflowSkipException(f"The response to drift is {response!r}, and it is not the search weekday.")
 

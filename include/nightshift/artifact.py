@@ -5,15 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nightshift.errors import ArtifactCorrupt
 
 
 class Value(BaseModel):
     """An immutable value; undeclared fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Document(Value):
+    """A JSON document in an artifact; `FILE` is its path there."""
+
+    FILE: ClassVar[str]
+
+    def to_files(self) -> dict[str, bytes]:
+        """The document as a file of an artifact: equal documents, equal bytes."""
+        return {self.FILE: self.model_dump_json(indent=1).encode()}
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> Self:
+        """Parse a file that `to_files` wrote. Raises ArtifactCorrupt if `body` is another kind of document."""
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError as error:
+            raise ArtifactCorrupt(
+                "NS-STORE-008", f"This is not a {cls.FILE} of this version of Nightshift: {error}"
+            ) from None
 
 
 class ArtifactRef(Value):

@@ -235,7 +235,7 @@ def preflight(_: argparse.Namespace) -> int:
 def backtest(chosen: argparse.Namespace) -> None:
     """Compare specs with champion, fallback and a frozen version, walking forward over stored partitions."""
     settings = _adopt_local_stack()
-    from nightshift.documents import BacktestResult
+    from nightshift.documents.backtest import BacktestResult
     from nightshift.io.artifact_store import ArtifactStore
     from nightshift.io.warehouse.warehouse import Warehouse
     from nightshift.reports.backtest_text import lines
@@ -245,7 +245,7 @@ def backtest(chosen: argparse.Namespace) -> None:
     use_case, store = load_use_case(chosen.use_case), ArtifactStore(settings)
     newest = Warehouse(settings, use_case).latest_publication()
     # The labels of a partition's predictions are delivered with the next one, late ones after it.
-    as_of = max(chosen.last + timedelta(days=1), newest["partition"] if newest else date.min)
+    as_of = max(chosen.last + timedelta(days=1), newest.partition if newest else date.min)
     ref = step.run(
         StepContext(use_case, settings, store, as_of),
         specs=chosen.spec, first=chosen.first, last=chosen.last, refit_every=chosen.every,

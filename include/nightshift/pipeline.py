@@ -37,7 +37,7 @@ class Step:
     inputs: Mapping[str, str] = field(default_factory=dict)
     mapped_over: str = ""
     retries: Retries = "outage"
-    last_try: Mapping[str, Any] = field(default_factory=dict)
+    last_try: Mapping[str, bool] = field(default_factory=dict)
     run_when: RunWhen = "all_success"
     decides: bool = True
 
@@ -62,7 +62,9 @@ class Stage:
     folder: str = ""
 
 
-WAITING: Mapping[str, Any] = {"retries": "waiting", "last_try": {"allow_undecided": True}}
+def _waiting(name: str, **inputs: str) -> Step:
+    return Step(name, inputs, retries="waiting", last_try={"allow_undecided": True})
+
 
 STAGES = (
     Stage(
@@ -85,7 +87,7 @@ STAGES = (
         records_failure=True,
         decided_by="publish_features",
         steps=(
-            Step("build_features", **WAITING),
+            _waiting("build_features"),
             Step("publish_features", {"features": "build_features"}),
             Step("load_online", {"published": "publish_features"}, decides=False),
         ),
@@ -96,8 +98,8 @@ STAGES = (
         nightly=True,
         records_failure=True,
         steps=(
-            Step("append_training_rows", **WAITING),
-            Step("build_training_set", {"rows": "append_training_rows"}, **WAITING),
+            _waiting("append_training_rows"),
+            _waiting("build_training_set", rows="append_training_rows"),
             Step("choose_specs"),
             Step("fit", {"training_set": "build_training_set", "spec": "choose_specs"}, mapped_over="spec"),
             Step(
@@ -118,7 +120,7 @@ STAGES = (
         records_failure=True,
         decided_by="publish_predictions",
         steps=(
-            Step("resolve_model", **WAITING),
+            _waiting("resolve_model"),
             Step("calibrate", {"model_choice": "resolve_model"}),
             Step("score", {"model_choice": "resolve_model", "calibration": "calibrate"}),
             Step("audit", {"scores": "score"}),
@@ -203,7 +205,7 @@ def run_stage(
     run: Callable[..., Any],
     *,
     until: str = "",
-    further: Mapping[str, Mapping[str, Any]] | None = None,
+    further: Mapping[str, Mapping[str, bool]] | None = None,
     refs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the steps of a stage that decide its partition, one after another, up to and including the step `until`.

@@ -1,10 +1,12 @@
 """Approve, reject and silence: what Airflow's operator makes of each, and what is recorded of it."""
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+
+from nightshift.documents.promote import Advance
 
 ADVANCED = {"uri": "s3://bucket/late/promote/advance/2020-03-15/0/", "sha256": "0" * 64, "kind": "advance"}
 ANNA = {"id": "7", "name": "anna"}
@@ -114,10 +116,18 @@ def test_the_person_reads_the_evidence(approve):
     assert subject.endswith("champion after 2013-06-01?")
 
 
-@pytest.mark.parametrize(("needed", "evidence"), [("true", "better by 0.01"), ("false", "")])
+@pytest.mark.parametrize(("needed", "evidence"), [(True, "better by 0.01"), (False, "")])
 def test_nobody_is_asked_unless_approval_is_needed(approval, monkeypatch, needed, evidence):
-    body = f'{{"action": "awaiting_approval", "approval_needed": {needed}, "summary": "better by 0.01"}}'
-    store = SimpleNamespace(read=lambda ref, path: {"advance.json": body}[path])
+    advance = Advance(
+        partition=date(2013, 6, 1),
+        action="awaiting_approval",
+        spec_id="blend-0123abcd",
+        champion=None,
+        why="better",
+        approval_needed=needed,
+        summary="better by 0.01",
+    )
+    store = SimpleNamespace(read_document=lambda ref, kind: {Advance: advance}[kind])
     monkeypatch.setattr("dagkit.steps.open_store", lambda: store)
     assert approval.evidence_for_approval(ADVANCED) == evidence
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from nightshift.declare.discovery import load_use_case
+from nightshift.documents.check_drift import DriftResponse
 from nightshift.errors import ConfigurationError
 from support.errors import raises_code
 
@@ -25,7 +26,7 @@ def run(set_context, monkeypatch):
             partition_key=partition_key, triggering_user_name=user, run_type=run_type, run_id="manual__1"
         )
         set_context({"params": filled_in or {}, "dag_run": dag_run})
-        published = None if newest is None else {"partition": newest}
+        published = None if newest is None else SimpleNamespace(partition=newest)
         monkeypatch.setattr(
             "nightshift.io.warehouse.warehouse.Warehouse.latest_publication", lambda self: published, raising=True
         )
@@ -132,8 +133,9 @@ def test_a_search_is_due_on_its_weekday_and_when_drift_asks(dag_bag, run, monkey
     assert load_use_case("flight_delay").search.weekday == sunday
     run(partition_key=day)
     record = {"uri": "s3://bucket/a/", "sha256": "0" * 64, "kind": "drift_record"}
-    files = {"response.json": f'{{"response": "{response}"}}'}
-    monkeypatch.setattr("dagkit.steps.open_store", lambda: SimpleNamespace(read=lambda ref, path: files[path]))
+    document = DriftResponse(response=response, message="")
+    store = SimpleNamespace(read_document=lambda ref, kind: {DriftResponse: document}[kind])
+    monkeypatch.setattr("dagkit.steps.open_store", lambda: store)
     if due:
         skip_unless_search_is_due("flight_delay", record)
     else:

@@ -12,7 +12,7 @@ from integration.nights import Nights
 from nightshift import cli
 from nightshift.core.lifecycle.state import state_after
 from nightshift.declare.models import ModelSpec
-from nightshift.documents import BacktestResult, Nomination
+from nightshift.documents.backtest import BacktestResult, Nomination
 from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.look_ahead import look_ahead_gate

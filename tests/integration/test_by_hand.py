@@ -240,7 +240,7 @@ def test_kill_switch_and_back(grown: Grown) -> None:
     grown.desk.night(days_after(1))
     published = grown.warehouse.publication(days_after(1))
     assert published is not None
-    assert (published["role"], published["model_version"]) == ("fallback", grown.version(grown.fallback))
+    assert (published.role, published.model_version) == ("fallback", grown.version(grown.fallback))
     # Whatever is promoted meanwhile.
     grown.desk.decide(days_after(1), "promoted", grown.first, replaces=grown.third.spec_id)
     grown.desk.night(days_after(2))

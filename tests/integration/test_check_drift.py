@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
+from nightshift.documents.check_drift import Drift
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.settings import Settings
 from support.desk import BOOKINGS, EVEN, TERRIBLE, D, Desk, begin, begin_canary, days_after, late_bookings, new_desk
@@ -110,10 +111,10 @@ def test_what_a_canary_published_is_not_the_primarys_drift(desk: Desk) -> None:
         else:
             begin(desk, graph=EVEN)
         desk.night(days_after(1))
-        drifts.append(desk.read(desk.step("compare_drift", days_after(1)), "drift.json"))
+        drifts.append(desk.store.read_document(desk.step("compare_drift", days_after(1)), Drift))
     published = {row["model_version"] for row in desk.rows("predictions")}
     assert len(published) == 2
-    assert drifts[0]["groups"]["prediction"] == drifts[1]["groups"]["prediction"]
+    assert drifts[0].groups["prediction"] == drifts[1].groups["prediction"]
 
 
 def test_calibration_is_not_drift_of_the_version(desk: Desk) -> None:
@@ -121,7 +122,9 @@ def test_calibration_is_not_drift_of_the_version(desk: Desk) -> None:
     drifts = []
     for number in range(4):
         desk.night(days_after(number), labels=[1] * BOOKINGS)
-        drifts.append(desk.read(desk.step("compare_drift", days_after(number)), "drift.json")["groups"]["prediction"])
+        drifts.append(
+            desk.store.read_document(desk.step("compare_drift", days_after(number)), Drift).groups["prediction"]
+        )
     assert all(one == drifts[0] for one in drifts)
     assert min(row["p_late"] for row in desk.rows("predictions", "1 DESC")[:BOOKINGS]) > 0.2
 

@@ -75,7 +75,7 @@ def test_partitions_without_labels_are_made_up_for(written: UseCase, monkeypatch
 
     faults, found = dry_run.dry_run(written, date(2024, 2, 22), source, lines.append)
     assert [fault.what for fault in faults] == ["ConfigurationError: NS-TEST-001: far enough"]
-    assert list(found["rejected"]) == [str(late)]
+    assert list(found.rejected) == [str(late)]
     assert "2024-01-31 to 2024-02-21: ingest and materialize" in lines
     # Neither it nor the day that it predicts has training rows.
     assert "2024-01-29 to 2024-01-30: ingest and materialize" in lines

@@ -10,7 +10,7 @@ from integration.history import TRAINED, History
 from integration.nights import Nights
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment
-from nightshift.documents import Registration
+from nightshift.documents.train import Registration
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
 from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest

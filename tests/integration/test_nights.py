@@ -17,7 +17,7 @@ from integration.history import FIRST, TRAINED
 from integration.nights import Nights
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State
-from nightshift.documents import Calibration, ModelChoice
+from nightshift.documents.predict import Calibration, ModelChoice
 from nightshift.errors import AuditFailed, DataContractError, PartitionNotReady
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range

@@ -14,7 +14,7 @@ import pytest
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.inference.calibration import calibrated
 from nightshift.core.lifecycle.canary import canary_rows
-from nightshift.documents import Calibration, ModelChoice
+from nightshift.documents.predict import Calibration, ModelChoice
 from nightshift.errors import AuditFailed, PartitionNotReady, TransientError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_scores import scored_partition

@@ -13,7 +13,7 @@ import pytest
 from nightshift.artifact import ArtifactRef
 from nightshift.core.evaluation import log_loss
 from nightshift.declare.policies import PromotionPolicy, Risk, RiskPolicy
-from nightshift.documents import Advance, Approval, Review
+from nightshift.documents.promote import Advance, Approval, Review
 from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_backtest import LiveAndBacktest

@@ -116,7 +116,7 @@ def test_the_last_publication_counts_whatever_came_before(warehouse: Warehouse, 
     assert published(warehouse) == expected(publication, table)
     current = warehouse.publication(publication.partition)
     assert current is not None
-    assert current["publish_id"] == publication.publish_id
+    assert current.publish_id == publication.publish_id
     with warehouse.connection() as connection:
         row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(warehouse.table("publications"))).fetchone()
     assert row == (len(set(order)),)
@@ -129,7 +129,7 @@ def test_publishers_side_by_side_leave_one_night(warehouse: Warehouse) -> None:
         list(pool.map(lambda n: warehouse.publish_predictions(*n), nights))
     current = warehouse.publication(DAY - timedelta(days=1))
     assert current is not None
-    publication, table = next(n for n in nights if n[0].publish_id == current["publish_id"])
+    publication, table = next(n for n in nights if n[0].publish_id == current.publish_id)
     assert published(warehouse) == expected(publication, table)
 
 
@@ -235,10 +235,10 @@ def test_a_prediction_is_found_with_its_publication(warehouse: Warehouse) -> Non
     warehouse.publish_predictions(publication, table)
     found = warehouse.prediction({"day": "2013-06-01", "parcel": table["parcel"][7].as_py()})
     assert found is not None
-    assert found[0]["weight_kg"] == pytest.approx(1.0)
-    assert found[1]["scores_uri"] == publication.scores.uri
+    assert found.columns["weight_kg"] == pytest.approx(1.0)
+    assert found.publication.scores.uri == publication.scores.uri
     assert warehouse.prediction({"day": "2013-06-01", "parcel": "none"}) is None
-    assert warehouse.publication_of(DAY) == found[1]
+    assert warehouse.publication_of(DAY) == found.publication
 
 
 def test_the_latest_publication_is_of_the_newest_partition(warehouse: Warehouse) -> None:
@@ -246,7 +246,7 @@ def test_the_latest_publication_is_of_the_newest_partition(warehouse: Warehouse)
         warehouse.publish_predictions(*night(version=version, day=DAY + timedelta(days=number)))
     latest = warehouse.latest_publication()
     assert latest is not None
-    assert (latest["prediction_date"], latest["model_version"]) == (DAY + timedelta(days=3), "model-c")
+    assert (latest.prediction_date, latest.model_version) == (DAY + timedelta(days=3), "model-c")
 
 
 def test_rows_name_the_version_that_scored_them(warehouse: Warehouse) -> None:
@@ -256,7 +256,7 @@ def test_rows_name_the_version_that_scored_them(warehouse: Warehouse) -> None:
     assert warehouse.publish_predictions(publication, table)
     found = warehouse.prediction({"day": str(DAY), "parcel": table["parcel"][0].as_py()})
     assert found is not None
-    assert (found[0]["model_version"], found[1]["model_version"]) == ("model-canary", "model-a")
+    assert (found.model_version, found.publication.model_version) == ("model-canary", "model-a")
 
 
 def test_a_row_without_its_version_is_not_published(warehouse: Warehouse) -> None:

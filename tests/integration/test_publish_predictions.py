@@ -84,9 +84,9 @@ def test_the_publication_names_spec_and_calibration(desk: Desk) -> None:
     desk.live(0, 1)
     publication = desk.warehouse.publication(days_after(1))
     assert publication is not None
-    assert publication["spec_id"] == desk.use_case.champion.spec_id
+    assert publication.spec_id == desk.use_case.champion.spec_id
     ref = desk.store.current(desk.use_case.name, "calibrate", days_after(1))
-    assert (publication["calibration_uri"], publication["calibration_sha256"]) == (ref.uri, ref.sha256)
+    assert (publication.calibration.uri, publication.calibration.sha256) == (ref.uri, ref.sha256)
 
 
 def test_another_calibration_is_another_publication(desk: Desk) -> None:
@@ -97,8 +97,8 @@ def test_another_calibration_is_another_publication(desk: Desk) -> None:
     after = desk.warehouse.publication(days_after(1))
     assert before is not None
     assert after is not None
-    assert before["model_sha256"] == after["model_sha256"]
-    assert before["publish_id"] != after["publish_id"]
+    assert before.model == after.model
+    assert before.publish_id != after.publish_id
 
 
 @pytest.mark.parametrize("canary", [False, True], ids=["champion", "canary"])

@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from nightshift.declare.policies import SearchPolicy
-from nightshift.documents import Candidates, Comparison, Race, RaceOrigin, StudyResult, TrainingSet
+from nightshift.documents.search import Candidates, Comparison, Race, RaceOrigin, StudyResult
+from nightshift.documents.train import TrainingSet
 from nightshift.errors import DataContractError, PartitionNotReady
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.candidates import candidate_specs

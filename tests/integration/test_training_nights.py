@@ -16,7 +16,7 @@ from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.versions.package import HOLDOUT, MODEL
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import model_version
-from nightshift.documents import Registration, TrainingSet
+from nightshift.documents.train import Registration, TrainingSet, Verification
 from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejected, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse
@@ -69,8 +69,7 @@ def test_versions_are_registered_and_a_second_run_changes_nothing(nights, use_ca
     assert failed_gates(again) == {}
     assert again.promoted == ""
     verification = store.current(use_case.name, "verify", night, variant=use_case.champion.spec_id)
-    gates = json.loads(store.read(verification, "verification.json"))["gates"]
-    by_gate = {one["gate"]: one["verdict"] for one in gates}
+    by_gate = {one.gate: one.verdict for one in store.read_document(verification, Verification).gates}
     assert by_gate["change"] == "pass"
     assert by_gate["calibration"] == "not applicable"
 

@@ -109,7 +109,7 @@ def test_gates_and_monitoring_are_replaced_not_added(warehouse: Warehouse) -> No
     }
     for _ in range(2):
         warehouse.record_gates(DAY, "m", gates)
-        warehouse.record_drift(DAY, [drift, drift | {"column_name": "other"}])
+        warehouse.record_drift(DAY, pa.Table.from_pylist([drift, drift | {"column_name": "other"}]))
     with warehouse.connection() as connection:
         for table, count in (("gate_results", 2), ("drift_daily", 2)):
             found = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(warehouse.table(table))).fetchone()
@@ -128,7 +128,7 @@ def test_later_labels_replace_a_days_performance(warehouse: Warehouse) -> None:
     later = DAY + timedelta(days=3)
     first, corrected = performance(DAY), performance(later, log_loss=0.7)
     steps = [[first, performance(DAY, role="champion")], [first], [first], [corrected], [first], [corrected]]
-    wrote = [warehouse.record_performance(DAY, rows) for rows in steps]
+    wrote = [warehouse.record_performance(DAY, pa.Table.from_pylist(rows)) for rows in steps]
     # The same rows again, and a run that knows less than what is there, write nothing.
     assert wrote == [True, True, False, True, False, False]
     with warehouse.connection() as connection:

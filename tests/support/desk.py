@@ -44,7 +44,7 @@ from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import RiskPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, model_version
-from nightshift.documents import ModelChoice
+from nightshift.documents.predict import ModelChoice
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import schema as warehouse_schema
@@ -240,7 +240,7 @@ class Desk:
             kind="version",
             files={
                 "model.onnx": graph,
-                "signature.json": signature.to_json(),
+                **signature.to_files(),
                 "spec.json": spec.model_dump_json(indent=1).encode(),
                 **reference.to_files(),
             },

@@ -17,7 +17,7 @@ from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import CompressionBudget
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
-from nightshift.documents import Calibration, SpecCalibration
+from nightshift.documents.predict import Calibration, SpecCalibration
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.settings import Settings

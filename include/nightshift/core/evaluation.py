@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nightshift.core.arrays import Floats, Labels
+from nightshift.documents.train import CalibrationBin, HoldoutMetrics, Quality
 
 LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 """Probabilities are clipped to [this, 1 - this]: float32 rounds some to 0 or 1, whose loss would be infinite."""
@@ -12,31 +13,28 @@ LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 CALIBRATION_BINS = 15
 
 
-def evaluate(labels: Labels, probability: Floats) -> dict[str, float]:
-    """Metrics of probabilities [n] against labels (0 or 1) [n]; both classes must occur.
-
-    Keys: rows, base_rate, mean_score, auc, log_loss (nats), brier, calibration_error.
-    """
-    return {
-        "rows": len(labels),
-        "base_rate": float(labels.mean()),
-        "mean_score": float(probability.mean()),
-        "auc": area_under_curve(labels, probability),
-        "log_loss": log_loss(labels, probability),
-        "brier": float(np.mean((probability - labels) ** 2)),
-        "calibration_error": calibration_error(labels, probability),
-    }
+def evaluate(labels: Labels, probability: Floats) -> HoldoutMetrics:
+    """Metrics of probabilities [n] against labels (0 or 1) [n]; both classes must occur."""
+    return HoldoutMetrics(
+        rows=len(labels),
+        base_rate=float(labels.mean()),
+        mean_score=float(probability.mean()),
+        auc=area_under_curve(labels, probability),
+        log_loss=log_loss(labels, probability),
+        brier=float(np.mean((probability - labels) ** 2)),
+        calibration_error=calibration_error(labels, probability),
+    )
 
 
-def quality(labels: Labels, scores: Floats) -> dict[str, float | None]:
-    """log_loss (nats), brier, auc (None if all labels are alike), mean_score and label_rate of some rows."""
-    return {
-        "log_loss": log_loss(labels, scores),
-        "brier": float(np.mean((scores - labels) ** 2)),
-        "auc": auc_or_none(labels, scores),
-        "mean_score": float(scores.mean()),
-        "label_rate": float(labels.mean()),
-    }
+def quality(labels: Labels, scores: Floats) -> Quality:
+    """Quality of scores [n] against labels (0 or 1) [n]."""
+    return Quality(
+        log_loss=log_loss(labels, scores),
+        brier=float(np.mean((scores - labels) ** 2)),
+        auc=auc_or_none(labels, scores),
+        mean_score=float(scores.mean()),
+        label_rate=float(labels.mean()),
+    )
 
 
 def area_under_curve(labels: Labels, probability: Floats) -> float:
@@ -70,13 +68,13 @@ def log_odds(probability: Floats) -> Floats:
     return np.asarray(np.log(p / (1 - p)))
 
 
-def calibration_bins(labels: Labels, scores: Floats, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
-    """Mean score, observed label rate and rows of bins of equal mass, in order of score."""
+def calibration_bins(labels: Labels, scores: Floats, bins: int = CALIBRATION_BINS) -> tuple[CalibrationBin, ...]:
+    """Bins of equal mass, in order of score."""
     order = np.argsort(scores, kind="stable")
-    return [
-        {"mean_score": float(scores[part].mean()), "observed_rate": float(labels[part].mean()), "rows": len(part)}
+    return tuple(
+        CalibrationBin(mean_score=float(scores[part].mean()), observed_rate=float(labels[part].mean()), rows=len(part))
         for part in np.array_split(order, min(bins, len(order)))
-    ]
+    )
 
 
 def calibration_error(labels: Labels, probability: Floats, bins: int = CALIBRATION_BINS) -> float:
@@ -86,4 +84,4 @@ def calibration_error(labels: Labels, probability: Floats, bins: int = CALIBRATI
     that the few rows with high scores do not form a noisy bin.
     """
     groups = calibration_bins(labels, probability, bins)
-    return sum(abs(one["observed_rate"] - one["mean_score"]) * one["rows"] for one in groups) / len(labels)
+    return sum(abs(one.observed_rate - one.mean_score) * one.rows for one in groups) / len(labels)

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import norm, t
 
 from nightshift.core.arrays import Floats, Integers
-from nightshift.documents import PairedDifference
+from nightshift.documents.backtest import PairedDifference
 
 RESAMPLES = 2000
 LEAST_BLOCKS = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from nightshift.errors import ConfigurationError
 
@@ -43,7 +43,7 @@ class Expectation:
     """
 
     type: str
-    kwargs: Mapping[str, Any]
+    kwargs: Mapping[str, object]
     severity: Severity
     reason: str
 

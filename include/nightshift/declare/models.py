@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
-from nightshift.artifact import Value, canonical_json, sha256_hex
+from nightshift.artifact import Document, Value, canonical_json, sha256_hex
+from nightshift.errors import ConfigurationError
+
+Scalar = int | float | str | bool | None
+Hyperparameters = Mapping[str, Scalar | Sequence[Scalar | Sequence[Scalar]] | Mapping[str, Scalar]]
+"""Settings of an estimator or technique, by name."""
+
+
+def numbers(parameters: Hyperparameters, name: str) -> tuple[int | float, ...]:
+    """A hyperparameter that is a number, or several. Raises ConfigurationError for another value."""
+    value = parameters[name]
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not values or not all(isinstance(one, int | float) for one in values):
+        raise ConfigurationError("NS-MODEL-024", f"The hyperparameter {name} must be a number, not {value!r}.")
+    return tuple(values)
+
+
+def number(parameters: Hyperparameters, name: str) -> int | float:
+    """A numeric hyperparameter. Raises ConfigurationError for another value."""
+    return numbers(parameters, name)[0]
 
 
 class CalibrationSpec(Value):
@@ -23,7 +42,7 @@ class CalibrationSpec(Value):
     slope: bool = False
 
 
-class ModelSpec(Value):
+class ModelSpec(Document):
     """What is trained: features, estimators, parameters, weights, window, compression, calibration, seed.
 
     `numeric` and `categorical` empty: all features of the use case. Several `estimators` are blended: the
@@ -33,12 +52,14 @@ class ModelSpec(Value):
     weights); rows older than `window_days` partitions are left out (None: all are used).
     """
 
+    FILE: ClassVar[str] = "spec.json"
+
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)
     estimators: tuple[str, ...] = Field(min_length=1)
     feature_service: str = ""
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
-    parameters: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    parameters: Mapping[str, Hyperparameters] = Field(default_factory=dict)
     compression: tuple[str, ...] = ()
     half_life_days: float | None = Field(default=None, gt=0)
     window_days: int | None = Field(default=None, ge=1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from nightshift.declare.models import Hyperparameters
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class TrainingPolicy:
     seed: int = 20130101
     estimators: tuple[str, ...] = ("logistic_regression", "xgboost")
     techniques: tuple[str, ...] = ("distilled_xgboost", "distilled_mlp", "distilled_mlp_int8")
-    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parameters: Mapping[str, Hyperparameters] = field(default_factory=dict)
     parity_tolerance: float = 1e-5
 
 

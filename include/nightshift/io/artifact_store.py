@@ -25,8 +25,7 @@ import botocore.exceptions
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightshift.artifact import ArtifactRef, Decision, FileEntry, Manifest, identity_sha256, sha256_hex
-from nightshift.documents import Document
+from nightshift.artifact import ArtifactRef, Decision, Document, FileEntry, Manifest, identity_sha256, sha256_hex
 from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady, StoreUnavailable
 from nightshift.io.provenance import code_version, finished_attempt, library_versions, lock_sha256
 from nightshift.pipeline import STAGE_OF_STEP
@@ -129,7 +128,7 @@ class ArtifactStore:
         A write conflict on an immutable object is retried: False is returned only if the store reports that the
         object exists.
         """
-        extra: dict[str, Any] = {"IfNoneMatch": "*"} if immutable else {}
+        extra: dict[str, str] = {"IfNoneMatch": "*"} if immutable else {}
         if content_type:
             extra["ContentType"] = content_type
         for attempt in range(1, CONFLICT_TRIES + 1):

@@ -19,6 +19,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import pyarrow as pa
+from pydantic import JsonValue
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
@@ -99,9 +100,9 @@ class Verdict:
         return dict(sorted(reasons.items()))
 
     @cached_property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> dict[str, JsonValue]:
         """The validation result as Great Expectations' JSON, without full lists of rows, which are in quarantine."""
-        body: dict[str, Any] = self.result.to_json_dict()  # type: ignore[no-untyped-call]
+        body: dict[str, JsonValue] = self.result.to_json_dict()  # type: ignore[no-untyped-call]
         return body
 
     @cached_property
@@ -121,7 +122,7 @@ def suite_parameters(
     `column_values(feed, column)` gives the distinct values of another feed's column. Days are
     midnights without a zone, moments are in UTC.
     """
-    parameters: dict[str, Any] = {
+    parameters: dict[str, datetime | list[Any]] = {
         "partition": datetime.combine(partition, time()),
         "next_day": datetime.combine(partition + timedelta(days=1), time()),
         "cutoff": use_case.cutoff(partition),
@@ -201,7 +202,7 @@ def declaration_faults(
     return faults
 
 
-def _validate(name: str, feed: Feed, table: pa.Table, resolved: list[dict[str, Any]]) -> Any:
+def _validate(name: str, feed: Feed, table: pa.Table, resolved: Sequence[Mapping[str, object]]) -> Any:
     """Great Expectations' result, in the order declared. The result of an unchanged snapshot is reused."""
     earlier = _snapshots.get(name)
     if earlier and earlier[0] == (feed, resolved) and earlier[1].equals(table):

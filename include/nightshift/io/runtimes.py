@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
+from nightshift.artifact import Value
 from nightshift.core.gates.registry import TOO_SLOW, RuntimeAnswer
 from nightshift.declare.discovery import PROJECT_ROOT
 from nightshift.errors import ConfigurationError
@@ -32,6 +34,18 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """The whole environment of a clean process. Without it, linear algebra starts a thread per core, each with memory of
 its own, which on a large machine alone exceeds the memory that a model may take."""
 BUILD = "Build it with `make runtimes`"
+
+
+class ProbeReport(Value):
+    """The line that the probe prints; see `runtime_probe.ask`."""
+
+    python: str = ""
+    importable: tuple[str, ...] = ()
+    onnxruntime: str = ""
+    numpy: str = ""
+    costs: Mapping[str, float] = Field(default_factory=dict)
+    error: str = ""
+    error_type: str = ""
 
 
 def runtimes_folder() -> Path:
@@ -105,30 +119,30 @@ def ask_runtime(
         except subprocess.TimeoutExpired:
             return RuntimeAnswer(version, None, {}, TOO_SLOW)
         report = _report(version, process)
-        costs = {name: float(value) for name, value in report.items() if isinstance(value, float | int)}
-        if not (error := report.get("error")):
-            return RuntimeAnswer(version, np.load(scores_path, allow_pickle=False), costs)
-        out_of_memory = report["error_type"] == "MemoryError" or any(text in error for text in OUT_OF_MEMORY)
-        message = f"{report['error_type']}: {' '.join(error.split())[:300]}"
-        return RuntimeAnswer(version, None, costs, message, out_of_memory=out_of_memory)
+        if not (error := report.error):
+            return RuntimeAnswer(version, np.load(scores_path, allow_pickle=False), report.costs)
+        out_of_memory = report.error_type == "MemoryError" or any(text in error for text in OUT_OF_MEMORY)
+        message = f"{report.error_type}: {' '.join(error.split())[:300]}"
+        return RuntimeAnswer(version, None, report.costs, message, out_of_memory=out_of_memory)
 
 
-def _report(version: str, process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def _report(version: str, process: subprocess.CompletedProcess[str]) -> ProbeReport:
     """The probe's report; if the process wrote none, its exit status as an error. Raises as `ask_runtime` does."""
     lines = process.stdout.strip().splitlines()
     if process.returncode != 0 or not lines:
         how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-        return {"error_type": f"the process ended with {how}", "error": process.stderr[-500:] or "it left no message"}
-    report: dict[str, Any] = json.loads(lines[-1])
+        error = process.stderr[-500:] or "it left no message"
+        return ProbeReport(error_type=f"the process ended with {how}", error=error)
+    report = ProbeReport.model_validate_json(lines[-1])
     where = runtimes_folder() / f"onnxruntime-{version}"
-    if report["importable"]:
+    if report.importable:
         raise ConfigurationError(
             "NS-GATE-006",
-            f"{where} must have onnxruntime and numpy only, but {', '.join(report['importable'])} can be imported "
+            f"{where} must have onnxruntime and numpy only, but {', '.join(report.importable)} can be imported "
             f"there. Remove the folder. {BUILD}.",
         )
-    if report.get("error_type") == "ModuleNotFoundError" or report.get("onnxruntime", version) != version:
-        installed = report.get("onnxruntime", report.get("error"))
+    if report.error_type == "ModuleNotFoundError" or report.onnxruntime not in ("", version):
+        installed = report.onnxruntime or report.error
         raise ConfigurationError(
             "NS-GATE-007", f"{where} does not have onnxruntime {version}: {installed}. Remove it. {BUILD}."
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version
@@ -54,7 +54,7 @@ class TrainingRecord:
     model_version: str
     model_ref: ArtifactRef
     action: str
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, str | int]
     metrics: Mapping[str, float]
     model: bytes
     files: Mapping[str, bytes]

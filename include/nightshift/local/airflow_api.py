@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import requests
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
@@ -18,6 +18,7 @@ PAGE = 100
 RETRIES = Retry(4, backoff_factor=1, status_forcelist=range(500, 600), allowed_methods={"GET"}, raise_on_status=False)
 """Only reads are retried: a write may have succeeded."""
 FINISHED = ("success", "failed")
+M = TypeVar("M", bound=BaseModel)
 
 
 class AirflowUnavailable(TransientError):
@@ -32,6 +33,19 @@ class RequestFailed(NightshiftError):
         self.status = status
 
 
+class Dag(BaseModel):
+    """A DAG, with the API's names."""
+
+    dag_id: str
+
+
+class ImportFailure(BaseModel):
+    """A DAG file that does not parse, with the API's names."""
+
+    filename: str
+    stack_trace: str
+
+
 class DagRun(BaseModel):
     """A DAG run, with the API's names. `duration` (seconds) is None until it has ended."""
 
@@ -41,7 +55,7 @@ class DagRun(BaseModel):
     partition_key: str | None = None
     start_date: datetime | None = None
     duration: float | None = None
-    conf: dict[str, Any] | None = None
+    conf: dict[str, JsonValue] | None = None
 
 
 class TaskRun(BaseModel):
@@ -75,7 +89,7 @@ class AirflowApi:
         self._session.trust_env = False
         self._session.mount(f"{self.url}/api/", HTTPAdapter(max_retries=RETRIES))
 
-    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
+    def call(self, method: str, path: str, body: Mapping[str, JsonValue] | None = None, **query: Any) -> Any:
         """One request below /api/v2 and its JSON response. Logs in if there is no valid token."""
         try:
             return self._send(method, f"/api/v2{path}", json=body, params=query)
@@ -111,26 +125,26 @@ class AirflowApi:
 
     def dag_ids(self) -> set[str]:
         """Ids of all DAGs that were parsed."""
-        return {dag["dag_id"] for dag in self._all("/dags", "dags")}
+        return {dag.dag_id for dag in self._all(Dag, "/dags", "dags")}
 
     def import_errors(self) -> dict[str, str]:
         """File name -> traceback of every DAG file that does not parse."""
-        return {e["filename"]: e["stack_trace"] for e in self._all("/importErrors", "import_errors")}
+        return {one.filename: one.stack_trace for one in self._all(ImportFailure, "/importErrors", "import_errors")}
 
     def unpause(self, dag_id: str) -> None:
         """Let the scheduler run a DAG."""
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False}, update_mask="is_paused")
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> DagRun:
+    def trigger(self, dag_id: str, conf: Mapping[str, JsonValue]) -> DagRun:
         """Start a run by hand."""
-        return DagRun(**self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf}))
+        return DagRun(**self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf)}))
 
     def backfill(self, dag_id: str, first: date, last: date, *, max_active_runs: int, reprocess: str) -> int | None:
         """Create runs for the partitions first..last; returns the backfill's id, or None if another one is under way.
 
         `reprocess`: "none", "failed" or "completed", what to do with partitions that have a run.
         """
-        body = {
+        body: dict[str, JsonValue] = {
             "dag_id": dag_id,
             # Bounds are read as wall clock in the DAG's time zone; a partition's tick is at its cutoff time of day.
             "from_date": f"{first}T00:00:00Z",
@@ -149,7 +163,7 @@ class AirflowApi:
 
     def runs(self, dag_id: str) -> list[DagRun]:
         """All runs of a DAG, oldest first."""
-        return [DagRun(**run) for run in self._all(f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="id")]
+        return list(self._all(DagRun, f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="id"))
 
     def newest_runs(self, dag_id: str) -> dict[str, DagRun]:
         """Partition key -> its newest successful run, else its newest run."""
@@ -166,7 +180,7 @@ class AirflowApi:
 
     def tasks(self, run: DagRun) -> list[TaskRun]:
         """The tasks of a run."""
-        return [TaskRun(**task) for task in self._all(f"{_path(run)}/taskInstances", "task_instances")]
+        return list(self._all(TaskRun, f"{_path(run)}/taskInstances", "task_instances"))
 
     def log_lines(self, task: TaskRun) -> list[str]:
         """The log of a task's newest try, one line per event, without Airflow's lines about its source."""
@@ -181,11 +195,11 @@ class AirflowApi:
                 lines += [f"{e['exc_type']}: {e['exc_value']}" for e in (event.get("error_detail") or [])[:1]]
         return lines
 
-    def _all(self, path: str, key: str, **query: Any) -> Iterator[dict[str, Any]]:
+    def _all(self, kind: type[M], path: str, key: str, **query: Any) -> Iterator[M]:
         offset, total = 0, 1
         while offset < total:
             page = self.call("GET", path, limit=PAGE, offset=offset, **query)
-            yield from page[key]
+            yield from map(kind.model_validate, page[key])
             offset, total = offset + PAGE, page["total_entries"]
 
 

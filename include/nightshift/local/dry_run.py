@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.checks.declaration_checks import Problem, data_problems, partitions_needed
 from nightshift.declare.discovery import ROOTS_VARIABLE
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import Registration
+from nightshift.documents.train import Registration
 from nightshift.errors import ConfigurationError, DataContractError, NightshiftError, PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local.landing import producer
@@ -42,9 +42,18 @@ Source = Callable[[date, date], Landed]
 """The files delivered from one partition to another; of snapshot feeds also the newest ones before."""
 
 
+@dataclass
+class DryRun:
+    """Results of a dry run: rejected partitions with the reason, versions by spec id, rows that were scored."""
+
+    rejected: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    rows: int | None = None
+
+
 def dry_run(
     use_case: UseCase, partition: date, source: Source, say: Callable[[str], None]
-) -> tuple[list[Fault], dict[str, Any]]:
+) -> tuple[list[Fault], DryRun]:
     """Ingest, build features, train on the partitions before, and score the partition; returns faults and results.
 
     Uses as many partitions before as a first training needs, more if labels come late; rejected ones are left out, as
@@ -75,7 +84,7 @@ class _DryRun:
     ) -> None:
         self.use_case, self.settings, self.store = use_case, settings, store
         self.source, self.say, self.last = source, say, ""
-        self.found: dict[str, Any] = {"rejected": {}}
+        self.found = DryRun()
 
     def step(self, name: str, partition: date, **refs: Any) -> Any:
         """Run one step and remember its name."""
@@ -83,7 +92,7 @@ class _DryRun:
         return run_step(name, StepContext(self.use_case, self.settings, self.store, partition), **refs)
 
     def stage(
-        self, name: str, partition: date, until: str = "", **further: Mapping[str, Any]
+        self, name: str, partition: date, until: str = "", **further: Mapping[str, bool]
     ) -> dict[str, ArtifactRef]:
         """Run a stage; returns the refs of its steps. `further`: arguments by step."""
         return run_stage(name, lambda step, **refs: self.step(step, partition, **refs), until=until, further=further)
@@ -105,8 +114,8 @@ class _DryRun:
         self.say(f"{partition}: features, model choice, calibration, score, audit")
         self.stage("materialize", partition)
         scores = self.stage("predict", partition, until="score")["score"]
-        self.found["versions"] = {one.spec_id: f"{one.action}: {one.why}" for one in registration.versions}
-        self.found["rows"] = scores.rows
+        self.found.versions = {one.spec_id: f"{one.action}: {one.why}" for one in registration.versions}
+        self.found.rows = scores.rows
         self.step("audit", partition, scores=scores)
         return self._faults(registration, before, scores.rows or 0)
 
@@ -121,7 +130,7 @@ class _DryRun:
             for day in partition_range(first, loaded_from - timedelta(days=1)):
                 self._load(day)
             for day in partition_range(first, last):
-                if str(day) not in self.found["rejected"]:
+                if str(day) not in self.found.rejected:
                     self.step("append_training_rows", day, allow_undecided=True)
             lacking = needed - known_rows(self.store, self.use_case, last).days
             if lacking <= 0 or first <= earliest:
@@ -134,7 +143,7 @@ class _DryRun:
             self.stage("ingest", day, land={"refuse_undelivered": True})
             self.stage("materialize", day)
         except (DataContractError, PartitionRejected) as error:
-            self.found["rejected"][str(day)] = " ".join(str(error).split())
+            self.found.rejected[str(day)] = " ".join(str(error).split())
             self.say(f"{day} is rejected and left out: {error}")
 
     def _land(self, first: date, last: date) -> None:

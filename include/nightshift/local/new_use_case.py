@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from nightshift.core.checks.declaration_checks import IDENTIFIER, OF_PREDICTIONS, OF_TRAINING_ROWS
 from nightshift.core.checks.sql_contracts import DELIVERED_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
+from nightshift.declare.feeds import Expectation
 from nightshift.errors import ConfigurationError
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -252,23 +253,16 @@ def _clean_names(names: list[str]) -> dict[str, str]:
     return clean
 
 
-def _expectation(column: SampleColumn, values: pa.ChunkedArray) -> dict[str, Any] | None:
+def _expectation(column: SampleColumn, values: pa.ChunkedArray) -> Expectation | None:
     """An expectation from the sample: a range twice as wide as the column's, or its set of values; else None."""
     if column.type in ("int64", "float64") and values.null_count < len(values):
         low, high = pc.min(values).as_py(), pc.max(values).as_py()
         margin = (high - low) / 2 or 1
         bounds = {"min_value": float(f"{low - margin:.6g}"), "max_value": float(f"{high + margin:.6g}")}
-        return {
-            "type": "expect_column_values_to_be_between",
-            "kwargs": {"column": column.name, **bounds},
-            "severity": "quarantine",
-            "reason": f"{column.name}_out_of_range",
-        }
+        arguments = {"column": column.name, **bounds}
+        reason = f"{column.name}_out_of_range"
+        return Expectation("expect_column_values_to_be_between", arguments, "quarantine", reason)
     if column.type == "string" and 0 < pc.count_distinct(values).as_py() <= MOST_CATEGORIES:
-        return {
-            "type": "expect_column_values_to_be_in_set",
-            "kwargs": {"column": column.name, "value_set": sorted(values.drop_null().unique().to_pylist())},
-            "severity": "warning",
-            "reason": f"{column.name}_is_new",
-        }
+        arguments = {"column": column.name, "value_set": sorted(values.drop_null().unique().to_pylist())}
+        return Expectation("expect_column_values_to_be_in_set", arguments, "warning", f"{column.name}_is_new")
     return None

@@ -3,55 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import date
-from typing import Any
+from typing import LiteralString, TypeVar
 
 from psycopg import sql
-from psycopg.rows import dict_row
+from psycopg.rows import class_row
 
-from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import STEP_ORDER
 from nightshift.declare.use_case import UseCase
-from nightshift.deployment import VERSION_ACTIONS
-from nightshift.documents import Calibration
+from nightshift.deployment import VERSION_ACTIONS, Deployment
+from nightshift.documents.check_drift import DriftKind, DriftVerdict
+from nightshift.documents.predict import Calibration
 from nightshift.errors import NightshiftError
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse.publications import Publication
+from nightshift.io.warehouse.schema import column_list
 from nightshift.io.warehouse.warehouse import TRAINING, Warehouse
 from nightshift.pipeline import NIGHTLY
 from nightshift.settings import load_settings
 
 NOT_KNOWN = "-"
+R = TypeVar("R", "_Performance", "_Drift")
+
+
+@dataclass(frozen=True)
+class _Performance:
+    """A row of performance_daily."""
+
+    prediction_date: date
+    rows: int
+    log_loss: float
+
+
+@dataclass(frozen=True)
+class _Drift:
+    """A row of drift_daily."""
+
+    partition: date
+    drift: DriftKind
+    exceeds: bool
+    verdict: DriftVerdict
 
 
 def summarise(use_case: UseCase, first: date | None = None, last: date | None = None) -> str:
     """A table of the partitions that were published, from `first` to `last` (default: all)."""
     settings = load_settings()
     store, warehouse = ArtifactStore(settings), Warehouse(settings, use_case)
-    published = _rows(warehouse, use_case, "publications", "superseded_at IS NULL", first, last)
+    between = (first or date.min, last or date.max)
+    published = [one for one in warehouse.publications() if between[0] <= one.partition <= between[1]]
     if not published:
         return f"No partition of {use_case.name} has been published yet: run `make demo`, or {use_case.name}.ingest."
-    decisions = _rows(warehouse, use_case, "deployments", "true", first, last)
-    performance = _rows(warehouse, use_case, "performance_daily", "role = 'published'", first, last)
-    drift = _rows(warehouse, use_case, "drift_daily", "true", first, last)
+    decisions = warehouse.decisions()
+    performance = _rows(warehouse, "performance_daily", _Performance, "role = 'published'")
+    drift = _rows(warehouse, "drift_daily", _Drift)
     seconds = _seconds(use_case)
     lines = []
     for row in published:
-        partition = row["partition"]
-        decided = [one for one in decisions if one["partition"] == partition]
+        partition = row.partition
+        decided = [one for one in decisions if one.partition == partition]
         lines.append(
             {
                 "partition": str(partition),
-                "predictions for": str(row["prediction_date"]),
-                "published": f"{row['rows']:,}",
+                "predictions for": str(row.prediction_date),
+                "published": f"{row.rows:,}",
                 "quarantined": _quarantined(store, use_case, partition),
-                "spec": row["spec_id"] + (" (fallback)" if row["role"] == "fallback" else ""),
-                "version": row["model_version"],
-                "days old": str((partition - date.fromisoformat(row["model_version"][:10])).days),
+                "spec": row.spec_id + (" (fallback)" if row.role == "fallback" else ""),
+                "version": row.model_version,
+                "days old": str((partition - date.fromisoformat(row.model_version[:10])).days),
                 "intercept": _intercept(store, row),
-                "log loss": _log_loss([p for p in performance if p["prediction_date"] == row["prediction_date"]]),
-                "training": _trained([one for one in decided if one["decided_by"] in TRAINING]),
-                "decisions": _decided([one for one in decided if one["action"] not in VERSION_ACTIONS]),
-                "drift": _verdict([one for one in drift if one["partition"] == partition]),
+                "log loss": _log_loss([one for one in performance if one.prediction_date == row.prediction_date]),
+                "training": _trained([one for one in decided if one.decided_by in TRAINING]),
+                "decisions": _decided([one for one in decided if one.action not in VERSION_ACTIONS]),
+                "drift": _verdict([one for one in drift if one.partition == partition]),
                 "seconds": seconds.get(partition.isoformat(), NOT_KNOWN),
             }
         )
@@ -76,18 +100,13 @@ def _is_number(cell: str) -> bool:
     return cell == NOT_KNOWN or cell.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()
 
 
-def _rows(
-    warehouse: Warehouse, use_case: UseCase, name: str, condition: str, first: date | None, last: date | None
-) -> list[dict[str, Any]]:
-    order = sql.SQL(", deployment_id") if name == "deployments" else sql.SQL("")
-    query = sql.SQL(
-        # Without the casts, PostgreSQL infers the type text for a null date.
-        "SELECT * FROM {} WHERE {} "
-        "AND partition BETWEEN coalesce(%s::date, '-infinity') AND coalesce(%s::date, 'infinity') "
-        "ORDER BY partition{}"
-    ).format(sql.Identifier(use_case.name, name), sql.SQL(condition), order)  # type: ignore[arg-type]
-    with warehouse.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, [first, last]).fetchall()
+def _rows(warehouse: Warehouse, name: str, kind: type[R], condition: LiteralString = "true") -> list[R]:
+    columns = column_list(field.name for field in fields(kind))
+    query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY partition").format(
+        columns, warehouse.table(name), sql.SQL(condition)
+    )
+    with warehouse.connection() as connection, connection.cursor(row_factory=class_row(kind)) as cursor:
+        return cursor.execute(query).fetchall()
 
 
 def _quarantined(store: ArtifactStore, use_case: UseCase, partition: date) -> str:
@@ -98,52 +117,50 @@ def _quarantined(store: ArtifactStore, use_case: UseCase, partition: date) -> st
     return NOT_KNOWN if quarantined is None else str(_total(quarantined))
 
 
-def _total(value: Any) -> int:
+def _total(value: int | Mapping[str, int]) -> int:
     """The sum of a count, or of counts by feed."""
     return sum(map(_total, value.values())) if isinstance(value, Mapping) else int(value)
 
 
-def _intercept(store: ArtifactStore, publication: Mapping[str, Any]) -> str:
+def _intercept(store: ArtifactStore, publication: Publication) -> str:
     """The calibration intercept (log odds) of the primary's spec."""
-    uri, sha256 = publication["calibration_uri"], publication["calibration_sha256"]
-    calibration = store.read_document(ArtifactRef(uri=uri, sha256=sha256, kind="calibration"), Calibration)
-    return f"{calibration.specs[publication['spec_id']].intercept:.3f}"
+    calibration = store.read_document(publication.calibration, Calibration)
+    return f"{calibration.specs[publication.spec_id].intercept:.3f}"
 
 
-def _log_loss(published: Sequence[Mapping[str, Any]]) -> str:
+def _log_loss(published: Sequence[_Performance]) -> str:
     """Log loss of the published rows of a day over all versions; "-" until labels mature."""
-    rows = sum(row["rows"] for row in published)
-    return f"{sum(row['log_loss'] * row['rows'] for row in published) / rows:.4f}" if rows else NOT_KNOWN
+    rows = sum(row.rows for row in published)
+    return f"{sum(row.log_loss * row.rows for row in published) / rows:.4f}" if rows else NOT_KNOWN
 
 
-def _trained(rows: Sequence[Mapping[str, Any]]) -> str:
+def _trained(decisions: Sequence[Deployment]) -> str:
     """The last decision about each spec's version."""
-    last = {row["spec_id"]: row["action"] for row in rows if row["action"] in VERSION_ACTIONS}
+    last = {one.spec_id: one.action for one in decisions if one.action in VERSION_ACTIONS}
     return "; ".join(f"{action} {spec_id}".strip() for spec_id, action in last.items()) or NOT_KNOWN
 
 
-def _decided(rows: Sequence[Mapping[str, Any]]) -> str:
+def _decided(decisions: Sequence[Deployment]) -> str:
     """Decisions about specs: the last one of each step, and each one by hand."""
-    last: dict[object, Mapping[str, Any]] = {}
-    for row in rows:
-        by, spec_id = row["decided_by"], row["spec_id"]
+    last: dict[object, Deployment] = {}
+    for number, one in enumerate(decisions):
+        by = one.decided_by
         # A backtest may nominate several specs; a review has one outcome.
-        slot = (by, spec_id if by == "nominate" else "") if by in STEP_ORDER else row["deployment_id"]
-        last[slot] = row
-    decided = [row for row in last.values() if row["action"] != "held"]
-    texts = [f"{row['action'].replace('_', ' ')} {row['spec_id'] or row['model_version']}".strip() for row in decided]
+        last[(by, one.spec_id if by == "nominate" else "") if by in STEP_ORDER else number] = one
+    decided = [one for one in last.values() if one.action != "held"]
+    texts = [f"{one.action.replace('_', ' ')} {one.spec_id or one.model_version}".strip() for one in decided]
     return "; ".join(texts) or NOT_KNOWN
 
 
-def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+def _verdict(rows: Sequence[_Drift]) -> str:
     """ "stable", or what drifted with the number of columns beyond their threshold."""
     if not rows:
         return NOT_KNOWN
-    drifted = sorted({row["drift"] for row in rows if row["verdict"] == "drifted"})
+    drifted = sorted({row.drift for row in rows if row.verdict == "drifted"})
     if drifted:
-        counts = [f"{kind} ({sum(r['exceeds'] for r in rows if r['drift'] == kind)})" for kind in drifted]
+        counts = [f"{kind} ({sum(row.exceeds for row in rows if row.drift == kind)})" for kind in drifted]
         return f"drifted: {', '.join(counts)}"
-    return "stable" if any(row["verdict"] == "stable" for row in rows) else "not judged"
+    return "stable" if any(row.verdict == "stable" for row in rows) else "not judged"
 
 
 def _seconds(use_case: UseCase) -> dict[str, str]:

@@ -17,6 +17,7 @@ from nightshift.local.stack import Stack
 from nightshift.partitions import parse_partition
 
 if TYPE_CHECKING:
+    from nightshift.local.dry_run import DryRun
     from nightshift.services.check_use_case import Fault
 
 
@@ -55,7 +56,7 @@ def check(chosen: argparse.Namespace) -> int:
 
     stack = _stack_environment()
     faults = check_use_case(chosen.name)
-    results: dict[str, Any] = {}
+    results: DryRun | None = None
     say: Callable[[str], None] = (lambda _: None) if chosen.json else (lambda line: print(line, flush=True))
     if chosen.partition and not faults:
         from nightshift.local.dry_run import dry_run, source_of
@@ -63,19 +64,23 @@ def check(chosen: argparse.Namespace) -> int:
         use_case = load_use_case(chosen.name)
         faults, results = dry_run(use_case, chosen.partition, source_of(use_case, chosen.landing, stack), say)
     if chosen.json:
-        print(json.dumps({"faults": [asdict(fault) for fault in faults], "dry_run": results}, indent=1))
+        print(
+            json.dumps(
+                {"faults": [asdict(fault) for fault in faults], "dry_run": asdict(results) if results else {}}, indent=1
+            )
+        )
         return 1 if faults else 0
-    for spec, what in results.get("versions", {}).items():
+    for spec, what in (results.versions if results else {}).items():
         print(f"version of {spec}: {what}")
     print(_conclusion(chosen.name, chosen.partition, faults, results))
     return 1 if faults else 0
 
 
-def _conclusion(name: str, partition: date | None, faults: Sequence[Fault], results: dict[str, Any]) -> str:
+def _conclusion(name: str, partition: date | None, faults: Sequence[Fault], results: DryRun | None) -> str:
     if faults:
         return "\n".join([*map(str, faults), f"{len(faults)} fault{'s' if len(faults) > 1 else ''}."])
-    if partition:
-        return f"{name} is ready: {results['rows']} rows of {partition} were scored."
+    if partition and results:
+        return f"{name} is ready: {results.rows} rows of {partition} were scored."
     return f"{name} has no faults. With --partition YYYY-MM-DD its deliveries are checked, too."
 
 

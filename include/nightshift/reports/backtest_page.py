@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightshift.documents import BacktestResult
+from nightshift.documents.backtest import BacktestResult
 from nightshift.reports.page import INK, new_axes, render_page, style, svg
 
 COLOURS = (INK, "#7b8ca0", "#d9480f", "#0b62c4", "#1d7a46", "#8a5a00")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nightshift.documents import BacktestResult, BacktestSeries, PairedDifference
+from nightshift.documents.backtest import BacktestResult, BacktestSeries, PairedDifference
 
 
 def lines(result: BacktestResult) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +11,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from nightshift.core.monitoring.drift import Reference
+from nightshift.documents.check_drift import ColumnDrift, Drift, DriftKind
 from nightshift.reports.page import GREY, INK, ORANGE, percent, render_page, style, svg
 
 COLUMNS_SHOWN = 15
@@ -18,70 +19,84 @@ PLOTTED = 6
 MARK_PERCENT = 50.0
 LONGEST_LABEL = 16
 
-NAMES = {"data": "Features (data drift)", "prediction": "Scores (prediction drift)", "label": "Outcomes (label drift)"}
+NAMES: dict[DriftKind, str] = {
+    "data": "Features (data drift)",
+    "prediction": "Scores (prediction drift)",
+    "label": "Outcomes (label drift)",
+}
 
 
-def render(drift: Mapping[str, Any], reference: Reference, *, title: str, sources: Sequence[tuple[str, str]]) -> bytes:
+@dataclass(frozen=True)
+class Row:
+    """One column in the table: `ratio` of its index to its threshold, sort order, width of its bar in percent."""
+
+    drift: ColumnDrift
+    ratio: float | None
+    order: float
+    width: float
+
+
+def render(drift: Drift, reference: Reference, *, title: str, sources: Sequence[tuple[str, str]]) -> bytes:
     """The page for one comparison.
 
-    `drift` is what `compare_drift` committed (drift.json), `reference` the training reference
-    that it was compared with. Equal inputs give equal bytes within one version of matplotlib.
+    `reference` is the training reference that the partition was compared with. Equal inputs give
+    equal bytes within one version of matplotlib.
     """
-    groups = drift["groups"]
-    columns = sorted((_row(column) for column in groups["data"]["columns"]), key=lambda c: (-c["order"], c["column"]))
-    drifted = [name for name in NAMES if groups[name]["verdict"] == "drifted"]
-    evaluated = [name for name in NAMES if groups[name]["verdict"] != "not judged"]
+    groups = drift.groups
+    rows = sorted(map(_row, groups["data"].columns), key=lambda row: (-row.order, row.drift.column))
+    drifted = [name for name in NAMES if groups[name].verdict == "drifted"]
+    evaluated = [name for name in NAMES if groups[name].verdict != "not judged"]
     page = {
         "title": title,
-        "partition": drift["partition"],
-        "model_version": drift["model_version"],
+        "partition": drift.partition,
+        "model_version": drift.model_version,
         "reference_days": len(reference.days),
         "reference_first": reference.days[0].isoformat(),
         "reference_last": reference.days[-1].isoformat(),
-        "verdict": drift["verdict"],
+        "verdict": drift.verdict,
         "tones": {"drifted": "bad", "stable": "good", "not judged": ""},
-        "headline": {"drifted": "Drifted", "stable": "Stable", "not judged": "Not judged"}[drift["verdict"]],
-        "summary": _summary(drifted, evaluated, columns),
-        "cards": [{"name": text, **groups[name]} for name, text in NAMES.items()],
-        "columns": columns,
-        "shown": max(COLUMNS_SHOWN, sum(column["exceeds"] for column in columns)),
+        "headline": {"drifted": "Drifted", "stable": "Stable", "not judged": "Not judged"}[drift.verdict],
+        "summary": _summary(drifted, evaluated, rows),
+        "cards": [(text, groups[name]) for name, text in NAMES.items()],
+        "rows": rows,
+        "shown": max(COLUMNS_SHOWN, sum(row.drift.exceeds for row in rows)),
         "mark": MARK_PERCENT,
-        "quantile": f"{drift['quantile']:.0%}",
-        "allowed": groups["data"]["allowed"],
-        "histograms": _histograms(drift, reference, [column["column"] for column in columns[:PLOTTED]]),
+        "quantile": f"{drift.quantile:.0%}",
+        "allowed": groups["data"].allowed,
+        "histograms": _histograms(drift, reference, [row.drift.column for row in rows[:PLOTTED]]),
         "scores_and_labels": _scores_and_labels(drift, reference),
         "sources": sources,
     }
     return render_page("drift.html.j2", page=page)
 
 
-def _row(column: Mapping[str, Any]) -> dict[str, Any]:
-    ratio = column["psi"] / column["threshold"] if column["threshold"] else None
-    order = ratio if ratio is not None else column["psi"]
-    return {**column, "ratio": ratio, "order": order, "width": round(min(100.0, order * MARK_PERCENT), 1)}
+def _row(column: ColumnDrift) -> Row:
+    ratio = column.psi / column.threshold if column.threshold else None
+    order = ratio if ratio is not None else column.psi
+    return Row(column, ratio, order, round(min(100.0, order * MARK_PERCENT), 1))
 
 
-def _summary(drifted: Sequence[str], evaluated: Sequence[str], columns: Sequence[Mapping[str, Any]]) -> str:
+def _summary(drifted: Sequence[DriftKind], evaluated: Sequence[DriftKind], rows: Sequence[Row]) -> str:
     if not evaluated:
         return "The reference has too few days, or the partition too few rows, for an evaluation."
-    exceeding = [column["column"] for column in columns if column["exceeds"]]
+    exceeding = [row.drift.column for row in rows if row.drift.exceeds]
     listed = f"{', '.join(exceeding[:5])}{' and more' if len(exceeding) > 5 else ''}"
     if not drifted:
         ordinary = "The partition is within the variation of the training days."
         return f"{ordinary} Beyond the threshold: {listed}; training days show that, too." if exceeding else ordinary
-    what = {"data": "features", "prediction": "scores", "label": "outcomes"}
+    what: dict[DriftKind, str] = {"data": "features", "prediction": "scores", "label": "outcomes"}
     moved = f"The {' and the '.join(what[name] for name in drifted)} have drifted more than the training days vary."
     return f"{moved} Features beyond their thresholds: {listed}." if exceeding else moved
 
 
-def _histograms(drift: Mapping[str, Any], reference: Reference, names: Sequence[str]) -> str:
+def _histograms(drift: Drift, reference: Reference, names: Sequence[str]) -> str:
     if not names:
         return "<p>No features were compared.</p>"
     across = min(3, len(names))
     down = -(-len(names) // across)
     figure = Figure(figsize=(11, 3.1 * down), layout="constrained")
     for axes, name in zip(figure.subplots(down, across, squeeze=False).flat, names, strict=False):
-        _bars(axes, reference, name, drift["counts"][name])
+        _bars(axes, reference, name, drift.counts[name])
         axes.set_title(name, fontsize=10, color=INK, loc="left", fontweight="bold")
     for axes in list(figure.axes)[len(names) :]:
         axes.set_axis_off()
@@ -108,12 +123,12 @@ def _bars(axes: Axes, reference: Reference, name: str, counts_now: Sequence[int]
     percent(axes.yaxis)
 
 
-def _scores_and_labels(drift: Mapping[str, Any], reference: Reference) -> str:
-    score, label = drift["score"], drift["label"]
+def _scores_and_labels(drift: Drift, reference: Reference) -> str:
+    score, label = drift.score, drift.label
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    if score in reference.bins and score in drift["counts"]:
-        _bars(left, reference, score, drift["counts"][score])
+    if score in reference.bins and score in drift.counts:
+        _bars(left, reference, score, drift.counts[score])
         left.legend(frameon=False, fontsize=9)
     left.set_title(f"{score}: share of rows", fontsize=10, color=INK, loc="left", fontweight="bold")
     if label in reference.bins:
@@ -125,15 +140,15 @@ def _scores_and_labels(drift: Mapping[str, Any], reference: Reference) -> str:
     return svg(figure)
 
 
-def _label_rates(axes: Axes, reference: Reference, label: str, drift: Mapping[str, Any]) -> None:
+def _label_rates(axes: Axes, reference: Reference, label: str, drift: Drift) -> None:
     has_labels = reference.counts[label][:, :-1].sum(axis=1) > 0
     days = np.asarray(reference.days, "datetime64[D]")[has_labels]
     rates = label_rates(reference, label)
     axes.plot(days, rates, color=GREY, linewidth=1.3, label="reference")
-    if drift["label_rate"] is not None:
-        matured = np.datetime64(drift["label_day"])
-        axes.plot([matured], [drift["label_rate"]], "o", color=ORANGE, markersize=8, label=f"outcomes of {matured}")
-    axes.set_ylim(0, min(1.0, 1.3 * max([*rates, drift["label_rate"] or 0.0, 0.05])))
+    if drift.label_rate is not None:
+        matured = np.datetime64(drift.label_day)
+        axes.plot([matured], [drift.label_rate], "o", color=ORANGE, markersize=8, label=f"outcomes of {matured}")
+    axes.set_ylim(0, min(1.0, 1.3 * max([*rates, drift.label_rate or 0.0, 0.05])))
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]

@@ -6,18 +6,15 @@ steps; nothing is measured here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Any
 
 from nightshift.artifact import Manifest
 from nightshift.core.gates.risk import Demands
 from nightshift.core.models.explanations import Explanation
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
-from nightshift.documents import Registration, TrainingSet
+from nightshift.documents.train import CalibrationBin, ModelCard, Registration, SliceQuality, TrainingSet, Verification
 from nightshift.reports.page import GREY, ORANGE, new_axes, percent, render_page, style, svg
 
 FEATURES_SHOWN = 15
@@ -36,16 +33,15 @@ QUALITY = (
 class Records:
     """The records of a version.
 
-    `version` is its manifest, `card` its card.json, `verification` its verification.json (without `holdout` and
-    `calibration` if the version could not score), `gates` every gate's result with what was measured,
-    `others` the pages of the partition's other versions by spec id. `explanation`: None if there is none.
+    `version` is its manifest, `gates` every gate's result with what was measured, `others` the pages of the
+    partition's other versions by spec id. `explanation`: None if there is none.
     """
 
     entry: Registration.Entry
     version: Manifest
     training_set: TrainingSet
-    card: Mapping[str, Any]
-    verification: Mapping[str, Any]
+    card: ModelCard
+    verification: Verification
     gates: Sequence[GateResult]
     demands: Demands
     explanation: Explanation | None
@@ -56,35 +52,35 @@ def render(use_case: UseCase, records: Records) -> bytes:
     """The card as HTML bytes. Equal records give equal bytes within one version of matplotlib."""
     headline, tone = HEADLINES[records.entry.action]
     card, verification, explanation = records.card, records.verification, records.explanation
-    mandatory = records.demands.mandatory
+    mandatory, holdout = records.demands.mandatory, verification.holdout
     page = {
         "title": use_case.title,
         "entry": records.entry,
         "headline": headline,
         "tone": tone,
-        "answers": card["answers"],
+        "answers": card.answers,
         "key": ", ".join(use_case.key_columns),
         "threshold": use_case.decision_threshold,
         "owner": use_case.owner,
         "risks": sorted(use_case.risk.risks, key=lambda risk: -risk.score),
         "demanded": _demanded(use_case, records),
-        "spec": json.dumps(card["spec"], indent=1, ensure_ascii=False),
-        "quality": [(name, verification["holdout"][key]) for key, name in QUALITY] if "holdout" in verification else [],
-        "bytes": verification.get("bytes"),
-        "calibration": _calibration(verification["calibration"]) if "calibration" in verification else "",
+        "spec": card.spec.model_dump_json(indent=1),
+        "quality": [(name, getattr(holdout, key)) for key, name in QUALITY] if holdout else [],
+        "bytes": verification.bytes,
+        "calibration": _calibration(verification.calibration) if verification.calibration else "",
         "explanation": explanation,
         "explained": _explained(explanation) if explanation else "",
         "rest": explanation.features[FEATURES_SHOWN:] if explanation else (),
-        "slices": _slices(verification.get("slices", ())),
+        "slices": _slices(verification.slices),
         "least_rows": use_case.slices.least_rows,
         "confidence": f"{use_case.slices.confidence:.0%}",
         "gates": [{**gate.model_dump(), "mandatory": gate.gate in mandatory} for gate in records.gates],
-        "parts": [("fitted on", card["fitted_on"]), ("measured on (holdout)", card["measured_on"])],
-        "features": card["features"],
+        "parts": [("fitted on", card.fitted_on), ("measured on (holdout)", card.measured_on)],
+        "features": card.features,
         "sources": use_case.sources,
         "training_set": records.training_set,
         "made_by": records.version,
-        "limits": [card["limits"], *_limits(records)],
+        "limits": [card.limits, *_limits(records)],
         "others": records.others,
     }
     return render_page("model_card.html.j2", page=page)
@@ -105,27 +101,27 @@ def _demanded(use_case: UseCase, records: Records) -> str:
     return f"The highest score is {demands.score} of {LARGEST_SCORE}: {gates} mandatory. {approve}"
 
 
-def _slices(slices: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _slices(slices: Sequence[SliceQuality]) -> list[dict[str, object]]:
     """Slices by column, the largest loss first, with the positions of their intervals on a common scale."""
-    large = [one for one in slices if one["verdict"] == "judged"]
-    most = max((one["log_loss_high"] for one in large), default=1.0)
-    columns = list(dict.fromkeys(one["column"] for one in slices))
+    large = [one for one in slices if one.verdict == "judged"]
+    most = max((one.log_loss_high for one in large), default=1.0)
+    columns = list(dict.fromkeys(one.column for one in slices))
     rows = []
-    for one in sorted(slices, key=lambda s: (columns.index(s["column"]), s["verdict"] != "judged", -s["log_loss"])):
-        low, high = (round(100 * min(one[name] / most, 1), 1) for name in ("log_loss_low", "log_loss_high"))
-        mark = round(100 * min(one["log_loss"] / most, 1), 1)
-        rows.append({**one, "left": low, "width": round(high - low, 1), "mark": mark})
+    for one in sorted(slices, key=lambda s: (columns.index(s.column), s.verdict != "judged", -s.log_loss)):
+        low, high = (round(100 * min(value / most, 1), 1) for value in (one.log_loss_low, one.log_loss_high))
+        mark = round(100 * min(one.log_loss / most, 1), 1)
+        rows.append({**dict(one), "left": low, "width": round(high - low, 1), "mark": mark})
     return rows
 
 
 def _limits(records: Records) -> list[str]:
     """Limits of the version and of its records, one sentence each."""
     limits = []
-    first, last = (date.fromisoformat(records.card["fitted_on"][f"{name}_partition"]) for name in ("first", "last"))
+    first, last = records.card.fitted_on.first_partition, records.card.fitted_on.last_partition
     if (last - first).days < A_YEAR:
         limits.append(f"Fitted on {first} to {last}, less than a year: it has not seen every season.")
-    slices = records.verification.get("slices", ())
-    small = [f"{one['column']} {one['value']}" for one in slices if one["verdict"] != "judged"]
+    slices = records.verification.slices
+    small = [f"{one.column} {one.value}" for one in slices if one.verdict != "judged"]
     if small:
         limits.append(f"Too few holdout rows or days to say how good it is for: {', '.join(small)}.")
     if not slices:
@@ -141,10 +137,10 @@ def _limits(records: Records) -> list[str]:
     return limits
 
 
-def _calibration(bins: Sequence[Mapping[str, float]]) -> str:
+def _calibration(bins: Sequence[CalibrationBin]) -> str:
     """Plot the observed rate over the mean score of each bin; the diagonal is perfect calibration."""
     figure, axes = new_axes(5.4, 4.4)
-    scores, rates = [one["mean_score"] for one in bins], [one["observed_rate"] for one in bins]
+    scores, rates = [one.mean_score for one in bins], [one.observed_rate for one in bins]
     most = min(1.0, 1.08 * max([*scores, *rates, 0.05]))
     axes.plot([0, most], [0, most], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
     axes.plot(scores, rates, "o-", color=ORANGE, markersize=5, linewidth=1.3, label="this spec")

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
 from nightshift.declare.policies import CompressionBudget
-from nightshift.documents import Candidates, ComparedSpec, Comparison, StudyOfEstimator, StudyResult
+from nightshift.documents.search import Candidates, ComparedSpec, Comparison, StudyOfEstimator, StudyResult
 from nightshift.reports.page import BLUE, GREEN, GREY, INK, SOFT, new_axes, render_page, style, svg
 
 PAGE, TABLE = "search.html", "search.csv"
@@ -42,7 +42,7 @@ def _order(one: ComparedSpec) -> tuple[bool, float, str]:
     return one.log_loss is None, one.log_loss or 0.0, one.spec.spec_id
 
 
-def _row(one: ComparedSpec, comparison: Comparison, failed: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _row(one: ComparedSpec, comparison: Comparison, failed: Mapping[str, Sequence[str]]) -> dict[str, object]:
     """The table row of one spec; unknown numbers are None."""
     speed, native = one.rows_per_second, comparison.native
     low, high = one.interval or (None, None)
@@ -69,7 +69,7 @@ def _row(one: ComparedSpec, comparison: Comparison, failed: Mapping[str, Sequenc
     }
 
 
-def _section(name: str, one: StudyOfEstimator) -> dict[str, Any]:
+def _section(name: str, one: StudyOfEstimator) -> dict[str, object]:
     return {
         "name": name,
         "settings": [

@@ -19,7 +19,7 @@ from nightshift.core.lifecycle.state import State
 from nightshift.core.versions.version import signature_of_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import BacktestResult, BacktestSeries, PairedDifference
+from nightshift.documents.backtest import BacktestResult, BacktestSeries, PairedDifference
 from nightshift.errors import ConfigurationError
 
 log = logging.getLogger(__name__)

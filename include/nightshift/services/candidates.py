@@ -6,7 +6,7 @@ from datetime import date
 
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import Candidates
+from nightshift.documents.search import Candidates
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import parse_partition
 

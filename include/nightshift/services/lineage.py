@@ -8,7 +8,6 @@ only member of their group.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,9 +15,10 @@ import pyarrow.compute as pc
 from nightshift.artifact import ArtifactRef, Manifest, identity_sha256, sha256_hex
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, LINEAGE
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import Calibration, ModelChoice
+from nightshift.documents.predict import Calibration, ModelChoice
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.warehouse.publications import Prediction
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 
@@ -42,22 +42,20 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
             f"There is no prediction for {' '.join(key.values())} in {use_case.name}.predictions: "
             f"check the key ({', '.join(key)}) and that the day was published.",
         )
-    row, publication = prediction
-    scores = ArtifactRef(
-        uri=publication["scores_uri"], sha256=publication["scores_sha256"], kind="scores", rows=publication["rows"]
-    )
-    decision = "at or above the threshold" if row["decision"] else "below the threshold"
+    publication = prediction.publication
+    scores = publication.scores.model_copy(update={"rows": publication.rows})
+    decision = "at or above the threshold" if prediction.is_positive else "below the threshold"
     lines = [
-        f"{use_case.name}  {'  '.join(str(row[name]) for name in use_case.key_columns)}",
-        f"  {use_case.score} = {row[use_case.score]:.4f} ({decision}), "
-        f"predicted {row['predicted_at']:%Y-%m-%d %H:%M:%S} UTC",
-        f"  version {_scored_by(row, publication)}, publication {_short(row['publish_id'])} of "
-        f"partition {publication['partition']}, {publication['rows']} rows",
-        f"  {_calibration(store, publication, row)}",
+        f"{use_case.name}  {'  '.join(str(prediction.columns[name]) for name in use_case.key_columns)}",
+        f"  {use_case.score} = {prediction.score:.4f} ({decision}), "
+        f"predicted {prediction.predicted_at:%Y-%m-%d %H:%M:%S} UTC",
+        f"  version {_scored_by(prediction)}, publication {_short(publication.publish_id)} of "
+        f"partition {publication.partition}, {publication.rows} rows",
+        f"  {_calibration(store, prediction)}",
     ]
     walker = _Walker(store)
     lines += walker.tree({"scores": [scores]}, "")
-    lines += _landed_rows(use_case, store, scores, row)
+    lines += _landed_rows(use_case, store, prediction)
     lines.append(
         f"verified: {len(walker.known)} manifests, {walker.files} files of artifacts, {walker.landed} landed files; "
         "every hash is the one that its consumer recorded"
@@ -143,21 +141,21 @@ class _Walker:
             )
 
 
-def _scored_by(row: Mapping[str, Any], publication: Mapping[str, Any]) -> str:
+def _scored_by(prediction: Prediction) -> str:
     """The version that scored a row: the primary, or a canary."""
-    primary = f"{publication['model_version']} ({publication['role']} {publication['spec_id']})"
-    if row["model_version"] == publication["model_version"]:
+    publication = prediction.publication
+    primary = f"{publication.model_version} ({publication.role} {publication.spec_id})"
+    if prediction.model_version == publication.model_version:
         return primary
-    return f"{row['model_version']} (canary; primary {primary})"
+    return f"{prediction.model_version} (canary; primary {primary})"
 
 
-def _calibration(store: ArtifactStore, publication: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+def _calibration(store: ArtifactStore, prediction: Prediction) -> str:
     """One line about the calibration of the row's score."""
-    uri, sha256 = publication["calibration_uri"], publication["calibration_sha256"]
-    calibration = ArtifactRef(uri=uri, sha256=sha256, kind="calibration")
+    calibration = prediction.publication.calibration
     (choice,) = store.manifest(calibration).inputs["model_choice"]
     spec_of = {one.model_version: one.spec_id for one in store.read_document(choice, ModelChoice).scored}
-    applied = store.read_document(calibration, Calibration).specs[spec_of[row["model_version"]]]
+    applied = store.read_document(calibration, Calibration).specs[spec_of[prediction.model_version]]
     return (
         f"calibrated by intercept {applied.intercept:+.4f}, slope {applied.slope:.4f} "
         f"({applied.rows} labels of {len(applied.partitions)} partitions)"
@@ -189,9 +187,14 @@ def _short(digest: str) -> str:
     return digest[:SHOWN_DIGITS]
 
 
-def _landed_rows(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef, row: Mapping[str, Any]) -> list[str]:
+def _landed_rows(use_case: UseCase, store: ArtifactStore, prediction: Prediction) -> list[str]:
     """The landed file and row of each curated row with the prediction's key that went into the scores."""
-    inputs = [ref for refs in store.manifest(scores).inputs.values() for ref in refs if ref.uri.endswith("/")]
+    inputs = [
+        ref
+        for refs in store.manifest(prediction.publication.scores).inputs.values()
+        for ref in refs
+        if ref.uri.endswith("/")
+    ]
     lines = []
     for ref in inputs:
         for feed in use_case.feed_names:
@@ -202,6 +205,7 @@ def _landed_rows(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef, r
             if not {*use_case.key_columns, *LINEAGE} <= set(table.column_names):
                 continue
             for name in use_case.key_columns:
-                table = table.filter(pc.equal(table[name], pa.scalar(row[name], table.schema.field(name).type)))
+                value = pa.scalar(prediction.columns[name], table.schema.field(name).type)
+                table = table.filter(pc.equal(table[name], value))
             lines += [f"landed as {feed}: {m[LANDED_URI]} row {m[LANDED_ROW]}" for m in table.to_pylist()]
     return lines

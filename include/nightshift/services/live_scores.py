@@ -19,7 +19,8 @@ from nightshift.core.evaluation import quality
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import ModelChoice
+from nightshift.documents.predict import ModelChoice
+from nightshift.documents.train import Quality
 from nightshift.io.artifact_store import READERS, ArtifactStore
 from nightshift.partitions import partition_range
 from nightshift.services.outcomes import delivered_outcomes
@@ -41,12 +42,10 @@ class ScoredPartition:
     rows: pa.Table
 
 
-@dataclass(frozen=True)
-class PartitionLoss:
+class PartitionLoss(Quality):
     """Quality of one version's calibrated scores of one partition, on the known labels.
 
-    `rows`: predictions with a known label; `predictions`: all of them. log_loss is in nats; `auc` is None if all
-    labels are equal.
+    `rows`: predictions with a known label; `predictions`: all of them.
     """
 
     partition: date
@@ -55,11 +54,6 @@ class PartitionLoss:
     role: str
     rows: int
     predictions: int
-    log_loss: float
-    brier: float
-    auc: float | None
-    mean_score: float
-    label_rate: float
 
 
 def scored_partition(store: ArtifactStore, use_case: UseCase, partition: date) -> ScoredPartition | None:
@@ -134,7 +128,7 @@ def losses(use_case: UseCase, partition: date, rows: pa.Table, labels: pa.Table)
                 role=role,
                 rows=len(label),
                 predictions=own.num_rows,
-                **quality(label, score),  # type: ignore[arg-type] # only auc may be None
+                **dict(quality(label, score)),
             )
         )
     return measured

@@ -81,7 +81,7 @@ def make_known(
 def newest_chosen(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, partition: date) -> date:
     """The newest partition whose versions are chosen or whose predictions are published; at least `partition`."""
     publication = warehouse.latest_publication()
-    newest: date = max(partition, publication["partition"]) if publication else partition
+    newest = max(partition, publication.partition) if publication else partition
     while store.decision(use_case.name, "resolve_model", newest + timedelta(days=1)) is not None:
         newest += timedelta(days=1)
     return newest
@@ -90,9 +90,7 @@ def newest_chosen(use_case: UseCase, store: ArtifactStore, warehouse: Warehouse,
 def check_in_reach(use_case: UseCase, warehouse: Warehouse, partition: date) -> None:
     """Raise ConfigurationError if a decision of this partition would have no effect on the next partition to come."""
     publication = warehouse.latest_publication()
-    newest = (
-        publication["partition"] if publication else max((d.partition for d in warehouse.decisions()), default=None)
-    )
+    newest = publication.partition if publication else max((d.partition for d in warehouse.decisions()), default=None)
     if newest is not None and partition > newest:
         raise ConfigurationError(
             "NS-DEPLOY-004",

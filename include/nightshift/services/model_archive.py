@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -68,7 +67,7 @@ def _training_of(store: ArtifactStore, use_case: str, model: ArtifactRef) -> lis
     return list(artifacts.values())
 
 
-def _gate_results(warehouse: Warehouse, model_version: str) -> list[dict[str, Any]]:
+def _gate_results(warehouse: Warehouse, model_version: str) -> list[dict[str, object]]:
     query = sql.SQL("SELECT {} FROM {} WHERE model_version = %s ORDER BY partition, candidate, gate").format(
         column_list(VERDICT), warehouse.table("gate_results")
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 import botocore.exceptions
@@ -59,8 +59,10 @@ def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
     is created.
     """
     address = settings.s3_endpoint_url, settings.s3_region
-    waits: dict[str, Any] = {"connect_timeout": TIMEOUT_SECONDS, "read_timeout": 30, "retries": {"max_attempts": 1}}
-    client = s3_client(*address, max_pool_connections=WRITERS, **waits)
+    retries = {"max_attempts": 1}
+    client = s3_client(
+        *address, max_pool_connections=WRITERS, connect_timeout=TIMEOUT_SECONDS, read_timeout=30, retries=retries
+    )
     probe = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
     store_checks: dict[str, Callable[[], str]] = {
         "credentials": _credentials,
@@ -123,16 +125,16 @@ def _path_style(client: S3Client, settings: Settings) -> str:
 
 
 def _read_after_write(client: S3Client, settings: Settings, probe: str) -> str:
-    at: dict[str, Any] = {"Bucket": settings.bucket, "Key": f"{probe}/reads"}
+    bucket, key = settings.bucket, f"{probe}/reads"
     try:
         for turn in range(3):
-            client.put_object(**at, Body=str(turn).encode())
-            if client.get_object(**at)["Body"].read() != str(turn).encode():
+            client.put_object(Bucket=bucket, Key=key, Body=str(turn).encode())
+            if client.get_object(Bucket=bucket, Key=key)["Body"].read() != str(turn).encode():
                 raise _Missing(
                     "a read right after a replacement returned the old object: a consistent store is needed."
                 )
     finally:
-        client.delete_object(**at)
+        client.delete_object(Bucket=bucket, Key=key)
     return "at once, also when replaced"
 
 
@@ -169,7 +171,7 @@ def _versioning(client: S3Client, settings: Settings) -> str:
 
 
 def _store_clock(client: S3Client, settings: Settings) -> str:
-    headers: dict[str, Any] = client.head_bucket(Bucket=settings.bucket)["ResponseMetadata"]["HTTPHeaders"]
+    headers = client.head_bucket(Bucket=settings.bucket)["ResponseMetadata"]["HTTPHeaders"]
     header = headers.get("date")
     if not header:
         return "not stated"

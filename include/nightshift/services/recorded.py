@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any
 
 from nightshift.artifact import ArtifactRef, Decision, Manifest, identity_sha256, sha256_hex
-from nightshift.documents import TrainingSet
+from nightshift.documents.train import TrainingSet
 from nightshift.errors import PartitionNotReady
 from nightshift.io.artifact_store import READERS, ArtifactStore
 from nightshift.partitions import parse_partition

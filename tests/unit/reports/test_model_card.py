@@ -19,7 +19,7 @@ from nightshift.core.models.training_split import PARTITION
 from nightshift.core.versions.package import describe
 from nightshift.declare.policies import DataSource, Risk, RiskPolicy, SlicePolicy
 from nightshift.deployment import GateResult
-from nightshift.documents import Registration, TrainingSet
+from nightshift.documents.train import CalibrationBin, Registration, TrainingSet, Verification
 from nightshift.reports.model_card import Records, render
 from synthetic_training_set import SIGNATURE, training_split, use_case
 
@@ -43,6 +43,7 @@ ENTRY = Registration.Entry(
     action="registered",
     why="it passed every mandatory gate",
 )
+UNUSABLE = Verification(spec_id=ENTRY.spec_id, gates=(), unusable="no graph")
 
 
 def _manifest(step: str, metrics: Mapping[str, Any]) -> Manifest:
@@ -65,7 +66,7 @@ def _records(**changed: Any) -> Records:
     scores = np.clip(np.random.default_rng(1).normal(0.35, 0.1, len(labels)) + 0.2 * labels, 0.01, 0.99)
     holdout = evaluate(labels, scores)
     days = SPLIT.holdout[PARTITION].to_numpy()
-    card = describe(CASE, SIGNATURE, SPLIT, holdout, role="champion", spec=CASE.champion.model_dump(mode="json"))
+    card = describe(CASE, SIGNATURE, SPLIT, holdout, role="champion", spec=CASE.champion)
     records = Records(
         entry=ENTRY,
         version=_manifest("fit", {}),
@@ -79,12 +80,14 @@ def _records(**changed: Any) -> Records:
             missing={"2020-01-07": "half a file"},
         ),
         card=card,
-        verification={
-            "holdout": holdout,
-            "slices": slice_metrics(SPLIT.holdout, labels, scores, CASE.slices, days),
-            "calibration": [{"mean_score": 0.2, "observed_rate": 0.25, "rows": 10}],
-            "bytes": 20_000,
-        },
+        verification=Verification(
+            spec_id=ENTRY.spec_id,
+            gates=(),
+            holdout=holdout,
+            slices=slice_metrics(SPLIT.holdout, labels, scores, CASE.slices, days),
+            calibration=(CalibrationBin(mean_score=0.2, observed_rate=0.25, rows=10),),
+            bytes=20_000,
+        ),
         gates=GATES,
         demands=demands(CASE.risk),
         explanation=Explanation(
@@ -162,8 +165,9 @@ def test_the_card_needs_nothing_but_itself() -> None:
 def test_what_came_from_outside_is_escaped() -> None:
     case = dataclasses.replace(CASE, title=EVIL, owner=EVIL)
     gates = [GateResult(gate="runtime", verdict="fail", reason=EVIL)]
-    slices = [{**one, "value": EVIL} for one in _records().verification["slices"]]
-    verification = {**_records().verification, "slices": slices}
+    recorded = _records().verification
+    slices = tuple(one.model_copy(update={"value": EVIL}) for one in recorded.slices)
+    verification = recorded.model_copy(update={"slices": slices})
     explanation = Explanation("permutation", EVIL, 1, ((EVIL, 1.0),))
     page = render(case, _records(gates=gates, verification=verification, explanation=explanation)).decode()
     assert "<script" not in page
@@ -176,7 +180,7 @@ def test_the_same_records_give_the_same_page() -> None:
 
 def test_a_rejected_version_that_could_not_be_scored_with_has_a_card() -> None:
     entry = ENTRY.model_copy(update={"action": "rejected", "why": "runtime: no graph"})
-    page = _Page(render(CASE, _records(entry=entry, verification={"unusable": "no graph"}, explanation=None)).decode())
+    page = _Page(render(CASE, _records(entry=entry, verification=UNUSABLE, explanation=None)).decode())
     assert "Rejected runtime: no graph" in page.text
 
 
@@ -184,8 +188,9 @@ def test_a_small_slice_and_a_gate_without_a_verdict_are_limits() -> None:
     gates = [*GATES[:-1], GateResult(gate="change", verdict="not applicable", reason="none")]
     case = dataclasses.replace(CASE, risk=RiskPolicy())
     failed = GateResult(gate="memory", verdict="fail", reason="too much")
-    verification = {**_records().verification}
-    verification["slices"] = [{**one, "verdict": "too small"} for one in verification["slices"]]
+    recorded = _records().verification
+    slices = tuple(one.model_copy(update={"verdict": "too small"}) for one in recorded.slices)
+    verification = recorded.model_copy(update={"slices": slices})
     records = _records(gates=[*gates, failed], verification=verification, demands=demands(case.risk))
     text = _Page(render(case, records).decode()).text
     assert "Not applicable, for the reasons in the table of gates: change." in text

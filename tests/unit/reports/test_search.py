@@ -24,13 +24,14 @@ from nightshift.core.versions.version import SharedFits, export_version, fit_spe
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import CompressionBudget, PromotionPolicy, SearchPolicy
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import (
+from nightshift.documents.search import (
     Candidates,
     CandidateSpec,
     PartitionScore,
     Race,
     RacedSpec,
     RaceOrigin,
+    StudyFold,
     StudyOfEstimator,
     StudyResult,
 )
@@ -312,7 +313,12 @@ def test_the_page_shows_specs_costs_and_the_study() -> None:
         trials=(0.5, None, 0.4),
         importance={"max_depth": 1.0},
     )
-    study = StudyResult(partition=day, last=day, folds=({},), estimators={"xgboost": outcome})
+    study = StudyResult(
+        partition=day,
+        last=day,
+        folds=(StudyFold(first=day, last=day, train_rows=9, rows=1),),
+        estimators={"xgboost": outcome},
+    )
     files = render(compared, candidates, study, BUDGET, title="Toys <late>")
     page = files["search.html"].decode()
     for text in ("Toys &lt;late&gt;", "cheap_twin is chosen", "latency: 30 ms", "max_depth 100%", "<svg"):

@@ -15,7 +15,7 @@ from nightshift.core.evaluation import auc_or_none, log_loss, quality, row_losse
 from nightshift.core.gates.slices import slices_of
 from nightshift.core.paired_differences import clustered, moving_blocks
 from nightshift.declare.policies import SlicePolicy
-from nightshift.documents import BacktestMonth, BacktestSeries, BacktestSlice, PairedDifference
+from nightshift.documents.backtest import BacktestMonth, BacktestSeries, BacktestSlice, PairedDifference
 
 LOSSES_SCHEMA = pa.schema(
     [
@@ -49,7 +49,7 @@ def partition_losses(walks: Sequence[Walk]) -> pa.Table:
                     "prediction_date": partition + timedelta(days=1),
                     "trained_on": walk.trained_on[partition],
                     "rows": len(labels),
-                    **quality(labels, scores),
+                    **dict(quality(labels, scores)),
                 }
             )
     return pa.Table.from_pylist(rows, schema=LOSSES_SCHEMA)
@@ -129,12 +129,14 @@ def series(
         spec=walk.spec,
         partitions=len(walk.trained_on),
         rows=len(walk.labels),
+        log_loss=overall.log_loss,
+        brier=overall.brier,
+        auc=overall.auc,
         worst_calibration_gap=max((one.calibration_gap for one in by_month), key=abs),
         months=by_month,
         slices=by_slice,
         differences=differences,
         graph_difference=walk.graph_difference,
-        **{name: overall[name] for name in ("log_loss", "brier", "auc")},  # type: ignore[arg-type] # only auc may be None
     )
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from nightshift.declare.policies import PromotionPolicy, SlicePolicy
 from nightshift.deployment import GateResult
-from nightshift.documents import BacktestResult, BacktestSeries
+from nightshift.documents.backtest import BacktestResult, BacktestSeries
 
 NAMED = 5
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow as pa
 from nightshift.core.arrays import Floats, Integers
 from nightshift.core.evaluation import log_odds
 from nightshift.core.models.training_split import validation_rows
+from nightshift.declare.models import Hyperparameters
 
 MOST_FITTING_ROWS = 40_000
 """Techniques that only adjust a model use this many older rows: more only take longer."""
@@ -32,7 +32,7 @@ class Problem:
     teacher: Floats
     seed: int
     threads: int
-    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parameters: Mapping[str, Hyperparameters] = field(default_factory=dict)
 
     @cached_property
     def validation(self) -> Integers:
@@ -51,7 +51,7 @@ class Problem:
         spread = np.linspace(0, len(older) - 1, min(len(older), MOST_FITTING_ROWS)).astype(np.int64)
         return np.asarray(older[np.unique(spread)])
 
-    def settings(self, technique: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    def settings(self, technique: str, defaults: Hyperparameters) -> Hyperparameters:
         """A technique's defaults, overridden by the use case's values."""
         return {**defaults, **self.parameters.get(technique, {})}
 

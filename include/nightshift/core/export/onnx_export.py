@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import onnx
@@ -51,7 +50,9 @@ def export_onnx(fitted: FittedModel, *, folded: bool = True) -> bytes:
 def _converted(fitted: FittedModel) -> onnx.ModelProto:
     """The graph of a pipeline that ends in boosted trees."""
     signature = fitted.signature
-    inputs: list[tuple[str, Any]] = [(NUMERIC_INPUT, FloatTensorType([None, len(signature.numeric)]))]
+    inputs: list[tuple[str, FloatTensorType | StringTensorType]] = [
+        (NUMERIC_INPUT, FloatTensorType([None, len(signature.numeric)]))
+    ]
     if signature.categorical:
         inputs.append((CATEGORICAL_INPUT, StringTensorType([None, len(signature.categorical)])))
     options = {id(fitted.pipeline): {"zipmap": False}}

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -72,7 +71,7 @@ def _stamped(table: pa.Table, stamps: list[datetime]) -> pa.Table:
     return table.append_column(EVENT_TIMESTAMP, pa.array(stamps, EVENT_TIMESTAMP_TYPE))
 
 
-def _run_file(connection: duckdb.DuckDBPyConnection, path: Path, values: Mapping[str, Any]) -> pa.Table:
+def _run_file(connection: duckdb.DuckDBPyConnection, path: Path, values: Mapping[str, object]) -> pa.Table:
     """Run the statements of a file, each with the values it names; return the rows of the last one."""
     result = pa.table({})
     try:

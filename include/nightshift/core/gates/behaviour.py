@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nightshift.core.arrays import Floats
-from nightshift.core.gates.stability import Ask, Feed
-from nightshift.core.inference.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, Signature
+from nightshift.core.gates.stability import Ask
+from nightshift.core.inference.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, Feed, Signature
 from nightshift.declare.policies import BehaviourExpectation
 from nightshift.deployment import GateResult
+from nightshift.documents.train import ObservedBehaviour
 from nightshift.errors import ConfigurationError
 
 GATE = "behaviour"
@@ -21,32 +23,31 @@ MOST_CATEGORIES = 10
 
 def observe_behaviour(
     ask: Ask, feed: Feed, training: Feed, signature: Signature, expectations: tuple[BehaviourExpectation, ...]
-) -> list[dict[str, Any]]:
-    """The outcome for each expectation: feature, direction, `share` of rows that violate it by more than its
-    tolerance, the `worst` violation, and whether the model reads the feature (`read`; if not, both are 0).
+) -> tuple[ObservedBehaviour, ...]:
+    """The outcome for each expectation.
 
     A numeric feature is set to its training percentiles from the 5th to the 95th, a categorical one to
     its most frequent training categories. `ask` scores inputs by name; `feed` holds those of the rows, `training`
     those of the training rows. Raises ConfigurationError for a direction other than invariant of a category.
     """
-    return [_observe(ask, feed, training, signature, expected) for expected in expectations]
+    return tuple(_observe(ask, feed, training, signature, expected) for expected in expectations)
 
 
 def _observe(
     ask: Ask, feed: Feed, training: Feed, signature: Signature, expected: BehaviourExpectation
-) -> dict[str, Any]:
+) -> ObservedBehaviour:
     curve = _curve(ask, feed, training, signature, expected)
     if expected.direction == "invariant":
         against = curve.max(axis=0) - curve.min(axis=0)
     else:
         against = (curve[0] - curve[-1]) * (1 if expected.direction == "increasing" else -1)
-    return {
-        "feature": expected.feature,
-        "direction": expected.direction,
-        "share": float((~(against <= expected.tolerance)).mean()),
-        "worst": float(max(np.nan_to_num(against, nan=1.0).max(), 0.0)),
-        "read": expected.feature in (*signature.numeric, *signature.categorical),
-    }
+    return ObservedBehaviour(
+        feature=expected.feature,
+        direction=expected.direction,
+        share=float((~(against <= expected.tolerance)).mean()),
+        worst=float(max(np.nan_to_num(against, nan=1.0).max(), 0.0)),
+        read=expected.feature in (*signature.numeric, *signature.categorical),
+    )
 
 
 def _curve(ask: Ask, feed: Feed, training: Feed, signature: Signature, expected: BehaviourExpectation) -> Floats:
@@ -81,7 +82,9 @@ def _curve(ask: Ask, feed: Feed, training: Feed, signature: Signature, expected:
     return np.stack(curve)
 
 
-def check_behaviour(observed: list[dict[str, Any]], expectations: tuple[BehaviourExpectation, ...]) -> GateResult:
+def check_behaviour(
+    observed: Sequence[ObservedBehaviour], expectations: tuple[BehaviourExpectation, ...]
+) -> GateResult:
     """Whether every declared expectation holds. `observed` of the result is the share nearest to, or beyond, its bound.
 
     `observed` (the argument) is what `observe_behaviour` returns for the same expectations.
@@ -89,22 +92,22 @@ def check_behaviour(observed: list[dict[str, Any]], expectations: tuple[Behaviou
     if not expectations:
         reason = "the use case declares no expectations"
         return GateResult(gate=GATE, verdict="not applicable", reason=reason, code=f"{GATE}.none_declared")
-    pairs = [(outcome, one) for outcome, one in zip(observed, expectations, strict=True) if outcome["read"]]
+    pairs = [(outcome, one) for outcome, one in zip(observed, expectations, strict=True) if outcome.read]
     if not pairs:
         reason = f"the model reads none of the features that {len(expectations)} expectations are about"
         return GateResult(gate=GATE, verdict="not applicable", reason=reason, code=f"{GATE}.none_read")
-    unread = [one.feature for outcome, one in zip(observed, expectations, strict=True) if not outcome["read"]]
-    worst, nearest = max(pairs, key=lambda pair: pair[0]["share"] - pair[1].largest_share)
+    unread = [one.feature for outcome, one in zip(observed, expectations, strict=True) if not outcome.read]
+    worst, nearest = max(pairs, key=lambda pair: pair[0].share - pair[1].largest_share)
     violations = [
-        f"{expected.feature} should be {expected.direction} ({expected.reason}), but {outcome['share']:.1%} of rows go "
-        f"against it by more than {expected.tolerance:g}, the worst by {outcome['worst']:.3f}"
+        f"{expected.feature} should be {expected.direction} ({expected.reason}), but {outcome.share:.1%} of rows go "
+        f"against it by more than {expected.tolerance:g}, the worst by {outcome.worst:.3f}"
         for outcome, expected in pairs
-        if outcome["share"] > expected.largest_share
+        if outcome.share > expected.largest_share
     ]
     return GateResult(
         gate=GATE,
         verdict="fail" if violations else "pass",
-        observed=worst["share"],
+        observed=worst.share,
         bound=nearest.largest_share,
         reason="; ".join(violations)
         or f"{len(pairs)} expectations hold; {nearest.feature} is nearest to its bound"

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from nightshift.core.arrays import Floats
 from nightshift.core.inference.onnx_model import Signature
+from nightshift.documents.train import Compared
 
 BATCH_ROWS = 20_000
 """Rows scored at once."""
@@ -103,16 +104,6 @@ def _with(table: pa.Table, name: str, values: Any) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), pa.field(name, kind), array.cast(kind, safe=False))
 
 
-@dataclass(frozen=True)
-class Compared:
-    """One comparison: the largest difference of two scores of a row, the bound, and the error ("": none)."""
-
-    against: str
-    largest: float | None
-    bound: float
-    wrong: str = ""
-
-
 def compare(
     expected: Floats, scores: Floats, probes: Probes, bound: float, against: str, key: Sequence[str] = ()
 ) -> Compared:
@@ -126,12 +117,12 @@ def compare(
             f"against {against}: there are {len(probes.strangeness)} rows, {len(expected)} scores were expected and "
             f"{len(scores)} came. The graph must give one probability for each row; export it again."
         )
-        return Compared(against, None, bound, wrong)
+        return Compared(against=against, largest=None, bound=bound, wrong=wrong)
     difference = np.abs(expected - scores)
     valid = (expected >= 0) & (expected <= 1) & (scores >= 0) & (scores <= 1)
     wrong_rows = np.flatnonzero(~(valid & (difference <= bound)))
     if len(wrong_rows) == 0:
-        return Compared(against, float(difference.max(initial=0.0)), bound)
+        return Compared(against=against, largest=float(difference.max(initial=0.0)), bound=bound)
     # The worst row of each kind of edge case, rows as delivered first, then the worst kinds: they identify the
     # feature.
     worst: dict[str, int] = {}
@@ -149,4 +140,5 @@ def compare(
         f"{len(worst)} kinds of rows; the worst of each: {examples}. Do not deploy this export: correct the "
         "converter or the preprocessing, then export again."
     )
-    return Compared(against, float(np.max(np.nan_to_num(difference, nan=1.0))), bound, wrong)
+    largest = float(np.max(np.nan_to_num(difference, nan=1.0)))
+    return Compared(against=against, largest=largest, bound=bound, wrong=wrong)

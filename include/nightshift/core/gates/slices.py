@@ -5,8 +5,7 @@ Rows of one day are correlated. Intervals are therefore clustered by days: see `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from nightshift.core.arrays import Floats, Labels
 from nightshift.core.evaluation import quality, row_losses
 from nightshift.core.paired_differences import clustered
 from nightshift.declare.policies import SlicePolicy
+from nightshift.documents.train import SliceQuality, WorstSlice
 from nightshift.errors import ConfigurationError
 
 MISSING = "(missing)"
@@ -44,12 +44,11 @@ def slices_of(table: pa.Table, policy: SlicePolicy) -> Iterator[tuple[str, str, 
 
 def slice_metrics(
     table: pa.Table, labels: Labels, scores: Floats, policy: SlicePolicy, days: npt.ArrayLike
-) -> list[dict[str, Any]]:
-    """Metrics of scores [n] against labels (0 or 1) [n] in each slice of the table's n rows.
+) -> tuple[SliceQuality, ...]:
+    """Quality of scores [n] against labels (0 or 1) [n] in each slice of the table's n rows.
 
-    In order of column and value. `days` [n] is the day of each row. Each slice has: column, value, rows, what
-    `quality` gives, log_loss_low and log_loss_high (the bounds of its interval at `policy.confidence`), and verdict:
-    "judged", or "too small" with fewer than `policy.least_rows` rows or LEAST_DAYS days. Raises as `slices_of` does.
+    In order of column and value. `days` [n] is the day of each row. Intervals are at `policy.confidence`. A slice with
+    fewer than `policy.least_rows` rows or LEAST_DAYS days is too small. Raises as `slices_of` does.
     """
     losses, (_, day) = row_losses(labels, scores), np.unique(np.asarray(days), return_inverse=True)
     metrics = []
@@ -57,20 +56,26 @@ def slice_metrics(
         own = quality(labels[members], scores[members])
         days_of = day[members]
         interval = clustered(losses[members], days_of, block_days=1, confidence=policy.confidence, comparisons=1)
-        low, high = (interval.low, interval.high) if interval else (own["log_loss"], own["log_loss"])
+        low, high = (interval.low, interval.high) if interval else (None, None)
         large_enough = len(days_of) >= policy.least_rows and len(np.unique(days_of)) >= LEAST_DAYS
         metrics.append(
-            {"column": column, "value": value, "rows": len(days_of), **own}
-            | {"log_loss_low": max(low or 0.0, 0.0), "log_loss_high": high}
-            | {"verdict": "judged" if large_enough else "too small"}
+            SliceQuality(
+                column=column,
+                value=value,
+                rows=len(days_of),
+                log_loss_low=own.log_loss if low is None else max(low, 0.0),
+                log_loss_high=own.log_loss if high is None else high,
+                verdict="judged" if large_enough else "too small",
+                **dict(own),
+            )
         )
-    return metrics
+    return tuple(metrics)
 
 
-def worst_slice(slices: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Column, value and log loss of the large enough slice with the highest log loss; None if all are too small."""
-    eligible = [one for one in slices if one["verdict"] == "judged"]
+def worst_slice(slices: Sequence[SliceQuality]) -> WorstSlice | None:
+    """The large enough slice with the highest log loss; None if all are too small."""
+    eligible = [one for one in slices if one.verdict == "judged"]
     if not eligible:
         return None
-    worst = max(eligible, key=lambda one: one["log_loss"])
-    return {name: worst[name] for name in ("column", "value", "log_loss")}
+    worst = max(eligible, key=lambda one: one.log_loss)
+    return WorstSlice(column=worst.column, value=worst.value, log_loss=worst.log_loss)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from nightshift.core.arrays import Float32s, Floats
-from nightshift.core.inference.onnx_model import NUMERIC_INPUT, Signature
+from nightshift.core.inference.onnx_model import NUMERIC_INPUT, Feed, Signature
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.deployment import GateResult
+from nightshift.documents.train import StepMove
 
-Feed = dict[str, Any]
 Ask = Callable[[Feed], Floats]
 """Scores of a graph for its inputs by name."""
 
@@ -52,11 +51,9 @@ def stepped(values: Float32s, training: Float32s) -> tuple[Float32s, Float32s]:
     return values - step, values + step
 
 
-def step_moves(
-    ask: Ask, feed: Feed, training: Float32s, signature: Signature, threshold: float
-) -> dict[str, dict[str, float]]:
-    """For each numeric feature: `p99`, the 99th percentile over rows and both directions of the score's change
-    for one step, and `flips`, the share of rows whose decision at `threshold` either step changes.
+def step_moves(ask: Ask, feed: Feed, training: Float32s, signature: Signature, threshold: float) -> dict[str, StepMove]:
+    """For each numeric feature: the 99th percentile over rows and both directions of the score's change
+    for one step, and the share of rows whose decision at `threshold` either step changes.
 
     `ask` scores inputs by name, `feed` holds the rows' inputs, `training` the training rows' numeric matrix.
     """
@@ -69,11 +66,12 @@ def step_moves(
         numeric[:, position] = np.concatenate([lower, higher])
         stepped_scores = ask({**both, NUMERIC_INPUT: numeric}).reshape(2, -1)
         flips = ((stepped_scores >= threshold) != (scores >= threshold)).any(axis=0)
-        moves[name] = {"p99": float(np.percentile(np.abs(stepped_scores - scores), 99)), "flips": float(flips.mean())}
+        p99 = float(np.percentile(np.abs(stepped_scores - scores), 99))
+        moves[name] = StepMove(p99=p99, flips=float(flips.mean()))
     return moves
 
 
-def check_stability(moves: dict[str, dict[str, float]], policy: VerificationPolicy) -> GateResult:
+def check_stability(moves: Mapping[str, StepMove], policy: VerificationPolicy) -> GateResult:
     """Whether every feature's step changes scores and flips decisions within the policy. `observed`: the largest p99.
 
     `moves` is what `step_moves` returns.
@@ -83,32 +81,33 @@ def check_stability(moves: dict[str, dict[str, float]], policy: VerificationPoli
             gate=GATE, verdict="not applicable", reason="the model reads no number", code=f"{GATE}.no_numbers"
         )
     # NaN counts as infinite.
-    moves = {
-        name: {what: float(np.nan_to_num(v, nan=np.inf)) for what, v in one.items()} for name, one in moves.items()
-    }
-    furthest = max(moves, key=lambda name: (moves[name]["p99"], name))
-    most_flips = max(moves, key=lambda name: (moves[name]["flips"], name))
+    p99, flips = (
+        {name: float(np.nan_to_num(value, nan=np.inf)) for name, value in values.items()}
+        for values in ({n: one.p99 for n, one in moves.items()}, {n: one.flips for n, one in moves.items()})
+    )
+    furthest = max(p99, key=lambda name: (p99[name], name))
+    most_flips = max(flips, key=lambda name: (flips[name], name))
     reasons = {}
-    if moves[furthest]["p99"] > policy.largest_step_move:
-        far = _named(moves, "p99", policy.largest_step_move, "{:.3f}")
+    if p99[furthest] > policy.largest_step_move:
+        far = _named(p99, policy.largest_step_move, "{:.3f}")
         reasons["step"] = f"one step moves the score of one row in a hundred by more than the bound: {far}"
-    if moves[most_flips]["flips"] > policy.largest_flip_share:
-        often = _named(moves, "flips", policy.largest_flip_share, "{:.1%}")
+    if flips[most_flips] > policy.largest_flip_share:
+        often = _named(flips, policy.largest_flip_share, "{:.1%}")
         reasons["flips"] = f"one step changes more than {policy.largest_flip_share:.1%} of all decisions: {often}"
     passed = (
         f"the furthest a step moves the score (99th percentile) is with {furthest}; "
-        f"at most {moves[most_flips]['flips']:.1%} of decisions change, with {most_flips}"
+        f"at most {flips[most_flips]:.1%} of decisions change, with {most_flips}"
     )
     return GateResult(
         gate=GATE,
         verdict="fail" if reasons else "pass",
-        observed=moves[furthest]["p99"],
+        observed=p99[furthest],
         bound=policy.largest_step_move,
         reason="; ".join(reasons.values()) or passed,
         code=next((f"{GATE}.{rule}" for rule in reasons), ""),
     )
 
 
-def _named(moves: dict[str, dict[str, float]], what: str, bound: float, shown: str) -> str:
-    beyond = sorted((-move[what], name) for name, move in moves.items() if move[what] > bound)
+def _named(values: Mapping[str, float], bound: float, shown: str) -> str:
+    beyond = sorted((-value, name) for name, value in values.items() if value > bound)
     return ", ".join(f"{name} {shown.format(-value)}" for value, name in beyond[:5])

@@ -27,16 +27,25 @@ from nightshift.core.gates.change import (
     reference_rows,
 )
 from nightshift.core.gates.leakage import check_leakage
-from nightshift.core.gates.parity import BATCH_ROWS, Compared, Probes, compare, probe_rows
+from nightshift.core.gates.parity import BATCH_ROWS, Probes, compare, probe_rows
 from nightshift.core.gates.registry import Gate, RuntimeAnswer
 from nightshift.core.gates.slices import slice_metrics, worst_slice
 from nightshift.core.gates.stability import ROWS as BEHAVIOUR_ROWS
 from nightshift.core.gates.stability import check_stability, evenly, step_moves
-from nightshift.core.inference.onnx_model import Signature, ask_in_batches, feed_of, load_session, score
+from nightshift.core.inference.onnx_model import (
+    NUMERIC_INPUT,
+    Feed,
+    Signature,
+    ask_in_batches,
+    feed_of,
+    load_session,
+    score,
+)
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult, Verdict
+from nightshift.documents.train import Compared, HoldoutMetrics, ObservedBehaviour, Parity, StepMove, Verification
 from nightshift.errors import FeatureContractError
 
 SMALL_BATCHES = ((1, 300), (37, 5_000), (512, 1_000_000))
@@ -57,7 +66,7 @@ class Subject:
     """A version and the rows it is evaluated on.
 
     `rows`: its training rows, with `partition` and `known_on`; `split`: those rows, the newest days held out;
-    `holdout_scores`: of `split.holdout`, by a fit of the spec without them; `parity`: parity.json;
+    `holdout_scores`: of `split.holdout`, by a fit of the spec without them; `parity`: of graph and fitted model;
     `answered`: results of clean processes that scored `feed`.
     """
 
@@ -68,9 +77,10 @@ class Subject:
     rows: pa.Table
     split: TrainingSplit
     holdout_scores: Floats
-    parity: Mapping[str, Any]
+    parity: Parity
     quantized: bool = False
     replaced: Replaced | None = None
+    spec_id: str = ""
     answered: Sequence[RuntimeAnswer] = field(default=(), init=False)
 
     @property
@@ -84,7 +94,7 @@ class Subject:
         return probe_rows(self.split.holdout, self.signature)
 
     @cached_property
-    def feed(self) -> dict[str, Any]:
+    def feed(self) -> Feed:
         """The probes as the graph's inputs by name."""
         return feed_of(self.probes.rows, self.signature)
 
@@ -98,7 +108,7 @@ class Subject:
         """The graph's scores of the probes."""
         return self.score(self.feed)
 
-    def score(self, feed: dict[str, Any]) -> Floats:
+    def score(self, feed: Feed) -> Floats:
         """The graph's scores of inputs by name."""
         return ask_in_batches(self.session, feed, BATCH_ROWS)
 
@@ -135,29 +145,29 @@ class Subject:
         return compare(expected, scores, probes or self.probes, self.bound, against, self.use_case.key_columns)
 
     @cached_property
-    def few(self) -> dict[str, Any]:
+    def few(self) -> Feed:
         """The graph's inputs for some of the holdout rows."""
         positions = evenly(self.split.holdout.num_rows, BEHAVIOUR_ROWS)
         return feed_of(self.split.holdout.take(pa.array(positions)), self.signature)
 
     @cached_property
-    def training(self) -> dict[str, Any]:
+    def training(self) -> Feed:
         """The graph's inputs for the training rows."""
         return feed_of(self.rows, self.signature)
 
     @cached_property
-    def moves(self) -> dict[str, dict[str, float]]:
+    def moves(self) -> dict[str, StepMove]:
         """See `stability.step_moves`."""
-        numeric, threshold = self.training["numeric"], self.use_case.decision_threshold
+        numeric, threshold = self.training[NUMERIC_INPUT], self.use_case.decision_threshold
         return step_moves(self.score, self.few, numeric, self.signature, threshold)
 
     @cached_property
-    def observed(self) -> list[dict[str, Any]]:
+    def observed(self) -> tuple[ObservedBehaviour, ...]:
         """See `behaviour.observe_behaviour`."""
         return observe_behaviour(self.score, self.few, self.training, self.signature, self.policy.expectations)
 
     @cached_property
-    def holdout(self) -> dict[str, float]:
+    def holdout(self) -> HoldoutMetrics:
         """Metrics of the holdout scores."""
         return evaluate(self.split.holdout_labels, self.holdout_scores)
 
@@ -182,17 +192,16 @@ class Subject:
 
 @dataclass(frozen=True)
 class Judged:
-    """The contents of verification.json besides the gates, the manifest's metrics, and a result of each gate."""
+    """The verification of a version, with every gate's result, and the metrics of its manifest."""
 
-    found: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    gates: list[GateResult]
+    verification: Verification
+    metrics: Mapping[str, float]
 
 
 def judge_version(subject: Subject) -> Judged:
     """Evaluate every gate on a version that clean processes have scored with (`subject.answered`)."""
     unusable = subject.unusable
-    gates = [
+    gates = tuple(
         GateResult(
             gate=gate.name,
             verdict="fail",
@@ -202,28 +211,30 @@ def judge_version(subject: Subject) -> Judged:
         if unusable[gate.needs]
         else gate.check(subject)
         for gate in GATES
-    ]
+    )
     size = {"bytes": len(subject.model)}
-    if unusable["probabilities"]:
-        return Judged({"unusable": unusable["probabilities"]}, size, gates)
+    if reason := unusable["probabilities"]:
+        return Judged(Verification(spec_id=subject.spec_id, gates=gates, unusable=reason), size)
     labels, scores, use_case = subject.split.holdout_labels, subject.holdout_scores, subject.use_case
     days = subject.split.holdout[PARTITION].to_numpy()
     slices = slice_metrics(subject.split.holdout, labels, scores, use_case.slices, days)
-    document = {
-        "holdout": subject.holdout,
-        "slices": slices,
-        "worst_slice": worst_slice(slices),
-        "stability": subject.moves,
-        "behaviour": subject.observed,
-        "calibration": calibration_bins(labels, scores),
-        "parity": subject.parity,
-        "runtimes": {version: one.largest for version, one in subject.runtimes.items()},
-        **size,
-    }
+    verification = Verification(
+        spec_id=subject.spec_id,
+        gates=gates,
+        holdout=subject.holdout,
+        slices=slices,
+        worst_slice=worst_slice(slices),
+        stability=subject.moves,
+        behaviour=subject.observed,
+        calibration=calibration_bins(labels, scores),
+        parity=subject.parity,
+        runtimes={version: one.largest for version, one in subject.runtimes.items()},
+        bytes=len(subject.model),
+    )
     # Costs are of the first declared onnxruntime version that returned scores.
     costs = next(one.costs for one in subject.answered if one.answers is not None)
     names = ("rows_per_second", "single_row_p50_ms", "single_row_p99_ms", "peak_memory_mb", "load_ms")
-    return Judged(document, {**subject.holdout, **size, **{name: costs[name] for name in names}}, gates)
+    return Judged(verification, {**dict(subject.holdout), **size, **{name: costs[name] for name in names}})
 
 
 def _runtime(subject: Subject) -> GateResult:
@@ -271,8 +282,7 @@ def _no_scores(one: RuntimeAnswer) -> str:
 
 
 def _parity_fitted(subject: Subject) -> GateResult:
-    compared = [Compared(**one) for one in subject.parity["compared"]]
-    return _parity("parity_fitted", compared, f"; compared at {subject.parity['splits']}")
+    return _parity("parity_fitted", subject.parity.compared, f"; compared at {subject.parity.splits}")
 
 
 def _parity_batch(subject: Subject) -> GateResult:
@@ -304,7 +314,7 @@ def _calibration(subject: Subject) -> GateResult:
     return GateResult(
         gate="calibration",
         verdict="not applicable",
-        observed=subject.holdout["calibration_error"],
+        observed=subject.holdout.calibration_error,
         reason="measured before calibration, which comes after the graph; a spec is evaluated by it at promotion",
         code="calibration.at_promotion",
     )
@@ -313,11 +323,11 @@ def _calibration(subject: Subject) -> GateResult:
 def _constant_rate(subject: Subject) -> GateResult:
     labels = subject.split.holdout_labels
     bound = log_loss(labels, np.full(len(labels), float(subject.split.train_labels.mean())))
-    good = subject.holdout["log_loss"] <= bound
+    good = subject.holdout.log_loss <= bound
     return GateResult(
         gate="constant_rate",
         verdict="pass" if good else "fail",
-        observed=subject.holdout["log_loss"],
+        observed=subject.holdout.log_loss,
         bound=bound,
         reason=f"log loss on {len(labels)} holdout rows, against that of the constant rate of the rows before",
         code="" if good else "constant_rate.log_loss",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 import pyarrow as pa
 
 from nightshift.core.compression.networks.quantization import TOLERANCE as QUANTIZED_TOLERANCE
@@ -13,11 +10,11 @@ from nightshift.core.gates.split_probes import split_probes
 from nightshift.core.inference.onnx_model import ask_in_batches, feed_of, load_session
 from nightshift.core.versions.version import ExportedVersion
 from nightshift.declare.use_case import UseCase
+from nightshift.documents.train import Parity
 
 
-def check_version_parity(use_case: UseCase, version: ExportedVersion, rows: pa.Table) -> dict[str, Any]:
-    """The contents of `parity.json`: `probes` (number of rows), `splits` (coverage of the trees' splits) and
-    `compared` (comparisons). A difference is part of the result and does not raise."""
+def check_version_parity(use_case: UseCase, version: ExportedVersion, rows: pa.Table) -> Parity:
+    """Compare a version's graph with its fitted model. A difference is part of the result and does not raise."""
     signature, tolerance, key = version.signature, use_case.training.parity_tolerance, use_case.key_columns
     splits = split_probes(version.fitted, rows)
     probes = probe_rows(rows, signature).followed_by(splits.rows, splits.strangeness)
@@ -32,4 +29,4 @@ def check_version_parity(use_case: UseCase, version: ExportedVersion, rows: pa.T
             compare(expected, full_scores, probes, tolerance, "fitted, in full precision", key),
             compare(full_scores, scores, probes, QUANTIZED_TOLERANCE, "full precision", key),
         ]
-    return {"probes": len(scores), "splits": splits.coverage, "compared": [asdict(one) for one in comparisons]}
+    return Parity(probes=len(scores), splits=splits.coverage, compared=tuple(comparisons))

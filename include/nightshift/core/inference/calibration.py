@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from nightshift.core.evaluation import log_odds as log_odds_of
 from nightshift.declare.models import CalibrationSpec
-from nightshift.documents import SpecCalibration
+from nightshift.documents.predict import SpecCalibration
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,47 +10,36 @@ value at a tree's threshold falls on the same side in training and in production
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
-from nightshift.artifact import Value
-from nightshift.errors import ArtifactCorrupt, FeatureContractError
+from nightshift.artifact import Document
+from nightshift.errors import FeatureContractError
 
 NUMERIC_INPUT = "numeric"
 CATEGORICAL_INPUT = "categorical"
 OUTPUT = "probability"
+Feed = dict[str, npt.NDArray[Any]]
+"""A graph's inputs by name."""
 ABSENT_CATEGORY = ""
 """Replaces a null category, because ONNX strings cannot be null."""
 
 
-class Signature(Value):
+class Signature(Document):
     """A model's input and output schema: feature columns in graph order, the name of their feature service,
     and the name of the score column."""
+
+    FILE: ClassVar[str] = "signature.json"
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...] = ()
     feature_service: str
     score: str
-
-    def to_json(self) -> bytes:
-        """The signature as JSON; equal signatures give equal bytes."""
-        return self.model_dump_json(indent=1).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes | str) -> Signature:
-        """Parse what `to_json` wrote. Raises ArtifactCorrupt for anything else."""
-        try:
-            return cls.model_validate_json(body)
-        except ValidationError as error:
-            raise ArtifactCorrupt(
-                "NS-MODEL-006", f"This is not a model's signature.json; export the model again. {error}"
-            ) from None
 
 
 def numeric_matrix(table: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
@@ -96,12 +85,12 @@ def load_session(model: bytes, threads: int = 1) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def feed_of(table: pa.Table, signature: Signature) -> dict[str, Any]:
+def feed_of(table: pa.Table, signature: Signature) -> Feed:
     """The graph's inputs by name. The table needs the signature's columns and may have others.
 
     Raises FeatureContractError if one is missing or a numeric one is not numeric.
     """
-    feed: dict[str, Any] = {NUMERIC_INPUT: numeric_matrix(table, signature.numeric)}
+    feed: Feed = {NUMERIC_INPUT: numeric_matrix(table, signature.numeric)}
     if signature.categorical:
         feed[CATEGORICAL_INPUT] = categorical_matrix(table, signature.categorical)
     return feed
@@ -117,7 +106,7 @@ def score(
     return ask_in_batches(session, feed_of(table, signature), batch_rows or max(table.num_rows, 1))
 
 
-def ask_in_batches(session: ort.InferenceSession, feed: dict[str, Any], rows: int) -> npt.NDArray[np.float64]:
+def ask_in_batches(session: ort.InferenceSession, feed: Feed, rows: int) -> npt.NDArray[np.float64]:
     """The graph's scores, computed with `ask` for at most `rows` rows at a time: float64 [n]."""
     starts = range(0, max(len(feed[NUMERIC_INPUT]), 1), rows)
     return np.concatenate(
@@ -125,7 +114,7 @@ def ask_in_batches(session: ort.InferenceSession, feed: dict[str, Any], rows: in
     )
 
 
-def ask(session: ort.InferenceSession, feed: dict[str, Any]) -> npt.NDArray[np.float64]:
+def ask(session: ort.InferenceSession, feed: Feed) -> npt.NDArray[np.float64]:
     """The graph's scores for its inputs by name (see `feed_of`): float64 [n]."""
     if len(feed[NUMERIC_INPUT]) == 0:
         return np.empty(0, dtype=np.float64)

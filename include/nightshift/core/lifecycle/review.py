@@ -18,7 +18,7 @@ from nightshift.core.lifecycle.e_process import e_values
 from nightshift.core.lifecycle.state import Challenge, State
 from nightshift.declare.policies import PromotionPolicy, RiskPolicy
 from nightshift.deployment import Deployment
-from nightshift.documents import Review, ReviewedLoss, ReviewOutcome
+from nightshift.documents.promote import Review, ReviewedLoss, ReviewOutcome
 
 
 @dataclass(frozen=True)

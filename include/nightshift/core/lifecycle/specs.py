@@ -9,7 +9,7 @@ from nightshift.core.lifecycle.state import State, standing, state_as_of
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
-from nightshift.documents import ScoringRole
+from nightshift.documents.predict import ScoringRole
 from nightshift.errors import ConfigurationError
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 from nightshift.artifact import ArtifactRef
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import VERSION_ACTIONS, Deployment
-from nightshift.documents import ScoringRole
+from nightshift.documents.predict import ScoringRole
 from nightshift.errors import ConfigurationError
 
 Stage = Literal["shadow", "canary"]

@@ -5,8 +5,7 @@ The same form as the student `distilled_additive`, as the ablation of distillati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame, piecewise_linear_features
 from nightshift.core.models.training_split import validation_rows
+from nightshift.declare.models import Hyperparameters, number
 
 LEAST_GAIN_OF_CATEGORIES = 1e-3
 """In log loss (nats). Strings take half of such a model's scoring time, so they are kept only for this gain."""
@@ -29,7 +29,7 @@ def fit_additive(
     train: pa.Table,
     labels: Integers,
     signature: Signature,
-    parameters: Mapping[str, Any],
+    parameters: Hyperparameters,
     *,
     seed: int,
     weights: Floats | None,
@@ -45,12 +45,12 @@ def fit_additive(
         frame, own = feature_frame(train.take(positions), kept), labels[positions]
         rate = min(max(float(own.mean()), 1 / (len(own) + 1)), 1 - 1 / (len(own) + 1))
         model = LogisticRegression(
-            C=1 / (parameters["penalty"] * len(own) * rate * (1 - rate)),
+            C=1 / (number(parameters, "penalty") * len(own) * rate * (1 - rate)),
             solver="newton-cholesky",  # columns overlap: L-BFGS needs hundreds of iterations
-            max_iter=parameters["max_iter"],
+            max_iter=number(parameters, "max_iter"),
             random_state=seed,
         )
-        features = piecewise_linear_features(frame, kept, parameters["knots"])
+        features = piecewise_linear_features(frame, kept, int(number(parameters, "knots")))
         pipeline = Pipeline([("features", features), ("model", model)])
         with threadpool_limits(limits=1, user_api="blas"):
             pipeline.fit(frame, own, model__sample_weight=None if weights is None else weights[positions])

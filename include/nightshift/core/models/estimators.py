@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 # Set before OpenMP is loaded: its threads spin by default while they wait for each other, which
 # makes a fit six times as slow where tasks share cores.
@@ -25,8 +24,9 @@ from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.models.preprocessing import bounded_features, feature_frame, tree_features
+from nightshift.declare.models import Hyperparameters, number
 
-LEVELS: Mapping[str, Any] = {
+LEVELS: Hyperparameters = {
     "level": (),
     "calendar": (),
     "tilt": None,
@@ -36,7 +36,7 @@ LEVELS: Mapping[str, Any] = {
     "level_penalty": 10000.0,
 }
 
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+DEFAULTS: Mapping[str, Hyperparameters] = {
     "additive": {"knots": 3, "penalty": 8e-3, "max_iter": 100},
     "logistic_regression": {"C": 0.01, "max_iter": 500},
     "xgboost": {
@@ -75,7 +75,7 @@ def fit_estimator(
     train: pa.Table,
     labels: npt.NDArray[np.int64],
     signature: Signature,
-    parameters: Mapping[str, Any],
+    parameters: Hyperparameters,
     *,
     seed: int,
     threads: int,
@@ -111,21 +111,22 @@ def _fit_with_levels(
     labels: npt.NDArray[np.int64],
     weights: npt.NDArray[np.float64] | None,
     signature: Signature,
-    parameters: Mapping[str, Any],
+    parameters: Hyperparameters,
     *,
     seed: int,
     threads: int,
 ) -> FittedModel:
     """A LevelAdditive, or its blend with trees."""
-    tree_arguments = dict(parameters)
-    arguments: dict[str, Any] = {key: tree_arguments.pop(key) for key in LEVELS}
-    additive = LevelAdditive(numeric=signature.numeric, categorical=signature.categorical, **arguments)
+    arguments = {key: parameters[key] for key in LEVELS}
     # Manifests store tuples as lists.
-    additive.set_params(level=tuple(arguments["level"]), calendar=tuple(arguments["calendar"]))
+    tuples = {key: tuple(value) for key, value in arguments.items() if isinstance(value, list | tuple)}
+    additive = LevelAdditive(numeric=signature.numeric, categorical=signature.categorical)
+    additive.set_params(**arguments | tuples)
     model: LevelAdditive | LogOddsBlend = additive
     trees = None
     if name == "level_blend":
-        share, scale = tree_arguments.pop("share"), tree_arguments.pop("scale")
+        share, scale = (number(parameters, key) for key in ("share", "scale"))
+        tree_arguments = {key: value for key, value in parameters.items() if key not in {*LEVELS, "share", "scale"}}
         trees = XGBClassifier(**tree_parameters(tree_arguments, seed, threads))
         pipeline = Pipeline([("features", tree_features(frame, signature)), ("model", trees)])
         model = LogOddsBlend(additive, pipeline, share=share, scale=scale)
@@ -137,6 +138,6 @@ def _fit_with_levels(
     return FittedModel(Pipeline([("model", model)]), signature)
 
 
-def tree_parameters(parameters: Mapping[str, Any], seed: int, threads: int) -> dict[str, Any]:
+def tree_parameters(parameters: Hyperparameters, seed: int, threads: int) -> Hyperparameters:
     """Arguments of an XGBoost model over histograms."""
     return {"tree_method": "hist", "random_state": seed, "n_jobs": threads, **parameters}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +33,7 @@ def explain(graph: bytes, signature: Signature, rows: pa.Table, labels: Labels, 
     rng = np.random.default_rng(seed)
     sample = np.sort(rng.choice(rows.num_rows, size=min(rows.num_rows, ROWS), replace=False))
     session, sample_labels = load_session(graph), labels[sample]
-    feed: dict[str, Any] = feed_of(rows.take(pa.array(sample)), signature)
+    feed = feed_of(rows.take(pa.array(sample)), signature)
     unchanged = log_loss(sample_labels, ask(session, feed))
     importances = []
     for matrix, names in zip(feed.values(), (signature.numeric, signature.categorical), strict=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from nightshift.core.arrays import Floats
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.preprocessing import feature_frame
+from nightshift.declare.models import Hyperparameters, number
 from nightshift.errors import ConfigurationError
 
 LARGEST_SHARE_OF_ROWS = {
@@ -52,8 +53,8 @@ class FittedModel:
 
 
 def hyperparameters(
-    name: str, defaults: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Mapping[str, Any]], rows: int
-) -> dict[str, Any]:
+    name: str, defaults: Mapping[str, Hyperparameters], overrides: Mapping[str, Hyperparameters], rows: int
+) -> Hyperparameters:
     """The defaults of an estimator or technique for a number of training rows, overridden by a use case's values.
 
     Raises ConfigurationError for a name without defaults.
@@ -61,7 +62,8 @@ def hyperparameters(
     if name not in defaults:
         raise ConfigurationError("NS-MODEL-005", f"{name!r} cannot be fitted here; known are {sorted(defaults)}.")
     suited = {
-        key: min(value, max(1, int(rows * LARGEST_SHARE_OF_ROWS[key]))) if key in LARGEST_SHARE_OF_ROWS else value
-        for key, value in defaults[name].items()
+        key: min(number(defaults[name], key), max(1, int(rows * share)))
+        for key, share in LARGEST_SHARE_OF_ROWS.items()
+        if key in defaults[name]
     }
-    return {**suited, **overrides.get(name, {})}
+    return {**defaults[name], **suited, **overrides.get(name, {})}

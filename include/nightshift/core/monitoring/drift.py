@@ -9,25 +9,25 @@ the row, is the unit that is resampled.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightshift.artifact import Document
 from nightshift.core.arrays import Floats
 from nightshift.declare.policies import DriftPolicy
+from nightshift.documents.check_drift import ColumnDrift, DriftKind, DriftVerdict, GroupDrift, Response
 
 Counts = npt.NDArray[np.int64]
 
 REFERENCE_TABLE = "reference.parquet"
-REFERENCE_BINS = "reference.json"
 PSEUDO_COUNT = 0.5
 MOST_LEVELS = 20
 
@@ -80,6 +80,16 @@ class Bins:
         return np.where(np.asarray(pc.is_null(strings), dtype=bool), self.size - 1, codes)
 
 
+class ReferenceBins(Document):
+    """Days, bins and sparse columns of a Reference, whose counts are in the file REFERENCE_TABLE."""
+
+    FILE: ClassVar[str] = "reference.json"
+
+    days: tuple[date, ...]
+    sparse: tuple[str, ...]
+    bins: Mapping[str, Bins]
+
+
 @dataclass(frozen=True)
 class Reference:
     """Counts per column: array [day, bin] over `days`, which are sorted and distinct.
@@ -108,8 +118,8 @@ class Reference:
             name: np.bincount(self.bins[name].assign(table[name]), minlength=self.bins[name].size) for name in present
         }
 
-    def to_files(self) -> dict[str, Any]:
-        """The two files that `from_files` reads, by name: non-zero counts (a pa.Table), and the bins (JSON bytes)."""
+    def to_files(self) -> dict[str, bytes | pa.Table]:
+        """Two files by name: non-zero counts, and a ReferenceBins."""
         parts = []
         for name, counts in self.counts.items():
             day, bin_ = np.nonzero(counts)
@@ -123,25 +133,13 @@ class Reference:
                     }
                 )
             )
-        bins = {
-            name: {"kind": b.kind, "edges": list(b.edges), "levels": list(b.levels)} for name, b in self.bins.items()
-        }
-        described = {"days": [day.isoformat() for day in self.days], "sparse": list(self.sparse), "bins": bins}
-        return {
-            REFERENCE_TABLE: pa.concat_tables(parts),
-            REFERENCE_BINS: json.dumps(described, indent=1, ensure_ascii=False).encode(),
-        }
+        bins = ReferenceBins(days=self.days, sparse=self.sparse, bins=self.bins)
+        return {REFERENCE_TABLE: pa.concat_tables(parts), **bins.to_files()}
 
     @classmethod
-    def from_files(cls, files: Mapping[str, Any]) -> Reference:
-        """The reference that `to_files` wrote."""
-        described = json.loads(files[REFERENCE_BINS])
-        table = files[REFERENCE_TABLE]
-        days = tuple(date.fromisoformat(day) for day in described["days"])
-        bins = {
-            name: Bins(kind=b["kind"], edges=tuple(b["edges"]), levels=tuple(b["levels"]))
-            for name, b in described["bins"].items()
-        }
+    def from_files(cls, described: ReferenceBins, table: pa.Table) -> Reference:
+        """The reference that `to_files` wrote, from its two files."""
+        days, bins = described.days, described.bins
         position = np.searchsorted(np.asarray(days, "datetime64[D]"), table["day"].to_numpy())
         column, bin_, rows = table["column"].to_numpy(), table["bin"].to_numpy(), table["rows"].to_numpy()
         counts = {}
@@ -149,7 +147,7 @@ class Reference:
             mine = column == name
             counts[name] = np.zeros((len(days), b.size), np.int64)
             counts[name][position[mine], bin_[mine]] = rows[mine]
-        return cls(days=days, bins=bins, counts=counts, sparse=tuple(described["sparse"]))
+        return cls(days=days, bins=bins, counts=counts, sparse=described.sparse)
 
 
 def build_reference(
@@ -237,45 +235,6 @@ def population_stability_index(observed: Floats, expected: Floats) -> Floats:
     return np.asarray(((observed - expected) * np.log(observed / expected)).sum(axis=-1), dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class ColumnDrift:
-    """One column of one partition compared with the reference. `exceeds` is psi > threshold.
-
-    `threshold` is None if the reference has too few days to estimate it.
-    """
-
-    column: str
-    psi: float
-    threshold: float | None
-    rows: int
-
-    @property
-    def exceeds(self) -> bool:
-        """Whether the index of the partition is above the threshold."""
-        return self.threshold is not None and self.psi > self.threshold
-
-
-Verdict = Literal["stable", "drifted", "not judged"]
-
-
-@dataclass(frozen=True)
-class GroupDrift:
-    """Columns evaluated together. `allowed`: how many of them exceed at once on ordinary days."""
-
-    columns: tuple[ColumnDrift, ...]
-    allowed: int
-    verdict: Verdict
-    reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as JSON-safe values."""
-        columns = [
-            {"column": c.column, "psi": c.psi, "threshold": c.threshold, "exceeds": c.exceeds, "rows": c.rows}
-            for c in self.columns
-        ]
-        return {"verdict": self.verdict, "reason": self.reason, "allowed": self.allowed, "columns": columns}
-
-
 def block_indices(history: Counts, policy: DriftPolicy, seed: int) -> Floats:
     """PSI of blocks of consecutive days compared with all other days: one value per block.
 
@@ -321,21 +280,22 @@ def compare(
         if len(history) >= least and rows:
             normal[name] = block_indices(history, policy, seed)
             threshold = float(upper_quantile(normal[name], policy.quantile))
-        drifts.append(ColumnDrift(name, psi, threshold, rows))
+        exceeds = threshold is not None and psi > threshold
+        drifts.append(ColumnDrift(column=name, psi=psi, threshold=threshold, exceeds=exceeds, rows=rows))
     if not normal:
         days = max((len(history) for history in histories.values()), default=0)
         reason = f"needs rows and at least {least} days of reference; the reference has {days}"
-        return GroupDrift(tuple(drifts), 0, "not judged", reason)
+        return GroupDrift(verdict="not judged", reason=reason, allowed=0, columns=tuple(drifts))
     allowed = _allowed(list(normal.values()), policy.quantile)
     exceeding = sum(c.exceeds for c in drifts)
-    verdict: Verdict = "drifted" if exceeding > allowed else "stable"
+    verdict: DriftVerdict = "drifted" if exceeding > allowed else "stable"
     reason = f"{exceeding} of {len(normal)} columns beyond their threshold; ordinary days show up to {allowed}"
     if len(normal) == 1:
         reason = "beyond its threshold" if exceeding else "within its threshold"
     blocks = min(len(values) for values in normal.values())
     if blocks + 1 < 1 / (1 - policy.quantile):
         reason += f" (so short a reference, {blocks} days, gives one false alarm in {blocks + 1} nights)"
-    return GroupDrift(tuple(drifts), allowed, verdict, reason)
+    return GroupDrift(verdict=verdict, reason=reason, allowed=allowed, columns=tuple(drifts))
 
 
 def _allowed(normal: Sequence[Floats], quantile: float) -> int:
@@ -353,7 +313,7 @@ def _allowed(normal: Sequence[Floats], quantile: float) -> int:
     return int(upper_quantile(beyond.sum(axis=1), quantile))
 
 
-def overall_verdict(groups: Sequence[GroupDrift]) -> Verdict:
+def overall_verdict(groups: Sequence[GroupDrift]) -> DriftVerdict:
     """Drifted if any group is, stable if none is and at least one could be evaluated, else not judged."""
     verdicts = {group.verdict for group in groups}
     for verdict in ("drifted", "stable"):
@@ -362,10 +322,7 @@ def overall_verdict(groups: Sequence[GroupDrift]) -> Verdict:
     return "not judged"
 
 
-Response = Literal["none", "alert", "retrain"]
-
-
-def response(verdicts: Mapping[str, Verdict]) -> Response:
+def response(verdicts: Mapping[DriftKind, DriftVerdict]) -> Response:
     """The response to the verdicts on `data`, `prediction` and `label`.
 
     Retrain if the labels have drifted, or both the inputs and the scores (data and prediction). One of

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +26,6 @@ class AuditCheck:
     observed: float | None
     bound: str
     examples: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The check as JSON-safe values."""
-        return asdict(self)
 
 
 def audit_scores(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from nightshift.core.compression.students.students import DEFAULTS as STUDENT_DEFAULTS
 from nightshift.core.models.estimators import DEFAULTS
-from nightshift.declare.models import ModelSpec
+from nightshift.declare.models import Hyperparameters, ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
 
@@ -41,7 +40,7 @@ RECIPES: Mapping[str, tuple[str, ...]] = {
 
 
 def candidate_specs(
-    use_case: UseCase, declared: Iterable[ModelSpec], settings: Mapping[str, Mapping[str, Any]]
+    use_case: UseCase, declared: Iterable[ModelSpec], settings: Mapping[str, Hyperparameters]
 ) -> tuple[ModelSpec, ...]:
     """The specs to compare: the `declared` ones, then what the training policy's estimators and techniques expand to.
 
@@ -78,7 +77,7 @@ def _spec(
     name: str,
     estimators: tuple[str, ...],
     compression: tuple[str, ...],
-    parameters: Mapping[str, Mapping[str, Any]],
+    parameters: Mapping[str, Hyperparameters],
     seed: int,
 ) -> ModelSpec:
     """A spec with the hyperparameters of its own estimators and techniques only."""

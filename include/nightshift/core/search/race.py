@@ -18,7 +18,7 @@ from nightshift.core.search.measurement import measure, measure_native
 from nightshift.core.versions.version import SharedFits, export_version, signature_of_spec
 from nightshift.declare.policies import SearchPolicy
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import PartitionScore, Race, RacedSpec, RaceOrigin
+from nightshift.documents.search import PartitionScore, Race, RacedSpec, RaceOrigin
 from nightshift.errors import DataContractError, NotApplicable
 from nightshift.partitions import partition_range
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from nightshift.core.paired_differences import moving_blocks
 from nightshift.declare.policies import CompressionBudget, PromotionPolicy
-from nightshift.documents import ComparedSpec, Comparison, PartitionScore, Race, RacedSpec
+from nightshift.documents.search import ComparedSpec, Comparison, PartitionScore, Race, RacedSpec
 from nightshift.errors import DataContractError
 
 EQUALLY_FAST = 0.8

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,8 @@ from nightshift.core.evaluation import log_loss
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import fit_estimator
+from nightshift.declare.models import Hyperparameters, number
+from nightshift.documents.search import StudyFold
 from nightshift.errors import ConfigurationError, DataContractError
 
 TRIALS_PER_PARAMETER = 10
@@ -61,15 +62,10 @@ class Fold:
     judged: pa.Table
     labels: npt.NDArray[np.int64]
 
-    def describe(self) -> dict[str, Any]:
-        """First and last day evaluated on, rows of both parts. JSON-safe."""
+    def describe(self) -> StudyFold:
+        """First and last day evaluated on, rows of both parts."""
         days = pc.min_max(self.judged[PARTITION]).as_py()
-        return {
-            "first": days["min"].isoformat(),
-            "last": days["max"].isoformat(),
-            "train_rows": self.train.num_rows,
-            "rows": self.judged.num_rows,
-        }
+        return StudyFold(first=days["min"], last=days["max"], train_rows=self.train.num_rows, rows=self.judged.num_rows)
 
 
 def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int) -> list[Fold]:
@@ -109,7 +105,7 @@ def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int
     return result
 
 
-def space_of(estimator: str, in_use: Mapping[str, Any], rows: int) -> Space:
+def space_of(estimator: str, in_use: Hyperparameters, rows: int) -> Space:
     """The space of an estimator for a number of training rows, widened to include the settings in use.
 
     Raises ConfigurationError for an estimator without a space.
@@ -123,7 +119,7 @@ def space_of(estimator: str, in_use: Mapping[str, Any], rows: int) -> Space:
         high = declared.high
         if name in LARGEST_SHARE_OF_ROWS:
             high = max(declared.low, min(high, rows * LARGEST_SHARE_OF_ROWS[name]))
-        value = in_use[name]
+        value = number(in_use, name)
         low, high = min(declared.low, value), max(high, value)
         widened[name] = type(declared)(low, high, log=declared.log)  # type: ignore[arg-type]
     return widened
@@ -133,7 +129,7 @@ def search(
     estimator: str,
     folds: Sequence[Fold],
     signature: Signature,
-    in_use: Mapping[str, Any],
+    in_use: Hyperparameters,
     *,
     trials: int,
     seconds: float,
@@ -148,7 +144,7 @@ def search(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = space_of(estimator, in_use, folds[-1].train.num_rows)
-    started = {name: in_use[name] for name in space}
+    started = {name: number(in_use, name) for name in space}
     study = optuna.create_study(
         direction="minimize",
         sampler=optuna.samplers.TPESampler(seed=seed),
@@ -158,14 +154,14 @@ def search(
     def objective(trial: optuna.Trial) -> float:
         chosen = {name: _suggested(trial, name, declared) for name, declared in space.items()}
         losses: list[float] = []
-        for number, fold in enumerate(folds):
+        for position, fold in enumerate(folds):
             model = fit_estimator(
                 estimator, fold.train, fold.train_labels, signature, {**in_use, **chosen}, seed=seed, threads=threads
             )
             losses.append(log_loss(fold.labels, model.probability(fold.judged)))
-            trial.report(sum(losses) / len(losses), number)
+            trial.report(sum(losses) / len(losses), position)
             # The settings in use, with which all others are compared, are never pruned.
-            if chosen != started and number + 1 < len(folds) and trial.should_prune():
+            if chosen != started and position + 1 < len(folds) and trial.should_prune():
                 raise optuna.TrialPruned
         return sum(losses) / len(losses)
 

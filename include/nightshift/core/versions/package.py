@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -14,14 +10,15 @@ import pyarrow.compute as pc
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
 from nightshift.core.monitoring.drift import build_reference
+from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
+from nightshift.documents.predict import ScoringRole
+from nightshift.documents.train import HoldoutMetrics, ModelCard, Span
 
 MODEL = "model.onnx"
-SIGNATURE = "signature.json"
-CARD = "card.json"
 FULL_PRECISION = "full_precision.onnx"
 """Only for a quantized graph: the graph it was made from."""
-SPEC, PARITY, HOLDOUT = "spec.json", "parity.json", "holdout.parquet"
+HOLDOUT = "holdout.parquet"
 
 
 def package(
@@ -30,7 +27,7 @@ def package(
     signature: Signature,
     split: TrainingSplit,
     holdout_score: npt.NDArray[np.float64],
-    card: Mapping[str, Any],
+    card: ModelCard,
 ) -> dict[str, bytes | pa.Table]:
     """The files of a version by name: graph, signature, drift reference and card.
 
@@ -49,30 +46,38 @@ def package(
         bins=use_case.drift.bins,
         sparse=(signature.score,),
     )
-    body = json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False, default=str).encode()
-    return {MODEL: model, SIGNATURE: signature.to_json(), CARD: body, **reference.to_files()}
+    return {MODEL: model, **signature.to_files(), **card.to_files(), **reference.to_files()}
 
 
 def describe(
-    use_case: UseCase, signature: Signature, split: TrainingSplit, metrics: Mapping[str, Any], **more: Any
-) -> dict[str, Any]:
-    """The contents of a model card: purpose, training data, holdout metrics and limits of the model."""
-    return {
-        "use_case": use_case.name,
-        "title": use_case.title,
-        "owner": use_case.owner,
-        "answers": f"P({split.label} = 1), in the column {signature.score}",
-        "features": {"service": signature.feature_service, "numeric": signature.numeric}
-        | {"categorical": signature.categorical},
-        "fitted_on": _span(pa.concat_tables([split.train, split.holdout])),
-        "measured_on": _span(split.holdout),
-        "holdout_metrics": dict(metrics),
-        "limits": "It is fitted on all rows; the metrics are of the same spec fitted without the rows it is measured "
+    use_case: UseCase,
+    signature: Signature,
+    split: TrainingSplit,
+    metrics: HoldoutMetrics,
+    *,
+    role: ScoringRole,
+    spec: ModelSpec,
+) -> ModelCard:
+    """The model card of a version of `spec`."""
+    features = ModelCard.Features(
+        service=signature.feature_service, numeric=signature.numeric, categorical=signature.categorical
+    )
+    return ModelCard(
+        use_case=use_case.name,
+        title=use_case.title,
+        owner=use_case.owner,
+        answers=f"P({split.label} = 1), in the column {signature.score}",
+        features=features,
+        fitted_on=_span(pa.concat_tables([split.train, split.holdout])),
+        measured_on=_span(split.holdout),
+        holdout_metrics=metrics,
+        role=role,
+        spec=spec,
+        limits="It is fitted on all rows; the metrics are of the same spec fitted without the rows it is measured "
         "on. Rows whose features lie beyond what it saw in training are scored all the same.",
-        **more,
-    }
+    )
 
 
-def _span(part: pa.Table) -> dict[str, Any]:
+def _span(part: pa.Table) -> Span:
     bounds = pc.min_max(part[PARTITION]).as_py()
-    return {"rows": part.num_rows, "first_partition": str(bounds["min"]), "last_partition": str(bounds["max"])}
+    return Span(rows=part.num_rows, first_partition=bounds["min"], last_partition=bounds["max"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, Project, ValueType
 from feast.types import Float64, String
@@ -15,7 +14,7 @@ from nightshift.declare.use_case import UseCase
 TTL = timedelta(days=2)
 
 
-def feast_definitions(use_case: UseCase) -> dict[str, Any]:
+def feast_definitions(use_case: UseCase) -> dict[str, Project | Entity | FeatureView | FeatureService]:
     """Project, entities, one feature view per feature table and the feature service, by their names.
 
     There is one entity per join key, of the same name. The source of a view is the table of its name in each published

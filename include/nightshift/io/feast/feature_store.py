@@ -194,7 +194,7 @@ def _definitions(path: Path) -> list[Any]:
     return [value for value in runpy.run_path(str(path)).values() if isinstance(value, kinds)]
 
 
-def online_store_settings(declared: Mapping[str, Any], warehouse: str, redis: str | None) -> dict[str, Any]:
+def online_store_settings(declared: Mapping[str, object], warehouse: str, redis: str | None) -> dict[str, object]:
     """Feast's `online_store` settings: those declared, in the warehouse's database, or Redis at that URL."""
     if redis is None:
         return {**declared, "url": warehouse}

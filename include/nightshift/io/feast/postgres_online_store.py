@@ -38,7 +38,7 @@ class PostgresUrlOnlineStoreConfig(PostgreSQLOnlineStoreConfig):  # type: ignore
         return {"type": "postgres", "db_schema": ONLINE_SCHEMA, **connection_parts(values["url"]), **rest}
 
 
-def connection_parts(url: str) -> dict[str, Any]:
+def connection_parts(url: str) -> dict[str, str | int]:
     """Feast's connection settings from a libpq URL or an SQLAlchemy one for PostgreSQL."""
     parts = conninfo_to_dict(plain_url(SecretStr(url)))
     return {

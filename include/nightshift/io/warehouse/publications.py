@@ -6,8 +6,9 @@ Every function works in the transaction of its `connection`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Self
 
 import pyarrow as pa
 from psycopg import errors, sql
@@ -40,6 +41,16 @@ class Publication(Value):
     dag_id: str = ""
     run_id: str = ""
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, object]) -> Self:
+        """The publication of a row of the table `publications`."""
+        kinds = {"model": "version", "calibration": "calibration", "scores": "scores"}
+        refs = {
+            name: {"uri": row[f"{name}_uri"], "sha256": row[f"{name}_sha256"], "kind": kind}
+            for name, kind in kinds.items()
+        }
+        return cls.model_validate({**{name: row.get(name) for name in cls.model_fields}, **refs})
+
     @property
     def publish_id(self) -> str:
         """The id: equal for equal partition, version, calibration and scores."""
@@ -47,11 +58,23 @@ class Publication(Value):
         return sha256_hex(canonical_json([self.partition.isoformat(), *pinned]))
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """One published prediction. `columns`: the key, and what else the use case declares."""
+
+    publication: Publication
+    model_version: str
+    columns: Mapping[str, object]
+    score: float
+    is_positive: bool
+    predicted_at: datetime
+
+
 def publish(connection: Connection, use_case: UseCase, publication: Publication, predictions: pa.Table) -> bool:
     """See Warehouse.publish_predictions."""
     warehouse_schema.lock(connection, use_case.name, "publish", publication.partition.isoformat())
     before = current(connection, use_case, "partition", publication.partition)
-    if before is not None and before["publish_id"] == publication.publish_id:
+    if before is not None and before.publish_id == publication.publish_id:
         return False
     day = table_name(use_case, f"predictions_{publication.prediction_date:%Y%m%d}")
     is_new = not warehouse_schema.exists(connection, day)
@@ -61,8 +84,8 @@ def publish(connection: Connection, use_case: UseCase, publication: Publication,
         # After the copy: turning the switch on waits for this lock only as long as the rest of the transaction takes.
         _check_kill_switch(connection, use_case, publication, predictions)
         _record(connection, use_case, publication)
-        if before is not None and before["prediction_date"] != publication.prediction_date:
-            _clear(connection, use_case, before["prediction_date"])
+        if before is not None and before.prediction_date != publication.prediction_date:
+            _clear(connection, use_case, before.prediction_date)
         if is_new:
             _attach(connection, use_case, publication, day)
         else:
@@ -193,26 +216,30 @@ def _rejected(use_case: UseCase, publication: Publication, error: errors.Integri
     )
 
 
-def current(
-    connection: Connection, use_case: UseCase, column: str = "", day: date | None = None
-) -> dict[str, Any] | None:
-    """The newest current publications row, or the one with that day in `column`; None if there is none."""
+def current(connection: Connection, use_case: UseCase, column: str = "", day: date | None = None) -> Publication | None:
+    """The newest current publication, or the one with that day in `column`; None if there is none."""
     table, where = table_name(use_case, "publications"), sql.SQL("AND {} = {}")
     which = where.format(sql.Identifier(column), sql.Literal(day)) if column else sql.SQL("")
     query = sql.SQL("SELECT * FROM {} WHERE superseded_at IS NULL {} ORDER BY partition DESC LIMIT 1")
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.format(table, which)).fetchone()
+        row = cursor.execute(query.format(table, which)).fetchone()
+    return None if row is None else Publication.from_row(row)
 
 
-def find_prediction(
-    connection: Connection, use_case: UseCase, key: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The predictions row with that key and its publications row, or None."""
+def all_current(connection: Connection, use_case: UseCase) -> list[Publication]:
+    """The current publications, oldest partition first."""
+    query = sql.SQL("SELECT * FROM {} WHERE superseded_at IS NULL ORDER BY partition")
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return [Publication.from_row(row) for row in cursor.execute(query.format(table_name(use_case, "publications")))]
+
+
+def find_prediction(connection: Connection, use_case: UseCase, key: Mapping[str, str]) -> Prediction | None:
+    """The prediction with that key (column -> value as text), or None."""
     condition = sql.SQL(" AND ").join(
         sql.SQL("{} = {}::{}").format(sql.Identifier(column.name), sql.Placeholder(), sql.SQL(SQL_TYPES[column.type]))
         for column in use_case.prediction_key
     )
-    values = [str(key[column.name]) for column in use_case.prediction_key]
+    values = [key[column.name] for column in use_case.prediction_key]
     with connection.cursor(row_factory=dict_row) as cursor:
         query = sql.SQL("SELECT * FROM {} WHERE {}").format(table_name(use_case, "predictions"), condition)
         row = cursor.execute(query, values).fetchone()
@@ -220,4 +247,13 @@ def find_prediction(
             return None
         query = sql.SQL("SELECT * FROM {} WHERE publish_id = %s").format(table_name(use_case, "publications"))
         publication = cursor.execute(query, [row["publish_id"]]).fetchone()
-    return None if publication is None else (row, publication)
+    if publication is None:
+        return None
+    return Prediction(
+        Publication.from_row(publication),
+        model_version=row[MODEL_VERSION],
+        columns={column.name: row[column.name] for column in (*use_case.prediction_key, *use_case.prediction_extra)},
+        score=row[use_case.score],
+        is_positive=row["decision"],
+        predicted_at=row["predicted_at"],
+    )

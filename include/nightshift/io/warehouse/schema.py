@@ -115,7 +115,7 @@ def column_list(names: Iterable[str]) -> sql.Composed:
 
 
 def insert_row(
-    connection: Connection, table: sql.Identifier, row: Mapping[str, Any], ending: LiteralString = ""
+    connection: Connection, table: sql.Identifier, row: Mapping[str, object], ending: LiteralString = ""
 ) -> None:
     """INSERT one row, column -> value or SQL expression; `ending` is SQL after VALUES."""
     values = [value if isinstance(value, sql.Composable) else sql.Literal(value) for value in row.values()]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from types import EllipsisType
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import pyarrow as pa
 from psycopg import sql
@@ -20,7 +20,7 @@ from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult
 from nightshift.io.warehouse import deployments, publications
 from nightshift.io.warehouse import schema as warehouse_schema
-from nightshift.io.warehouse.publications import Publication
+from nightshift.io.warehouse.publications import Prediction, Publication
 from nightshift.io.warehouse.schema import Connection, column_list, copy_rows, table_name
 from nightshift.settings import Settings
 
@@ -72,23 +72,28 @@ class Warehouse:
         with self.connection() as connection:
             return publications.publish(connection, self._use_case, publication, predictions)
 
-    def publication(self, partition: date) -> dict[str, Any] | None:
-        """The current publications row of a partition, or None."""
+    def publication(self, partition: date) -> Publication | None:
+        """The current publication of a partition, or None."""
         with self.connection() as connection:
             return publications.current(connection, self._use_case, "partition", partition)
 
-    def latest_publication(self) -> dict[str, Any] | None:
-        """The current publications row of the newest partition that is published, or None."""
+    def latest_publication(self) -> Publication | None:
+        """The current publication of the newest partition that is published, or None."""
         with self.connection() as connection:
             return publications.current(connection, self._use_case)
 
-    def publication_of(self, prediction_date: date) -> dict[str, Any] | None:
-        """The current publications row of the predictions for a day, or None."""
+    def publications(self) -> list[Publication]:
+        """The current publications, oldest partition first."""
+        with self.connection() as connection:
+            return publications.all_current(connection, self._use_case)
+
+    def publication_of(self, prediction_date: date) -> Publication | None:
+        """The current publication of the predictions for a day, or None."""
         with self.connection() as connection:
             return publications.current(connection, self._use_case, "prediction_date", prediction_date)
 
-    def prediction(self, key: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The predictions row with that key and its publications row, or None."""
+    def prediction(self, key: Mapping[str, str]) -> Prediction | None:
+        """The prediction with that key (column -> value as text), or None."""
         with self.connection() as connection:
             return publications.find_prediction(connection, self._use_case, key)
 
@@ -154,22 +159,21 @@ class Warehouse:
         """
         return self._replace("shadow_predictions", "partition", partition, rows)
 
-    def record_drift(self, partition: date, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Replace the drift_daily rows of a partition. Each row maps every column but `partition`.
+    def record_drift(self, partition: date, rows: pa.Table) -> bool:
+        """Replace the drift_daily rows of a partition; `rows` has every column but `partition`.
 
         Returns False, having written nothing, if it has these rows already.
         """
-        return self._replace("drift_daily", "partition", partition, pa.Table.from_pylist(list(rows)))
+        return self._replace("drift_daily", "partition", partition, rows)
 
-    def record_performance(self, prediction_date: date, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Replace the performance_daily rows of a day. Each row maps every column but `prediction_date`.
+    def record_performance(self, prediction_date: date, rows: pa.Table) -> bool:
+        """Replace the performance_daily rows of a day; `rows` has every column but `prediction_date`.
 
         Returns False, having written nothing, if it has these rows already, or if a later partition's labels
         (`known_on`) are in them: a late run must not undo a correction.
         """
         known_later = "known_on > (SELECT coalesce(max(known_on), '-infinity') FROM {staged})"
-        table = pa.Table.from_pylist(list(rows))
-        return self._replace("performance_daily", "prediction_date", prediction_date, table, keep_if=known_later)
+        return self._replace("performance_daily", "prediction_date", prediction_date, rows, keep_if=known_later)
 
     def _replace(self, name: str, column: str, day: date, rows: pa.Table, *, keep_if: LiteralString = "false") -> bool:
         """Replace the rows of a day, unless they are equal or `keep_if` holds for one of the present rows."""

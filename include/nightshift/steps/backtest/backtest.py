@@ -69,10 +69,8 @@ def run(
         threads=settings.threads,
         missing={day: why for day, why in missing.items() if day <= (to + timedelta(days=1)).isoformat()},
     )
-    ref = store.commit(
-        use_case=use_case.name,
-        step="backtest",
-        partition=partition,
+    ref = context.commit(
+        "backtest",
         kind="backtest",
         files={**result.to_files(), LOSSES: losses, "backtest.html": render(result, use_case.title)},
         inputs={"training_rows": parts},

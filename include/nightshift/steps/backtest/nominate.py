@@ -15,7 +15,7 @@ from nightshift.core.backtest.nomination import backtest_gates, drawn_partition,
 from nightshift.core.lifecycle.state import State, state_after
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult
-from nightshift.documents import BacktestResult, BacktestSeries, Nomination
+from nightshift.documents.backtest import BacktestResult, BacktestSeries, Nomination
 from nightshift.errors import ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.backtests import specs_in_service

@@ -7,19 +7,18 @@ of a canary are not used.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.monitoring.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference, compare, overall_verdict
+from nightshift.core.monitoring.drift import REFERENCE_TABLE, Reference, ReferenceBins, compare, overall_verdict
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import ModelChoice, ScoredModel
+from nightshift.documents.check_drift import Drift, DriftKind
+from nightshift.documents.predict import ModelChoice, ScoredModel
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import partition_range
 from nightshift.services.live_scores import ALL_SCORES
@@ -42,33 +41,24 @@ def run(
     primary = _primary(store, scores)
     model = primary.model
     reference = Reference.from_files(
-        {REFERENCE_TABLE: store.read_table(model, REFERENCE_TABLE), REFERENCE_BINS: store.read(model, REFERENCE_BINS)}
+        store.read_document(model, ReferenceBins), store.read_table(model, REFERENCE_TABLE)
     )
     window = partition_range(partition - timedelta(days=use_case.drift.block_days - 1), partition)
     compared_scores = [*_published_scores(use_case, store, window[:-1]), scores]
     outcomes = [delivered_outcomes(use_case, store, day) for day in window if day >= use_case.first_partition]
-    compared = _compared(use_case, store, reference, compared_scores, outcomes)
-    for name, group in compared["groups"].items():
-        log.info("%s %s: %s drift: %s (%s)", use_case.name, partition, name, group["verdict"], group["reason"])
-    drift = {
-        "use_case": use_case.name,
-        "partition": partition.isoformat(),
-        "model_version": primary.model_version,
-        "quantile": use_case.drift.quantile,
-        **compared,
-    }
-    return store.commit(
-        use_case=use_case.name,
-        step="compare_drift",
-        partition=partition,
+    drift = _compared(context, primary.model_version, reference, compared_scores, outcomes)
+    for name, group in drift.groups.items():
+        log.info("%s %s: %s drift: %s (%s)", use_case.name, partition, name, group.verdict, group.reason)
+    return context.commit(
+        "compare_drift",
         kind="drift",
-        files={"drift.json": json.dumps(drift, indent=1).encode()},
+        files=drift.to_files(),
         inputs={
             "scores": compared_scores,
             "model": [model],
             "curated": [ref for one in outcomes for ref in one.refs],
         },
-        metrics={"verdict": drift["verdict"], **{name: g["verdict"] for name, g in compared["groups"].items()}},
+        metrics={"verdict": drift.verdict, **{name: group.verdict for name, group in drift.groups.items()}},
         rows=scores.rows,
     )
 
@@ -93,31 +83,40 @@ def _published_scores(use_case: UseCase, store: ArtifactStore, window: Sequence[
 
 
 def _compared(
-    use_case: UseCase,
-    store: ArtifactStore,
+    context: StepContext,
+    model_version: str,
     reference: Reference,
     refs: Sequence[ArtifactRef],
     outcomes: Sequence[Outcomes],
-) -> dict[str, Any]:
+) -> Drift:
     """The verdicts, the counts per column and bin, and the rate of matured positive labels."""
+    use_case, store = context.use_case, context.store
     tables = [store.read_table(ref, "features.parquet") for ref in refs]
     features = pa.concat_tables(tables, promote_options="default")  # primaries may have different features
     scores = pa.concat_tables([_primary_scores(use_case, store, ref) for ref in refs])
     labels = pa.concat_tables([one.matured(use_case) for one in outcomes])
     counts = reference.count(features) | reference.count(scores) | reference.count(labels.select([use_case.label]))
     names = [name for name in reference.bins if name not in (use_case.score, use_case.label)]
+    columns_of: dict[DriftKind, list[str]] = {
+        "data": names,
+        "prediction": [use_case.score],
+        "label": [use_case.label],
+    }
     groups = {
         kind: compare(reference, counts, columns, use_case.drift, use_case.training.seed)
-        for kind, columns in (("data", names), ("prediction", [use_case.score]), ("label", [use_case.label]))
+        for kind, columns in columns_of.items()
     }
-    day = outcomes[-1].matured_day(use_case)
     matured = labels[use_case.label].to_numpy()
-    return {
-        "verdict": overall_verdict(list(groups.values())),
-        "groups": {kind: group.to_json() for kind, group in groups.items()},
-        "counts": {name: counted.tolist() for name, counted in counts.items()},
-        "score": use_case.score,
-        "label": use_case.label,
-        "label_day": day.isoformat() if day else None,
-        "label_rate": float(matured.mean()) if len(matured) else None,
-    }
+    return Drift(
+        use_case=use_case.name,
+        partition=context.partition,
+        model_version=model_version,
+        quantile=use_case.drift.quantile,
+        verdict=overall_verdict(list(groups.values())),
+        groups=groups,
+        counts={name: tuple(counted.tolist()) for name, counted in counts.items()},
+        score=use_case.score,
+        label=use_case.label,
+        label_day=outcomes[-1].matured_day(use_case),
+        label_rate=float(matured.mean()) if len(matured) else None,
+    )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import asdict
 from datetime import date
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.artifact import ArtifactRef
 from nightshift.core.features.training_rows import KNOWN_ON
-from nightshift.core.monitoring.drift import Response, response
+from nightshift.core.monitoring.drift import response
 from nightshift.declare.use_case import UseCase
+from nightshift.documents.check_drift import Drift, DriftResponse, Response
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import MODEL_VERSION
@@ -38,52 +36,51 @@ def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> Art
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     warehouse = context.warehouse
-    comparison = json.loads(store.read(drift, "drift.json"))
+    comparison = store.read_document(drift, Drift)
     outcomes = delivered_outcomes(use_case, store, partition)
     warehouse.record_outcomes(partition, outcomes.table)
     performance = _performance(use_case, store, warehouse, outcomes, partition)
     for day, rows in performance.items():
         warehouse.record_performance(day, rows)
     changed = warehouse.record_drift(partition, _drift_rows(comparison, drift))
-    action = response({name: group["verdict"] for name, group in comparison["groups"].items()})
+    action = response({name: group.verdict for name, group in comparison.groups.items()})
     message = _message(use_case, partition, comparison, action, report)
     log.log(logging.INFO if action == "none" else logging.WARNING, message)
     if action != "none" and changed:
         send_alert(settings.alert_webhook_url, message)
-    result: dict[str, Any] = {"response": action, "message": message}
-    return store.commit(
-        use_case=use_case.name,
-        step="record_drift",
-        partition=partition,
+    return context.commit(
+        "record_drift",
         kind="drift_record",
-        files={"response.json": canonical_json(result)},
+        files=DriftResponse(response=action, message=message).to_files(),
         inputs={"drift": [drift], "report": [report], "curated": outcomes.refs},
         metrics={"response": action, "days": {day.isoformat(): len(rows) for day, rows in performance.items()}},
         rows=outcomes.table.num_rows,
     )
 
 
-def _drift_rows(comparison: dict[str, Any], drift: ArtifactRef) -> list[dict[str, Any]]:
-    return [
-        {
-            "drift": name,
-            "column_name": column["column"],
-            "psi": column["psi"],
-            "threshold": column["threshold"],
-            "exceeds": column["exceeds"],
-            "rows": column["rows"],
-            "verdict": group["verdict"],
-            "model_version": comparison["model_version"],
-            "comparison_uri": drift.uri,
-        }
-        for name, group in comparison["groups"].items()
-        for column in group["columns"]
-    ]
+def _drift_rows(comparison: Drift, drift: ArtifactRef) -> pa.Table:
+    return pa.Table.from_pylist(
+        [
+            {
+                "drift": name,
+                "column_name": column.column,
+                "psi": column.psi,
+                "threshold": column.threshold,
+                "exceeds": column.exceeds,
+                "rows": column.rows,
+                "verdict": group.verdict,
+                "model_version": comparison.model_version,
+                "comparison_uri": drift.uri,
+            }
+            for name, group in comparison.groups.items()
+            for column in group.columns
+        ]
+    )
 
 
 def _performance(
     use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, outcomes: Outcomes, partition: date
-) -> dict[date, list[dict[str, Any]]]:
+) -> dict[date, pa.Table]:
     """Rows of performance_daily by day, for every published day that labels were delivered for.
 
     One row of role `published` for each version that scored published rows, on those rows; and one for each
@@ -96,11 +93,10 @@ def _performance(
     labels, _ = known_labels(store, use_case, list(publications), partition)
     performance = {}
     for day, publication in publications.items():
-        scores = ArtifactRef(uri=publication["scores_uri"], sha256=publication["scores_sha256"], kind="scores")
         of_day = labels.filter(pc.equal(labels[use_case.prediction_date], pa.scalar(day, pa.date32())))
-        measured = losses(use_case, publication["partition"], _scored_rows(use_case, store, scores), of_day)
+        measured = losses(use_case, publication.partition, _scored_rows(use_case, store, publication.scores), of_day)
         known_on = pc.max(of_day[KNOWN_ON]).as_py()
-        performance[day] = [asdict(one) | {"known_on": known_on} for one in measured]
+        performance[day] = pa.Table.from_pylist([dict(one) | {"known_on": known_on} for one in measured])
     return performance
 
 
@@ -118,12 +114,8 @@ def _scored_rows(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef) -
     return pa.concat_tables([published.select(everything.column_names), everything])
 
 
-def _message(
-    use_case: UseCase, partition: date, comparison: dict[str, Any], action: Response, report: ArtifactRef
-) -> str:
-    verdicts = "; ".join(
-        f"{name} {group['verdict']} ({group['reason']})" for name, group in comparison["groups"].items()
-    )
+def _message(use_case: UseCase, partition: date, comparison: Drift, action: Response, report: ArtifactRef) -> str:
+    verdicts = "; ".join(f"{name} {group.verdict} ({group.reason})" for name, group in comparison.groups.items())
     advice = {"none": "nothing to do", "alert": "look at the report", "retrain": "retrain, and look at the report"}
-    what = f"{use_case.name} {partition}, model {comparison['model_version']}: {advice[action]}"
+    what = f"{use_case.name} {partition}, model {comparison.model_version}: {advice[action]}"
     return f"{what}. Drift: {verdicts}. Report: {report.uri}report.html"

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
-
 from nightshift.artifact import ArtifactRef
-from nightshift.core.monitoring.drift import REFERENCE_BINS, REFERENCE_TABLE, Reference
+from nightshift.core.monitoring.drift import REFERENCE_TABLE, Reference, ReferenceBins
+from nightshift.documents.check_drift import Drift
 from nightshift.reports.drift import render
 from nightshift.steps.context import StepContext
 
 
 def run(context: StepContext, *, drift: ArtifactRef) -> ArtifactRef:
     """Commit `report.html` for the comparison `drift`."""
-    use_case, store, partition = context.use_case, context.store, context.partition
+    use_case, store = context.use_case, context.store
     inputs = store.manifest(drift).inputs
     (model,), scores = inputs["model"], inputs["scores"][-1]
     reference = Reference.from_files(
-        {REFERENCE_TABLE: store.read_table(model, REFERENCE_TABLE), REFERENCE_BINS: store.read(model, REFERENCE_BINS)}
+        store.read_document(model, ReferenceBins), store.read_table(model, REFERENCE_TABLE)
     )
     page = render(
-        json.loads(store.read(drift, "drift.json")),
+        store.read_document(drift, Drift),
         reference,
         title=use_case.title,
         sources=[("Comparison", drift.uri), ("Scores", scores.uri), ("Model and reference", model.uri)],
     )
-    return store.commit(
-        use_case=use_case.name,
-        step="report_drift",
-        partition=partition,
+    return context.commit(
+        "report_drift",
         kind="report",
         files={"report.html": page},
         inputs={"drift": [drift], "model": [model]},

@@ -8,7 +8,6 @@ Metrics: per feed `delivered`, `quarantined` and `exact_duplicates` rows and `re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -16,6 +15,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.curated_table import curate
 from nightshift.core.ingest.landed_table import LandedTable, read_landed, refuse_if_undelivered
 from nightshift.core.ingest.quarantine import gathered
+from nightshift.documents.ingest import LandedFeed
 from nightshift.errors import NothingDelivered, PartitionNotReady
 from nightshift.io.landing import DeliveredFeed, read_delivery
 from nightshift.services.curated import refusing
@@ -37,7 +37,7 @@ def run(context: StepContext, *, refuse_undelivered: bool = False) -> ArtifactRe
     use_case, store, partition = context.use_case, context.store, context.partition
     files: dict[str, pa.Table] = {}
     inputs: dict[str, tuple[ArtifactRef, ...]] = {}
-    metrics: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, LandedFeed] = {}
     with refusing(store, use_case, partition):
         for feed in use_case.feeds:
             try:
@@ -55,18 +55,18 @@ def run(context: StepContext, *, refuse_undelivered: bool = False) -> ArtifactRe
             if quarantine.num_rows:
                 files[f"quarantine/{feed.name}.parquet"] = quarantine
             inputs[feed.name] = _refs(delivery, tables)
-            metrics[feed.name] = {
-                "delivered": sum(table.delivered for table in tables),
-                "quarantined": quarantine.num_rows,
-                "exact_duplicates": curated.exact_duplicates,
-                "repeated_files": delivery.repeated,
-            }
+            metrics[feed.name] = LandedFeed(
+                delivered=sum(table.delivered for table in tables),
+                quarantined=quarantine.num_rows,
+                exact_duplicates=curated.exact_duplicates,
+                repeated_files=delivery.repeated,
+            )
     return context.commit(
         STEP,
         kind="landed",
         files=files,
         inputs=inputs,
-        metrics=metrics,
+        metrics={name: landed.model_dump() for name, landed in metrics.items()},
         rows=sum(files[f"{feed.name}.parquet"].num_rows for feed in use_case.feeds),
     )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from nightshift.artifact import ArtifactRef
+from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.ingest.profile import profile_summary, profile_table
 from nightshift.steps.context import StepContext
 
@@ -18,7 +16,11 @@ def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
     return context.commit(
         STEP,
         kind="profile",
-        files={"profile.json": json.dumps(profiles, indent=1).encode()},
+        files={
+            "profile.json": canonical_json(
+                {name: profile.model_dump(mode="json") for name, profile in profiles.items()}
+            )
+        },
         inputs={"landed": [landed]},
         metrics={name: profile_summary(profile) for name, profile in profiles.items()},
         rows=landed.rows,

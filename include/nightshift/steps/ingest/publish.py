@@ -17,6 +17,7 @@ from nightshift.core.ingest.curated_table import published_columns
 from nightshift.core.ingest.quarantine import QUARANTINE, gathered, reason_counts, without_rows
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
+from nightshift.documents.ingest import LandedFeed
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.services.curated import STEP, refusing
@@ -55,7 +56,7 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
             "quarantined_rows": sum(table.num_rows for table in quarantined.values()),
             "quarantined": reason_counts(gathered(list(quarantined.values()))),
             "warnings": reason_counts(gathered(warnings)),
-            "exact_duplicates": {name: landing.metrics[name]["exact_duplicates"] for name in rows},
+            "exact_duplicates": {name: _landed(landing, name).exact_duplicates for name in rows},
             "quarantine_uris": uris,
         },
         rows=sum(table.num_rows for table in rows.values()),
@@ -69,10 +70,15 @@ def _set_aside(store: ArtifactStore, manifest: Manifest, folder: str, feed: Feed
     return store.read_table(manifest.ref, path) if present else QUARANTINE.empty_table()
 
 
+def _landed(landing: Manifest, feed: str) -> LandedFeed:
+    return LandedFeed.model_validate(landing.metrics[feed])
+
+
 def _check_sums(
     use_case: UseCase, partition: date, feed: Feed, rows: pa.Table, quarantined: pa.Table, landing: Manifest
 ) -> None:
-    delivered, duplicates = (landing.metrics[feed.name][name] for name in ("delivered", "exact_duplicates"))
+    landed = _landed(landing, feed.name)
+    delivered, duplicates = landed.delivered, landed.exact_duplicates
     if delivered != len(rows) + len(quarantined) + duplicates:
         raise DataContractError(
             "NS-CURATE-010",

@@ -69,7 +69,7 @@ def _distinct(table: pa.Table, column: str) -> list[Any]:
     return sorted(table[column].drop_null().unique().to_pylist())
 
 
-def _metrics(verdict: Verdict) -> dict[str, Any]:
+def _metrics(verdict: Verdict) -> dict[str, list[str] | dict[str, int | str]]:
     return {
         "critical": [str(finding) for finding in verdict.breached("critical")],
         "quarantine": {f.expectation.reason: f.unexpected for f in verdict.breached("quarantine")},

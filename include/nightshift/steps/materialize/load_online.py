@@ -47,10 +47,8 @@ def run(context: StepContext, *, published: ArtifactRef) -> ArtifactRef:
         else:
             log.warning("%s %s: not loaded, the online store has values of %s", use_case.name, partition, newest)
         expired = drop_expired(feast, views, cutoff) if loaded else {}
-    return store.commit(
-        use_case=use_case.name,
-        step="load_online",
-        partition=partition,
+    return context.commit(
+        "load_online",
         kind="online_load",
         files={"online_load.json": json.dumps({view: rows[view] for view in views}, indent=1).encode()},
         inputs={"published": [published]},

@@ -17,12 +17,11 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
 
 from nightshift.artifact import ArtifactRef, Manifest, canonical_json
 from nightshift.core.lifecycle.reproduction import artifact_differences, environment_differences
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import ModelChoice
+from nightshift.documents.predict import ModelChoice
 from nightshift.errors import ConfigurationError, PartitionNotReady, TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import code_version, library_versions, lock_sha256
@@ -92,10 +91,8 @@ def run(context: StepContext, *, what: str) -> ArtifactRef:
             sorted(Counter(one.step for ref, one in manifests.items() if ref not in rebuilt).items())
         ),
     }
-    return store.commit(
-        use_case=use_case.name,
-        step="reproduce",
-        partition=partition,
+    return context.commit(
+        "reproduce",
         variant=what,
         kind="reproduction",
         files={
@@ -145,7 +142,7 @@ def _name(manifest: Manifest) -> str:
     return f"{manifest.step} {manifest.variant}".strip()
 
 
-def _entry(manifest: Manifest, differences: list[str]) -> dict[str, Any]:
+def _entry(manifest: Manifest, differences: list[str]) -> dict[str, str | list[str]]:
     return {
         "name": _name(manifest),
         "partition": manifest.partition,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.monitoring.score_audit import audit_scores
@@ -26,12 +27,10 @@ def run(context: StepContext, *, scores: ArtifactRef) -> ArtifactRef:
         policy=use_case.audit,
     )
     failed = [check for check in checks if not check.passed]
-    ref = store.commit(
-        use_case=use_case.name,
-        step="audit",
-        partition=partition,
+    ref = context.commit(
+        "audit",
         kind="audit",
-        files={"audit.json": json.dumps([check.to_json() for check in checks], indent=1).encode()},
+        files={"audit.json": json.dumps([asdict(check) for check in checks], indent=1).encode()},
         inputs={"scores": [scores]},
         metrics={"passed": not failed, "checks": len(checks), "failed": [check.name for check in failed]},
         rows=scores.rows,

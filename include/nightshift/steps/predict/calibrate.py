@@ -14,7 +14,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.inference.calibration import LabelledScores, fit_calibration, window_days
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import Calibration, ModelChoice
+from nightshift.documents.predict import Calibration, ModelChoice
 from nightshift.errors import TerminalError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import partition_range
@@ -22,8 +22,6 @@ from nightshift.services.live_scores import ScoredPartition, days_predicted, kno
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
-
-SPEC = "spec.json"
 
 
 def run(context: StepContext, *, model_choice: ArtifactRef) -> ArtifactRef:
@@ -35,7 +33,7 @@ def run(context: StepContext, *, model_choice: ArtifactRef) -> ArtifactRef:
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     choice = store.read_document(model_choice, ModelChoice)
-    specs = {one.spec_id: ModelSpec.model_validate_json(store.read(one.model, SPEC)) for one in choice.scored}
+    specs = {one.spec_id: store.read_document(one.model, ModelSpec) for one in choice.scored}
     scored, unreadable = _recent(use_case, store, partition, specs)
     labels, delivered = known_labels(store, use_case, days_predicted(use_case, scored), partition)
     fitted = {
@@ -47,10 +45,8 @@ def run(context: StepContext, *, model_choice: ArtifactRef) -> ArtifactRef:
             "%s %s: %s is calibrated by intercept %+.4f, slope %.4f (%d labels of %d partitions)",
             use_case.name, partition, spec_id, one.intercept, one.slope, one.rows, len(one.partitions),
         )  # fmt: skip
-    return store.commit(
-        use_case=use_case.name,
-        step="calibrate",
-        partition=partition,
+    return context.commit(
+        "calibrate",
         kind="calibration",
         files=Calibration(partition=partition, specs=fitted).to_files(),
         inputs={

@@ -7,7 +7,7 @@ import logging
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, canonical_json
-from nightshift.documents import ModelChoice
+from nightshift.documents.predict import ModelChoice
 from nightshift.errors import AuditFailed
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.warehouse.publications import Publication
@@ -70,10 +70,8 @@ def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> A
     state = "published" if written else "already published"
     log.info("%s %s: %d rows %s", use_case.name, partition, table.num_rows, state)
     facts = publication.model_dump(mode="json", exclude={"dag_id", "run_id"}) | {"publish_id": publication.publish_id}
-    return store.commit(
-        use_case=use_case.name,
-        step="publish_predictions",
-        partition=partition,
+    return context.commit(
+        "publish_predictions",
         kind="publication",
         files={"publication.json": canonical_json(facts)},
         inputs={"scores": [scores], "audit": [audited]},

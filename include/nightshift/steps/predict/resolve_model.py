@@ -12,7 +12,7 @@ from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version, state_as_of
-from nightshift.documents import ModelChoice, ScoredModel, ScoringRole
+from nightshift.documents.predict import ModelChoice, ScoredModel, ScoringRole
 from nightshift.errors import PartitionNotReady, UnknownModel
 from nightshift.io.warehouse.warehouse import TRAINING
 from nightshift.steps.context import StepContext
@@ -65,10 +65,8 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         log.warning("%s %s: the training of %s is undecided and not waited for", use_case.name, partition, before)
     shadow_names = ", ".join(f"{one.role} {one.model_version}" for one in choice.shadows) or "none"
     log.info("%s %s: %s; shadows: %s", use_case.name, partition, choice.why, shadow_names)
-    return store.commit(
-        use_case=use_case.name,
-        step="resolve_model",
-        partition=partition,
+    return context.commit(
+        "resolve_model",
         kind="model_choice",
         files=choice.to_files(),
         inputs={"model": [version.model], "shadows": [one.model for one in choice.shadows]},

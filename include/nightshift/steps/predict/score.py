@@ -34,7 +34,7 @@ from nightshift.core.inference.onnx_model import score as raw_scores
 from nightshift.core.lifecycle.canary import canary_rows
 from nightshift.core.monitoring.score_audit import PROBABILITY_CHECKS, audit_scores
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import Calibration, ModelChoice, ScoredModel, SpecCalibration
+from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel, SpecCalibration
 from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TransientError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features
@@ -118,10 +118,8 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
     for version, reason in failed.items():
         log.error("%s %s: shadow %s is left out: %s", use_case.name, partition, version, reason)
     log.info("%s %s: %d rows; %s", use_case.name, partition, scheduled.num_rows, choice.why)
-    return store.commit(
-        use_case=use_case.name,
-        step="score",
-        partition=partition,
+    return context.commit(
+        "score",
         kind="scores",
         files=files,
         inputs={
@@ -142,7 +140,7 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
 
 
 def _load(store: ArtifactStore, chosen: ScoredModel, calibrations: Mapping[str, SpecCalibration]) -> LoadedVersion:
-    signature = Signature.from_json(store.read(chosen.model, "signature.json"))
+    signature = store.read_document(chosen.model, Signature)
     session = load_session(store.read(chosen.model, "model.onnx"))
     return LoadedVersion(chosen, signature, session, calibrations.get(chosen.spec_id, SpecCalibration()))
 

@@ -15,7 +15,7 @@ from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.lifecycle.review import answers, approval_summary
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
-from nightshift.documents import Advance, Review, ReviewOutcome
+from nightshift.documents.promote import Advance, Review, ReviewOutcome
 from nightshift.errors import ChampionChanged
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore

@@ -18,13 +18,11 @@ def run(context: StepContext, *, advanced: ArtifactRef) -> ArtifactRef:
     `advanced` is what `advance` committed. For every partition the aliases show the current state. Raises
     TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects the request.
     """
-    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    use_case, settings, partition = context.use_case, context.settings, context.partition
     state = context.warehouse.state_as_of(date.max)
     mirror_aliases(settings, use_case, state, f"{use_case.name} {partition}: the decision of advance is recorded.")
-    return store.commit(
-        use_case=use_case.name,
-        step="mirror_models",
-        partition=partition,
+    return context.commit(
+        "mirror_models",
         kind="aliases",
         files={},
         inputs={"advanced": [advanced]},

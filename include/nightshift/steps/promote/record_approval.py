@@ -17,7 +17,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.review import answers
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
-from nightshift.documents import Advance, Approval
+from nightshift.documents.promote import Advance, Approval
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.tracking import mirror_aliases
@@ -67,10 +67,8 @@ def run(context: StepContext, *, advanced: ArtifactRef, answer: Answer, decided_
         recorded=tuple(one.action for one in recorded),
     )
     log.info("%s %s: %s", use_case.name, partition, approval)
-    ref = store.commit(
-        use_case=use_case.name,
-        step="record_approval",
-        partition=partition,
+    ref = context.commit(
+        "record_approval",
         kind="approval",
         files=approval.to_files(),
         inputs={"advanced": [advanced]},

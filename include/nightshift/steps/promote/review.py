@@ -15,7 +15,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.review import review_partition
 from nightshift.core.lifecycle.state import State, state_as_of
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import ReviewedLoss
+from nightshift.documents.promote import ReviewedLoss
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import partition_range
 from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest
@@ -52,10 +52,8 @@ def run(context: StepContext) -> ArtifactRef:
         idle={day for day in days if state_as_of(decisions, day).killed is not None},
     )
     log.info("%s %s: %s %s (%s)", use_case.name, partition, reviewed.outcome, reviewed.spec_id, reviewed.why)
-    return store.commit(
-        use_case=use_case.name,
-        step="review",
-        partition=partition,
+    return context.commit(
+        "review",
         kind="review",
         files=reviewed.to_files(),
         inputs={"scores": [one.ref for one in scored], "curated": deliveries},

@@ -10,7 +10,8 @@ from datetime import timedelta
 from nightshift.artifact import ArtifactRef
 from nightshift.core.search.candidates import candidate_specs
 from nightshift.core.search.race import race_origins, scored_partitions
-from nightshift.documents import RaceOrigin, StudyResult, TrainingSet
+from nightshift.documents.search import RaceOrigin, StudyResult
+from nightshift.documents.train import TrainingSet
 from nightshift.services.training_rows import load_rows
 from nightshift.steps.context import StepContext
 
@@ -34,10 +35,8 @@ def run(context: StepContext, *, training_set: ArtifactRef, studied: ArtifactRef
     }
     specs = candidate_specs(use_case, (champion, *use_case.specs.values()), tuned)
     return [
-        store.commit(
-            use_case=use_case.name,
-            step="plan_race",
-            partition=partition,
+        context.commit(
+            "plan_race",
             variant=origin.isoformat(),
             kind="race_origin",
             files=RaceOrigin(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.search.race import run_race
-from nightshift.documents import RaceOrigin, TrainingSet
+from nightshift.documents.search import RaceOrigin
+from nightshift.documents.train import TrainingSet
 from nightshift.services.training_rows import load_rows
 from nightshift.steps.context import StepContext
 
@@ -19,10 +20,8 @@ def run(context: StepContext, *, training_set: ArtifactRef, origin: ArtifactRef)
     plan = store.read_document(origin, RaceOrigin)
     rows = load_rows(store, store.read_document(training_set, TrainingSet).parts)
     raced = run_race(use_case, plan, rows, partition, threads=settings.threads)
-    return store.commit(
-        use_case=use_case.name,
-        step="race",
-        partition=partition,
+    return context.commit(
+        "race",
         variant=plan.origin.isoformat(),
         kind="race",
         files=raced.to_files(),

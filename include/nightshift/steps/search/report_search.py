@@ -5,7 +5,6 @@ Artifact: `candidates.json` (documents.Candidates), `search.html`, `search.csv`.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 
@@ -13,8 +12,8 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.gates.registry import failures
 from nightshift.core.gates.risk import demands
 from nightshift.declare.use_case import UseCase
-from nightshift.deployment import GateResult
-from nightshift.documents import Candidates, CandidateSpec, Comparison, StudyResult
+from nightshift.documents.search import Candidates, CandidateSpec, Comparison, StudyResult
+from nightshift.documents.train import Verification
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.reports.search import render
 from nightshift.steps.context import StepContext
@@ -45,10 +44,8 @@ def run(
     )
     study = store.read_document(studied, StudyResult)
     log.info("%s %s: chosen is %s", use_case.name, partition, comparison.chosen)
-    return store.commit(
-        use_case=use_case.name,
-        step="report_search",
-        partition=partition,
+    return context.commit(
+        "report_search",
         kind="search",
         files={
             **candidates.to_files(),
@@ -61,5 +58,5 @@ def run(
 
 def _failed(use_case: UseCase, store: ArtifactStore, verified: ArtifactRef) -> tuple[str, ...]:
     """Mandatory gates that failed, as `<gate>: <reason>`."""
-    results = [GateResult.model_validate(one) for one in json.loads(store.read(verified, "verification.json"))["gates"]]
+    results = store.read_document(verified, Verification).gates
     return tuple(map(str, failures(results, demands(use_case.risk).mandatory)))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.search.selection import compare
-from nightshift.documents import Race
+from nightshift.documents.search import Race
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -22,10 +22,8 @@ def run(context: StepContext, *, raced: Sequence[ArtifactRef]) -> list[ArtifactR
     use_case, store, partition = context.use_case, context.store, context.partition
     races = [store.read_document(ref, Race) for ref in raced]
     comparison = compare(races, use_case.compression, use_case.promotion)
-    compared = store.commit(
-        use_case=use_case.name,
-        step="select_candidates",
-        partition=partition,
+    compared = context.commit(
+        "select_candidates",
         kind="comparison",
         files=comparison.to_files(),
         inputs={"raced": list(raced)},
@@ -35,13 +33,11 @@ def run(context: StepContext, *, raced: Sequence[ArtifactRef]) -> list[ArtifactR
     front.sort(key=lambda spec: spec.spec_id != comparison.chosen)
     log.info("%s %s: to verify are %s", use_case.name, partition, [spec.spec_id for spec in front])
     return [
-        store.commit(
-            use_case=use_case.name,
-            step="select_candidates",
-            partition=partition,
+        context.commit(
+            "select_candidates",
             variant=spec.spec_id,
             kind="model_spec",
-            files={"spec.json": spec.model_dump_json(indent=1).encode()},
+            files=spec.to_files(),
             inputs={"comparison": [compared]},
             parameters={"role": "champion" if spec.spec_id == comparison.baseline else "challenger"},
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from datetime import date
 
 import optuna
 import pandas as pd
@@ -25,7 +24,8 @@ from nightshift.core.search.study import SPACES, Fold, importances, search, walk
 from nightshift.core.versions.version import signature_of_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
-from nightshift.documents import StudyOfEstimator, StudyResult, TrainingSet
+from nightshift.documents.search import StudyOfEstimator, StudyResult
+from nightshift.documents.train import TrainingSet
 from nightshift.services.training_rows import load_rows
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
@@ -60,17 +60,14 @@ def run(
             seconds=max(0.0, ends - time.monotonic()) / (len(names) - position),
         )
     described = tuple(fold.describe() for fold in folds)
-    last = date.fromisoformat(described[-1]["last"])
     result = StudyResult(
         partition=partition,
-        last=last,
+        last=described[-1].last,
         folds=described,
         estimators={name: _outcome(one) for name, one in studies.items()},
     )
-    return store.commit(
-        use_case=use_case.name,
-        step="study",
-        partition=partition,
+    return context.commit(
+        "study",
         kind="hyperparameters",
         files={**result.to_files(), "trials.csv": _csv(studies)},
         inputs={"training_set": [training_set]},

@@ -10,7 +10,7 @@ import logging
 from datetime import timedelta
 
 from nightshift.artifact import ArtifactRef
-from nightshift.documents import TrainingSet
+from nightshift.documents.train import TrainingSet
 from nightshift.errors import PartitionNotReady, TerminalError
 from nightshift.services.curated import STEP as CURATED
 from nightshift.services.training_rows import NOT_RUN, compact_months, known_rows
@@ -63,10 +63,8 @@ def run(context: StepContext, *, rows: ArtifactRef, allow_undecided: bool = Fals
             f"run replaced them meanwhile. Run the training of {partition} again.",
         )
     log.info("%s %s: %d training rows in %d files", use_case.name, partition, training_set.rows, len(rows_known.parts))
-    return store.commit(
-        use_case=use_case.name,
-        step="build_training_set",
-        partition=partition,
+    return context.commit(
+        "build_training_set",
         kind="training_set",
         files=training_set.to_files(),
         inputs={"rows": rows_known.parts},

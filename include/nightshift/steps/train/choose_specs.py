@@ -16,18 +16,16 @@ log = logging.getLogger(__name__)
 
 def run(context: StepContext) -> list[ArtifactRef]:
     """Commit each spec; returns one ref per spec. Raises ConfigurationError if a deployed spec is not on record."""
-    use_case, store, partition = context.use_case, context.store, context.partition
+    use_case, partition = context.use_case, context.partition
     state = context.warehouse.state_as_of(partition)
     chosen = specs_to_fit(state, use_case)
     log.info("%s %s: to fit are %s", use_case.name, partition, {spec.spec_id: role for spec, role in chosen})
     return [
-        store.commit(
-            use_case=use_case.name,
-            step="choose_specs",
-            partition=partition,
+        context.commit(
+            "choose_specs",
             variant=spec.spec_id,
             kind="model_spec",
-            files={"spec.json": spec.model_dump_json(indent=1).encode()},
+            files=spec.to_files(),
             parameters={"role": role},
         )
         for spec, role in chosen

@@ -15,17 +15,17 @@ from datetime import date, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.artifact import ArtifactRef
 from nightshift.core.evaluation import evaluate
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.gates.version_parity import check_version_parity
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.models.training_split import split_rows
-from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, PARITY, SPEC, describe, package
+from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, describe, package
 from nightshift.core.versions.version import export_version, fit_spec, signature_of_spec
 from nightshift.declare.models import ModelSpec
-from nightshift.documents import TrainingSet
+from nightshift.documents.train import TrainingSet
 from nightshift.services.training_rows import load_rows
 from nightshift.steps.context import StepContext
 
@@ -41,7 +41,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     parts = store.read_document(training_set, TrainingSet).parts
     rows = newest_rows(load_rows(store, parts), use_case.key_columns, partition)
-    declared, role = ModelSpec.model_validate_json(store.read(spec, SPEC)), store.manifest(spec).parameters["role"]
+    declared, role = store.read_document(spec, ModelSpec), store.manifest(spec).parameters["role"]
     signature, label, threads = signature_of_spec(use_case, declared), use_case.label, settings.threads
     split = split_rows(rows, label, use_case.training)
     last: date = pc.max(split.train[PARTITION]).as_py()
@@ -51,25 +51,23 @@ def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -
 
     version = export_version(fit_spec(declared, rows, label, signature, as_of=partition, threads=threads))
     parity = check_version_parity(use_case, version, split.holdout)
-    card = describe(use_case, signature, split, metrics, role=role, spec=declared.model_dump(mode="json"))
+    card = describe(use_case, signature, split, metrics, role=role, spec=declared)
     holdout = split.holdout.select([*use_case.key_columns, PARTITION, label])
     files = package(use_case, version.graph, signature, split, scores, card) | {
-        SPEC: store.read(spec, SPEC),
-        PARITY: canonical_json(parity),
+        ModelSpec.FILE: store.read(spec, ModelSpec.FILE),
+        **parity.to_files(),
         HOLDOUT: holdout.append_column(signature.score, pa.array(scores, pa.float64())),
     }
     if version.full_precision is not None:
         files[FULL_PRECISION] = version.full_precision
     log.info("%s %s %s, fitted on %d rows: %s", use_case.name, partition, declared.spec_id, rows.num_rows, metrics)
-    return store.commit(
-        use_case=use_case.name,
-        step="fit",
-        partition=partition,
+    return context.commit(
+        "fit",
         variant=declared.spec_id,
         kind="version",
         files=files,
         inputs={"training_set": [training_set], "spec": [spec]},
         parameters={"role": role, "feature_service": signature.feature_service},
-        metrics=metrics,
+        metrics=dict(metrics),
         rows=rows.num_rows,
     )

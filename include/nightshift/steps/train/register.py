@@ -9,7 +9,6 @@ Artifact: `registration.json`, a Registration document; also rows in `deployment
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from datetime import date
@@ -19,11 +18,10 @@ from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.gates.registry import failures
 from nightshift.core.gates.risk import demands
 from nightshift.core.lifecycle.specs import first_champion
-from nightshift.core.versions.package import SPEC
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult, model_version
-from nightshift.documents import Registration
+from nightshift.documents.train import Registration, Verification
 from nightshift.errors import ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.steps.context import StepContext
@@ -51,10 +49,8 @@ def run(context: StepContext, *, verified: Sequence[ArtifactRef]) -> ArtifactRef
     decisions += [champion] if champion else []
     promoted = champion.spec_id if champion and champion.action == "promoted" else ""
     registration = Registration(partition=partition, versions=tuple(entries), promoted=promoted)
-    ref = store.commit(
-        use_case=use_case.name,
-        step="register",
-        partition=partition,
+    ref = context.commit(
+        "register",
         kind="registration",
         files=registration.to_files(),
         inputs={"verified": list(verified)},
@@ -83,8 +79,8 @@ def _decided(
     """The entry and the decision about a version, and its gate results with the measured times."""
     manifest = store.manifest(verified)
     (version,) = manifest.inputs["version"]
-    spec = ModelSpec.model_validate_json(store.read(version, SPEC))
-    gates = [GateResult.model_validate(one) for one in json.loads(store.read(verified, "verification.json"))["gates"]]
+    spec = store.read_document(version, ModelSpec)
+    gates = store.read_document(verified, Verification).gates
     failed = failures(gates, demands(use_case.risk).mandatory)
     entry = Registration.Entry(
         role=store.manifest(version).parameters["role"],

@@ -5,8 +5,6 @@ Artifact: `card.html` for the first version registered or rejected, `card-<spec 
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pyarrow.compute as pc
 
@@ -16,10 +14,10 @@ from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.gates.risk import demands
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.explanations import Explanation, explain
-from nightshift.core.versions.package import CARD, HOLDOUT, MODEL, SIGNATURE
+from nightshift.core.versions.package import HOLDOUT, MODEL
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
-from nightshift.documents import Registration, TrainingSet
+from nightshift.documents.train import ModelCard, Registration, TrainingSet, Verification
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.reports import model_card
 from nightshift.services.training_rows import load_rows
@@ -28,7 +26,7 @@ from nightshift.steps.context import StepContext
 
 def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
     """Commit the model cards of the versions in `registered`."""
-    use_case, store, partition = context.use_case, context.store, context.partition
+    use_case, store = context.use_case, context.store
     entries = store.read_document(registered, Registration).versions
     verified = store.manifest(registered).inputs["verified"]
     names = {entry.spec_id: f"card-{entry.spec_id}.html" for entry in entries}
@@ -37,24 +35,22 @@ def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
     for entry, verification in zip(entries, verified, strict=True):
         (training_set,) = store.manifest(verification).inputs["training_set"]
         rows_used = store.read_document(training_set, TrainingSet)
-        record = json.loads(store.read(verification, "verification.json"))
+        record = store.read_document(verification, Verification)
         measured = store.manifest(verification).metrics["gates"]
         records = model_card.Records(
             entry=entry,
             version=store.manifest(entry.model),
             training_set=rows_used,
-            card=json.loads(store.read(entry.model, CARD)),
+            card=store.read_document(entry.model, ModelCard),
             verification=record,
             gates=[GateResult.model_validate(one) for one in measured],
             demands=demands(use_case.risk),
-            explanation=None if "unusable" in record else _explain(use_case, store, entry.model, rows_used),
+            explanation=None if record.unusable else _explain(use_case, store, entry.model, rows_used),
             others={spec_id: name for spec_id, name in names.items() if spec_id != entry.spec_id},
         )
         files[names[entry.spec_id]] = model_card.render(use_case, records)
-    return store.commit(
-        use_case=use_case.name,
-        step="report_training",
-        partition=partition,
+    return context.commit(
+        "report_training",
         kind="training_report",
         files=files,
         inputs={"registered": [registered]},
@@ -69,5 +65,5 @@ def _explain(use_case: UseCase, store: ArtifactStore, version: ArtifactRef, trai
     rows = newest_rows(load_rows(store, newest), use_case.key_columns, training_set.partition)
     rows = rows.filter(pc.is_in(rows[PARTITION], value_set=days.unique()))
     labels = np.asarray(rows[use_case.label].to_numpy(), dtype=np.int64)
-    signature = Signature.from_json(store.read(version, SIGNATURE))
+    signature = store.read_document(version, Signature)
     return explain(store.read(version, MODEL), signature, rows, labels, seed=use_case.training.seed)

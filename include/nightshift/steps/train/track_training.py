@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from nightshift.artifact import ArtifactRef
-from nightshift.core.versions.package import CARD, MODEL, SIGNATURE, SPEC
-from nightshift.documents import Registration
+from nightshift.core.inference.onnx_model import Signature
+from nightshift.core.versions.package import MODEL
+from nightshift.declare.models import ModelSpec
+from nightshift.documents.train import ModelCard, Registration
 from nightshift.io.tracking import TrainingRecord, log_training
 from nightshift.steps.context import StepContext
 
@@ -31,17 +31,15 @@ def run(context: StepContext, *, registered: ArtifactRef) -> ArtifactRef:
                 "role": entry.role,
                 "training_set": manifest.inputs["training_set"][0].uri,
                 "train_rows": manifest.ref.rows,
-                "seed": json.loads(store.read(entry.model, SPEC))["seed"],
+                "seed": store.read_document(entry.model, ModelSpec).seed,
             },
             metrics=manifest.metrics,
             model=store.read(entry.model, MODEL),
-            files={name: store.read(entry.model, name) for name in (SIGNATURE, CARD, SPEC)},
+            files={name: store.read(entry.model, name) for name in (Signature.FILE, ModelCard.FILE, ModelSpec.FILE)},
         )
         runs[entry.spec_id] = log_training(settings, use_case, record)
-    return store.commit(
-        use_case=use_case.name,
-        step="track_training",
-        partition=partition,
+    return context.commit(
+        "track_training",
         kind="tracked_training",
         files={},
         inputs={"registered": [registered]},

@@ -9,24 +9,23 @@ A version that fails is a result, not an error: `register` rejects it.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import date
 
-from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.artifact import ArtifactRef
 from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.gates.parity import BATCH_ROWS
 from nightshift.core.gates.registry import RuntimeAnswer
 from nightshift.core.gates.verification import GATES, Judged, Replaced, Subject, judge_version
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import split_rows
-from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL, PARITY, SIGNATURE
+from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
-from nightshift.documents import TrainingSet
+from nightshift.documents.train import Parity, TrainingSet, Verification
 from nightshift.errors import ArtifactCorrupt
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
@@ -35,7 +34,6 @@ from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
-VERIFICATION = "verification.json"
 TIMEOUT_FACTOR = 4.0
 """Timeout of a clean process, in multiples of the time at the declared rows per second."""
 
@@ -52,16 +50,14 @@ def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef
     replaced = context.warehouse.state_as_of(partition).version(spec_id)
     before = Replaced(replaced.model_version, *_model(store, replaced.model)) if replaced else None
     evaluated = judge(_subject(use_case, store, partition, training_set, version, before))
-    failed = [str(result) for result in evaluated.gates if result.verdict == "fail"]
+    gates = evaluated.verification.gates
+    failed = [str(result) for result in gates if result.verdict == "fail"]
     log.info("%s %s %s: %s", use_case.name, partition, spec_id, "; ".join(failed) or "every gate passed")
-    without_timing = [_without_timing(result).model_dump() for result in evaluated.gates]
-    return store.commit(
-        use_case=use_case.name,
-        step="verify",
-        partition=partition,
+    return context.commit(
+        "verify",
         variant=spec_id,
         kind="verification",
-        files={VERIFICATION: canonical_json({"spec_id": spec_id, "gates": without_timing, **evaluated.found})},
+        files=without_timing(evaluated.verification).to_files(),
         inputs={
             "training_set": [training_set],
             "version": [version],
@@ -74,7 +70,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef
             "change": asdict(use_case.change),
             "slices": asdict(use_case.slices),
         },
-        metrics={**evaluated.metrics, "gates": [result.model_dump() for result in evaluated.gates]},
+        metrics={**evaluated.metrics, "gates": [result.model_dump() for result in gates]},
     )
 
 
@@ -96,10 +92,10 @@ def _subject(
     parts = store.read_document(training_set, TrainingSet).parts
     rows = newest_rows(load_rows(store, parts), key, partition)
     split = split_rows(rows, use_case.label, use_case.training)
-    model, signature = _model(store, version)
+    (model, signature), manifest = _model(store, version), store.manifest(version)
     holdout = store.read_table(version, HOLDOUT)
     same_rows = holdout.select(key).equals(split.holdout.select(key).combine_chunks())
-    if not same_rows or list(store.manifest(version).inputs["training_set"]) != [training_set]:
+    if not same_rows or list(manifest.inputs["training_set"]) != [training_set]:
         raise ArtifactCorrupt(
             "NS-GATE-001",
             f"{version.uri} was not fitted on {training_set.uri}, or {HOLDOUT} has other rows than its newest days. "
@@ -113,14 +109,21 @@ def _subject(
         rows,
         split,
         holdout_scores=holdout[signature.score].to_numpy(),
-        parity=json.loads(store.read(version, PARITY)),
-        quantized=FULL_PRECISION in {entry.path for entry in store.manifest(version).files},
+        parity=store.read_document(version, Parity),
+        quantized=FULL_PRECISION in {entry.path for entry in manifest.files},
         replaced=replaced,
+        spec_id=manifest.variant,
     )
 
 
 def _model(store: ArtifactStore, version: ArtifactRef) -> tuple[bytes, Signature]:
-    return store.read(version, MODEL), Signature.from_json(store.read(version, SIGNATURE))
+    return store.read(version, MODEL), store.read_document(version, Signature)
+
+
+def without_timing(verification: Verification) -> Verification:
+    """The verification without observed speed and memory."""
+    gates = tuple(_without_timing(result) for result in verification.gates)
+    return verification.model_copy(update={"gates": gates})
 
 
 def _without_timing(result: GateResult) -> GateResult:

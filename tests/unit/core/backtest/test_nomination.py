@@ -9,7 +9,7 @@ import pytest
 from nightshift.core.backtest.nomination import backtest_gates, drawn_partition, passed, scrambled
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import PromotionPolicy, SlicePolicy
-from nightshift.documents import BacktestMonth, BacktestResult, BacktestSeries, BacktestSlice, PairedDifference
+from nightshift.documents.backtest import BacktestMonth, BacktestResult, BacktestSeries, BacktestSlice, PairedDifference
 from nightshift.reports.backtest_page import render
 from nightshift.reports.backtest_text import lines
 

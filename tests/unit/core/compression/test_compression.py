@@ -257,8 +257,8 @@ def test_every_recipe_is_exported_right_and_gives_the_same_bytes_twice(name: str
     probes = probe_rows(SPLIT.holdout, small.signature)
     full_precision = partial(score, load_session(export_onnx(small), 1), small.signature)
     assert check_parity(small.probability, full_precision, probes, 1e-5, what=name) < 1e-5
-    loss = evaluate(SPLIT.holdout_labels, answers_of(small)(SPLIT.holdout))["log_loss"]
-    assert loss < evaluate(SPLIT.holdout_labels, source.probability(SPLIT.holdout))["log_loss"] + 0.03
+    loss = evaluate(SPLIT.holdout_labels, answers_of(small)(SPLIT.holdout)).log_loss
+    assert loss < evaluate(SPLIT.holdout_labels, source.probability(SPLIT.holdout)).log_loss + 0.03
 
 
 def test_additive_students_leave_out_categories_only_where_they_say_nothing() -> None:

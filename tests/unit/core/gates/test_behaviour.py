@@ -10,6 +10,7 @@ from nightshift.core.gates.behaviour import check_behaviour, observe_behaviour
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.declare.policies import BehaviourExpectation
 from nightshift.deployment import GateResult
+from nightshift.documents.train import ObservedBehaviour
 from nightshift.errors import ConfigurationError
 from support.errors import raises_code
 
@@ -74,13 +75,13 @@ def test_bins_are_those_of_the_calibration_error() -> None:
     scores = RNG.uniform(0, 1, 1000)
     labels = (RNG.random(1000) < scores**2).astype(np.int64)
     bins = calibration_bins(labels, scores)
-    error = sum(abs(b["mean_score"] - b["observed_rate"]) * b["rows"] for b in bins) / 1000
+    error = sum(abs(b.mean_score - b.observed_rate) * b.rows for b in bins) / 1000
     assert error == pytest.approx(calibration_error(labels, scores))
 
 
 def test_a_model_that_reads_none_of_the_features_is_not_said_to_behave():
     expected = (BehaviourExpectation("wind", "increasing", "more wind, more delay"),)
-    observed = [{"feature": "wind", "direction": "increasing", "share": 0.0, "worst": 0.0, "read": False}]
+    observed = [ObservedBehaviour(feature="wind", direction="increasing", share=0.0, worst=0.0, read=False)]
     found = check_behaviour(observed, expected)
     assert found.verdict == "not applicable"
 

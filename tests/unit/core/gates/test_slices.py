@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from datetime import date, timedelta
 
 import numpy as np
@@ -40,27 +39,27 @@ def _in(value: str | None) -> np.ndarray:
 
 def test_each_value_is_a_slice_with_its_own_metrics() -> None:
     slices = slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY)
-    assert [one["value"] for one in slices] == ["(missing)", "AA", "BB", "ZZ", "rare"]
-    assert sum(one["rows"] for one in slices) == TABLE.num_rows
-    zz = next(one for one in slices if one["value"] == "ZZ")
+    assert [one.value for one in slices] == ["(missing)", "AA", "BB", "ZZ", "rare"]
+    assert sum(one.rows for one in slices) == TABLE.num_rows
+    zz = next(one for one in slices if one.value == "ZZ")
     members = _in("ZZ")
-    assert zz["log_loss"] == pytest.approx(log_loss(LABELS[members], SCORES[members]))
-    assert zz["auc"] == area_under_curve(LABELS[members], SCORES[members])
-    assert zz["log_loss_low"] < zz["log_loss"] < zz["log_loss_high"]
-    assert zz["column"] == "carrier"
-    assert zz["verdict"] == "judged"
-    json.dumps(slices, allow_nan=False)
+    assert zz.log_loss == pytest.approx(log_loss(LABELS[members], SCORES[members]))
+    assert zz.auc == area_under_curve(LABELS[members], SCORES[members])
+    assert zz.log_loss_low < zz.log_loss < zz.log_loss_high
+    assert zz.column == "carrier"
+    assert zz.verdict == "judged"
+    assert all(np.isfinite([one.log_loss, one.log_loss_low, one.log_loss_high]).all() for one in slices)
     assert slices == slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY)
 
 
 def test_small_slices_are_not_judged() -> None:
-    slices = {one["value"]: one for one in slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY)}
-    assert slices["rare"]["verdict"] == "too small"
-    assert {one["verdict"] for value, one in slices.items() if value != "rare"} == {"judged"}
+    slices = {one.value: one for one in slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY)}
+    assert slices["rare"].verdict == "too small"
+    assert {one.verdict for value, one in slices.items() if value != "rare"} == {"judged"}
     # Many rows of few days are no better.
     few = np.datetime64("2020-01-05") > BY_DAY
     few_days = slice_metrics(TABLE.filter(pa.array(few)), LABELS[few], SCORES[few], POLICY, BY_DAY[few])
-    assert {one["verdict"] for one in few_days} == {"too small"}
+    assert {one.verdict for one in few_days} == {"too small"}
 
 
 def test_a_slice_of_one_class_on_one_day_has_no_auc_and_no_gaps() -> None:
@@ -68,9 +67,9 @@ def test_a_slice_of_one_class_on_one_day_has_no_auc_and_no_gaps() -> None:
     labels = np.array([0, 1] * 49 + [0, 0])
     days = np.arange(100) // 10
     found = slice_metrics(table, labels, np.full(100, 0.3), POLICY, days)
-    assert found[1]["value"] == "ZZ"
-    assert found[1]["auc"] is None
-    json.dumps(found, allow_nan=False)
+    assert found[1].value == "ZZ"
+    assert found[1].auc is None
+    assert all(np.isfinite([one.log_loss, one.log_loss_low, one.log_loss_high]).all() for one in found)
 
 
 def test_intervals_are_by_days_not_by_rows() -> None:
@@ -78,7 +77,7 @@ def test_intervals_are_by_days_not_by_rows() -> None:
 
     def width(days: np.ndarray) -> float:
         one = slice_metrics(table, labels, scores, SlicePolicy(("all",)), days)[0]
-        return one["log_loss_high"] - one["log_loss_low"]
+        return one.log_loss_high - one.log_loss_low
 
     _, labels, scores, days = _rows(day_effect=2.0)
     table = pa.table({"all": ["yes"] * len(labels)})
@@ -90,8 +89,8 @@ def test_the_worst_slice_is_one_that_was_judged() -> None:
     slices = slice_metrics(TABLE, LABELS, scores, POLICY, BY_DAY)
     found = worst_slice(slices)
     assert found is not None
-    assert (found["column"], found["value"]) == ("carrier", "BB")
-    assert worst_slice([one for one in slices if one["verdict"] == "too small"]) is None
+    assert (found.column, found.value) == ("carrier", "BB")
+    assert worst_slice([one for one in slices if one.verdict == "too small"]) is None
 
 
 def test_a_column_that_is_not_there_is_named() -> None:

@@ -6,6 +6,7 @@ import pytest
 from nightshift.core.gates.stability import check_stability, step_moves, stepped
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.declare.policies import VerificationPolicy
+from nightshift.documents.train import StepMove
 
 SIGNATURE = Signature(numeric=("steady", "steep"), feature_service="s", score="p")
 RNG = np.random.default_rng(0)
@@ -36,7 +37,7 @@ def test_a_feature_never_known_does_not_move() -> None:
     assert lower == higher == 1.0
 
 
-def moves(jump: float) -> dict[str, dict[str, float]]:
+def moves(jump: float) -> dict[str, StepMove]:
     def ask(feed: dict) -> np.ndarray:
         steady, steep = feed["numeric"][:, 0], feed["numeric"][:, 1]
         return np.asarray(0.2 + 0.1 * steady + jump * (steep > 0.5), np.float64)
@@ -66,7 +67,7 @@ def test_decisions_that_flip_too_often_are_reason_enough() -> None:
 
 
 def test_no_number_is_no_small_move():
-    moves = {"b": {"p99": 0.01, "flips": 0.0}, "a": {"p99": float("nan"), "flips": 0.0}}
+    moves = {"b": StepMove(p99=0.01, flips=0.0), "a": StepMove(p99=float("nan"), flips=0.0)}
     assert check_stability(moves, VerificationPolicy()).verdict == "fail"
 
 

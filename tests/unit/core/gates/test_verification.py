@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -28,7 +27,8 @@ from nightshift.core.versions.version import ExportedVersion
 from nightshift.declare.policies import BehaviourExpectation, SlicePolicy, VerificationPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
-from nightshift.steps.train.verify import _without_timing, judge
+from nightshift.documents.train import Parity, Verification
+from nightshift.steps.train.verify import _without_timing, judge, without_timing
 from synthetic_training_set import DAYS, FIRST, SIGNATURE, training_split, training_table, use_case
 
 SPLIT = training_split(rows_per_day=60)
@@ -66,7 +66,7 @@ def judged(case: UseCase | None = None, **given: Any) -> Judged:
     case = case or policed()
     loads = len(graph) > 100
     version = ExportedVersion(model, graph, full_precision)
-    parity = check_version_parity(case, version, split.holdout) if loads else {"compared": []}
+    parity = check_version_parity(case, version, split.holdout) if loads else Parity(probes=0, splits="", compared=())
     rows = pa.concat_tables([split.train, split.holdout])
     scores = model.probability(split.holdout)
     partition = FIRST + timedelta(days=DAYS)
@@ -76,8 +76,8 @@ def judged(case: UseCase | None = None, **given: Any) -> Judged:
 
 
 def failed(found: Judged) -> dict[str, GateResult]:
-    assert [result.gate for result in found.gates] == list(VERSION_GATES)
-    results = {result.gate: result for result in found.gates if result.verdict == "fail"}
+    assert [result.gate for result in found.verification.gates] == list(VERSION_GATES)
+    results = {result.gate: result for result in found.verification.gates if result.verdict == "fail"}
     assert all(result.code.startswith(f"{gate}.") for gate, result in results.items())
     return results
 
@@ -99,28 +99,30 @@ def attribute(graph: onnx.GraphProto, name: str) -> Any:
 def test_a_good_version_passes_every_gate_and_everything_is_on_record() -> None:
     found = judged()
     assert failed(found) == {}
-    by_gate = {result.gate: result for result in found.gates}
-    left_out = {result.code for result in found.gates if result.verdict == "not applicable"}
+    by_gate = {result.gate: result for result in found.verification.gates}
+    left_out = {result.code for result in found.verification.gates if result.verdict == "not applicable"}
     assert left_out == {"behaviour.none_declared", "calibration.at_promotion", "new_rows.not_compared",
                         "change.not_compared"}  # fmt: skip
-    assert by_gate["calibration"].observed == found.found["holdout"]["calibration_error"]
+    record = found.verification
+    assert record.holdout is not None
+    assert record.worst_slice is not None
+    assert by_gate["calibration"].observed == record.holdout.calibration_error
     assert by_gate["feature_values"].verdict == "pass"
     assert "every split" in by_gate["parity_fitted"].reason
-    json.dumps(found.found)
-    assert {one["value"] for one in found.found["slices"]} == {"AA", "BB", "ZZ"}
-    assert found.found["worst_slice"]["column"] == "carrier"
-    assert len(found.found["calibration"]) == 15
-    assert set(found.found["runtimes"]) == set(LENIENT.onnxruntime_versions)
+    assert Verification.from_bytes(record.to_files()[Verification.FILE]) == record
+    assert {one.value for one in record.slices} == {"AA", "BB", "ZZ"}
+    assert record.worst_slice.column == "carrier"
+    assert len(record.calibration) == 15
+    assert set(record.runtimes) == set(LENIENT.onnxruntime_versions)
     numbers = {"auc", "log_loss", "brier", "calibration_error", "bytes", "rows_per_second", "single_row_p50_ms"}
     assert set(found.metrics) >= numbers | {"single_row_p99_ms", "peak_memory_mb"}
 
 
 def test_the_same_version_gives_the_same_file() -> None:
     one, other = judged(), judged()
-    assert one.found == other.found
-    assert [_without_timing(result) for result in one.gates] == [_without_timing(result) for result in other.gates]
+    assert without_timing(one.verification) == without_timing(other.verification)
     names = {gate.name for gate in GATES if gate.timed}
-    timed = {result.gate: result.observed for result in one.gates if result.gate in names}
+    timed = {result.gate: result.observed for result in one.verification.gates if result.gate in names}
     assert None not in timed.values()
     exhausted = GateResult(gate="memory", verdict="fail", observed=900, code="memory.exhausted")
     measured = exhausted.model_copy(update={"observed": 800, "code": "memory.bound"})
@@ -253,9 +255,10 @@ def _quantized_network() -> dict[str, Any]:
 def test_a_quantized_version_is_held_to_its_own_bound_and_its_source_to_the_fitted_model() -> None:
     found = judged(**_quantized_network())
     assert failed(found) == {}
-    fitted_bound, quantized = found.found["parity"]["compared"]
-    assert fitted_bound["bound"] == use_case().training.parity_tolerance
-    assert 1e-6 < quantized["largest"] < quantized["bound"] == 0.05
+    assert found.verification.parity is not None
+    fitted_bound, quantized = found.verification.parity.compared
+    assert fitted_bound.bound == use_case().training.parity_tolerance
+    assert 1e-6 < (quantized.largest or 0.0) < quantized.bound == 0.05
     source = onnx.ModelProto.FromString(export_onnx(_network()))
     source.graph.node[-1].op_type = "Sigmoid" if source.graph.node[-1].op_type != "Sigmoid" else "Identity"
     other = _quantized_network() | {"full_precision": source.SerializeToString()}
@@ -271,7 +274,7 @@ def test_what_is_no_graph_is_refused_with_a_verdict_of_each_gate(model: bytes) -
     assert results["latency"].code == "latency.not_measured"
     assert results["parity_fitted"].code == "parity_fitted.not_scored"
     assert results["leakage"].code == "leakage.not_scored"
-    assert found.found["unusable"]
+    assert found.verification.unusable
 
 
 def test_a_graph_that_answers_nan_is_refused_with_a_verdict_of_each_gate() -> None:

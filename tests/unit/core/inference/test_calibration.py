@@ -10,7 +10,7 @@ import pytest
 
 from nightshift.core.inference.calibration import LabelledScores, calibrated, fit_calibration, window_days
 from nightshift.declare.models import CalibrationSpec
-from nightshift.documents import SpecCalibration
+from nightshift.documents.predict import SpecCalibration
 
 Floats = npt.NDArray[np.float64]
 D = date(2020, 3, 20)

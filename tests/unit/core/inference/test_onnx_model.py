@@ -66,10 +66,10 @@ def test_a_missing_or_retyped_feature_is_named() -> None:
 
 
 def test_a_signature_survives_json_and_nonsense_does_not() -> None:
-    assert Signature.from_json(SIGNATURE.to_json()) == SIGNATURE
-    assert Signature.from_json(SIGNATURE.to_json()).to_json() == SIGNATURE.to_json()
-    with raises_code(ArtifactCorrupt, "NS-MODEL-006"):
-        Signature.from_json(b"{}")
+    assert Signature.from_bytes(SIGNATURE.to_files()[Signature.FILE]) == SIGNATURE
+    assert Signature.from_bytes(SIGNATURE.to_files()[Signature.FILE]).to_files() == SIGNATURE.to_files()
+    with raises_code(ArtifactCorrupt, "NS-STORE-008"):
+        Signature.from_bytes(b"{}")
 
 
 def test_the_graph_of_this_test_is_valid() -> None:

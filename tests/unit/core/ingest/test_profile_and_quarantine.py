@@ -25,21 +25,21 @@ TABLE = pa.table(
 
 def test_profile_of_numbers_and_of_everything_else() -> None:
     profile = profile_table(TABLE)
-    assert profile["rows"] == 4
-    assert set(profile["columns"]) == {"size", "kind", "day", "at"}
-    size, kind, at = (profile["columns"][name] for name in ("size", "kind", "at"))
-    assert (size["nulls"], size["distinct"], size["min"], size["max"]) == (1, 3, 1.0, 4.0)
-    assert size["mean"] == pytest.approx(7 / 3)
-    assert size["quantiles"]["0.5"] == 2.0
-    assert kind["top_values"] == [["saw", 2], ["axe", 1]]
-    assert at["min"] == "2020-01-01T00:00:00+00:00"
-    json.dumps(profile, allow_nan=False)
+    assert profile.rows == 4
+    assert set(profile.columns) == {"size", "kind", "day", "at"}
+    size, kind, at = (profile.columns[name] for name in ("size", "kind", "at"))
+    assert (size.nulls, size.distinct, size.min, size.max) == (1, 3, 1.0, 4.0)
+    assert size.mean == pytest.approx(7 / 3)
+    assert (size.quantiles or {})["0.5"] == 2.0
+    assert kind.top_values == (("saw", 2), ("axe", 1))
+    assert at.min == "2020-01-01T00:00:00+00:00"
+    json.dumps(profile.model_dump(mode="json"), allow_nan=False)
 
 
 def test_profile_of_nothing() -> None:
     profile = profile_table(TABLE.slice(0, 0))
-    assert profile["columns"]["size"]["mean"] is None
-    assert profile["columns"]["size"]["quantiles"]["0.5"] is None
+    assert profile.columns["size"].mean is None
+    assert (profile.columns["size"].quantiles or {})["0.5"] is None
     assert profile_summary(profile) == {"rows": 0, "null_share": {}, "mean": {}}
 
 

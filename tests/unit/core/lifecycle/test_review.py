@@ -12,7 +12,8 @@ from nightshift.core.lifecycle.review import approval_summary, review_partition
 from nightshift.core.lifecycle.state import Challenge, State, Version
 from nightshift.declare.policies import PromotionPolicy, Risk, RiskPolicy
 from nightshift.deployment import Deployment
-from nightshift.documents import Review, ReviewedLoss, ScoringRole
+from nightshift.documents.predict import ScoringRole
+from nightshift.documents.promote import Review, ReviewedLoss
 
 D = date(2013, 5, 1)
 POLICY = PromotionPolicy(shadow_partitions=3, canary_partitions=2, watch_partitions=8, longest_partitions=10)

@@ -73,8 +73,8 @@ def test_export_answers_like_the_fitted_model_on_strange_rows_too(name: str) -> 
 @pytest.mark.parametrize("name", FITTED)
 def test_models_learn_the_law(name: str) -> None:
     metrics = evaluate(SPLIT.holdout_labels, fitted(name).probability(SPLIT.holdout))
-    assert metrics["auc"] > 0.72
-    assert metrics["log_loss"] < 0.66
+    assert metrics.auc > 0.72
+    assert metrics.log_loss < 0.66
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -245,4 +245,4 @@ def test_a_few_hundred_rows_are_enough_to_fit_with_the_defaults(name: str) -> No
         soft = np.where(few.train_labels == 1, 0.9, 0.1)
         given = Problem(few.train, few.train_labels, soft, seed=7, threads=1)
         model = apply((name,), fitted("xgboost"), given)
-    assert evaluate(few.holdout_labels, model.probability(few.holdout))["auc"] > 0.6
+    assert evaluate(few.holdout_labels, model.probability(few.holdout)).auc > 0.6

@@ -26,10 +26,10 @@ def test_metrics_agree_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     labels = np.array([label for label, _ in pairs])
     probability = np.array([p for _, p in pairs]) / 20
     metrics = evaluate(labels, probability)
-    assert metrics["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(labels, probability))
-    assert metrics["brier"] == pytest.approx(sklearn.metrics.brier_score_loss(labels, probability))
+    assert metrics.auc == pytest.approx(sklearn.metrics.roc_auc_score(labels, probability))
+    assert metrics.brier == pytest.approx(sklearn.metrics.brier_score_loss(labels, probability))
     clipped = np.clip(probability, np.finfo(np.float32).eps, 1 - np.finfo(np.float32).eps)
-    assert metrics["log_loss"] == pytest.approx(sklearn.metrics.log_loss(labels, clipped))
+    assert metrics.log_loss == pytest.approx(sklearn.metrics.log_loss(labels, clipped))
 
 
 def test_certain_and_wrong_is_dear_but_finite() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 from datetime import date, timedelta
 from html.parser import HTMLParser
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pytest
 
 from nightshift.core.monitoring.drift import Reference, build_reference, compare, overall_verdict
 from nightshift.declare.policies import DriftPolicy
+from nightshift.documents.check_drift import Drift, DriftKind
 from nightshift.reports.drift import label_rates, render
 
 POLICY = DriftPolicy(quantile=0.95)
@@ -21,7 +21,7 @@ DAYS, FLIGHTS = 60, 80
 def rows(days: int, seed: int, shift: float = 0.0) -> pa.Table:
     rng = np.random.default_rng(seed)
     n = days * FLIGHTS
-    columns: dict[str, Any] = {name: rng.normal(size=n) + shift for name in FEATURES}
+    columns: dict[str, object] = {name: rng.normal(size=n) + shift for name in FEATURES}
     columns["carrier"] = rng.choice(["UA", "B6", "<script>alert(1)</script>"], n)
     columns["p_late"] = rng.beta(2, 6, n)
     columns["is_late"] = (rng.uniform(size=n) < 0.25).astype(int)
@@ -36,25 +36,30 @@ def reference() -> Reference:
     )
 
 
-def compared(reference: Reference, night: pa.Table, policy: DriftPolicy = POLICY) -> dict[str, Any]:
+def compared(reference: Reference, night: pa.Table, policy: DriftPolicy = POLICY) -> Drift:
     counts = reference.count(night)
-    columns = {"data": [*FEATURES, "carrier"], "prediction": ["p_late"], "label": ["is_late"]}
-    groups = {name: compare(reference, counts, chosen, policy, 1) for name, chosen in columns.items()}
-    return {
-        "partition": "2013-05-01",
-        "model_version": "2013-04-30-0123abcd",
-        "verdict": overall_verdict(list(groups.values())),
-        "groups": {name: group.to_json() for name, group in groups.items()},
-        "counts": {name: counted.tolist() for name, counted in counts.items()},
-        "quantile": policy.quantile,
-        "score": "p_late",
-        "label": "is_late",
-        "label_day": "2013-05-01",
-        "label_rate": 0.31,
+    columns: dict[DriftKind, list[str]] = {
+        "data": [*FEATURES, "carrier"],
+        "prediction": ["p_late"],
+        "label": ["is_late"],
     }
+    groups = {name: compare(reference, counts, chosen, policy, 1) for name, chosen in columns.items()}
+    return Drift(
+        use_case="late",
+        partition=date(2013, 5, 1),
+        model_version="2013-04-30-0123abcd",
+        verdict=overall_verdict(list(groups.values())),
+        groups=groups,
+        counts={name: tuple(counted.tolist()) for name, counted in counts.items()},
+        quantile=policy.quantile,
+        score="p_late",
+        label="is_late",
+        label_day=date(2013, 5, 1),
+        label_rate=0.31,
+    )
 
 
-def page(reference: Reference, drift: dict[str, Any]) -> str:
+def page(reference: Reference, drift: Drift) -> str:
     return render(drift, reference, title="Late & later", sources=[("Scores", "s3://bucket/scores/")]).decode()
 
 
@@ -86,7 +91,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(reference: Reference) ->
 def test_the_verdict_comes_first_and_names_what_moved(reference: Reference) -> None:
     drift = compared(reference, rows(1, 1, shift=2.0))
     text = page(reference, drift)
-    assert drift["verdict"] == "drifted"
+    assert drift.verdict == "drifted"
     assert text.index("<strong>Drifted</strong>") < text.index("<svg")
     assert len(re.findall('<tr class="exceeds">', text)) >= len(FEATURES)
 
@@ -101,7 +106,7 @@ def test_columns_are_sorted_by_ratio(reference: Reference) -> None:
 
 def test_a_stable_night_says_so(reference: Reference) -> None:
     drift = compared(reference, rows(1, 3))
-    assert drift["verdict"] == "stable"
+    assert drift.verdict == "stable"
     assert "<strong>Stable</strong>" in page(reference, drift)
 
 
@@ -111,13 +116,12 @@ def test_a_night_that_cannot_be_judged_says_so(reference: Reference) -> None:
 
 
 def test_without_outcomes_the_page_still_comes(reference: Reference) -> None:
-    drift = compared(reference, rows(1, 3)) | {"label_rate": None, "label_day": None}
+    drift = compared(reference, rows(1, 3)).model_copy(update={"label_rate": None, "label_day": None})
     assert "<svg" in page(reference, drift)
 
 
 def test_text_from_data_is_escaped(reference: Reference) -> None:
-    drift = compared(reference, rows(1, 3))
-    drift["model_version"] = "<b>"
+    drift = compared(reference, rows(1, 3)).model_copy(update={"model_version": "<b>"})
     text = page(reference, drift)
     assert "<b>" not in text
     assert "<script" not in text

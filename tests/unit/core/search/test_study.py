@@ -44,7 +44,7 @@ def searched(*, settings=None, trials=6, seconds=60.0):
 def test_each_fold_is_judged_on_newer_days_than_it_is_fitted_on():
     made = folds(3, 4)
     # 15 days: half of them at most are judged.
-    assert [(f.describe()["first"], f.describe()["last"]) for f in made] == [
+    assert [(str(f.describe().first), str(f.describe().last)) for f in made] == [
         ("2020-01-10", "2020-01-11"),
         ("2020-01-12", "2020-01-13"),
         ("2020-01-14", "2020-01-15"),

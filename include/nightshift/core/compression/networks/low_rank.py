@@ -11,9 +11,10 @@ from nightshift.core.compression.networks.network_model import inputs_of, layers
 from nightshift.core.compression.problem import Problem
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.network import Layer
+from nightshift.declare.models import Hyperparameters, number, numbers
 from nightshift.errors import NotApplicable
 
-DEFAULTS = {"tolerance": 5e-3, "energies": (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)}
+DEFAULTS: Hyperparameters = {"tolerance": 5e-3, "energies": (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)}
 """Log loss (nats) that the validation rows may lose; shares of a layer's variance to keep, tried in this order."""
 
 LEAST_VARIANCE = 1e-6
@@ -33,8 +34,8 @@ def low_rank(model: FittedModel, problem: Problem) -> FittedModel:
         fitting_inputs = inputs_of(model, problem.train.take(problem.fitting))
         validation_inputs = inputs_of(model, problem.train.take(problem.validation))
         labels = problem.labels[problem.validation]
-        allowed = loss(layers, validation_inputs, labels) + settings["tolerance"]
-        for energy in settings["energies"]:
+        allowed = loss(layers, validation_inputs, labels) + number(settings, "tolerance")
+        for energy in numbers(settings, "energies"):
             smaller = _factorized(layers, fitting_inputs, energy)
             if len(smaller) > len(layers) and loss(smaller, validation_inputs, labels) <= allowed:
                 return with_layers(model, smaller)

@@ -16,9 +16,14 @@ from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students.students import soft_log_odds
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.network import Layer
+from nightshift.declare.models import Hyperparameters, number, numbers
 from nightshift.errors import NotApplicable
 
-DEFAULTS = {"tolerance": 1e-2, "units": (0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1), "weights": (0.6, 0.4, 0.2)}
+DEFAULTS: Hyperparameters = {
+    "tolerance": 1e-2,
+    "units": (0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1),
+    "weights": (0.6, 0.4, 0.2),
+}
 """Log loss (nats) that the validation rows may lose; shares of hidden units, then of weights, that are tried."""
 
 RIDGE = 1e-4
@@ -40,11 +45,11 @@ def magnitude_pruning(model: FittedModel, problem: Problem) -> FittedModel:
         target = soft_log_odds(problem)[problem.fitting]
         validation_inputs = inputs_of(model, problem.train.take(problem.validation))
         labels = problem.labels[problem.validation]
-        allowed = loss(layers, validation_inputs, labels) + settings["tolerance"]
+        allowed = loss(layers, validation_inputs, labels) + number(settings, "tolerance")
         fewer = next(
             (
                 cut
-                for share in settings["units"]
+                for share in numbers(settings, "units")
                 if loss(
                     cut := _refitted(_without_units(layers, fitting_inputs, share), fitting_inputs, target),
                     validation_inputs,
@@ -58,7 +63,7 @@ def magnitude_pruning(model: FittedModel, problem: Problem) -> FittedModel:
             raise NotApplicable("NS-MODEL-010", "no tenth of the hidden units can go within the tolerance")
         sparse = (
             _refitted([_sparse(layer, share) for layer in fewer], fitting_inputs, target)
-            for share in settings["weights"]
+            for share in numbers(settings, "weights")
         )
         chosen = next((cut for cut in sparse if loss(cut, validation_inputs, labels) <= allowed), fewer)
     return with_layers(model, chosen)

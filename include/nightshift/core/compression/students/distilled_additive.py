@@ -14,6 +14,7 @@ from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.additive import worthwhile_features
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame, piecewise_linear_features
+from nightshift.declare.models import number
 
 
 def distilled_additive(model: FittedModel, problem: Problem) -> FittedModel:
@@ -37,10 +38,10 @@ def fit_additive(signature: Signature, problem: Problem, positions: Integers) ->
     """The additive student of the features in a signature, fitted on the training rows at `positions`."""
     frame = feature_frame(problem.train.take(positions), signature)
     parameters = hyperparameters_of("distilled_additive", problem)
-    features = piecewise_linear_features(frame, signature, parameters["knots"])
+    features = piecewise_linear_features(frame, signature, int(number(parameters, "knots")))
     soft = soft_labels(problem)[positions]
     weights: Floats = soft * (1 - soft)
-    ridge = Ridge(alpha=parameters["penalty"] * len(positions), solver="cholesky")
+    ridge = Ridge(alpha=number(parameters, "penalty") * len(positions), solver="cholesky")
     pipeline = Pipeline([("features", features), ("model", ridge)])
     with threadpool_limits(limits=1, user_api="blas"):
         pipeline.fit(

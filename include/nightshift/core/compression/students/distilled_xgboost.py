@@ -22,6 +22,6 @@ def distilled_xgboost(model: FittedModel, problem: Problem) -> FittedModel:
     # omits the sigmoid for the regressor: so fit a regressor and load its trees into a classifier.
     regressor = XGBRegressor(objective="binary:logistic", **arguments)
     regressor.fit(features.transform(frame), soft_labels(problem))
-    trees = XGBClassifier(**arguments | {"n_jobs": None})
+    trees = XGBClassifier(**{**arguments, "n_jobs": None})
     trees.load_model(regressor.get_booster().save_raw("ubj"))
     return FittedModel(Pipeline([("features", features), ("model", trees)]), model.signature)

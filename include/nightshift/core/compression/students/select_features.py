@@ -9,6 +9,7 @@ from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students.distilled_additive import fit_additive
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import PiecewiseLinearScaler, feature_frame
+from nightshift.declare.models import number
 from nightshift.errors import NotApplicable
 
 DEFAULTS = {"resemblance": 0.97}
@@ -30,7 +31,7 @@ def select_features(model: FittedModel, problem: Problem) -> FittedModel:
     names = np.array(model.signature.numeric)
     order = names[np.argsort(-_importance(model, problem), kind="stable")].tolist()
     older = np.setdiff1d(np.arange(problem.train.num_rows), problem.validation)
-    least = problem.settings("select_features", DEFAULTS)["resemblance"]
+    least = number(problem.settings("select_features", DEFAULTS), "resemblance")
     whole = _student_log_odds(model, order, problem, older)
     fewest, most = 1, len(order)
     while fewest < most:

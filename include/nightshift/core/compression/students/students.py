@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from nightshift.core.arrays import Floats
 from nightshift.core.compression.problem import Problem
 from nightshift.core.models.fitted import hyperparameters
+from nightshift.declare.models import Hyperparameters
 
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+DEFAULTS: Mapping[str, Hyperparameters] = {
     "distilled_xgboost": {
         "n_estimators": 80,
         "max_depth": 5,
@@ -35,7 +35,7 @@ LEAST_CERTAINTY = 1e-4
 """Teacher probabilities are clipped to [1e-4, 1 - 1e-4]: the log odds of 0 and 1 are infinite."""
 
 
-def hyperparameters_of(student: str, problem: Problem) -> dict[str, Any]:
+def hyperparameters_of(student: str, problem: Problem) -> Hyperparameters:
     """All hyperparameters of a student for a problem."""
     return hyperparameters(student, DEFAULTS, problem.parameters, problem.train.num_rows)
 

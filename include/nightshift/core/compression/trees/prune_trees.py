@@ -23,6 +23,7 @@ from nightshift.core.compression.trees.boosted_trees import (
 )
 from nightshift.core.evaluation import log_loss
 from nightshift.core.models.fitted import FittedModel
+from nightshift.declare.models import number
 from nightshift.errors import NotApplicable
 
 DEFAULTS = {"tolerance": 3e-3}
@@ -53,7 +54,7 @@ def prune_trees(model: FittedModel, problem: Problem) -> FittedModel:
     Raises NotApplicable for anything but boosted trees, or if nothing can be pruned.
     """
     ensemble = read_ensemble(model)
-    tolerance = problem.settings("prune_trees", DEFAULTS)["tolerance"]
+    tolerance = number(problem.settings("prune_trees", DEFAULTS), "tolerance")
     validation, labels = problem.train.take(problem.validation), problem.labels[problem.validation]
     measured = _measure(model, ensemble, problem, labels)
     leaves = leaf_ids(model, validation, problem.threads)

@@ -24,6 +24,7 @@ from nightshift.core.compression.trees.boosted_trees import (
 from nightshift.core.evaluation import log_loss
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame
+from nightshift.declare.models import number
 
 DEFAULTS = {"tolerance": 1e-4}
 """Largest rise of the validation rows' log loss (nats) by rounded leaves."""
@@ -54,7 +55,8 @@ def round_values(model: FittedModel, problem: Problem) -> FittedModel:
 
     leaves = leaf_ids(model, problem.train.take(problem.validation), problem.threads)
     labels = problem.labels[problem.validation]
-    allowed = _loss(ensemble, leaves, labels, None) + problem.settings("round_values", DEFAULTS)["tolerance"]
+    tolerance = number(problem.settings("round_values", DEFAULTS), "tolerance")
+    allowed = _loss(ensemble, leaves, labels, None) + tolerance
     grid = next((2.0**-g for g in GRIDS if _loss(ensemble, leaves, labels, 2.0**-g) <= allowed), None)
     return with_ensemble(model, replace(ensemble, trees=tuple(_rounded(t, rounded, grid) for t in ensemble.trees)))
 

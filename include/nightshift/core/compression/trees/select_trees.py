@@ -23,6 +23,7 @@ from nightshift.core.compression.trees.boosted_trees import (
 )
 from nightshift.core.evaluation import log_loss
 from nightshift.core.models.fitted import FittedModel
+from nightshift.declare.models import number
 from nightshift.errors import NotApplicable
 
 DEFAULTS = {"tolerance": 3e-3, "path": 30}
@@ -46,7 +47,7 @@ def select_trees(model: FittedModel, problem: Problem) -> FittedModel:
     margins = _margins(model, ensemble, fitting, problem.threads)
     validation_margins = _margins(model, ensemble, validation, problem.threads)
     labels = problem.labels[problem.validation]
-    allowed = _loss(ensemble.base_margin + validation_margins.sum(axis=1), labels) + settings["tolerance"]
+    allowed = _loss(ensemble.base_margin + validation_margins.sum(axis=1), labels) + number(settings, "tolerance")
 
     total = margins.sum(axis=1)
     soft = 1 / (1 + np.exp(-(ensemble.base_margin + total)))

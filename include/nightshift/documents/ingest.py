@@ -1,0 +1,42 @@
+"""Documents of ingestion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nightshift.artifact import Value
+from nightshift.declare.models import Scalar
+
+
+class LandedFeed(Value):
+    """Numbers of rows that `land` read of a feed, set aside and dropped. `repeated_files`: uri of a file with the same
+    bytes as another one, which was not read, to that of the other."""
+
+    delivered: int
+    quarantined: int
+    exact_duplicates: int
+    repeated_files: Mapping[str, str]
+
+
+class ColumnProfile(Value):
+    """Statistics of a column: `distinct` leaves nulls out; dates and times are ISO text (UTC).
+
+    Of numbers: mean, std (of the population), quantiles (linear); of others the most frequent values with counts.
+    """
+
+    type: str
+    nulls: int
+    distinct: int
+    min: Scalar
+    max: Scalar
+    mean: float | None = None
+    std: float | None = None
+    quantiles: Mapping[str, float | None] | None = None
+    top_values: tuple[tuple[Scalar, int], ...] | None = None
+
+
+class TableProfile(Value):
+    """Profile of a table. Without rows, statistics are None."""
+
+    rows: int
+    columns: Mapping[str, ColumnProfile]

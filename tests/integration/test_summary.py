@@ -1,0 +1,49 @@
+"""The summary's table, from the records of partitions on hand-made versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import pytest
+
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.local import summary
+from nightshift.settings import Settings
+from support.desk import BOOKINGS, D, Desk, begin, days_after, new_desk
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, store: ArtifactStore) -> Iterator[Desk]:
+    monkeypatch.setattr(summary, "load_settings", lambda: settings)
+    monkeypatch.setattr(summary, "_seconds", lambda use_case: {"2020-01-01": "9"})
+    with new_desk(monkeypatch, settings, store) as made:
+        yield made
+
+
+def cells(text: str) -> dict[date, dict[str, str]]:
+    """Cells by partition and heading."""
+    lines = text.splitlines()[2:]
+    ends, at = [], 0
+    for rule in lines[1].split():
+        ends.append((at, at + len(rule)))
+        at += len(rule) + 2
+    heads = [lines[0][a:b].strip() for a, b in ends]
+    rows = [dict(zip(heads, (line[a:b].strip() for a, b in ends), strict=True)) for line in lines[2:]]
+    return {date.fromisoformat(row["partition"]): row for row in rows}
+
+
+def test_a_row_has_the_records_of_its_partition(desk: Desk) -> None:
+    begin(desk)
+    desk.live(0, 1)
+    desk.check_drift(days_after(1))
+    rows = cells(summary.summarise(desk.use_case))
+    assert list(rows) == [D, days_after(1)]
+    first, second = rows.values()
+    assert (first["published"], first["spec"]) == (str(BOOKINGS), desk.use_case.champion.spec_id)
+    assert first["log loss"] == f"{float(first['log loss']):.4f}"
+    assert (second["log loss"], first["drift"]) == ("-", "-")
+    assert second["drift"] != "-"
+    assert list(cells(summary.summarise(desk.use_case, days_after(1)))) == [days_after(1)]
+    text = summary.summarise(desk.use_case, last=D - (days_after(1) - D))
+    assert "has been published" in text
