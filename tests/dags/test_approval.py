@@ -67,7 +67,7 @@ def test_rejection_ends_green_and_skips_nothing(approval, approve, monkeypatch):
     assert approval.answered({"advanced": ADVANCED, "response": response})["decided_by"] == "hand:anna"
 
 
-def test_silence_counts_as_no_and_names_nobody(approval, approve):
+def test_unanswered_approval_counts_as_declined(approval, approve):
     # What the scheduler does when the time is up: it takes the default, and nobody responded.
     assert approve.defaults == ["Reject"]
     response = resumed(approve, approve.defaults, None, timedout=True)
@@ -83,7 +83,7 @@ def test_somebody_without_a_name_is_recorded_by_id(approval, approve):
     assert approval.answered({"response": response})["decided_by"] == "hand:7"
 
 
-def test_the_operator_waits_without_a_worker_until_the_declared_time_is_up(approve, monkeypatch):
+def test_approval_operator_defers_until_its_timeout(approve, monkeypatch):
     from airflow.sdk.exceptions import TaskAwaitingInput
 
     asked = {}
@@ -117,7 +117,7 @@ def test_the_person_reads_the_evidence(approve):
 
 
 @pytest.mark.parametrize(("needed", "evidence"), [(True, "better by 0.01"), (False, "")])
-def test_nobody_is_asked_unless_approval_is_needed(approval, monkeypatch, needed, evidence):
+def test_approval_is_skipped_unless_needed(approval, monkeypatch, needed, evidence):
     advance = Advance(
         partition=date(2013, 6, 1),
         action="awaiting_approval",
@@ -132,7 +132,7 @@ def test_nobody_is_asked_unless_approval_is_needed(approval, monkeypatch, needed
     assert approval.evidence_for_approval(ADVANCED) == evidence
 
 
-def test_the_rest_is_skipped_if_nobody_is_asked(promote):
+def test_tasks_after_a_skipped_approval_are_skipped(promote):
     from airflow.sdk import TriggerRule
 
     gate = promote.get_task("approval_needed")

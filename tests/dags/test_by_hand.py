@@ -45,7 +45,7 @@ def partition(params):
     return params.partition_of_run(load_use_case("flight_delay")).isoformat()
 
 
-def test_the_partition_is_the_runs_then_the_one_filled_in_then_the_newest_published(params, run):
+def test_order_in_which_the_partition_is_resolved(params, run):
     from datetime import date
 
     newest = date(2013, 6, 3)
@@ -59,7 +59,7 @@ def test_the_partition_is_the_runs_then_the_one_filled_in_then_the_newest_publis
     assert partition(params) == "2013-03-02"
 
 
-def test_a_nightly_run_without_a_partition_does_not_take_the_newest(params, run):
+def test_nightly_run_requires_a_partition(params, run):
     from datetime import date
 
     run({}, newest=date(2013, 6, 3))
@@ -67,7 +67,7 @@ def test_a_nightly_run_without_a_partition_does_not_take_the_newest(params, run)
         partition(params)
 
 
-def test_before_anything_is_published_people_are_told_what_to_fill_in_and_schedules_are_skipped(params, run):
+def test_without_publications_forms_explain_and_schedules_skip(params, run):
     from airflow.sdk.exceptions import AirflowSkipException
 
     run({"partition": None})
@@ -78,7 +78,7 @@ def test_before_anything_is_published_people_are_told_what_to_fill_in_and_schedu
         partition(params)
 
 
-def test_a_step_gets_what_was_filled_in_and_its_own_defaults_for_the_rest(params, run):
+def test_step_gets_params_and_defaults(params, run):
     run({"reason": "broken", "to_spec": None, "partition": None}, user="anna")
     arguments = params.filled_in("reason", "to_spec", signed=True)
     assert arguments({}) == {"reason": "broken", "decided_by": "hand:anna"}
@@ -99,7 +99,7 @@ def test_who_decides_is_who_triggered_the_run(params, run, user, run_type, who):
     assert params.who_decides() == who
 
 
-def test_a_person_whom_nobody_names_is_not_silently_nobody(params, run, caplog):
+def test_person_is_required(params, run, caplog):
     run()
     with caplog.at_level("WARNING"):
         assert params.who_decides() == "hand:unknown"

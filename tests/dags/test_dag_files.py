@@ -106,7 +106,7 @@ def test_every_input_is_an_argument_of_its_step():
         assert stage.borrowed <= earlier
 
 
-def test_only_what_the_night_does_not_read_may_fail_without_a_rejection():
+def test_only_leaf_steps_may_fail_without_rejection():
     leaves = {step.name for stage in pipeline.STAGES for step in stage.steps if not step.decides}
     assert leaves == {"load_online", "report_training", "track_training"}
     assert {stage.name for stage in pipeline.STAGES if stage.records_failure} == {
@@ -141,7 +141,7 @@ def test_predictions_wait_for_a_training_for_minutes_only(dag_bag):
     assert timedelta(minutes=4) < waited < timedelta(minutes=15)
 
 
-def test_a_run_that_waits_for_a_person_keeps_no_night_out_and_tries_at_once_are_bounded(dag_bag):
+def test_waiting_approval_takes_no_run_slot(dag_bag):
     promote, train, predict = (dag_bag.dags[f"flight_delay.{stage}"] for stage in ("promote", "train", "predict"))
     review = promote.get_task("review")
     assert promote.max_active_runs > 16 > review.max_active_tis_per_dag
@@ -149,7 +149,7 @@ def test_a_run_that_waits_for_a_person_keeps_no_night_out_and_tries_at_once_are_
     assert train.max_active_runs == predict.max_active_runs == review.max_active_tis_per_dag
 
 
-def test_only_the_root_is_scheduled_by_time_and_the_rest_follows_assets(dag_bag):
+def test_only_ingest_is_scheduled_by_time(dag_bag):
     schedules = {dag_id.split(".")[1]: type(dag.timetable).__name__ for dag_id, dag in dag_bag.dags.items()}
     assert schedules == {
         "ingest": "CronPartitionTimetable",
@@ -172,7 +172,7 @@ def test_only_the_root_is_scheduled_by_time_and_the_rest_follows_assets(dag_bag)
 
 
 @pytest.mark.parametrize("stage", sorted(BY_HAND | {"search"}))
-def test_what_is_done_by_hand_can_be_done_after_the_last_partition_and_its_form_explains_itself(dag_bag, stage):
+def test_manual_dags_run_after_the_last_partition(dag_bag, stage):
     dag = dag_bag.dags[f"flight_delay.{stage}"]
     assert dag.end_date is None
     assert dag.catchup is False

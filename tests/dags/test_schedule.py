@@ -24,7 +24,7 @@ def nights(scheduled, count):
         yield info.partition_key, info.run_after
 
 
-def test_a_partition_runs_at_three_in_new_york_on_the_next_day_also_when_clocks_change(scheduled):
+def test_partition_runs_at_three_local_time_across_dst(scheduled):
     assert list(nights(scheduled, 3)) == [
         ("2013-03-08", datetime(2013, 3, 9, 8, tzinfo=UTC)),
         ("2013-03-09", datetime(2013, 3, 10, 7, tzinfo=UTC)),

@@ -45,7 +45,7 @@ def test_what_was_committed_reads_back(store, use_case):
     assert manifest.libraries["pyarrow"] == pa.__version__
 
 
-def test_the_same_again_writes_nothing_and_keeps_the_first_manifest(store, use_case):
+def test_committing_again_keeps_the_first_manifest(store, use_case):
     token = CURRENT_ATTEMPT.set(Attempt(run_id="first"))
     first = commit(store, use_case)
     CURRENT_ATTEMPT.set(Attempt(run_id="second"))
@@ -112,7 +112,7 @@ def test_listings_are_sorted(store, use_case):
     assert len(keys) == 4
 
 
-def test_another_bucket_is_refused(store):
+def test_another_bucket_is_an_error(store):
     with raises_code(ConfigurationError, "NS-STORE-010", "s3://elsewhere/key"):
         store.key("s3://elsewhere/key")
 

@@ -109,7 +109,7 @@ def test_a_failed_training_is_recorded_once(store: ArtifactStore, settings: Sett
     assert warehouse.training_decided(LOST)
 
 
-def test_a_spec_without_a_version_is_recorded_beside_the_others(store: ArtifactStore, settings: Settings) -> None:
+def test_spec_without_a_version_is_recorded(store: ArtifactStore, settings: Settings) -> None:
     use_case = dataclasses.replace(USE_CASE, name="failed_spec")
     warehouse = Warehouse(settings, use_case)
     warehouse.migrate()

@@ -61,7 +61,7 @@ def test_features_say_what_they_were_made_of(store: ArtifactStore, settings: Set
     assert materialize(store, settings, LAST) == published
 
 
-def test_a_gap_waits_and_a_refusal_does_not(store: ArtifactStore, settings: Settings) -> None:
+def test_gap_is_waited_for_and_a_rejection_is_not(store: ArtifactStore, settings: Settings) -> None:
     gap = FIRST + timedelta(days=2)
     ingest(store, curated={day: tables for day, tables in CURATED.items() if day != gap})
     with raises_code(PartitionNotReady, "NS-CURATE-012", gap):

@@ -206,7 +206,7 @@ WRONG: dict[str, tuple[str, Callable[[bytes], bytes], type[DataContractError], s
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_delivery_refuses_the_partition_until_it_is_delivered_anew(
+def test_partition_is_rejected_until_delivered_again(
     name: str, store: ArtifactStore, deliver: Deliver, ingest: Ingest
 ) -> None:
     feed, spoil, error, code, named = WRONG[name]
@@ -309,7 +309,7 @@ def test_what_cannot_have_been_known_is_quarantined(store: ArtifactStore, delive
     }
 
 
-def test_a_late_correction_is_kept_beside_the_delivery_it_corrects(
+def test_late_correction_keeps_the_earlier_delivery(
     store: ArtifactStore, deliver: Deliver, ingest: Ingest
 ) -> None:
     nights = [NIGHT, NIGHT + timedelta(days=1)]
@@ -351,7 +351,7 @@ def test_the_newest_snapshot_up_to_the_night_counts(store: ArtifactStore, delive
     assert store.read_table(ingest(NIGHT)["publish"], "planes.parquet").num_rows == 500
 
 
-def test_reading_a_range_skips_what_was_refused_and_names_what_is_missing(
+def test_range_leaves_out_rejected_and_names_missing(
     store: ArtifactStore, deliver: Deliver, ingest: Ingest
 ) -> None:
     nights = [replay.FIRST + timedelta(days=n) for n in range(3)]

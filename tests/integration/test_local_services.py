@@ -32,7 +32,7 @@ def client(server, secret_key):
     return s3_client(server.endpoint_url, "us-east-1", keys)
 
 
-def test_store_round_trips_and_refuses_a_second_immutable_put(store):
+def test_immutable_objects_are_written_once(store):
     assert store.put("a/b.txt", b"one", immutable=True)
     assert not store.put("a/b.txt", b"two", immutable=True)
     assert store.get("a/b.txt") == b"one"
@@ -50,7 +50,7 @@ def test_settings_are_those_of_the_process(settings, warehouse_url):
         assert connection.execute("select current_database()").fetchone() == ("warehouse",)
 
 
-def test_wrong_credentials_are_refused(services):
+def test_wrong_credentials_are_a_configuration_error(services):
     with pytest.raises(botocore.exceptions.ClientError, match="SignatureDoesNotMatch"):
         client(services.s3, "wrong").list_buckets()
 
@@ -103,7 +103,7 @@ def answers(server):
         return connection.execute("select 1").fetchone() == (1,)
 
 
-def test_a_deep_and_closed_folder_works_and_leaves_nothing_behind(folder):
+def test_deep_closed_folder_works_and_is_cleaned_up(folder):
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     deep = closed / ("d" * 70) / ("e" * 70)
@@ -138,7 +138,7 @@ def test_an_interrupted_start_leaves_no_process(folder, monkeypatch):
     assert [processes.find(record) for record in started] == [None, None]
 
 
-def test_a_copied_program_runs_where_the_environment_is_closed_to_others(folder, monkeypatch):
+def test_copied_program_runs_in_a_closed_environment(folder, monkeypatch):
     installed, user = postgres.postgres_installation(), os.geteuid()
     closed_folder, place_for_root = postgres.closed_folder, postgres.postgres_place
 

@@ -193,7 +193,7 @@ def test_a_rejected_partition_does_not_stop_the_next(trained_nights: Nights) -> 
     assert rows(nights, "SELECT count(*) FROM late_returns.predictions") == [(80,)]
 
 
-def test_a_partition_that_is_not_delivered_is_rejected_in_the_end(nights: Nights) -> None:
+def test_undelivered_partition_is_rejected_on_last_try(nights: Nights) -> None:
     store, name = nights.store, nights.use_case.name
     with raises_code(PartitionNotReady, "NS-LAND-001", f"dt={FIRST}"):
         nights.step("land", FIRST)

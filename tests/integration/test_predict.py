@@ -106,7 +106,7 @@ def test_the_training_of_a_rejected_partition_is_not_waited_for(desk: Desk) -> N
     desk.step("resolve_model", days_after(1))
 
 
-def test_the_training_of_a_partition_never_changes_its_own_choice(desk: Desk) -> None:
+def test_training_of_a_partition_does_not_change_its_model(desk: Desk) -> None:
     begin(desk)
     before = desk.step("resolve_model", D)
     desk.register(desk.use_case.champion, D, SIMILAR)

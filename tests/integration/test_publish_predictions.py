@@ -118,7 +118,7 @@ def test_killed_after_the_choice_publishes_nothing(desk: Desk, canary: bool) -> 
     assert {row["model_version"] for row in desk.rows("predictions")} == {fallback}
 
 
-def test_killed_after_the_choice_stops_a_canary_beside_the_fallback(desk: Desk) -> None:
+def test_kill_switch_after_the_choice_stops_a_canary(desk: Desk) -> None:
     """The primary is the fallback, because the champion was retired: its canary rows are not the fallback's."""
     begin_canary(desk)
     one = days_after(1)

@@ -43,7 +43,7 @@ def failed_gates(registered: Registration) -> dict[str, str]:
     return {one.spec_id: one.why for one in registered.versions if one.action == "rejected"}
 
 
-def test_versions_are_registered_and_a_second_run_changes_nothing(nights, use_case, store, settings, history):
+def test_registering_twice_changes_nothing(nights, use_case, store, settings, history):
     last = date(2020, 3, 16)
     history.copy(nights.store, last)
     registered = registration(nights, last)
@@ -123,7 +123,7 @@ def test_labels_flipped_for_one_day_stop_both_versions(nights, history):
     assert nights.use_case.champion.spec_id in rejected
 
 
-def test_too_few_days_are_refused(nights, history):
+def test_too_few_days_are_an_error(nights, history):
     history.copy(nights.store, date(2020, 3, 5))
     with raises_code(TerminalError, "NS-TRAIN-009", "labels of 4 partitions"):
         nights.train(date(2020, 3, 5))
@@ -184,7 +184,7 @@ def test_a_rejected_day_is_missing_and_named(nights, store, use_case, history):
     assert "half a file" in missing["2020-03-02"]
 
 
-def test_a_month_is_compacted_once_and_again_after_a_day_was_made_again(nights, store, use_case, history):
+def test_month_is_compacted_again_after_a_day_changed(nights, store, use_case, history):
     last = date(2020, 4, 2)
     history.copy(nights.store, last)
     days, _ = parts_known(store, use_case, last)

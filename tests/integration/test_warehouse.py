@@ -41,7 +41,7 @@ def test_migrations_run_once_whoever_comes(settings: Settings, use_case: UseCase
     assert sorted(map(len, applied)) == [0, 0, 0, len(list(warehouse_schema.MIGRATIONS.glob("*.sql")))]
 
 
-def test_an_edited_migration_is_refused(settings: Settings, use_case: UseCase, warehouse: Warehouse) -> None:
+def test_edited_migration_is_an_error(settings: Settings, use_case: UseCase, warehouse: Warehouse) -> None:
     warehouse.migrate()
     with warehouse.connection() as connection:
         connection.execute(sql.SQL("UPDATE {} SET sha256 = 'x'").format(warehouse.table("schema_migrations")))
@@ -49,7 +49,7 @@ def test_an_edited_migration_is_refused(settings: Settings, use_case: UseCase, w
         warehouse_schema.migrate(settings, use_case)
 
 
-def test_a_newer_schema_is_refused(settings: Settings, use_case: UseCase, warehouse: Warehouse) -> None:
+def test_newer_schema_is_an_error(settings: Settings, use_case: UseCase, warehouse: Warehouse) -> None:
     warehouse.migrate()
     with warehouse.connection() as connection:
         connection.execute(

@@ -97,7 +97,7 @@ def test_the_image_installs_the_same_hashed_lock():
         assert (ROOT / copied).exists(), copied
 
 
-def test_a_volume_of_the_image_is_mounted_on_a_folder_that_its_user_owns(services):
+def test_image_volumes_belong_to_its_user(services):
     # A new volume takes its owner from the folder of the image; one that the image lacks becomes root's.
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     variables = dict(re.findall(r"(?:^ENV |^ {4})(\w+)=(\S+)", dockerfile, re.MULTILINE))

@@ -47,14 +47,14 @@ def test_a_missing_value_is_named_with_how_to_set_it(environment):
         load_settings()
 
 
-def test_an_unknown_name_is_refused(environment, tmp_path):
+def test_unknown_name_is_an_error(environment, tmp_path):
     (tmp_path / "test.yaml").write_text("bucket: bucket\nbukcet: typo\n", encoding="utf-8")
     environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", "postgresql://host/db")
     with raises_code(ConfigurationError, "NS-SETTINGS-002", "bukcet"):
         load_settings()
 
 
-def test_an_unknown_environment_is_refused(environment):
+def test_unknown_environment_is_an_error(environment):
     environment.setenv("NIGHTSHIFT_ENVIRONMENT", "moon")
     with raises_code(ConfigurationError, "NS-SETTINGS-001", "moon.yaml"):
         load_settings()

@@ -46,7 +46,7 @@ def test_partition_keys_read_back(day):
 
 
 @pytest.mark.parametrize("key", ["", "2013-1-1", "20130101", "2013-02-30", "2013-01-01T00:00:00", "yesterday"])
-def test_other_keys_are_refused(key):
+def test_other_keys_are_an_error(key):
     with raises_code(ConfigurationError, "NS-SETTINGS-003"):
         parse_partition(key)
 
@@ -101,7 +101,7 @@ def test_a_declaration_is_consistent(monkeypatch, name):
         assert set(spec.categorical) <= set(use_case.features.categorical), spec.name
 
 
-def test_an_expectation_about_no_feature_is_refused():
+def test_expectation_about_no_feature_is_an_error():
     flights = load_use_case("flight_delay")
     (expectation, *_) = flights.verification.expectations
     misspelt = dataclasses.replace(expectation, feature=expectation.feature + "d")

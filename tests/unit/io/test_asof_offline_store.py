@@ -166,7 +166,7 @@ def test_rows_keep_their_order_and_features_their_types(stores: Stores) -> None:
     assert str(table.schema.field("daily__tag").type) in ("string", "large_string")
 
 
-def test_the_newest_rows_within_a_range_are_those_of_feasts_own_store(stores: Stores) -> None:
+def test_newest_rows_equal_those_of_feasts_own_store(stores: Stores) -> None:
     def pull(store: Any) -> pd.DataFrame:
         provider = store._get_provider()
         return provider.offline_store.pull_latest_from_table_or_query(
@@ -191,6 +191,6 @@ def test_the_newest_rows_within_a_range_are_those_of_feasts_own_store(stores: St
     pd.testing.assert_frame_equal(ours, feasts, check_dtype=False)
 
 
-def test_sql_as_entities_is_refused(stores: Stores) -> None:
+def test_sql_as_entities_is_an_error(stores: Stores) -> None:
     with pytest.raises(NotImplementedError, match="data frame"):
         stores.ours.get_historical_features(entity_df="SELECT 1", features=FEATURES).to_df()

@@ -52,7 +52,7 @@ def test_all_reasons_of_a_row_in_the_order_declared() -> None:
     assert found.breached("critical") == []
 
 
-def test_missing_values_break_nothing_but_an_expectation_about_them() -> None:
+def test_missing_values_break_only_expectations_about_nulls() -> None:
     assert verdict(between("nothing", 0, 1)).reasons("quarantine") == {}
     null = Expectation("expect_column_values_to_not_be_null", {"column": "wind"}, "quarantine", "no wind")
     assert verdict(null).reasons("quarantine") == {2: ["no wind"]}

@@ -39,6 +39,6 @@ def test_a_source_is_one_file_of_a_step() -> None:
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/plane.parquet", "artifacts://flight_delay", "artifacts://a/b", "plane"])
-def test_another_path_is_refused(path: str) -> None:
+def test_another_path_is_an_error(path: str) -> None:
     with raises_code(ConfigurationError, "NS-FEATURE-015", path):
         ArtifactSource.parse(path)

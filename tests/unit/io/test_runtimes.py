@@ -100,7 +100,7 @@ def test_batches_of_another_size_are_the_same_rows() -> None:
     np.testing.assert_array_equal(asked(forest(20), batch_rows=7).answers, asked(forest(20)).answers)
 
 
-def test_an_environment_that_is_not_there_is_a_configuration_error(
+def test_missing_runtime_is_a_configuration_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(runtimes.RUNTIMES_VARIABLE, str(tmp_path))
@@ -128,7 +128,7 @@ def test_an_environment_that_is_not_there_is_a_configuration_error(
         ),
     ],
 )
-def test_an_environment_that_is_not_what_it_claims_is_a_configuration_error(
+def test_runtime_of_another_version_is_a_configuration_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: dict[str, Any], code: str, named: str
 ) -> None:
     python = tmp_path / f"onnxruntime-{VERSIONS[0]}" / "bin" / "python"
@@ -181,7 +181,7 @@ def test_a_model_beyond_memory_is_stopped_by_memory() -> None:
     assert verdict.observed > 250
 
 
-def test_a_model_far_beyond_memory_is_refused_it_and_says_so() -> None:
+def test_model_beyond_the_memory_limit_fails_memory() -> None:
     refused = asked(filling(4000), memory_mb=250)
     assert refused.answers is None
     assert refused.out_of_memory

@@ -34,7 +34,7 @@ def test_an_error_of_mlflow_does_not_tell_the_password(answer: int, kind: type[N
 
 
 @pytest.mark.parametrize("kind", [TrackingUnavailable, ConfigurationError])
-def test_a_decision_that_took_effect_does_not_look_failed_when_mlflow_is_down(
+def test_decision_stays_successful_when_mlflow_is_down(
     monkeypatch: pytest.MonkeyPatch, kind: type[NightshiftError]
 ) -> None:
     def down(*_: Any) -> None:

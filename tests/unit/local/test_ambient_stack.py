@@ -56,7 +56,7 @@ class Reached(Exception):
     """The benchmark has come as far as its warehouse."""
 
 
-def test_the_benchmark_of_publishing_writes_to_the_server_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publishing_benchmark_uses_its_own_server(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location("publishing", ROOT / "benchmarks" / "publishing.py")
     assert spec
     assert spec.loader

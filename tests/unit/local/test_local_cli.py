@@ -55,7 +55,7 @@ def test_commands_on_data_need_a_stack(capsys):
     assert "NS-LOCAL-014" in capsys.readouterr().err
 
 
-def test_a_range_that_ends_before_it_begins_is_refused(capsys, monkeypatch):
+def test_range_that_ends_before_it_begins_is_an_error(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
     assert cli.main(["land", "flight_delay", "--from", "2013-01-02", "--to", "2013-01-01"]) == 1
     assert "NS-SETTINGS-007" in capsys.readouterr().err
@@ -94,7 +94,7 @@ def test_little_disk_is_said_before_anything_starts(capsys, monkeypatch):
     assert "NS-LOCAL-024" in capsys.readouterr().err
 
 
-def test_two_commands_at_once_are_refused(capsys, tmp_path):
+def test_two_commands_at_once_are_an_error(capsys, tmp_path):
     folder = tmp_path / "local"
     folder.mkdir()
     with (folder / "lock").open("w") as held:
@@ -120,7 +120,7 @@ def test_what_was_started_is_found_by_down_when_the_start_fails(capsys, monkeypa
     assert "Stopped s3." in capsys.readouterr().out
 
 
-def test_roots_are_remembered_and_cannot_change_while_the_stack_runs(capsys, monkeypatch, tmp_path):
+def test_use_case_roots_cannot_change_while_the_stack_runs(capsys, monkeypatch, tmp_path):
     def start_one(self, state, running):
         state.processes["s3"] = processes.spawn(
             ["sleep", "60"], log=self.layout.log("s3"), env=os.environ, cwd=tmp_path

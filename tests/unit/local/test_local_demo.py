@@ -119,12 +119,12 @@ def test_plan_runs_the_nights_after_the_history():
 
 
 @pytest.mark.parametrize(("first", "last", "nights"), [(LAST, FIRST, 2), (FIRST, LAST, 0)])
-def test_plan_of_nothing_is_refused(first, last, nights):
+def test_empty_plan_is_an_error(first, last, nights):
     with raises_code(ConfigurationError, "NS-LOCAL-004"):
         Plan.of(load_use_case("flight_delay"), first, last, nights)
 
 
-def test_a_second_demo_starts_nothing_anew(nights):
+def test_second_demo_starts_no_run(nights):
     nights.load_history()
     nights.run_nights()
     assert "trigger flight_delay.backfill_history 2013-01-01 2013-01-30" in nights.api.asked
@@ -135,7 +135,7 @@ def test_a_second_demo_starts_nothing_anew(nights):
     assert all(words.startswith("unpause") for words in nights.api.asked)
 
 
-def test_a_failed_night_names_its_first_failed_task_and_the_end_of_its_log(nights):
+def test_failed_night_names_first_failed_task_and_log(nights):
     nights.api.failing = {("flight_delay.train", "2013-02-01")}
     nights.load_history()
     with raises_code(DemoFailed, "NS-LOCAL-008", "flight_delay.train", "2013-02-01", "task fit (try 2)") as told:
@@ -212,7 +212,7 @@ def test_each_run_that_succeeds_is_one_line(nights, said):
     ]
 
 
-def test_a_task_that_waits_is_told_once_and_late(nights, said):
+def test_waiting_task_is_printed_once_and_late(nights, said):
     run = DagRun(dag_id="flight_delay.predict", dag_run_id="r", state="running", partition_key="2013-02-01")
 
     def waiting(number):
@@ -258,7 +258,7 @@ class FakeStore:
         return True
 
 
-def test_landing_writes_what_is_new_or_different_and_nothing_else(monkeypatch):
+def test_landing_writes_only_what_changed(monkeypatch):
     def deliveries(partition):
         for feed in ("flights", "weather"):
             yield feed, partition.isoformat(), f"{feed}.csv", f"{feed} of {partition}".encode()

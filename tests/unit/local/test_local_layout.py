@@ -73,7 +73,7 @@ def test_a_running_service_cannot_move(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["http", "-1", "60000"])
-def test_a_port_that_is_none_is_refused(monkeypatch, text):
+def test_invalid_port_is_an_error(monkeypatch, text):
     monkeypatch.setenv("NIGHTSHIFT_S3_PORT", text)
     with raises_code(ConfigurationError, "NS-LOCAL-011", "NIGHTSHIFT_S3_PORT"):
         layouts.requested_ports()
@@ -122,7 +122,7 @@ def test_environment_has_what_clients_need_and_survives_a_shell(layout):
     assert subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout == 'it\'s $HOME `x` "y"'
 
 
-def test_the_roots_that_the_stack_was_started_with_are_in_its_environment(layout):
+def test_stack_environment_has_its_use_case_roots(layout):
     ports = layouts.choose_ports({})
     roots = "NIGHTSHIFT_USE_CASE_ROOTS"
     assert roots not in layouts.public_environment(layout, State(ports=ports))
@@ -144,7 +144,7 @@ def test_a_deep_folder_gets_a_short_socket_elsewhere(tmp_path):
     assert postgres_place(deep) == place
 
 
-def test_root_in_a_closed_folder_runs_postgresql_where_its_user_can_go(tmp_path, monkeypatch):
+def test_root_in_a_closed_folder_runs_postgresql_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(postgres.os, "geteuid", lambda: 0)
     monkeypatch.setattr(postgres, "closed_folder", lambda path: tmp_path if path.is_relative_to(tmp_path) else None)
     place = postgres_place(tmp_path / "postgres")

@@ -71,7 +71,7 @@ def test_a_process_that_was_killed_is_seen_as_gone(tmp_path):
     assert processes.find(record) is None
 
 
-def test_waiting_for_a_process_that_dies_shows_the_end_of_its_log(tmp_path):
+def test_process_that_dies_shows_the_end_of_its_log(tmp_path):
     log = tmp_path / "log"
     record = processes.spawn(
         [sys.executable, "-c", "print('disk is on fire'); raise SystemExit(3)"], log=log, env=os.environ, cwd=tmp_path
@@ -108,7 +108,7 @@ def test_free_ports_are_distinct_and_free_with_their_offset():
     assert all(processes.port_is_free(p) and processes.port_is_free(p + 10_000) for p in ports)
 
 
-def test_base_environment_drops_foreign_settings_and_bypasses_proxies(monkeypatch):
+def test_base_environment_drops_settings_and_proxies(monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "work")
     monkeypatch.setenv("PGHOST", "elsewhere")
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")

@@ -178,7 +178,7 @@ def test_the_same_records_give_the_same_page() -> None:
     assert render(CASE, _records()) == render(CASE, _records())
 
 
-def test_a_rejected_version_that_could_not_be_scored_with_has_a_card() -> None:
+def test_unusable_version_has_a_model_card() -> None:
     entry = ENTRY.model_copy(update={"action": "rejected", "why": "runtime: no graph"})
     page = _Page(render(CASE, _records(entry=entry, verification=UNUSABLE, explanation=None)).decode())
     assert "Rejected runtime: no graph" in page.text

@@ -195,7 +195,7 @@ def given_free() -> Problem:
     return dataclasses.replace(problem("xgboost"), parameters={"prune_trees": {"tolerance": 0.0}})
 
 
-def test_rounding_leaves_training_rows_where_they_fell_and_compresses() -> None:
+def test_rounding_keeps_training_rows_in_their_leaves() -> None:
     model, given = fitted("xgboost"), problem("xgboost")
     small = round_values(model, given)
     before, after = read_ensemble(model), read_ensemble(small)
@@ -222,7 +222,7 @@ def weights(model: FittedModel) -> int:
 
 
 @pytest.mark.parametrize("technique", NETWORK_TECHNIQUES)
-def test_networks_get_fewer_weights_and_cost_no_more_than_the_tolerance(technique: Any) -> None:
+def test_pruned_networks_stay_within_the_tolerance(technique: Any) -> None:
     given = problem_of(SPLIT, [network()], seed=7, threads=1, parameters={})
     small = technique(network(), given)
     assert weights(small) < weights(network())
@@ -242,7 +242,7 @@ NOTHING_TO_GAIN = {
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_every_recipe_is_exported_right_and_gives_the_same_bytes_twice(name: str) -> None:
+def test_every_recipe_exports_the_same_bytes_twice(name: str) -> None:
     made_from, *techniques = RECIPES[name]
     source = network() if made_from == "distilled_mlp" else fitted(made_from)
     given = problem_of(SPLIT, [source], seed=7, threads=1, parameters={})
@@ -261,7 +261,7 @@ def test_every_recipe_is_exported_right_and_gives_the_same_bytes_twice(name: str
     assert loss < evaluate(SPLIT.holdout_labels, source.probability(SPLIT.holdout)).log_loss + 0.03
 
 
-def test_additive_students_leave_out_categories_only_where_they_say_nothing() -> None:
+def test_additive_students_drop_useless_categories() -> None:
     assert fitted("distilled_additive").signature.categorical == SIGNATURE.categorical
     numbers = SIGNATURE.model_copy(update={"categorical": ()})
     blind = fit_estimator(
@@ -273,7 +273,7 @@ def test_additive_students_leave_out_categories_only_where_they_say_nothing() ->
     assert [i.name for i in onnx.ModelProto.FromString(export_onnx(student)).graph.input] == ["numeric"]
 
 
-def test_features_that_say_nothing_are_not_asked_for() -> None:
+def test_useless_features_are_left_out() -> None:
     small = select_features(fitted("distilled_additive"), problem("xgboost"))
     assert "rate" in small.signature.numeric
     assert not {"constant", "never_known"} & set(small.signature.numeric)

@@ -29,7 +29,7 @@ def audit(table: pa.Table, declared: dict[str, pa.DataType] = DECLARED, key: str
     return audit_view("plane", table, join_keys=[key], declared=declared, spine=SPINE, cutoff=CUTOFF)
 
 
-def test_the_share_of_nulls_is_told() -> None:
+def test_share_of_nulls() -> None:
     assert audit(view(["a", "b"], [None, 100.0])) == {"seats": 0.5}
 
 
@@ -46,7 +46,7 @@ def test_the_share_of_nulls_is_told() -> None:
         (view(["a", "b"], [1, 1]).set_column(1, "seats", [[1, 2]]), "NS-FEATURE-005", "seats is int64"),
     ],
 )
-def test_a_table_that_breaks_its_contract_is_refused(table: pa.Table, code: str, named: str) -> None:
+def test_table_that_breaks_its_contract_is_an_error(table: pa.Table, code: str, named: str) -> None:
     with raises_code(FeatureContractError, code, "plane", named):
         audit(table)
 

@@ -180,7 +180,7 @@ def test_congestion_counts_departures_around_the_flight() -> None:
     assert row["origin_flights"] == 4.0
 
 
-def test_head_wind_is_told_by_evening_flights_to_time_zones_west_of_here() -> None:
+def test_head_wind_comes_from_evening_flights_to_the_west() -> None:
     def flown(age: int, minutes: float, *, minute: int = 1020, route: int = 0) -> pa.Table:
         day = DAY - timedelta(days=age)
         return on(
@@ -280,7 +280,7 @@ def test_sql_that_does_not_run_is_named(tmp_path: Any) -> None:
         compute_spine(broken, feeds(), partition=DAY, cutoff=USE_CASE.cutoff, key=KEY)
 
 
-def test_a_spine_with_two_rows_for_a_key_is_refused() -> None:
+def test_spine_with_two_rows_for_a_key_is_an_error() -> None:
     twice = tomorrow(flight(DAY + timedelta(days=1)), flight(DAY + timedelta(days=1)))
     with raises_code(FeatureContractError, "NS-FEATURE-006", "1 rows"):
         compute_spine(SCORING_SPINE, feeds(schedule=twice), partition=DAY, cutoff=USE_CASE.cutoff, key=KEY)

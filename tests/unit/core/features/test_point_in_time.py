@@ -81,7 +81,7 @@ def test_newest_rows_keep_one_row_per_key_in_order(rows: list) -> None:
     assert all(k["known"] == e["known"] and _same(k["value"], e["value"]) for k, e in zip(kept, expected, strict=True))
 
 
-def test_a_value_as_old_as_the_ttl_is_used_and_an_older_one_is_not() -> None:
+def test_ttl_is_inclusive() -> None:
     ttl = timedelta(hours=2)
     view = _view([("a", 0, START, 1.0)], ttl)
     at = [("a", 0, START + ttl), ("a", 0, START + ttl + timedelta(microseconds=1)), ("a", 0, START)]
@@ -118,7 +118,7 @@ def test_features_keep_their_type_and_entities_theirs() -> None:
     assert joined["tag"].to_pylist() == [None, "x"]
 
 
-def test_two_columns_of_one_name_are_refused() -> None:
+def test_two_columns_of_one_name_are_an_error() -> None:
     view = FeatureRows(_view([], None).table, {"key": "name"}, {"value": "half"}, "known")
     with pytest.raises(ValueError, match="several columns named half"):
         point_in_time_join(_entities([]), "asked", [view])

@@ -50,6 +50,6 @@ def test_the_newest_days_with_rows_are_held_out() -> None:
 
 
 @pytest.mark.parametrize(("days", "minimum_days"), [(4, 5), (2, 1), (0, 1)])
-def test_too_few_days_are_refused(days: int, minimum_days: int) -> None:
+def test_too_few_days_are_an_error(days: int, minimum_days: int) -> None:
     with raises_code(TerminalError, "NS-TRAIN-001", f"{days} days"):
         with_split(spine(days), holdout_days=2, minimum_days=minimum_days)

@@ -43,7 +43,7 @@ def test_an_expectation_holds_on_enough_rows() -> None:
     assert result.observed == pytest.approx(0.1, abs=0.03)
 
 
-def test_a_violated_expectation_is_named_with_its_reason_and_the_rows() -> None:
+def test_violated_expectation_names_reason_and_rows() -> None:
     for result in (
         verdict(expect("hour", "increasing")),
         verdict(expect("noise", "invariant"), expect("hour", "decreasing")),
@@ -61,7 +61,7 @@ def test_a_category_may_be_declared_irrelevant() -> None:
         verdict(expect("colour", "increasing"))
 
 
-def test_nothing_can_be_said_about_a_feature_that_the_model_does_not_read() -> None:
+def test_behaviour_of_an_unread_feature_is_not_applicable() -> None:
     result = verdict(expect("moon_phase", "invariant"))
     assert (result.verdict, result.code) == ("not applicable", "behaviour.none_read")
 
@@ -79,7 +79,7 @@ def test_bins_are_those_of_the_calibration_error() -> None:
     assert error == pytest.approx(calibration_error(labels, scores))
 
 
-def test_a_model_that_reads_none_of_the_features_is_not_said_to_behave():
+def test_behaviour_not_applicable_if_no_feature_is_read():
     expected = (BehaviourExpectation("wind", "increasing", "more wind, more delay"),)
     observed = [ObservedBehaviour(feature="wind", direction="increasing", share=0.0, worst=0.0, read=False)]
     found = check_behaviour(observed, expected)

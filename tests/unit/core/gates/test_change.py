@@ -155,7 +155,7 @@ def test_a_feature_changed_in_all_rows_stops_a_version(name: str, feature: str, 
     assert found["change"].code in ("change.shift", "change.spread")
 
 
-def test_without_enough_days_or_labels_nothing_is_judged() -> None:
+def test_too_few_days_or_labels_are_not_applicable() -> None:
     early = FIRST + 3 * DAY
     reference = reference_rows(known(rows(), early), early, POLICY)
     few_rows = check_feature_values(reference, NUMERIC, POLICY)

@@ -19,7 +19,7 @@ def risk(likelihood, impact):
     return Risk("delays are missed", likelihood, impact, "everybody waits")
 
 
-def test_a_failed_mandatory_gate_refuses():
+def test_failed_mandatory_gate_rejects():
     assert failures([said("latency", "fail"), said("leakage", "pass")], ("latency", "leakage")) == [
         said("latency", "fail")
     ]
@@ -29,7 +29,7 @@ def test_a_gate_that_is_not_mandatory_does_not():
     assert failures([said("latency", "fail"), said("leakage", "pass")], ("leakage",)) == []
 
 
-def test_what_does_not_apply_is_no_refusal():
+def test_gate_that_does_not_apply_is_no_rejection():
     assert failures([said("behaviour", "not applicable")], ("behaviour",)) == []
 
 
@@ -53,7 +53,7 @@ def test_the_highest_risk_decides():
 
 
 @pytest.mark.parametrize(("likelihood", "impact"), [(0, 3), (6, 3), (3, 0), (3, 6)])
-def test_a_score_beyond_the_matrix_is_refused(likelihood, impact):
+def test_risk_score_beyond_the_matrix_is_an_error(likelihood, impact):
     with pytest.raises(ValueError, match="1 to 5"):
         risk(likelihood, impact)
 

@@ -33,7 +33,7 @@ def verdict(split: TrainingSplit, extra: str = "", *, declared: bool = True, cat
     return check_leakage(signature, features, split, VerificationPolicy(largest_single_feature_auc=0.85))
 
 
-def test_features_as_of_the_cutoff_pass_and_the_best_one_is_named() -> None:
+def test_leakage_passes_and_names_the_best_feature() -> None:
     result = verdict(split_training_set(TABLE, "is_late"))
     assert (result.verdict, result.code) == ("pass", "")
     assert "rate" in result.reason
@@ -41,14 +41,14 @@ def test_features_as_of_the_cutoff_pass_and_the_best_one_is_named() -> None:
     assert 0.6 < result.observed < 0.85
 
 
-def test_a_model_that_sees_dep_delay_is_stopped_for_what_it_reads() -> None:
+def test_leakage_of_dep_delay_fails_by_name() -> None:
     delay = pa.array(RNG.normal(0, 10, len(LATE)))
     result = verdict(with_column("dep_delay", delay), "dep_delay", declared=False)
     assert (result.verdict, result.code) == ("fail", "leakage.undeclared")
     assert "['dep_delay']" in result.reason
 
 
-def test_a_model_that_sees_dep_delay_is_stopped_for_what_it_shows_where_it_was_declared() -> None:
+def test_leakage_of_dep_delay_fails_by_auc_if_declared() -> None:
     delay = pa.array(40 * LATE + RNG.normal(0, 12, len(LATE)))
     for values in (delay, pa.array(-delay.to_numpy())):
         result = verdict(with_column("dep_delay", values), "dep_delay")

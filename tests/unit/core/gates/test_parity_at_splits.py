@@ -63,7 +63,7 @@ def test_each_split_has_a_row_at_it_and_one_to_either_side() -> None:
     assert found.rows.schema == SPLIT.holdout.schema
 
 
-def test_of_too_many_splits_some_are_asked_of_every_feature() -> None:
+def test_split_probes_cover_every_feature() -> None:
     everything = split_probes(fitted(), SPLIT.holdout)
     found = split_probes(fitted(), SPLIT.holdout, most_splits=12)
     assert found.asked == 12
@@ -78,7 +78,7 @@ def test_a_model_without_trees_has_no_splits() -> None:
 
 
 @pytest.mark.parametrize("nodes", [1, 10_000])
-def test_a_threshold_off_by_one_step_of_float32_is_found_only_at_the_splits(nodes: int) -> None:
+def test_split_probes_find_a_threshold_off_by_one_float32(nodes: int) -> None:
     def shift(graph: onnx.GraphProto) -> None:
         values, modes = attribute(graph, "nodes_values").floats, attribute(graph, "nodes_modes").strings
         features = attribute(graph, "nodes_featureids").ints

@@ -52,7 +52,7 @@ def test_each_value_is_a_slice_with_its_own_metrics() -> None:
     assert slices == slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY)
 
 
-def test_small_slices_are_not_judged() -> None:
+def test_small_slices_are_not_evaluated() -> None:
     slices = {one.value: one for one in slice_metrics(TABLE, LABELS, SCORES, POLICY, BY_DAY)}
     assert slices["rare"].verdict == "too small"
     assert {one.verdict for value, one in slices.items() if value != "rare"} == {"judged"}
@@ -84,7 +84,7 @@ def test_intervals_are_by_days_not_by_rows() -> None:
     assert width(days) > 3 * width(np.arange(len(labels)) % 1000)
 
 
-def test_the_worst_slice_is_one_that_was_judged() -> None:
+def test_worst_slice_is_an_evaluated_one() -> None:
     scores = np.where(_in("rare"), 1 - LABELS.astype(float), np.where(_in("BB"), 0.99, SCORES))
     slices = slice_metrics(TABLE, LABELS, scores, POLICY, BY_DAY)
     found = worst_slice(slices)

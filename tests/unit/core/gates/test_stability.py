@@ -27,7 +27,7 @@ def test_a_step_is_a_tenth_of_the_interquartile_range_otherwise() -> None:
     np.testing.assert_array_equal(higher, np.array([550, np.nan], np.float32))
 
 
-def test_a_step_of_a_feature_that_is_mostly_one_value_is_not_nothing() -> None:
+def test_step_size_of_a_mostly_constant_feature() -> None:
     rain = np.concatenate([np.zeros(900), np.arange(100)]).astype(np.float32)
     assert (stepped(np.zeros(1, np.float32), rain)[1] > 0).all()
 

@@ -96,7 +96,7 @@ def attribute(graph: onnx.GraphProto, name: str) -> Any:
     return next(a for node in graph.node for a in node.attribute if a.name == name)
 
 
-def test_a_good_version_passes_every_gate_and_everything_is_on_record() -> None:
+def test_good_version_passes_every_gate() -> None:
     found = judged()
     assert failed(found) == {}
     by_gate = {result.gate: result for result in found.verification.gates}
@@ -223,7 +223,7 @@ def _depend_on_the_batch(graph: onnx.GraphProto) -> None:
     )
 
 
-def test_answers_that_depend_on_the_batch_are_stopped_by_parity_batch() -> None:
+def test_scores_that_depend_on_the_batch_fail_parity_batch() -> None:
     def depend_a_lot(graph: onnx.GraphProto) -> None:
         _depend_on_the_batch(graph)
         next(node for node in graph.node if node.output[0] == "millionth").attribute[0].f = 1e-2
@@ -252,7 +252,7 @@ def _quantized_network() -> dict[str, Any]:
     return {"fitted": _network(), "model": graph, "full_precision": export_onnx(_network())}
 
 
-def test_a_quantized_version_is_held_to_its_own_bound_and_its_source_to_the_fitted_model() -> None:
+def test_parity_bounds_of_a_quantized_version_and_its_source() -> None:
     found = judged(**_quantized_network())
     assert failed(found) == {}
     assert found.verification.parity is not None
@@ -266,7 +266,7 @@ def test_a_quantized_version_is_held_to_its_own_bound_and_its_source_to_the_fitt
 
 
 @pytest.mark.parametrize("model", [b"nonsense", b""])
-def test_what_is_no_graph_is_refused_with_a_verdict_of_each_gate(model: bytes) -> None:
+def test_invalid_graph_fails_every_gate(model: bytes) -> None:
     found = judged(model=model)
     results = failed(found)
     assert set(results) == set(VERSION_GATES) - {"memory"}
@@ -277,7 +277,7 @@ def test_what_is_no_graph_is_refused_with_a_verdict_of_each_gate(model: bytes) -
     assert found.verification.unusable
 
 
-def test_a_graph_that_answers_nan_is_refused_with_a_verdict_of_each_gate() -> None:
+def test_graph_with_nan_scores_fails_every_gate() -> None:
     def spoil(graph: onnx.GraphProto) -> None:
         # log(-1) of each answer.
         answer = graph.node[-1]

@@ -55,7 +55,7 @@ def test_exact_duplicates_are_counted_and_dropped(tmp_path: Path) -> None:
     assert curated.quarantine.num_rows == 0
 
 
-def test_the_row_delivered_last_counts_and_the_other_is_set_aside(tmp_path: Path) -> None:
+def test_row_delivered_last_counts(tmp_path: Path) -> None:
     curated = curate(
         feed(tmp_path),
         landed((1, 7, "tools_2", 1), (1, 5, "tools", 1), (1, 6, "tools", 2), (1, 6, "tools", 3), (2, 9, "tools", 4)),
@@ -84,7 +84,7 @@ def test_neighbours_are_those_that_stay(tmp_path: Path) -> None:
     assert curated.rows["before"].to_pylist() == [None, 5]
 
 
-def test_rows_without_a_key_are_nobodys_duplicates(tmp_path: Path) -> None:
+def test_rows_without_a_key_are_not_duplicates(tmp_path: Path) -> None:
     curated = curate(feed(tmp_path), landed((None, 5, "a", 1), (None, 5, "a", 2), (1, 1, "a", 3), (1, 1, "a", 4)))
     assert curated.rows.num_rows == 3
     assert curated.exact_duplicates == 1

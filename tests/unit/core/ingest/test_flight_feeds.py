@@ -88,7 +88,7 @@ def test_departures_count_if_local_clock_and_utc_agree(
 
 
 @pytest.mark.parametrize("changed", [{"month": 13}, {"day": 31, "month": 2}, {"sched_dep_time": 2175}])
-def test_impossible_clocks_and_days_become_null_instead_of_stopping_the_night(changed: dict[str, Any]) -> None:
+def test_impossible_times_and_days_become_null(changed: dict[str, Any]) -> None:
     first, second = curated(SCHEDULE, FLIGHT | changed, FLIGHT | {"flight": 1})
     assert first["scheduled_departure_at"] is None
     assert second["scheduled_departure_at"] == datetime(2013, 3, 10, 2, 30, tzinfo=UTC)
@@ -97,7 +97,7 @@ def test_impossible_clocks_and_days_become_null_instead_of_stopping_the_night(ch
 @pytest.mark.parametrize(
     "changed", [{"minute": -(2**63)}, {"dep_delay": 1e300}, {"dep_delay": 1e10}, {"air_time": -1e10}]
 )
-def test_absurd_numbers_make_up_no_moment_and_do_not_stop_the_night(changed: dict[str, Any]) -> None:
+def test_absurd_times_become_null(changed: dict[str, Any]) -> None:
     first, second = curated(FLIGHTS, FLIGHT | changed, FLIGHT | {"flight": 1})
     assert first["arrived_at"] is None
     assert second["arrived_at"] is not None

@@ -71,7 +71,7 @@ def test_one_percent_of_the_labels_comes_late() -> None:
     assert 0.003 < corrections / flights < 0.02
 
 
-def test_the_schedule_is_tomorrows_and_does_not_betray_cancellations() -> None:
+def test_schedule_does_not_reveal_cancellations() -> None:
     schedule = table(files(date(2013, 2, 7))["schedule.csv"])
     assert set(schedule[["year", "month", "day"]].itertuples(index=False, name=None)) == {(2013, 2, 8)}
     assert list(schedule.columns) == list(replay.SCHEDULE_COLUMNS)

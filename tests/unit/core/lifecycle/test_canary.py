@@ -57,7 +57,7 @@ def test_the_text_of_a_key_is_its_values_in_order() -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
-def test_the_share_is_near_the_declared_one_on_every_day_and_for_every_carrier(share: float) -> None:
+def test_canary_share_is_near_the_declared_one(share: float) -> None:
     table = flights()
     chosen = canary_rows(table, KEY, share)
     deviation = np.sqrt(share * (1 - share) / table.num_rows)
@@ -85,6 +85,6 @@ def test_a_larger_share_keeps_who_was_chosen() -> None:
 
 
 @pytest.mark.parametrize(("share", "everyone"), [(0.0, False), (1.0, True)])
-def test_nobody_and_everybody(share: float, everyone: bool) -> None:
+def test_canary_share_of_none_and_all(share: float, everyone: bool) -> None:
     assert (canary_rows(flights(1), KEY, share) == everyone).all()
     assert len(canary_rows(flights(1).slice(0, 0), KEY, share)) == 0

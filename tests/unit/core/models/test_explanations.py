@@ -14,7 +14,7 @@ SPLIT = training_split()
 
 
 @pytest.mark.parametrize("name", ["logistic_regression", "xgboost"])
-def test_every_feature_is_there_once_and_what_decides_comes_first(name: str) -> None:
+def test_features_are_listed_once_by_importance(name: str) -> None:
     parameters = hyperparameters(name, DEFAULTS, use_case().training.parameters, SPLIT.train.num_rows)
     model = fit_estimator(name, SPLIT.train, SPLIT.train_labels, SIGNATURE, parameters, seed=7, threads=1)
     graph = export_onnx(model)

@@ -62,7 +62,7 @@ def answers(model: bytes, signature: Signature = SIGNATURE) -> Any:
 
 
 @pytest.mark.parametrize("name", FITTED)
-def test_export_answers_like_the_fitted_model_on_strange_rows_too(name: str) -> None:
+def test_export_parity_on_strange_rows(name: str) -> None:
     probes = probe_rows(SPLIT.holdout, SIGNATURE)
     graph = export_onnx(fitted(name))
     worst = check_parity(fitted(name).probability, answers(graph), probes, 1e-5, what=name)
@@ -90,7 +90,7 @@ def digests() -> str:
     return " ".join(hashlib.sha256(export_onnx(model)).hexdigest() for model in models.values())
 
 
-def test_another_process_with_another_hash_seed_gives_the_same_bytes() -> None:
+def test_hash_seed_does_not_change_bytes() -> None:
     here = Path(__file__).parent
     other = subprocess.run(
         [sys.executable, "-c", f"import {Path(__file__).stem} as this; print(this.digests())"],
@@ -204,7 +204,7 @@ WIDE = {"distilled_mlp": {"hidden_layer_sizes": (128, 64), "max_iter": 5, "batch
 
 
 @pytest.mark.parametrize("technique", [int8_dynamic, int8_static])
-def test_int8_is_smaller_and_near_its_own_full_precision_in_any_batch(technique: Any) -> None:
+def test_int8_is_smaller_and_near_full_precision(technique: Any) -> None:
     given = problem_of(SPLIT, [fitted("xgboost")], seed=7, threads=1, parameters=WIDE)
     network = apply(("distilled_mlp",), fitted("xgboost"), given)
     graph, quantized = export_onnx(network), technique(network, given).graph

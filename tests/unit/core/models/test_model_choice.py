@@ -55,7 +55,7 @@ def test_a_training_set_is_split_by_time() -> None:
     assert max(split.train["partition"].to_pylist()) < min(split.holdout["partition"].to_pylist())
 
 
-def test_a_holdout_that_is_not_newer_is_refused() -> None:
+def test_holdout_that_is_not_newer_is_rejected() -> None:
     table = training_table(20)
     swapped = pa.array(["holdout" if s == "train" else "train" for s in table["split"].to_pylist()])
     with raises_code(DataContractError, "NS-TRAIN-004"):
@@ -63,7 +63,7 @@ def test_a_holdout_that_is_not_newer_is_refused() -> None:
 
 
 @pytest.mark.parametrize("part", ["train", "holdout"])
-def test_a_part_with_one_class_or_no_rows_is_refused(part: str) -> None:
+def test_part_with_one_class_or_no_rows_is_an_error(part: str) -> None:
     table = training_table(20)
     kept = [
         not (s == part and late)

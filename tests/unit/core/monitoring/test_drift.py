@@ -99,11 +99,11 @@ def test_a_shifted_column_is_found_and_named(reference: Reference) -> None:
     assert all({"steady_3", "steady_5", "steady_6"} <= names for _, names in nights)
 
 
-def test_one_shifted_column_is_named_even_if_the_night_is_not_called_drifted(reference: Reference) -> None:
+def test_one_shifted_column_is_named_without_an_alarm(reference: Reference) -> None:
     assert all("steady_3" in names for _, names in verdicts(reference, days_of_rows(5, 2, shifted={"steady_3": 1.0})))
 
 
-def test_weather_like_days_do_not_fire_as_they_would_with_the_folk_threshold(reference: Reference) -> None:
+def test_weather_like_days_do_not_alarm(reference: Reference) -> None:
     nights = days_of_rows(200, 3)
     psi, exceeds = [], []
     for day in range(200):

@@ -110,7 +110,7 @@ def test_a_stable_night_says_so(reference: Reference) -> None:
     assert "<strong>Stable</strong>" in page(reference, drift)
 
 
-def test_a_night_that_cannot_be_judged_says_so(reference: Reference) -> None:
+def test_night_without_enough_rows_says_so(reference: Reference) -> None:
     drift = compared(reference, rows(1, 3), DriftPolicy(minimum_reference_days=999))
     assert "<strong>Not judged</strong>" in page(reference, drift)
 

@@ -41,7 +41,7 @@ def searched(*, settings=None, trials=6, seconds=60.0):
     )
 
 
-def test_each_fold_is_judged_on_newer_days_than_it_is_fitted_on():
+def test_folds_are_scored_on_newer_days():
     made = folds(3, 4)
     # 15 days: half of them at most are judged.
     assert [(str(f.describe().first), str(f.describe().last)) for f in made] == [
@@ -71,7 +71,7 @@ def test_the_space_holds_the_settings_in_use_and_suits_the_rows():
         space_of("svm", {}, 10)
 
 
-def test_better_settings_are_found_and_those_in_use_are_judged_first():
+def test_study_starts_with_the_settings_in_use():
     found = searched(trials=8)
     first = found.trials[0]
     assert first.params == {name: in_use(**OVERFITTED)[name] for name in first.params}
@@ -87,7 +87,7 @@ def test_the_same_search_finds_the_same():
     assert one.best_value == other.best_value
 
 
-def test_seconds_bound_a_search_but_the_settings_in_use_are_always_judged():
+def test_time_limit_never_skips_the_settings_in_use():
     found = searched(seconds=0.0)
     assert len(found.trials) == 1
     assert found.best_params == found.trials[0].params
