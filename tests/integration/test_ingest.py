@@ -309,9 +309,7 @@ def test_what_cannot_have_been_known_is_quarantined(store: ArtifactStore, delive
     }
 
 
-def test_late_correction_keeps_the_earlier_delivery(
-    store: ArtifactStore, deliver: Deliver, ingest: Ingest
-) -> None:
+def test_late_correction_keeps_the_earlier_delivery(store: ArtifactStore, deliver: Deliver, ingest: Ingest) -> None:
     nights = [NIGHT, NIGHT + timedelta(days=1)]
     deliver(*nights)
     first = ingest(nights[0])
@@ -351,9 +349,7 @@ def test_the_newest_snapshot_up_to_the_night_counts(store: ArtifactStore, delive
     assert store.read_table(ingest(NIGHT)["publish"], "planes.parquet").num_rows == 500
 
 
-def test_range_leaves_out_rejected_and_names_missing(
-    store: ArtifactStore, deliver: Deliver, ingest: Ingest
-) -> None:
+def test_range_leaves_out_rejected_and_names_missing(store: ArtifactStore, deliver: Deliver, ingest: Ingest) -> None:
     nights = [replay.FIRST + timedelta(days=n) for n in range(3)]
     deliver(*nights)
     put(store, "weather", b"", night=nights[1])

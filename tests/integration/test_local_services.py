@@ -1,3 +1,5 @@
+"""The local S3 server and PostgreSQL: started, reached, stopped, and what they say when they cannot start."""
+
 import dataclasses
 import os
 import shutil

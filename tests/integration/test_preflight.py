@@ -1,3 +1,5 @@
+"""Preflight against real services, and what it says of services that are missing or misconfigured."""
+
 from __future__ import annotations
 
 import http.server

@@ -1,3 +1,5 @@
+"""How Feast is given the addresses of PostgreSQL and Redis."""
+
 from __future__ import annotations
 
 import pytest

@@ -100,9 +100,7 @@ def test_batches_of_another_size_are_the_same_rows() -> None:
     np.testing.assert_array_equal(asked(forest(20), batch_rows=7).answers, asked(forest(20)).answers)
 
 
-def test_missing_runtime_is_a_configuration_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_runtime_is_a_configuration_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(runtimes.RUNTIMES_VARIABLE, str(tmp_path))
     with raises_code(ConfigurationError, "NS-GATE-005", *VERSIONS[:2], tmp_path):
         require_runtimes(VERSIONS)

@@ -1,3 +1,5 @@
+"""The command line of the local stack without services."""
+
 import errno
 import fcntl
 import os

@@ -1,3 +1,5 @@
+"""The demo against an Airflow API made up of recorded runs."""
+
 from datetime import date
 
 import pytest

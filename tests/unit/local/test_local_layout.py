@@ -1,3 +1,5 @@
+"""Folders, ports and credentials of the local stack."""
+
 import shlex
 import socket
 import subprocess

@@ -1,3 +1,5 @@
+"""Starting, finding and stopping processes."""
+
 import os
 import signal
 import socket

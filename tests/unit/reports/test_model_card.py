@@ -1,3 +1,5 @@
+"""The model card's page."""
+
 from __future__ import annotations
 
 import dataclasses

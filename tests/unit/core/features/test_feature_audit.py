@@ -1,3 +1,5 @@
+"""The audit of a feature table: keys, types, share of nulls."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

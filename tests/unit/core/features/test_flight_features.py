@@ -1,3 +1,5 @@
+"""The features of flight_delay, computed from made-up deliveries with known results."""
+
 from __future__ import annotations
 
 from datetime import date, timedelta

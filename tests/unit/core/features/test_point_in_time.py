@@ -1,3 +1,5 @@
+"""Point-in-time joins: order, ties, ttl, nulls."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Newest label per row, and the rows held out for the gates."""
+
 from __future__ import annotations
 
 from datetime import date, timedelta

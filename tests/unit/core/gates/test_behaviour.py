@@ -1,3 +1,5 @@
+"""The gate on declared behaviour: increasing, decreasing, irrelevant features."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""The leakage gate: single features that give the outcome away."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,3 +1,5 @@
+"""Metrics by slice, their intervals by days, and the worst slice."""
+
 from __future__ import annotations
 
 from datetime import date, timedelta

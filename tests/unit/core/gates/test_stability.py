@@ -1,3 +1,5 @@
+"""The stability gate: how far a small step of one feature moves the scores."""
+
 from __future__ import annotations
 
 import numpy as np

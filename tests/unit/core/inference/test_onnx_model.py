@@ -1,3 +1,5 @@
+"""Scoring with an ONNX graph: inputs by signature, batches, faults of inputs and graphs."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Which rows a canary answers."""
+
 from __future__ import annotations
 
 import random

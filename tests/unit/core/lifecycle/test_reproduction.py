@@ -1,3 +1,5 @@
+"""How a rebuilt artifact is compared with the recorded one."""
+
 import importlib
 import inspect
 import io

@@ -1,3 +1,5 @@
+"""The files of a registered version."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

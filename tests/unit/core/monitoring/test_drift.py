@@ -1,3 +1,5 @@
+"""PSI, thresholds and verdicts of drift, against values worked out by hand."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,3 +1,5 @@
+"""The drift report's page."""
+
 from __future__ import annotations
 
 import re

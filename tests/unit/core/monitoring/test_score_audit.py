@@ -1,3 +1,5 @@
+"""The audit of a partition's scores before they are published."""
+
 from __future__ import annotations
 
 import pyarrow as pa

@@ -1,3 +1,5 @@
+"""The Optuna study: folds, search space, time limit."""
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
