@@ -63,10 +63,10 @@ types: $(STAMP) ## Check types
 	$(BIN)/mypy
 
 .PHONY: test
-test: $(STAMP) ## Run all tests: unit, DAGs, integration, end to end, each kind in a process of its own
+test: $(STAMP) ## Run all tests: unit, DAGs, integration, end to end
 	$(BIN)/python -m pytest tests/unit tests/dags $(WORKERS) $(ARGS)
-	$(BIN)/python -m pytest tests/integration $(WORKERS) --dist loadfile $(ARGS)
-	$(BIN)/python -m pytest tests/e2e $(ARGS)
+	@# The end-to-end tests take longest, so one worker starts with them.
+	$(BIN)/python -m pytest tests/e2e tests/integration $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-unit test-dags test-integration test-e2e
 test-unit: $(STAMP) ## Run the tests that need no services
