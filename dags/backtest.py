@@ -56,12 +56,12 @@ for use_case in all_use_cases():
         },
     ):
 
-        @task.short_circuit(task_id="wanted")
-        def wanted() -> bool:
+        @task.short_circuit(task_id="nominate_requested")
+        def nominate_requested() -> bool:
             """Whether a nomination is selected in the form."""
             return bool(get_current_context()["params"]["nominate"])
 
         tasks = StageTasks(use_case, "backtest")
         chosen = filled_in("specs", "first", "last", "refit_every")
         walked = tasks.add("backtest", arguments=chosen, execution_timeout=LONGEST)
-        walked >> wanted() >> tasks.add("nominate")
+        walked >> nominate_requested() >> tasks.add("nominate")

@@ -4,7 +4,7 @@
 blocks of the reference's own days. **report_drift** writes the HTML report. **record_drift** fills
 `drift_daily`, `performance_daily` (of every day that labels were delivered for, also late ones) and `outcomes`,
 and sends the alert or requests a search.
-**ask_for_search** requests a search for better specs on the use case's search weekday and when the response to drift
+**request_search** requests a search for better specs on the use case's search weekday and when the response to drift
 is to retrain; otherwise it is skipped.
 
 Drift is a result, not a failure: this DAG fails only if the comparison could not be made.
@@ -23,11 +23,11 @@ for use_case in all_use_cases():
         schedule=PartitionedAssetTimetable(assets=predictions(use_case)),
     ):
 
-        @task(task_id="ask_for_search", outlets=[search_request(use_case)])
-        def ask_for_search(use_case_name: str, drift_record: dict[str, object]) -> None:
+        @task(task_id="request_search", outlets=[search_request(use_case)])
+        def request_search(use_case_name: str, drift_record: dict[str, object]) -> None:
             """Request a search for this partition on the search weekday or if the response to drift is to retrain."""
             skip_unless_search_is_due(use_case_name, drift_record)
 
         tasks = StageTasks(use_case, "check_drift")
         tasks.add_rest()
-        ask_for_search(use_case.name, tasks.tasks["record_drift"])
+        request_search(use_case.name, tasks.tasks["record_drift"])

@@ -18,7 +18,7 @@ from datetime import timedelta
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
-from dagkit.approval import APPROVE, REJECT, answered, evidence_for_approval
+from dagkit.approval import APPROVE, REJECT, approval_arguments, evidence_for_approval
 from dagkit.assets import features, history
 from dagkit.defaults import NIGHTS_AT_ONCE, dag_arguments
 from dagkit.steps import StageTasks
@@ -55,5 +55,5 @@ for use_case in all_use_cases():
             doc_md="Waits until a person approves or rejects the spec, or the timeout.",
         )
         needed >> approve
-        tasks.add("record_approval", arguments=answered, refs={"response": approve.output})
+        tasks.add("record_approval", arguments=approval_arguments, refs={"response": approve.output})
         tasks.add_rest()

@@ -16,7 +16,7 @@ def evidence_for_approval(advanced: XComValues) -> str:
     return advance.summary if advance.approval_needed else ""
 
 
-def answered(refs: XComValues) -> XComValues:
+def approval_arguments(refs: XComValues) -> XComValues:
     """Arguments of `record_approval` from the result of the approval task, which is `refs["response"]`.
 
     After a timeout the response is Airflow's default and names no user: the answer is timed_out, `decided_by` empty.

@@ -26,7 +26,7 @@ LAST_STEP = {"train": "append_training_rows"}
 """Last step that is run per stage when history is loaded; by default all steps that decide the partition."""
 
 FURTHER_ARGUMENTS: Mapping[str, Mapping[str, bool]] = {
-    "land": {"refuse_undelivered": True},
+    "land": {"reject_undelivered": True},
     "build_features": {"allow_undecided": True},
     "append_training_rows": {"allow_undecided": True},
 }

@@ -74,7 +74,7 @@ STAGES = (
         records_failure=True,
         decided_by="publish",
         steps=(
-            Step("land", retries="delivery", last_try={"refuse_undelivered": True}),
+            Step("land", retries="delivery", last_try={"reject_undelivered": True}),
             Step("profile", {"landed": "land"}),
             Step("validate", {"landed": "land"}),
             Step("publish", {"validated": "validate", "profiled": "profile"}),

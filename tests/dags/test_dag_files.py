@@ -40,7 +40,7 @@ HEAVY = {
 
 BESIDE_STEPS = {
     "promote": {"approval_needed": ["advance"], "approve": ["approval_needed"]},
-    "check_drift": {"ask_for_search": ["record_drift"]},
+    "check_drift": {"request_search": ["record_drift"]},
     "backfill_history": {
         "plan_history": [],
         "ingest_history": ["plan_history"],
@@ -48,10 +48,10 @@ BESIDE_STEPS = {
         "append_history": ["materialize_history", "plan_history"],
         "announce_history": ["append_history"],
     },
-    "backtest": {"wanted": ["backtest"]},
+    "backtest": {"nominate_requested": ["backtest"]},
 }
 """Tasks that run no step, by stage, each with the tasks before it."""
-FURTHER = {"record_approval": {"approve"}, "nominate": {"wanted"}}
+FURTHER = {"record_approval": {"approve"}, "nominate": {"nominate_requested"}}
 """Tasks that a step waits for in addition to those that it gets inputs from."""
 BY_RUN = {
     "record_approval": {"answer", "decided_by"},
@@ -166,7 +166,7 @@ def test_only_ingest_is_scheduled_by_time(dag_bag):
         "ingest.publish": ["flight_delay.curated"],
         "materialize.publish_features": ["flight_delay.features"],
         "predict.publish_predictions": ["flight_delay.predictions"],
-        "check_drift.ask_for_search": ["flight_delay.search_request"],
+        "check_drift.request_search": ["flight_delay.search_request"],
         "backfill_history.announce_history": ["flight_delay.history"],
     }
 

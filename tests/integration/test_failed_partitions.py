@@ -139,17 +139,17 @@ def test_published_data_outlives_its_landing_files(
 ) -> None:
     for feed, dt, name, body in replay.deliveries(FIRST):
         store.put(f"landing/flight_delay/{feed}/dt={dt}/{name}", body)
-    land.run(StepContext(USE_CASE, settings, store, FIRST), refuse_undelivered=True)
+    land.run(StepContext(USE_CASE, settings, store, FIRST), reject_undelivered=True)
     ingest(store, FIRST)
     published = store.decision(USE_CASE.name, "publish", FIRST)
     for info in store.list("landing/flight_delay/flights/"):
         store._client.delete_object(Bucket=store.bucket, Key=info.key)
     with raises_code(NothingDelivered, "NS-LAND-020", FIRST, "published"):
-        land.run(StepContext(USE_CASE, settings, store, FIRST), refuse_undelivered=True)
+        land.run(StepContext(USE_CASE, settings, store, FIRST), reject_undelivered=True)
     assert store.decision(USE_CASE.name, "publish", FIRST) == published
     assert "although its landed files are gone" in caplog.text
     with raises_code(NothingDelivered, "NS-LAND-020", "dt=2013-01-03"):
-        land.run(StepContext(USE_CASE, settings, store, LOST), refuse_undelivered=True)
+        land.run(StepContext(USE_CASE, settings, store, LOST), reject_undelivered=True)
     decision = store.decision(USE_CASE.name, "publish", LOST)
     assert decision is not None
     assert decision.status == "rejected"

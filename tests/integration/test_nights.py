@@ -199,7 +199,7 @@ def test_undelivered_partition_is_rejected_on_last_try(nights: Nights) -> None:
         nights.step("land", FIRST)
     assert store.decision(name, "publish", FIRST) is None
     with raises_code(DataContractError, "NS-LAND-020", f"dt={FIRST}"):
-        nights.step("land", FIRST, refuse_undelivered=True)
+        nights.step("land", FIRST, reject_undelivered=True)
     assert store.decision(name, "publish", FIRST).status == "rejected"
 
 

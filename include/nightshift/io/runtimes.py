@@ -19,10 +19,10 @@ import numpy.typing as npt
 from pydantic import Field
 
 from nightshift.artifact import Value
-from nightshift.core.gates.registry import TOO_SLOW, RuntimeAnswer
+from nightshift.core.gates.registry import TOO_SLOW, RuntimeResult
 from nightshift.declare.discovery import PROJECT_ROOT
 from nightshift.errors import ConfigurationError
-from nightshift.runtime_probe import ask
+from nightshift.runtime_probe import probe
 
 RUNTIMES_VARIABLE = "NIGHTSHIFT_RUNTIMES_DIR"
 LEAST_SPARE_MB = 512.0
@@ -37,7 +37,7 @@ BUILD = "Build it with `make runtimes`"
 
 
 class ProbeReport(Value):
-    """The line that the probe prints; see `runtime_probe.ask`."""
+    """The line that the probe prints; see `runtime_probe.probe`."""
 
     python: str = ""
     importable: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ def probe_inputs(feed: Mapping[str, npt.NDArray[Any]]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def ask_runtime(
+def score_in_runtime(
     version: str,
     model: bytes,
     inputs: Path,
@@ -90,7 +90,7 @@ def ask_runtime(
     single_rows: int = 200,
     batch_repeats: int = 7,
     cost_rows: int | None = None,
-) -> RuntimeAnswer:
+) -> RuntimeResult:
     """Score all rows of `probe_inputs` in a new process that has one onnxruntime and none of this project's packages.
 
     Costs are measured on the first `cost_rows` rows (all, if None). The limits are `seconds` beyond the start of the
@@ -111,23 +111,23 @@ def ask_runtime(
             "single_rows": single_rows,
             "batch_repeats": batch_repeats,
         }
-        command = [str(_python(version)), "-I", ask.__file__, json.dumps(options)]
+        command = [str(_python(version)), "-I", probe.__file__, json.dumps(options)]
         try:
             process = subprocess.run(
                 command, capture_output=True, text=True, timeout=START_SECONDS + seconds, env=ONE_THREAD, check=False
             )
         except subprocess.TimeoutExpired:
-            return RuntimeAnswer(version, None, {}, TOO_SLOW)
+            return RuntimeResult(version, None, {}, TOO_SLOW)
         report = _report(version, process)
         if not (error := report.error):
-            return RuntimeAnswer(version, np.load(scores_path, allow_pickle=False), report.costs)
+            return RuntimeResult(version, np.load(scores_path, allow_pickle=False), report.costs)
         out_of_memory = report.error_type == "MemoryError" or any(text in error for text in OUT_OF_MEMORY)
         message = f"{report.error_type}: {' '.join(error.split())[:300]}"
-        return RuntimeAnswer(version, None, report.costs, message, out_of_memory=out_of_memory)
+        return RuntimeResult(version, None, report.costs, message, out_of_memory=out_of_memory)
 
 
 def _report(version: str, process: subprocess.CompletedProcess[str]) -> ProbeReport:
-    """The probe's report; if the process wrote none, its exit status as an error. Raises as `ask_runtime` does."""
+    """The probe's report; if the process wrote none, its exit status as an error. Raises as `score_in_runtime` does."""
     lines = process.stdout.strip().splitlines()
     if process.returncode != 0 or not lines:
         how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"

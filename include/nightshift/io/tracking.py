@@ -101,7 +101,7 @@ def mirror_aliases(settings: Settings, use_case: UseCase, state: State, recorded
             if client is None or not versions:
                 log.info("MLflow has no model %s: no alias is set.", use_case.name)
                 return
-            _set_aliases(client, use_case.name, versions, wanted_aliases(state))
+            _set_aliases(client, use_case.name, versions, expected_aliases(state))
             for registered in versions:
                 version = f"{registered.tags.get(PARTITION_TAG)}-{registered.tags.get(HASH_TAG, '')[:8]}"
                 if version in state.retired and registered.tags.get(STAGE_TAG) != RETIRED:
@@ -111,7 +111,7 @@ def mirror_aliases(settings: Settings, use_case: UseCase, state: State, recorded
         raise type(error)(error.code, message) from None
 
 
-def wanted_aliases(state: State) -> dict[str, Version | None]:
+def expected_aliases(state: State) -> dict[str, Version | None]:
     """The version of each alias, or None."""
     specs = {
         CHAMPION_ALIAS: state.champion,

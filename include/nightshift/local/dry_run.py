@@ -107,7 +107,7 @@ class _DryRun:
         self._land(first, partition)
         # The partition itself first, so that its faults are reported first.
         self.say(f"{partition}: land, profile, validate, publish")
-        self.stage("ingest", partition, land={"refuse_undelivered": True})
+        self.stage("ingest", partition, land={"reject_undelivered": True})
         self._load_history(first, before)
         self.say(f"{before}: train")
         registration = self.store.read_document(self.stage("train", before)["register"], Registration)
@@ -140,7 +140,7 @@ class _DryRun:
 
     def _load(self, day: date) -> None:
         try:
-            self.stage("ingest", day, land={"refuse_undelivered": True})
+            self.stage("ingest", day, land={"reject_undelivered": True})
             self.stage("materialize", day)
         except (DataContractError, PartitionRejected) as error:
             self.found.rejected[str(day)] = " ".join(str(error).split())

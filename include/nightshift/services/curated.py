@@ -141,7 +141,7 @@ class Evidence:
 
 
 @contextmanager
-def refusing(store: ArtifactStore, use_case: UseCase, partition: date) -> Iterator[Evidence]:
+def rejecting(store: ArtifactStore, use_case: UseCase, partition: date) -> Iterator[Evidence]:
     """Reject the partition if the block raises DataContractError, and re-raise the error.
 
     This replaces an earlier status, also a published one: the files in the landing folder now decide. Only if there

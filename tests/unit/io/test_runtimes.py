@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from nightshift.core.export.onnx_export import export_onnx
-from nightshift.core.gates.registry import RuntimeAnswer
+from nightshift.core.gates.registry import RuntimeResult
 from nightshift.core.gates.verification import GATES
 from nightshift.core.inference.onnx_model import feed_of, load_session, score
 from nightshift.core.models.estimators import fit_estimator
@@ -23,7 +23,7 @@ from nightshift.declare.policies import VerificationPolicy
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError
 from nightshift.io import runtimes
-from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
+from nightshift.io.runtimes import probe_inputs, require_runtimes, score_in_runtime
 from nightshift.services.preflight import _runtimes
 from support.errors import raises_code
 from synthetic_training_set import SIGNATURE, training_split, use_case
@@ -39,15 +39,15 @@ def forest(trees: int, depth: int = 2) -> bytes:
     return export_onnx(fit_estimator("xgboost", SPLIT.train, labels, SIGNATURE, parameters, seed=7, threads=2))
 
 
-def asked(model: bytes, version: str = VERSIONS[0], **given: Any) -> RuntimeAnswer:
+def asked(model: bytes, version: str = VERSIONS[0], **given: Any) -> RuntimeResult:
     arguments = {"batch_rows": 2000, "memory_mb": 600.0, "seconds": 30.0, "single_rows": 20, "batch_repeats": 1}
     with probe_inputs(feed_of(SPLIT.holdout, SIGNATURE)) as inputs:
-        return ask_runtime(version, model, inputs, **(arguments | given))
+        return score_in_runtime(version, model, inputs, **(arguments | given))
 
 
-def gates(answered: RuntimeAnswer, memory: float = 1e9, p99_ms: float = 1e9, rows: float = 0) -> dict[str, GateResult]:
+def gates(answered: RuntimeResult, memory: float = 1e9, p99_ms: float = 1e9, rows: float = 0) -> dict[str, GateResult]:
     policy = VerificationPolicy(largest_memory_mb=memory, largest_single_row_p99_ms=p99_ms, least_rows_per_second=rows)
-    subject: Any = SimpleNamespace(policy=policy, answered=[answered])
+    subject: Any = SimpleNamespace(policy=policy, runtime_results=[answered])
     return {gate.name: gate.check(subject) for gate in GATES if gate.timed}
 
 
@@ -89,15 +89,15 @@ def test_at_least_two_versions_are_supported_and_locked() -> None:
 def test_a_clean_process_answers_like_this_one(version: str) -> None:
     answered = asked(forest(20), version)
     expected = score(load_session(forest(20)), SIGNATURE, SPLIT.holdout)
-    assert answered.answers is not None
-    np.testing.assert_allclose(answered.answers, expected, atol=1e-6)
-    assert answered.answers.dtype == np.float64
+    assert answered.scores is not None
+    np.testing.assert_allclose(answered.scores, expected, atol=1e-6)
+    assert answered.scores.dtype == np.float64
     assert set(answered.costs) >= {"load_ms", "rows_per_second", "single_row_p50_ms", "single_row_p99_ms"}
     assert 10 < answered.costs["peak_memory_mb"] < 300
 
 
 def test_batches_of_another_size_are_the_same_rows() -> None:
-    np.testing.assert_array_equal(asked(forest(20), batch_rows=7).answers, asked(forest(20)).answers)
+    np.testing.assert_array_equal(asked(forest(20), batch_rows=7).scores, asked(forest(20)).scores)
 
 
 def test_missing_runtime_is_a_configuration_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_runtime_of_another_version_is_a_configuration_error(
 
 def test_what_is_no_model_is_an_answer_and_no_error() -> None:
     answered = asked(b"nonsense")
-    assert answered.answers is None
+    assert answered.scores is None
     assert "protobuf" in answered.error.lower()
     verdicts = gates(answered, memory=600)
     assert {verdicts[name].code for name in ("latency", "throughput")} == {
@@ -152,7 +152,7 @@ def test_what_is_no_model_is_an_answer_and_no_error() -> None:
 def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes, "START_SECONDS", 0.0)
     answered = asked(forest(20), seconds=0.01)
-    assert answered.answers is None
+    assert answered.scores is None
     assert answered.too_slow
 
 
@@ -172,7 +172,7 @@ def test_a_slow_model_is_stopped_by_throughput_and_latency() -> None:
 
 def test_a_model_beyond_memory_is_stopped_by_memory() -> None:
     small, large = (asked(filling(size), single_rows=2) for size in (1, 300))
-    assert large.answers is not None
+    assert large.scores is not None
     assert gates(small, memory=250)["memory"].verdict == "pass"
     verdict = gates(large, memory=250)["memory"]
     assert (verdict.verdict, verdict.code, verdict.bound) == ("fail", "memory.bound", 250)
@@ -181,7 +181,7 @@ def test_a_model_beyond_memory_is_stopped_by_memory() -> None:
 
 def test_model_beyond_the_memory_limit_fails_memory() -> None:
     refused = asked(filling(4000), memory_mb=250)
-    assert refused.answers is None
+    assert refused.scores is None
     assert refused.out_of_memory
     verdict = gates(refused, memory=250)["memory"]
     assert (verdict.verdict, verdict.code) == ("fail", "memory.exhausted")

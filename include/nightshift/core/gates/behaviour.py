@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nightshift.core.arrays import Floats
-from nightshift.core.gates.stability import Ask
+from nightshift.core.gates.stability import Scorer
 from nightshift.core.inference.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, Feed, Signature
 from nightshift.declare.policies import BehaviourExpectation
 from nightshift.deployment import GateResult
@@ -22,21 +22,25 @@ MOST_CATEGORIES = 10
 
 
 def observe_behaviour(
-    ask: Ask, feed: Feed, training: Feed, signature: Signature, expectations: tuple[BehaviourExpectation, ...]
+    scorer: Scorer,
+    feed: Feed,
+    training: Feed,
+    signature: Signature,
+    expectations: tuple[BehaviourExpectation, ...],
 ) -> tuple[ObservedBehaviour, ...]:
     """The outcome for each expectation.
 
     A numeric feature is set to its training percentiles from the 5th to the 95th, a categorical one to
-    its most frequent training categories. `ask` scores inputs by name; `feed` holds those of the rows, `training`
+    its most frequent training categories. `scorer` scores inputs by name; `feed` holds those of the rows, `training`
     those of the training rows. Raises ConfigurationError for a direction other than invariant of a category.
     """
-    return tuple(_observe(ask, feed, training, signature, expected) for expected in expectations)
+    return tuple(_observe(scorer, feed, training, signature, expected) for expected in expectations)
 
 
 def _observe(
-    ask: Ask, feed: Feed, training: Feed, signature: Signature, expected: BehaviourExpectation
+    scorer: Scorer, feed: Feed, training: Feed, signature: Signature, expected: BehaviourExpectation
 ) -> ObservedBehaviour:
-    curve = _curve(ask, feed, training, signature, expected)
+    curve = _curve(scorer, feed, training, signature, expected)
     if expected.direction == "invariant":
         against = curve.max(axis=0) - curve.min(axis=0)
     else:
@@ -50,7 +54,7 @@ def _observe(
     )
 
 
-def _curve(ask: Ask, feed: Feed, training: Feed, signature: Signature, expected: BehaviourExpectation) -> Floats:
+def _curve(scorer: Scorer, feed: Feed, training: Feed, signature: Signature, expected: BehaviourExpectation) -> Floats:
     """Scores [values, rows] with the feature set to each of its values in turn."""
     rows = len(feed[NUMERIC_INPUT])
     if expected.feature in signature.numeric:
@@ -78,7 +82,7 @@ def _curve(ask: Ask, feed: Feed, training: Feed, signature: Signature, expected:
     for value in values:
         changed = feed[input_name].copy()
         changed[:, position] = value
-        curve.append(ask({**feed, input_name: changed}))
+        curve.append(scorer({**feed, input_name: changed}))
     return np.stack(curve)
 
 

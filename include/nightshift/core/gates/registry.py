@@ -17,15 +17,15 @@ TOO_SLOW = "it did not answer in the time that the declared rows per second allo
 
 
 @dataclass(frozen=True)
-class RuntimeAnswer:
-    """The result of scoring in a clean process. `answers`: scores (float64 [n]), or None with the reason in `error`;
+class RuntimeResult:
+    """The result of scoring in a clean process. `scores` (float64 [n]), or None with the reason in `error`;
     the error of a process that was too slow names no seconds, so that it is the same on every machine.
 
     `costs`: load_ms, rows_per_second, single_row_p50_ms, single_row_p99_ms, peak_memory_mb (MiB).
     """
 
     version: str
-    answers: npt.NDArray[np.float64] | None
+    scores: npt.NDArray[np.float64] | None
     costs: Mapping[str, float]
     error: str = ""
     out_of_memory: bool = False
@@ -49,7 +49,7 @@ class Gate(Generic[Subject]):
     check: Callable[[Subject], GateResult]
     always: bool = False
     timed: bool = False
-    needs: Literal["answers", "scores", "probabilities"] = "probabilities"
+    needs: Literal["runtimes", "scores", "probabilities"] = "probabilities"
 
 
 def failures(results: Sequence[GateResult], mandatory: Iterable[str]) -> list[GateResult]:

@@ -25,13 +25,13 @@ SIDES = ("just below a split", "at a split", "just above a split")
 
 @dataclass(frozen=True)
 class SplitProbes:
-    """Probe rows and the edge case of each (feature and side). The model has `splits` on numeric features; `asked` of
+    """Probe rows and the edge case of each (feature and side). The model has `splits` on numeric features; `probed` of
     them have rows here (three each), `reached` of those made from a real row that reaches the split."""
 
     rows: pa.Table
     strangeness: tuple[str, ...]
     splits: int
-    asked: int
+    probed: int
     reached: int
 
     @property
@@ -39,7 +39,7 @@ class SplitProbes:
         """The counts in words, for parity.json."""
         if not self.splits:
             return "no splits"
-        which = "every split" if self.asked == self.splits else f"{self.asked} of {self.splits} splits, evenly spread"
+        which = "every split" if self.probed == self.splits else f"{self.probed} of {self.splits} splits, evenly spread"
         return f"{which} on a number, {self.reached} of them in a real row that gets there"
 
 
@@ -75,7 +75,7 @@ def split_probes(fitted: FittedModel, real: pa.Table, *, most_splits: int = MOST
         rows=_rows(few.take(pa.array(np.repeat(base, len(SIDES)))), names, sample),
         strangeness=tuple(kind for feature in sample.feature for kind in kinds[feature]),
         splits=len(order),
-        asked=len(chosen),
+        probed=len(chosen),
         reached=int(reached.sum()),
     )
 

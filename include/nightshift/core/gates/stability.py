@@ -13,7 +13,7 @@ from nightshift.declare.policies import VerificationPolicy
 from nightshift.deployment import GateResult
 from nightshift.documents.train import StepMove
 
-Ask = Callable[[Feed], Floats]
+Scorer = Callable[[Feed], Floats]
 """Scores of a graph for its inputs by name."""
 
 GATE = "stability"
@@ -51,20 +51,22 @@ def stepped(values: Float32s, training: Float32s) -> tuple[Float32s, Float32s]:
     return values - step, values + step
 
 
-def step_moves(ask: Ask, feed: Feed, training: Float32s, signature: Signature, threshold: float) -> dict[str, StepMove]:
+def step_moves(
+    scorer: Scorer, feed: Feed, training: Float32s, signature: Signature, threshold: float
+) -> dict[str, StepMove]:
     """For each numeric feature: the 99th percentile over rows and both directions of the score's change
     for one step, and the share of rows whose decision at `threshold` either step changes.
 
-    `ask` scores inputs by name, `feed` holds the rows' inputs, `training` the training rows' numeric matrix.
+    `scorer` scores inputs by name, `feed` holds the rows' inputs, `training` the training rows' numeric matrix.
     """
-    scores = ask(feed)
+    scores = scorer(feed)
     both = {name: np.concatenate([values, values]) for name, values in feed.items()}
     moves = {}
     for position, name in enumerate(signature.numeric):
         numeric = both[NUMERIC_INPUT].copy()
         lower, higher = stepped(feed[NUMERIC_INPUT][:, position], training[:, position])
         numeric[:, position] = np.concatenate([lower, higher])
-        stepped_scores = ask({**both, NUMERIC_INPUT: numeric}).reshape(2, -1)
+        stepped_scores = scorer({**both, NUMERIC_INPUT: numeric}).reshape(2, -1)
         flips = ((stepped_scores >= threshold) != (scores >= threshold)).any(axis=0)
         p99 = float(np.percentile(np.abs(stepped_scores - scores), 99))
         moves[name] = StepMove(p99=p99, flips=float(flips.mean()))

@@ -28,7 +28,7 @@ from nightshift.core.gates.change import (
 )
 from nightshift.core.gates.leakage import check_leakage
 from nightshift.core.gates.parity import BATCH_ROWS, Probes, compare, probe_rows
-from nightshift.core.gates.registry import Gate, RuntimeAnswer
+from nightshift.core.gates.registry import Gate, RuntimeResult
 from nightshift.core.gates.slices import slice_metrics, worst_slice
 from nightshift.core.gates.stability import ROWS as BEHAVIOUR_ROWS
 from nightshift.core.gates.stability import check_stability, evenly, step_moves
@@ -36,10 +36,10 @@ from nightshift.core.inference.onnx_model import (
     NUMERIC_INPUT,
     Feed,
     Signature,
-    ask_in_batches,
     feed_of,
     load_session,
     score,
+    score_in_batches,
 )
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
 from nightshift.declare.policies import VerificationPolicy
@@ -67,7 +67,7 @@ class Subject:
 
     `rows`: its training rows, with `partition` and `known_on`; `split`: those rows, the newest days held out;
     `holdout_scores`: of `split.holdout`, by a fit of the spec without them; `parity`: of graph and fitted model;
-    `answered`: results of clean processes that scored `feed`.
+    `runtime_results`: results of clean processes that scored `feed`.
     """
 
     use_case: UseCase
@@ -81,7 +81,7 @@ class Subject:
     quantized: bool = False
     replaced: Replaced | None = None
     spec_id: str = ""
-    answered: Sequence[RuntimeAnswer] = field(default=(), init=False)
+    runtime_results: Sequence[RuntimeResult] = field(default=(), init=False)
 
     @property
     def policy(self) -> VerificationPolicy:
@@ -110,19 +110,19 @@ class Subject:
 
     def score(self, feed: Feed) -> Floats:
         """The graph's scores of inputs by name."""
-        return ask_in_batches(self.session, feed, BATCH_ROWS)
+        return score_in_batches(self.session, feed, BATCH_ROWS)
 
     @cached_property
     def unusable(self) -> dict[str, str]:
         """For each value of `Gate.needs`, why such gates cannot be evaluated; "" if they can."""
-        failed = [one for one in self.answered if one.answers is None]
+        failed = [one for one in self.runtime_results if one.scores is None]
         reason = improper = ""
         # A graph that crashes a clean process with this process's onnxruntime version must not be loaded here.
-        if len(failed) == len(self.answered) or onnxruntime.__version__ in [one.version for one in failed]:
+        if len(failed) == len(self.runtime_results) or onnxruntime.__version__ in [one.version for one in failed]:
             reason = f"it cannot be scored with: {failed[0].error}"
         elif not ((self.scores >= 0) & (self.scores <= 1)).all():
             improper = "it gives rows scores that are no probabilities"
-        return {"answers": "", "scores": reason, "probabilities": reason or improper}
+        return {"runtimes": "", "scores": reason, "probabilities": reason or improper}
 
     @cached_property
     def runtimes(self) -> dict[str, Compared]:
@@ -130,9 +130,9 @@ class Subject:
         if self.unusable["scores"]:
             return {}
         return {
-            one.version: self.compare(self.scores, one.answers, f"onnxruntime {one.version} in a clean process")
-            for one in self.answered
-            if one.answers is not None
+            one.version: self.compare(self.scores, one.scores, f"onnxruntime {one.version} in a clean process")
+            for one in self.runtime_results
+            if one.scores is not None
         }
 
     @property
@@ -191,15 +191,15 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluatedGates:
     """The verification of a version, with every gate's result, and the metrics of its manifest."""
 
     verification: Verification
     metrics: Mapping[str, float]
 
 
-def judge_version(subject: Subject) -> Judged:
-    """Evaluate every gate on a version that clean processes have scored with (`subject.answered`)."""
+def evaluate_gates(subject: Subject) -> EvaluatedGates:
+    """Evaluate every gate on a version that clean processes have scored with (`subject.runtime_results`)."""
     unusable = subject.unusable
     gates = tuple(
         GateResult(
@@ -214,7 +214,7 @@ def judge_version(subject: Subject) -> Judged:
     )
     size = {"bytes": len(subject.model)}
     if reason := unusable["probabilities"]:
-        return Judged(Verification(spec_id=subject.spec_id, gates=gates, unusable=reason), size)
+        return EvaluatedGates(Verification(spec_id=subject.spec_id, gates=gates, unusable=reason), size)
     labels, scores, use_case = subject.split.holdout_labels, subject.holdout_scores, subject.use_case
     days = subject.split.holdout[PARTITION].to_numpy()
     slices = slice_metrics(subject.split.holdout, labels, scores, use_case.slices, days)
@@ -232,13 +232,13 @@ def judge_version(subject: Subject) -> Judged:
         bytes=len(subject.model),
     )
     # Costs are of the first declared onnxruntime version that returned scores.
-    costs = next(one.costs for one in subject.answered if one.answers is not None)
+    costs = next(one.costs for one in subject.runtime_results if one.scores is not None)
     names = ("rows_per_second", "single_row_p50_ms", "single_row_p99_ms", "peak_memory_mb", "load_ms")
-    return Judged(verification, {**dict(subject.holdout), **size, **{name: costs[name] for name in names}})
+    return EvaluatedGates(verification, {**dict(subject.holdout), **size, **{name: costs[name] for name in names}})
 
 
 def _runtime(subject: Subject) -> GateResult:
-    unscored = [_no_scores(one) for one in subject.answered if one.answers is None]
+    unscored = [_no_scores(one) for one in subject.runtime_results if one.scores is None]
     faults = unscored + [one.wrong for one in subject.runtimes.values() if one.wrong]
     return GateResult(
         gate="runtime",
@@ -254,7 +254,7 @@ def _runtime(subject: Subject) -> GateResult:
 def _memory(subject: Subject) -> GateResult:
     bound = subject.policy.largest_memory_mb
     result = _bounded("memory", subject, "peak_memory_mb", bound, "the process held {:.0f} MiB at once")
-    if out_of_memory := [one.version for one in subject.answered if one.out_of_memory]:
+    if out_of_memory := [one.version for one in subject.runtime_results if one.out_of_memory]:
         reason = f"it ran out of memory with onnxruntime {', '.join(out_of_memory)}, at about twice the declared limit"
         result = result.model_copy(update={"verdict": "fail", "reason": reason, "code": "memory.exhausted"})
     return result
@@ -262,11 +262,11 @@ def _memory(subject: Subject) -> GateResult:
 
 def _bounded(gate: str, subject: Subject, cost: str, bound: float, template: str, *, least: bool = False) -> GateResult:
     """Compare the worst cost of the clean processes with its bound; a process without a measurement fails."""
-    unmeasured = [one for one in subject.answered if cost not in one.costs]
+    unmeasured = [one for one in subject.runtime_results if cost not in one.costs]
     if unmeasured:
         reason = f"not measured: {_no_scores(unmeasured[0])}"
         return GateResult(gate=gate, verdict="fail", bound=bound, reason=reason, code=f"{gate}.not_measured")
-    worst = (min if least else max)(subject.answered, key=lambda one: one.costs[cost])
+    worst = (min if least else max)(subject.runtime_results, key=lambda one: one.costs[cost])
     observed = worst.costs[cost]
     good = observed >= bound if least else observed <= bound
     reason = f"{template.format(observed)} with onnxruntime {worst.version}"
@@ -277,7 +277,7 @@ def _bounded(gate: str, subject: Subject, cost: str, bound: float, template: str
     return GateResult(gate=gate, verdict=verdict, observed=observed, bound=bound, reason=reason, code=code)
 
 
-def _no_scores(one: RuntimeAnswer) -> str:
+def _no_scores(one: RuntimeResult) -> str:
     return f"onnxruntime {one.version} gave no answers in a clean process: {one.error}"
 
 
@@ -293,7 +293,7 @@ def _compare_batches(subject: Subject, rows: int, most: int) -> Compared:
     chosen = evenly(len(subject.scores), most)
     feed = {name: values[chosen] for name, values in subject.feed.items()}
     size = "one row at a time" if rows == 1 else f"in batches of {rows}"
-    scores = ask_in_batches(subject.session, feed, rows)
+    scores = score_in_batches(subject.session, feed, rows)
     return subject.compare(subject.scores[chosen], scores, f"itself {size}", subject.probes.take(chosen))
 
 
@@ -363,10 +363,10 @@ def _throughput(subject: Subject) -> GateResult:
 
 
 GATES: tuple[Gate[Subject], ...] = (
-    Gate("runtime", _runtime, always=True, needs="answers"),
-    Gate("memory", _memory, timed=True, needs="answers"),
-    Gate("latency", _latency, timed=True, needs="answers"),
-    Gate("throughput", _throughput, timed=True, needs="answers"),
+    Gate("runtime", _runtime, always=True, needs="runtimes"),
+    Gate("memory", _memory, timed=True, needs="runtimes"),
+    Gate("latency", _latency, timed=True, needs="runtimes"),
+    Gate("throughput", _throughput, timed=True, needs="runtimes"),
     Gate("parity_fitted", _parity_fitted, always=True, needs="scores"),
     Gate("parity_batch", _parity_batch, always=True, needs="scores"),
     Gate("leakage", lambda s: check_leakage(s.signature, s.use_case.features, s.split, s.policy), always=True),

@@ -103,18 +103,18 @@ def score(
 
     Raises FeatureContractError as `feed_of` does.
     """
-    return ask_in_batches(session, feed_of(table, signature), batch_rows or max(table.num_rows, 1))
+    return score_in_batches(session, feed_of(table, signature), batch_rows or max(table.num_rows, 1))
 
 
-def ask_in_batches(session: ort.InferenceSession, feed: Feed, rows: int) -> npt.NDArray[np.float64]:
-    """The graph's scores, computed with `ask` for at most `rows` rows at a time: float64 [n]."""
+def score_in_batches(session: ort.InferenceSession, feed: Feed, rows: int) -> npt.NDArray[np.float64]:
+    """The graph's scores, computed with `score_feed` for at most `rows` rows at a time: float64 [n]."""
     starts = range(0, max(len(feed[NUMERIC_INPUT]), 1), rows)
     return np.concatenate(
-        [ask(session, {name: values[start : start + rows] for name, values in feed.items()}) for start in starts]
+        [score_feed(session, {name: values[start : start + rows] for name, values in feed.items()}) for start in starts]
     )
 
 
-def ask(session: ort.InferenceSession, feed: Feed) -> npt.NDArray[np.float64]:
+def score_feed(session: ort.InferenceSession, feed: Feed) -> npt.NDArray[np.float64]:
     """The graph's scores for its inputs by name (see `feed_of`): float64 [n]."""
     if len(feed[NUMERIC_INPUT]) == 0:
         return np.empty(0, dtype=np.float64)

@@ -288,7 +288,7 @@ def _with_lineage(table: pa.Table, uri: str, numbers: Sequence[int]) -> pa.Table
     return table.append_column(LANDED_ROW, pa.array(numbers, pa.int64()))
 
 
-def refuse_if_undelivered(feed: Feed, tables: Sequence[LandedTable], where: str) -> None:
+def reject_if_undelivered(feed: Feed, tables: Sequence[LandedTable], where: str) -> None:
     """Raises MalformedFile if a daily feed's files have no rows at all."""
     if feed.cadence == "daily" and not any(table.delivered for table in tables):
         raise MalformedFile("NS-LAND-019", f"{where} holds a header and no row. {SEND_AGAIN}")

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from nightshift.core.arrays import Labels
 from nightshift.core.evaluation import log_loss
-from nightshift.core.inference.onnx_model import Signature, ask, feed_of, load_session
+from nightshift.core.inference.onnx_model import Signature, feed_of, load_session, score_feed
 
 ROWS = 2_000
 """Rows that a version scores once for each feature."""
@@ -34,12 +34,12 @@ def explain(graph: bytes, signature: Signature, rows: pa.Table, labels: Labels, 
     sample = np.sort(rng.choice(rows.num_rows, size=min(rows.num_rows, ROWS), replace=False))
     session, sample_labels = load_session(graph), labels[sample]
     feed = feed_of(rows.take(pa.array(sample)), signature)
-    unchanged = log_loss(sample_labels, ask(session, feed))
+    unchanged = log_loss(sample_labels, score_feed(session, feed))
     importances = []
     for matrix, names in zip(feed.values(), (signature.numeric, signature.categorical), strict=False):
         for position, name in enumerate(names):
             values = matrix[:, position].copy()
             matrix[:, position] = rng.permutation(values)
-            importances.append((name, log_loss(sample_labels, ask(session, feed)) - unchanged))
+            importances.append((name, log_loss(sample_labels, score_feed(session, feed)) - unchanged))
             matrix[:, position] = values
     return Explanation(METHOD, MEASURE, len(sample), tuple(sorted(importances, key=lambda pair: (-pair[1], pair[0]))))

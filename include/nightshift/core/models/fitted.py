@@ -31,14 +31,14 @@ LARGEST_SHARE_OF_ROWS = {
 class FittedModel:
     """A fitted scikit-learn pipeline and its input/output schema.
 
-    `answer`: the output of the pipeline's last step, class probabilities (`predict_proba`) or the log odds of the
+    `output`: that of the pipeline's last step, class probabilities (`predict_proba`) or the log odds of the
     positive class (`predict`). `graph`: an ONNX graph made from the pipeline whose scores differ from it by design
     (int8); it is exported in place of the pipeline's and compared with it.
     """
 
     pipeline: Pipeline
     signature: Signature
-    answer: Literal["probability", "log odds"] = "probability"
+    output: Literal["probability", "log odds"] = "probability"
     graph: bytes | None = None
 
     def probability(self, table: pa.Table) -> Floats:
@@ -46,7 +46,7 @@ class FittedModel:
         frame = feature_frame(table, self.signature)
         # One BLAS thread, as in fitting: students are fitted on these scores, down to the last digits.
         with threadpool_limits(limits=1, user_api="blas"):
-            if self.answer == "probability":
+            if self.output == "probability":
                 return np.asarray(self.pipeline.predict_proba(frame)[:, 1], dtype=np.float64)
             log_odds = np.asarray(self.pipeline.predict(frame), dtype=np.float64)
         return np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float64)

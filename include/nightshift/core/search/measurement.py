@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import xgboost
 
-from nightshift.core.inference.onnx_model import Signature, ask, feed_of, load_session
+from nightshift.core.inference.onnx_model import Signature, feed_of, load_session, score_feed
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame
-from nightshift.runtime_probe.ask import costs
+from nightshift.runtime_probe.probe import costs
 
 BATCH_ROWS = 20_000
 BATCH_REPEATS = 7
@@ -22,12 +22,12 @@ def measure(model: bytes, signature: Signature, rows: pa.Table) -> dict[str, flo
     """Costs of scoring with the graph on prepared matrices, in one thread of this process.
 
     Keys: rows_per_second (of processor time), single_row_p50_ms, single_row_p99_ms (wall clock); see
-    `nightshift.runtime_probe.ask.costs`. They differ from run to run, so they are stored in an artifact's
+    `nightshift.runtime_probe.probe.costs`. They differ from run to run, so they are stored in an artifact's
     metrics, not in its identity.
     """
     session = load_session(model, threads=1)
     return costs(
-        lambda feed: ask(session, feed),
+        lambda feed: score_feed(session, feed),
         feed_of(rows.slice(0, BATCH_ROWS), signature),
         batch_rows=BATCH_ROWS,
         single_rows=SINGLE_ROWS,

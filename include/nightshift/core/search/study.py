@@ -55,17 +55,19 @@ SPACES: Mapping[str, Space] = {
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows to fit on and newer rows (`judged`) to evaluate on, with their labels (0 or 1)."""
+    """Rows to fit on and newer rows (`validation`) to evaluate on, with their labels (0 or 1)."""
 
     train: pa.Table
     train_labels: npt.NDArray[np.int64]
-    judged: pa.Table
+    validation: pa.Table
     labels: npt.NDArray[np.int64]
 
     def describe(self) -> StudyFold:
         """First and last day evaluated on, rows of both parts."""
-        days = pc.min_max(self.judged[PARTITION]).as_py()
-        return StudyFold(first=days["min"], last=days["max"], train_rows=self.train.num_rows, rows=self.judged.num_rows)
+        days = pc.min_max(self.validation[PARTITION]).as_py()
+        return StudyFold(
+            first=days["min"], last=days["max"], train_rows=self.train.num_rows, rows=self.validation.num_rows
+        )
 
 
 def walk_forward_folds(rows: pa.Table, label: str, *, folds: int, fold_days: int) -> list[Fold]:
@@ -158,7 +160,7 @@ def search(
             model = fit_estimator(
                 estimator, fold.train, fold.train_labels, signature, {**in_use, **chosen}, seed=seed, threads=threads
             )
-            losses.append(log_loss(fold.labels, model.probability(fold.judged)))
+            losses.append(log_loss(fold.labels, model.probability(fold.validation)))
             trial.report(sum(losses) / len(losses), position)
             # The settings in use, with which all others are compared, are never pruned.
             if chosen != started and position + 1 < len(folds) and trial.should_prune():

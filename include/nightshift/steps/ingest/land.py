@@ -13,24 +13,24 @@ import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.curated_table import curate
-from nightshift.core.ingest.landed_table import LandedTable, read_landed, refuse_if_undelivered
+from nightshift.core.ingest.landed_table import LandedTable, read_landed, reject_if_undelivered
 from nightshift.core.ingest.quarantine import gathered
 from nightshift.documents.ingest import LandedFeed
 from nightshift.errors import NothingDelivered, PartitionNotReady
 from nightshift.io.landing import DeliveredFeed, read_delivery
-from nightshift.services.curated import refusing
+from nightshift.services.curated import rejecting
 from nightshift.steps.context import StepContext
 
 STEP = "land"
 
 
-def run(context: StepContext, *, refuse_undelivered: bool = False) -> ArtifactRef:
+def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRef:
     """Land all feeds of the partition.
 
     A file delivered twice with the same bytes is read once. Of a key delivered twice the last row is kept (see
     core.curated_table). A correction is a row of an earlier day; it is landed with the partition that delivered
     it, and the earlier partition does not change.
-    Raises PartitionNotReady while a feed's delivery is missing, or with `refuse_undelivered`
+    Raises PartitionNotReady while a feed's delivery is missing, or with `reject_undelivered`
     NothingDelivered; SchemaChanged or MalformedFile. All but the first reject the partition, so that later
     ones are processed without it; with NothingDelivered an earlier status is kept.
     """
@@ -38,17 +38,17 @@ def run(context: StepContext, *, refuse_undelivered: bool = False) -> ArtifactRe
     files: dict[str, pa.Table] = {}
     inputs: dict[str, tuple[ArtifactRef, ...]] = {}
     metrics: dict[str, LandedFeed] = {}
-    with refusing(store, use_case, partition):
+    with rejecting(store, use_case, partition):
         for feed in use_case.feeds:
             try:
                 delivery = read_delivery(store, use_case, feed, partition)
             except PartitionNotReady as error:
-                if not refuse_undelivered:
+                if not reject_undelivered:
                     raise
                 hint = "It did not come in time; run ingest again once it is there."
                 raise NothingDelivered("NS-LAND-020", f"{error.message} {hint}") from error
             tables = [read_landed(feed, file.uri, file.data) for file in delivery.files]
-            refuse_if_undelivered(feed, tables, store.uri(delivery.prefix))
+            reject_if_undelivered(feed, tables, store.uri(delivery.prefix))
             curated = curate(feed, pa.concat_tables(table.rows for table in tables))
             quarantine = gathered([*(table.quarantine for table in tables), curated.quarantine])
             files[f"{feed.name}.parquet"] = curated.rows

@@ -20,7 +20,7 @@ from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import LandedFeed
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
-from nightshift.services.curated import STEP, refusing
+from nightshift.services.curated import STEP, rejecting
 from nightshift.steps.context import StepContext
 
 
@@ -36,7 +36,7 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
     landing = store.manifest(landed)
     rows: dict[str, pa.Table] = {}
     quarantined: dict[str, pa.Table] = {}
-    with refusing(store, use_case, partition) as evidence:
+    with rejecting(store, use_case, partition) as evidence:
         evidence.ref = validated
         for feed in use_case.feeds:
             failed_rows = _set_aside(store, validation, "quarantine", feed)

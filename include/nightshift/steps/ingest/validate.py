@@ -17,7 +17,7 @@ from nightshift.core.ingest.quarantine import set_aside
 from nightshift.declare.feeds import Severity
 from nightshift.errors import DataContractError
 from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
-from nightshift.services.curated import refusing
+from nightshift.services.curated import rejecting
 from nightshift.steps.context import StepContext
 
 STEP = "validate"
@@ -46,7 +46,7 @@ def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
             if reasons:
                 rows = tables[verdict.feed].take(pa.array(list(reasons), pa.int64()))
                 files[f"{folder}/{verdict.feed}.parquet"] = set_aside(rows, list(reasons.values()), step=STEP)
-    with refusing(store, use_case, partition) as evidence:
+    with rejecting(store, use_case, partition) as evidence:
         evidence.ref = context.commit(
             STEP,
             kind="validation",

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.core.lifecycle.review import answers, approval_summary
+from nightshift.core.lifecycle.review import approval_decisions, approval_summary
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
 from nightshift.documents.promote import Advance, Review, ReviewOutcome
@@ -30,7 +30,7 @@ STEP = "advance"
 
 ACTIONS: dict[ReviewOutcome, tuple[Action, ...]] = {
     "canary": ("canary",),
-    "ask_approval": ("awaiting_approval",),
+    "request_approval": ("awaiting_approval",),
     "promote": ("promoted",),
     "withdraw": ("withdrawn",),
     "time_out": ("approval_timed_out", "withdrawn"),
@@ -70,7 +70,7 @@ def run(context: StepContext, *, reviewed: ArtifactRef) -> ArtifactRef:
         _alert(settings, f"{use_case.name}: {review.spec_id} is {action}{place} after partition {partition}: {why}.")
     if review.alert and first_run:
         _alert(settings, f"{use_case.name}, review of partition {partition}: {review.alert}.")
-    approval_needed = action == "awaiting_approval" and not answers(decisions, review.spec_id, partition)
+    approval_needed = action == "awaiting_approval" and not approval_decisions(decisions, review.spec_id, partition)
     hours, page = use_case.risk.approval_hours, f"{reviewed.uri}{Review.FILE}"
     advance = Advance(
         partition=partition,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date
 
 from nightshift.artifact import ArtifactRef
-from nightshift.io.tracking import mirror_aliases, wanted_aliases
+from nightshift.io.tracking import expected_aliases, mirror_aliases
 from nightshift.steps.context import StepContext
 
 
@@ -26,5 +26,5 @@ def run(context: StepContext, *, advanced: ArtifactRef) -> ArtifactRef:
         kind="aliases",
         files={},
         inputs={"advanced": [advanced]},
-        metrics={alias: one.model_version if one else None for alias, one in wanted_aliases(state).items()},
+        metrics={alias: one.model_version if one else None for alias, one in expected_aliases(state).items()},
     )

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.lifecycle.review import answers
+from nightshift.core.lifecycle.review import approval_decisions
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
 from nightshift.documents.promote import Advance, Approval
@@ -54,7 +54,7 @@ def run(context: StepContext, *, advanced: ArtifactRef, answer: Answer, decided_
             f"answer is one of {sorted(ANSWERS)}, for a promotion that awaits approval.",
         )
     warehouse = context.warehouse
-    recorded: Sequence[Deployment] = answers(warehouse.decisions(), advance.spec_id, advance.partition)
+    recorded: Sequence[Deployment] = approval_decisions(warehouse.decisions(), advance.spec_id, advance.partition)
     if not recorded:
         recorded = _decisions(use_case, store, warehouse, advance, answer, decided_by)
         promoted = recorded[-1].action == "promoted"

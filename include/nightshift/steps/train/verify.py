@@ -17,8 +17,8 @@ from datetime import date
 from nightshift.artifact import ArtifactRef
 from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.gates.parity import BATCH_ROWS
-from nightshift.core.gates.registry import RuntimeAnswer
-from nightshift.core.gates.verification import GATES, Judged, Replaced, Subject, judge_version
+from nightshift.core.gates.registry import RuntimeResult
+from nightshift.core.gates.verification import GATES, EvaluatedGates, Replaced, Subject, evaluate_gates
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import split_rows
 from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL
@@ -28,7 +28,7 @@ from nightshift.deployment import GateResult
 from nightshift.documents.train import Parity, TrainingSet, Verification
 from nightshift.errors import ArtifactCorrupt
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.runtimes import ask_runtime, probe_inputs, require_runtimes
+from nightshift.io.runtimes import probe_inputs, require_runtimes, score_in_runtime
 from nightshift.services.training_rows import load_rows
 from nightshift.steps.context import StepContext
 
@@ -49,7 +49,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef
     spec_id = store.manifest(version).variant
     replaced = context.warehouse.state_as_of(partition).version(spec_id)
     before = Replaced(replaced.model_version, *_model(store, replaced.model)) if replaced else None
-    evaluated = judge(_subject(use_case, store, partition, training_set, version, before))
+    evaluated = evaluate(_subject(use_case, store, partition, training_set, version, before))
     gates = evaluated.verification.gates
     failed = [str(result) for result in gates if result.verdict == "fail"]
     log.info("%s %s %s: %s", use_case.name, partition, spec_id, "; ".join(failed) or "every gate passed")
@@ -74,10 +74,10 @@ def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef
     )
 
 
-def judge(subject: Subject) -> Judged:
+def evaluate(subject: Subject) -> EvaluatedGates:
     """All gate results of a version. Raises ConfigurationError if a clean environment is missing or not clean."""
-    subject.answered = _run_in_runtimes(subject)
-    return judge_version(subject)
+    subject.runtime_results = _run_in_runtimes(subject)
+    return evaluate_gates(subject)
 
 
 def _subject(
@@ -134,13 +134,13 @@ def _without_timing(result: GateResult) -> GateResult:
     return result.model_copy(update={"observed": None, "reason": reason, "code": code})
 
 
-def _run_in_runtimes(subject: Subject) -> list[RuntimeAnswer]:
+def _run_in_runtimes(subject: Subject) -> list[RuntimeResult]:
     policy = subject.use_case.verification
     allowed = TIMEOUT_FACTOR * (len(subject.probes.strangeness) + 8 * BATCH_ROWS) / policy.least_rows_per_second
     with probe_inputs(subject.feed) as inputs:
 
-        def ask(version: str) -> RuntimeAnswer:
-            return ask_runtime(
+        def measured(version: str) -> RuntimeResult:
+            return score_in_runtime(
                 version,
                 subject.model,
                 inputs,
@@ -150,21 +150,23 @@ def _run_in_runtimes(subject: Subject) -> list[RuntimeAnswer]:
                 cost_rows=subject.split.holdout.num_rows,
             )
 
-        return [_retried_if_slow(ask, version, policy) for version in policy.onnxruntime_versions]
+        return [_retried_if_slow(measured, version, policy) for version in policy.onnxruntime_versions]
 
 
-def _retried_if_slow(ask: Callable[[str], RuntimeAnswer], version: str, policy: VerificationPolicy) -> RuntimeAnswer:
+def _retried_if_slow(
+    measured: Callable[[str], RuntimeResult], version: str, policy: VerificationPolicy
+) -> RuntimeResult:
     """The result of an onnxruntime version, run once more if it was too slow, because other processes on the same
     cores may have been the reason: the better cost of both runs."""
-    first = ask(version)
-    slow = first.answers is not None and (
+    first = measured(version)
+    slow = first.scores is not None and (
         first.costs["single_row_p99_ms"] > policy.largest_single_row_p99_ms
         or first.costs["rows_per_second"] < policy.least_rows_per_second
     )
     if not first.too_slow and not slow:
         return first
-    second = ask(version)
-    if first.answers is None or second.answers is None:
-        return first if second.answers is None else second
+    second = measured(version)
+    if first.scores is None or second.scores is None:
+        return first if second.scores is None else second
     best = {name: max if name == "rows_per_second" else min for name in second.costs}
     return replace(second, costs={name: best[name](first.costs[name], second.costs[name]) for name in second.costs})

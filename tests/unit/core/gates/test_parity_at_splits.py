@@ -48,7 +48,7 @@ def test_each_split_has_a_row_at_it_and_one_to_either_side() -> None:
     tables = fitted().pipeline[-1].get_booster().trees_to_dataframe()
     inner = tables[(tables.Feature != "Leaf") & tables.Feature.str[1:].str.isdigit()]
     numeric = inner[inner.Feature.str[1:].astype(int) < len(NUMERIC)]
-    assert found.splits == found.asked == len(numeric) > 50
+    assert found.splits == found.probed == len(numeric) > 50
     assert found.rows.num_rows == len(found.strangeness) == 3 * found.splits
     assert found.reached > 0.95 * found.splits
     assert "every split" in found.coverage
@@ -66,7 +66,7 @@ def test_each_split_has_a_row_at_it_and_one_to_either_side() -> None:
 def test_split_probes_cover_every_feature() -> None:
     everything = split_probes(fitted(), SPLIT.holdout)
     found = split_probes(fitted(), SPLIT.holdout, most_splits=12)
-    assert found.asked == 12
+    assert found.probed == 12
     assert f"12 of {everything.splits} splits" in found.coverage
     features = {why.split()[0] for why in everything.strangeness}
     assert {why.split()[0] for why in found.strangeness} == features

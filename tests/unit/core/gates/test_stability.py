@@ -40,11 +40,11 @@ def test_a_feature_never_known_does_not_move() -> None:
 
 
 def moves(jump: float) -> dict[str, StepMove]:
-    def ask(feed: dict) -> np.ndarray:
+    def score_feed(feed: dict) -> np.ndarray:
         steady, steep = feed["numeric"][:, 0], feed["numeric"][:, 1]
         return np.asarray(0.2 + 0.1 * steady + jump * (steep > 0.5), np.float64)
 
-    return step_moves(ask, {"numeric": TRAINING[:500]}, TRAINING, SIGNATURE, threshold=0.5)
+    return step_moves(score_feed, {"numeric": TRAINING[:500]}, TRAINING, SIGNATURE, threshold=0.5)
 
 
 def test_a_stable_model_passes_and_its_furthest_step_is_named() -> None:

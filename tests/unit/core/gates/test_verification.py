@@ -17,7 +17,7 @@ from onnx import helper
 from nightshift.core.compression.networks.int8_dynamic import int8_dynamic
 from nightshift.core.compression.problem import Problem
 from nightshift.core.export.onnx_export import export_onnx
-from nightshift.core.gates.verification import GATES, VERSION_GATES, Judged, Subject
+from nightshift.core.gates.verification import GATES, VERSION_GATES, EvaluatedGates, Subject
 from nightshift.core.gates.version_parity import check_version_parity
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.estimators import DEFAULTS, fit_estimator
@@ -57,7 +57,7 @@ def fitted() -> FittedModel:
     return fit(SPLIT, SIGNATURE)
 
 
-def judged(case: UseCase | None = None, **given: Any) -> Judged:
+def judged(case: UseCase | None = None, **given: Any) -> EvaluatedGates:
     arguments: dict[str, Any] = {"fitted": fitted(), "signature": SIGNATURE, "split": SPLIT} | given
     model: FittedModel = arguments["fitted"]
     split: TrainingSplit = arguments["split"]
@@ -75,14 +75,14 @@ def judged(case: UseCase | None = None, **given: Any) -> Judged:
     )
 
 
-def failed(found: Judged) -> dict[str, GateResult]:
+def failed(found: EvaluatedGates) -> dict[str, GateResult]:
     assert [result.gate for result in found.verification.gates] == list(VERSION_GATES)
     results = {result.gate: result for result in found.verification.gates if result.verdict == "fail"}
     assert all(result.code.startswith(f"{gate}.") for gate, result in results.items())
     return results
 
 
-def codes(found: Judged) -> set[str]:
+def codes(found: EvaluatedGates) -> set[str]:
     return {result.code for result in failed(found).values()}
 
 

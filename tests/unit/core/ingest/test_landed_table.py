@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightshift.core.ingest.landed_table import landed_schema, read_landed, refuse_if_undelivered
+from nightshift.core.ingest.landed_table import landed_schema, read_landed, reject_if_undelivered
 from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import MalformedFile, SchemaChanged
 from support.errors import raises_code
@@ -136,9 +136,9 @@ def test_bad_rows_are_quarantined_with_all_reasons() -> None:
 def test_a_header_alone_is_no_delivery_of_a_daily_feed() -> None:
     landed = read_landed(FEED, URI, csv())
     assert landed.rows.num_rows == 0
-    refuse_if_undelivered(FEED, [landed, read_landed(FEED, URI, GOOD)], "s3://bucket/x/")
+    reject_if_undelivered(FEED, [landed, read_landed(FEED, URI, GOOD)], "s3://bucket/x/")
     with raises_code(MalformedFile, "NS-LAND-019", "s3://bucket/x/"):
-        refuse_if_undelivered(FEED, [landed], "s3://bucket/x/")
+        reject_if_undelivered(FEED, [landed], "s3://bucket/x/")
 
 
 @given(cut=st.integers(0, len(GOOD) - 1))

@@ -45,16 +45,16 @@ def searched(*, settings=None, trials=6, seconds=60.0):
 
 def test_folds_are_scored_on_newer_days():
     made = folds(3, 4)
-    # 15 days: half of them at most are judged.
+    # 15 days: half of them at most are validation.
     assert [(str(f.describe().first), str(f.describe().last)) for f in made] == [
         ("2020-01-10", "2020-01-11"),
         ("2020-01-12", "2020-01-13"),
         ("2020-01-14", "2020-01-15"),
     ]
     for fold in made:
-        assert pc.max(fold.train["partition"]).as_py() < pc.min(fold.judged["partition"]).as_py()
+        assert pc.max(fold.train["partition"]).as_py() < pc.min(fold.validation["partition"]).as_py()
         assert fold.train.num_rows == len(fold.train_labels)
-        assert fold.judged.num_rows == len(fold.labels)
+        assert fold.validation.num_rows == len(fold.labels)
 
 
 def test_folds_need_days_and_both_labels():

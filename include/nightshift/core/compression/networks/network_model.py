@@ -39,7 +39,7 @@ def inputs_of(model: FittedModel, rows: pa.Table) -> Float32s:
 def with_layers(model: FittedModel, layers: Sequence[Layer]) -> FittedModel:
     """The model with its layers replaced."""
     pipeline = Pipeline([("features", model.pipeline[0]), ("model", network_of(layers))])
-    return replace(model, pipeline=pipeline, answer="log odds")
+    return replace(model, pipeline=pipeline, output="log odds")
 
 
 def log_odds(layers: Sequence[Layer], values: Float32s) -> Floats:

@@ -47,4 +47,4 @@ def fit_additive(signature: Signature, problem: Problem, positions: Integers) ->
         pipeline.fit(
             frame, soft_log_odds(problem)[positions].astype(np.float32), model__sample_weight=weights / weights.mean()
         )
-    return FittedModel(pipeline, signature, answer="log odds")
+    return FittedModel(pipeline, signature, output="log odds")

@@ -26,4 +26,4 @@ def distilled_mlp(model: FittedModel, problem: Problem) -> FittedModel:
         # Training stops after a fixed number of epochs; that is not a failure to converge.
         warnings.simplefilter("ignore", ConvergenceWarning)
         pipeline.fit(frame, soft_log_odds(problem).astype(np.float32))
-    return FittedModel(pipeline, model.signature, answer="log odds")
+    return FittedModel(pipeline, model.signature, output="log odds")

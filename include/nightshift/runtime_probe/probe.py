@@ -1,6 +1,6 @@
 """Load a model, score rows and measure costs, with the standard library, numpy and onnxruntime only.
 
-    python -I ask.py OPTIONS
+    python -I probe.py OPTIONS
 
 OPTIONS is one JSON object:
 
@@ -118,7 +118,7 @@ def batches(folder: Path, rows: int) -> Iterator[Feed]:
 
 
 def costs(
-    ask: Callable[[Feed], object], rows: Feed, *, batch_rows: int, single_rows: int, batch_repeats: int
+    score: Callable[[Feed], object], rows: Feed, *, batch_rows: int, single_rows: int, batch_repeats: int
 ) -> dict[str, float]:
     """Costs of scoring, without the preparation of the matrices `rows` (inputs by name).
 
@@ -131,9 +131,11 @@ def costs(
 
     count = len(next(iter(rows.values())))
     batch = {name: values[np.arange(batch_rows) % count] for name, values in rows.items()}
-    seconds = [_seconds(time.process_time, partial(ask, batch)) for _ in range(batch_repeats)]
+    seconds = [_seconds(time.process_time, partial(score, batch)) for _ in range(batch_repeats)]
     singles = [{name: values[i % count : i % count + 1] for name, values in rows.items()} for i in range(single_rows)]
-    rounds = [[_seconds(time.perf_counter, partial(ask, row)) * 1000 for row in singles] for _ in range(SINGLE_ROUNDS)]
+    rounds = [
+        [_seconds(time.perf_counter, partial(score, row)) * 1000 for row in singles] for _ in range(SINGLE_ROUNDS)
+    ]
     return {
         "rows_per_second": batch_rows / min(seconds),
         "single_row_p50_ms": min(float(np.percentile(single_ms, 50)) for single_ms in rounds),
