@@ -49,7 +49,7 @@ def resumed(approve, chosen, user, *, timedout=False):
 
 def test_approval(approval, approve):
     response = resumed(approve, ["Approve"], ANNA)
-    assert approval.answered({"advanced": ADVANCED, "response": response}) == {
+    assert approval.approval_arguments({"advanced": ADVANCED, "response": response}) == {
         "advanced": ADVANCED,
         "answer": "approved",
         "decided_by": "hand:anna",
@@ -63,15 +63,15 @@ def test_rejection_ends_green_and_skips_nothing(approval, approve, monkeypatch):
     assert not isinstance(approve, ApprovalOperator)
     assert not hasattr(approve, "skip")
     response = resumed(approve, ["Reject"], ANNA)
-    assert approval.answered({"advanced": ADVANCED, "response": response})["answer"] == "declined"
-    assert approval.answered({"advanced": ADVANCED, "response": response})["decided_by"] == "hand:anna"
+    assert approval.approval_arguments({"advanced": ADVANCED, "response": response})["answer"] == "declined"
+    assert approval.approval_arguments({"advanced": ADVANCED, "response": response})["decided_by"] == "hand:anna"
 
 
 def test_unanswered_approval_counts_as_declined(approval, approve):
     # What the scheduler does when the time is up: it takes the default, and nobody responded.
     assert approve.defaults == ["Reject"]
     response = resumed(approve, approve.defaults, None, timedout=True)
-    assert approval.answered({"advanced": ADVANCED, "response": response}) == {
+    assert approval.approval_arguments({"advanced": ADVANCED, "response": response}) == {
         "advanced": ADVANCED,
         "answer": "timed_out",
         "decided_by": "",
@@ -80,7 +80,7 @@ def test_unanswered_approval_counts_as_declined(approval, approve):
 
 def test_somebody_without_a_name_is_recorded_by_id(approval, approve):
     response = resumed(approve, ["Approve"], {"id": "7", "name": ""})
-    assert approval.answered({"response": response})["decided_by"] == "hand:7"
+    assert approval.approval_arguments({"response": response})["decided_by"] == "hand:7"
 
 
 def test_approval_operator_defers_until_its_timeout(approve, monkeypatch):

@@ -28,7 +28,7 @@ from nightshift.declare.policies import BehaviourExpectation, SlicePolicy, Verif
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.documents.train import Parity, Verification
-from nightshift.steps.train.verify import _without_timing, judge, without_timing
+from nightshift.steps.train.verify import _without_timing, evaluate, without_timing
 from synthetic_training_set import DAYS, FIRST, SIGNATURE, training_split, training_table, use_case
 
 SPLIT = training_split(rows_per_day=60)
@@ -70,7 +70,7 @@ def judged(case: UseCase | None = None, **given: Any) -> EvaluatedGates:
     rows = pa.concat_tables([split.train, split.holdout])
     scores = model.probability(split.holdout)
     partition = FIRST + timedelta(days=DAYS)
-    return judge(
+    return evaluate(
         Subject(case, partition, graph, arguments["signature"], rows, split, scores, parity, full_precision is not None)
     )
 
