@@ -118,8 +118,8 @@ class ChangePolicy:
 
     The spread of ordinary versions of level_blend was .06 to .27, and .44 after the thunderstorms of 13 June 2013;
     with the labels of one day flipped it was .88, with all labels shuffled within their days .67: the bound lies
-    between (benchmarks/version_gates.py). On 8 February (a blizzard, the afternoon's flights cancelled) mean departure left its
-    range by three times that range: hence a factor of 4.
+    between (benchmarks/version_gates.py). On 8 February (a blizzard, the afternoon's flights cancelled) mean departure
+    left its range by three times that range: hence a factor of 4.
     """
 
     largest_shift: float = 0.25
