@@ -28,7 +28,7 @@ class ReviewedLoss(Value):
 
 
 ReviewOutcome = Literal[
-    "nothing", "hold", "canary", "request_approval", "promote", "withdraw", "time_out", "confirm", "roll_back"
+    "nothing", "hold", "canary", "ask_approval", "promote", "withdraw", "time_out", "confirm", "roll_back"
 ]
 
 

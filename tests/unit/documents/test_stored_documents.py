@@ -13,6 +13,7 @@ from nightshift.core.lifecycle.reproduction import value_differences
 from nightshift.core.monitoring.drift import ReferenceBins
 from nightshift.declare.models import ModelSpec
 from nightshift.documents.check_drift import Drift, DriftResponse
+from nightshift.documents.promote import Review
 from nightshift.documents.train import ModelCard, Parity, Verification
 
 STORED = Path(__file__).with_name("stored")
@@ -26,6 +27,7 @@ STORED = Path(__file__).with_name("stored")
         ("parity", Parity),
         ("reference", ReferenceBins),
         ("response", DriftResponse),
+        ("review", Review),
         ("signature", Signature),
         ("spec", ModelSpec),
         ("unusable", Verification),

@@ -267,7 +267,7 @@ def _onward(case: _Case, challenge: Challenge, numbers: str) -> _Finding:
     if state.watched_since is not None:
         return _Finding("hold", spec_id, f"{numbers}; {state.champion} is watched and not confirmed yet")
     if demanded.approval:
-        return _Finding("request_approval", spec_id, f"{numbers}; its risks demand approval")
+        return _Finding("ask_approval", spec_id, f"{numbers}; its risks demand approval")
     return _Finding("promote", spec_id, numbers)
 
 

@@ -30,7 +30,7 @@ STEP = "advance"
 
 ACTIONS: dict[ReviewOutcome, tuple[Action, ...]] = {
     "canary": ("canary",),
-    "request_approval": ("awaiting_approval",),
+    "ask_approval": ("awaiting_approval",),
     "promote": ("promoted",),
     "withdraw": ("withdrawn",),
     "time_out": ("approval_timed_out", "withdrawn"),

@@ -100,7 +100,7 @@ def test_after_shadow(risk: RiskPolicy, outcome: str) -> None:
     assert "mean log loss +0.0000 from the backtest's (band 0.01)" in found.why
 
 
-@pytest.mark.parametrize(("risk", "outcome"), [(CANARY, "promote"), (HIGH, "request_approval")])
+@pytest.mark.parametrize(("risk", "outcome"), [(CANARY, "promote"), (HIGH, "ask_approval")])
 def test_after_canary(risk: RiskPolicy, outcome: str) -> None:
     state = replace(SHADOW, challenge=Challenge("b", "canary", day(4), 0.1, began=D))
     assert review(7, state, live(5, 6), risk).outcome == "hold"
