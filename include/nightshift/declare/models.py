@@ -15,18 +15,21 @@ Hyperparameters = Mapping[str, Scalar | Sequence[Scalar | Sequence[Scalar]] | Ma
 """Settings of an estimator or technique, by name."""
 
 
+def number(parameters: Hyperparameters, name: str) -> int | float:
+    """A hyperparameter that is one number. Raises ConfigurationError for another value."""
+    return _number(name, parameters[name])
+
+
 def numbers(parameters: Hyperparameters, name: str) -> tuple[int | float, ...]:
     """A hyperparameter that is a number, or several. Raises ConfigurationError for another value."""
     value = parameters[name]
-    values = value if isinstance(value, list | tuple) else (value,)
-    if not values or not all(isinstance(one, int | float) for one in values):
+    return tuple(_number(name, one) for one in (value if isinstance(value, list | tuple) else (value,)))
+
+
+def _number(name: str, value: object) -> int | float:
+    if not isinstance(value, int | float):
         raise ConfigurationError("NS-MODEL-024", f"The hyperparameter {name} must be a number, not {value!r}.")
-    return tuple(values)
-
-
-def number(parameters: Hyperparameters, name: str) -> int | float:
-    """A numeric hyperparameter. Raises ConfigurationError for another value."""
-    return numbers(parameters, name)[0]
+    return value
 
 
 class CalibrationSpec(Value):
