@@ -50,13 +50,13 @@ def summarise(use_case: UseCase, first: date | None = None, last: date | None = 
     """A table of the partitions that were published, from `first` to `last` (default: all)."""
     settings = load_settings()
     store, warehouse = ArtifactStore(settings), Warehouse(settings, use_case)
-    between = (first or date.min, last or date.max)
-    published = [one for one in warehouse.publications() if between[0] <= one.partition <= between[1]]
+    first, last = first or date.min, last or date.max
+    published = warehouse.publications(first, last)
     if not published:
         return f"No partition of {use_case.name} has been published yet: run `make demo`, or {use_case.name}.ingest."
     decisions = warehouse.decisions()
-    performance = _rows(warehouse, "performance_daily", _Performance, "role = 'published'")
-    drift = _rows(warehouse, "drift_daily", _Drift)
+    performance = _rows(warehouse, "performance_daily", _Performance, first, last, "role = 'published'")
+    drift = _rows(warehouse, "drift_daily", _Drift, first, last)
     seconds = _seconds(use_case)
     lines = []
     for row in published:
@@ -100,13 +100,15 @@ def _is_number(cell: str) -> bool:
     return cell == NOT_KNOWN or cell.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()
 
 
-def _rows(warehouse: Warehouse, name: str, kind: type[R], condition: LiteralString = "true") -> list[R]:
+def _rows(
+    warehouse: Warehouse, name: str, kind: type[R], first: date, last: date, condition: LiteralString = "true"
+) -> list[R]:
     columns = column_list(field.name for field in fields(kind))
-    query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY partition").format(
+    query = sql.SQL("SELECT {} FROM {} WHERE partition BETWEEN %s AND %s AND {} ORDER BY partition").format(
         columns, warehouse.table(name), sql.SQL(condition)
     )
     with warehouse.connection() as connection, connection.cursor(row_factory=class_row(kind)) as cursor:
-        return cursor.execute(query).fetchall()
+        return cursor.execute(query, [first, last]).fetchall()
 
 
 def _quarantined(store: ArtifactStore, use_case: UseCase, partition: date) -> str:

@@ -226,11 +226,12 @@ def current(connection: Connection, use_case: UseCase, column: str = "", day: da
     return None if row is None else Publication.from_row(row)
 
 
-def all_current(connection: Connection, use_case: UseCase) -> list[Publication]:
-    """The current publications, oldest partition first."""
-    query = sql.SQL("SELECT * FROM {} WHERE superseded_at IS NULL ORDER BY partition")
+def all_current(connection: Connection, use_case: UseCase, first: date, last: date) -> list[Publication]:
+    """The current publications of the partitions first to last, the oldest first."""
+    query = sql.SQL("SELECT * FROM {} WHERE superseded_at IS NULL AND partition BETWEEN %s AND %s ORDER BY partition")
     with connection.cursor(row_factory=dict_row) as cursor:
-        return [Publication.from_row(row) for row in cursor.execute(query.format(table_name(use_case, "publications")))]
+        rows = cursor.execute(query.format(table_name(use_case, "publications")), [first, last])
+        return [Publication.from_row(row) for row in rows]
 
 
 def find_prediction(connection: Connection, use_case: UseCase, key: Mapping[str, str]) -> Prediction | None:

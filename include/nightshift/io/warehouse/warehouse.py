@@ -82,10 +82,10 @@ class Warehouse:
         with self.connection() as connection:
             return publications.current(connection, self._use_case)
 
-    def publications(self) -> list[Publication]:
-        """The current publications, oldest partition first."""
+    def publications(self, first: date, last: date) -> list[Publication]:
+        """The current publications of the partitions first to last, the oldest first."""
         with self.connection() as connection:
-            return publications.all_current(connection, self._use_case)
+            return publications.all_current(connection, self._use_case, first, last)
 
     def publication_of(self, prediction_date: date) -> Publication | None:
         """The current publication of the predictions for a day, or None."""
