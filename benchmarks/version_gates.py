@@ -5,7 +5,9 @@
 Ordinary nights: every n-th partition from March; the champion's version is compared with that of one and of three
 partitions before. Faults: on some of these nights, a version fitted on changed rows is compared with the ordinary
 version of the partition before. A fault counts as stopped if any of the three gates fails. Exits with 1 if a fault
-whose line says `must stop` is not stopped on a night, or more than 2 in 100 ordinary versions are.
+whose line says `must stop` is not stopped on a night, or more than 2 in 100 ordinary versions are. A fault of a feature
+in all rows need not stop: training rows never change, so that no night brings it, and a version fitted without the
+feature moves little.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import pyarrow.parquet as pq
 from flight_rows import training_rows
 
 from nightshift.core.backtest.walk import History
+from nightshift.core.evaluation import log_odds
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.gates.change import check_change, check_feature_values, check_new_rows, reference_rows
@@ -79,11 +82,11 @@ FAULTS: dict[str, tuple[bool, Change]] = {
     "labels of the newest 7 days flipped": (True, flipped(7)),
     "labels of all rows shuffled within their day": (True, shuffled),
     "departure time 0 on the newest day": (True, scaled("departure_minute", 0, 1)),
-    "departure time 0 in all rows": (True, scaled("departure_minute", 0, 0)),
+    "departure time 0 in all rows": (False, scaled("departure_minute", 0, 0)),
     "departure in hours instead of minutes, newest day": (True, scaled("departure_minute", 1 / 60, 1)),
     "distance in km, newest day": (False, scaled("distance_miles", 1.609, 1)),
     "distance in km, all rows": (False, scaled("distance_miles", 1.609, 0)),
-    "flight's late rate 0 in all rows": (True, scaled("flight_relative_late_rate_60d", 0, 0)),
+    "flight's late rate 0 in all rows": (False, scaled("flight_relative_late_rate_60d", 0, 0)),
     "hour's late rate 0 in all rows": (False, scaled("hour_relative_late_rate_28d", 0, 0)),
 }
 
@@ -128,7 +131,7 @@ def compared(rows: pa.Table, partition: date, after: FittedModel, before: Fitted
     scored = reference.scored(POLICY.reference_rows)
     new, old = after.probability(scored), before.probability(scored)
     labels = np.asarray(reference.newest[LABEL].to_numpy(), np.int64)
-    change = np.log(new / (1 - new)) - np.log(old / (1 - old))
+    change = log_odds(new) - log_odds(old)
     gates = (
         check_change(new, old, "before", POLICY),
         check_new_rows(old[len(old) - len(labels) :], labels, "before", POLICY),

@@ -78,7 +78,7 @@ def test_unanswered_approval_counts_as_declined(approval, approve):
     }
 
 
-def test_somebody_without_a_name_is_recorded_by_id(approval, approve):
+def test_person_without_a_name_is_recorded_by_id(approval, approve):
     response = resumed(approve, ["Approve"], {"id": "7", "name": ""})
     assert approval.approval_arguments({"response": response})["decided_by"] == "hand:7"
 

@@ -31,7 +31,7 @@ CURATED = deliveries(FIRST, DAYS)
 
 
 def ingest(store: ArtifactStore, use_case: UseCase = USE_CASE, curated: dict[date, Any] = CURATED) -> None:
-    """Curated partitions as `publish` commits them, one of them refused."""
+    """Curated partitions as `publish` commits them, one of them rejected."""
     for partition, tables in curated.items():
         files = {f"{feed}.parquet": rows for feed, rows in tables.items()}
         store.commit(use_case=use_case.name, step="publish", partition=partition, kind="curated", files=files)

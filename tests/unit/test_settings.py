@@ -1,4 +1,4 @@
-"""Settings: where values come from, and what is refused."""
+"""Settings: where values come from, and what is an error."""
 
 import pytest
 from pydantic import SecretStr

@@ -180,8 +180,8 @@ def test_a_model_beyond_memory_is_stopped_by_memory() -> None:
 
 
 def test_model_beyond_the_memory_limit_fails_memory() -> None:
-    refused = asked(filling(4000), memory_mb=250)
-    assert refused.scores is None
-    assert refused.out_of_memory
-    verdict = gates(refused, memory=250)["memory"]
+    exhausted = asked(filling(4000), memory_mb=250)
+    assert exhausted.scores is None
+    assert exhausted.out_of_memory
+    verdict = gates(exhausted, memory=250)["memory"]
     assert (verdict.verdict, verdict.code) == ("fail", "memory.exhausted")

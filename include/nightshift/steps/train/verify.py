@@ -139,7 +139,7 @@ def _run_in_runtimes(subject: Subject) -> list[RuntimeResult]:
     allowed = TIMEOUT_FACTOR * (len(subject.probes.strangeness) + 8 * BATCH_ROWS) / policy.least_rows_per_second
     with probe_inputs(subject.feed) as inputs:
 
-        def measured(version: str) -> RuntimeResult:
+        def measure(version: str) -> RuntimeResult:
             return score_in_runtime(
                 version,
                 subject.model,
@@ -150,22 +150,22 @@ def _run_in_runtimes(subject: Subject) -> list[RuntimeResult]:
                 cost_rows=subject.split.holdout.num_rows,
             )
 
-        return [_retried_if_slow(measured, version, policy) for version in policy.onnxruntime_versions]
+        return [_retried_if_slow(measure, version, policy) for version in policy.onnxruntime_versions]
 
 
 def _retried_if_slow(
-    measured: Callable[[str], RuntimeResult], version: str, policy: VerificationPolicy
+    measure: Callable[[str], RuntimeResult], version: str, policy: VerificationPolicy
 ) -> RuntimeResult:
     """The result of an onnxruntime version, run once more if it was too slow, because other processes on the same
     cores may have been the reason: the better cost of both runs."""
-    first = measured(version)
+    first = measure(version)
     slow = first.scores is not None and (
         first.costs["single_row_p99_ms"] > policy.largest_single_row_p99_ms
         or first.costs["rows_per_second"] < policy.least_rows_per_second
     )
     if not first.too_slow and not slow:
         return first
-    second = measured(version)
+    second = measure(version)
     if first.scores is None or second.scores is None:
         return first if second.scores is None else second
     best = {name: max if name == "rows_per_second" else min for name in second.costs}

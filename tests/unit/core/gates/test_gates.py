@@ -34,8 +34,8 @@ def test_gate_that_does_not_apply_is_no_rejection():
 
 
 def test_a_missing_result_is_a_failure():
-    (refused,) = failures([said("leakage", "pass")], ("leakage", "latency"))
-    assert (refused.gate, refused.verdict, refused.code) == ("latency", "fail", "latency.no_result")
+    (missing,) = failures([said("leakage", "pass")], ("leakage", "latency"))
+    assert (missing.gate, missing.verdict, missing.code) == ("latency", "fail", "latency.no_result")
 
 
 def test_without_risks_the_unconditional_gates_are_mandatory():

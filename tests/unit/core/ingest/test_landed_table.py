@@ -177,7 +177,7 @@ def test_parquet_integers_with_gaps_may_be_floats() -> None:
     [
         ("weight", pa.array(["2.5"])),
         ("name", pa.array([7])),
-        ("seen_at", pa.array([datetime(2020, 1, 2)])),  # noqa: DTZ001 - what is refused
+        ("seen_at", pa.array([datetime(2020, 1, 2)])),  # noqa: DTZ001 - the fault
         ("bought_on", pa.array(["2020-01-01"])),
     ],
 )

@@ -136,8 +136,8 @@ def test_step_run_again_replaces_its_decision() -> None:
 
 
 def test_unknown_step() -> None:
-    with raises_code(ConfigurationError, "NS-DEPLOY-002", "somebody"):
-        by_hand(decide(1, "held", by="somebody"))
+    with raises_code(ConfigurationError, "NS-DEPLOY-002", "ann"):
+        by_hand(decide(1, "held", by="ann"))
 
 
 # Versions
