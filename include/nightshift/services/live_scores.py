@@ -153,8 +153,10 @@ def days_predicted(use_case: UseCase, scored: Sequence[ScoredPartition]) -> list
 
 def _versions(rows: pa.Table) -> Iterator[tuple[str, str, str]]:
     """(role, spec_id, model_version) of each version, in the order of the rows."""
-    distinct = rows.group_by(list(VERSION_COLUMNS), use_threads=False).aggregate([])
-    for row in distinct.to_pylist():
+    # The order of Arrow's groups depends on hashes of their keys, also on one thread.
+    numbered = rows.append_column("row", pa.array(np.arange(rows.num_rows)))
+    first = numbered.group_by(list(VERSION_COLUMNS)).aggregate([("row", "min")])
+    for row in first.sort_by("row_min").to_pylist():
         yield row["role"], row["spec_id"], row["model_version"]
 
 
