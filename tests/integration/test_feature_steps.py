@@ -128,9 +128,9 @@ def test_only_what_a_decision_names_is_read(store: ArtifactStore, settings: Sett
         }
     )
 
-    def rate(**pins: Any) -> float:
+    def rate(**pins: Any) -> float | None:
         joined = historical_features(USE_CASE, settings, store, "flight_delay_v1", spine, **pins)
-        return float(joined["carrier_late_rate_28d"][0].as_py())
+        return joined["carrier_late_rate_28d"][0].as_py()
 
     before = rate()
     later = deliveries(FIRST, DAYS, seed=11)
@@ -140,6 +140,9 @@ def test_only_what_a_decision_names_is_read(store: ArtifactStore, settings: Sett
     assert rate() != before
     assert rate(partitions={LAST: first}) == before
     assert rate(partitions={LAST: second}) == rate()
+    # The values of the partition before have not expired, but are not those of the row's own partition.
+    earlier = materialize(store, settings, LAST - timedelta(days=1))
+    assert rate(partitions={LAST - timedelta(days=1): earlier}) is None
 
 
 def test_the_online_store_holds_the_newest_partition(

@@ -28,7 +28,7 @@ class FeatureRows:
     `join_keys`: column of `table` -> column of the entities. `features`: column of `table` -> name in the
     result. `timestamp`: when a row's values became known. `created`: breaks ties between rows
     of the same keys and time, the later is used; without it, or if that is equal too, the later
-    row of `table`. `ttl`: a value older than this is not used; None or zero: no limit of age.
+    row of `table`. `ttl`: a value older than this is not used, with zero only one of the same time; None: no limit.
     """
 
     table: pa.Table
@@ -94,8 +94,9 @@ def _matched_positions(connection: duckdb.DuckDBPyConnection, rows: int, view: F
         once = f"SELECT * FROM moments QUALIFY {_first(moment)}"  # noqa: S608
         connection.execute(f"CREATE OR REPLACE TABLE moments AS {once}")
     on = " AND ".join([*(f"times.{key} = moments.{key}" for key in keys), "times.requested_at >= moments.known_at"])
-    ttl = view.ttl // timedelta(microseconds=1) if view.ttl else 0
-    fresh = f"WHERE requested_at <= known_at + to_microseconds({ttl})" if view.ttl else ""
+    fresh = ""
+    if view.ttl is not None:
+        fresh = f"WHERE requested_at <= known_at + to_microseconds({view.ttl // timedelta(microseconds=1)})"
     # Many rows have the same entity and time; the ASOF join is the expensive part, so it runs on distinct ones.
     matched = _rows(
         connection,

@@ -180,13 +180,14 @@ def _feature_rows(
     prefix = f"{view.projection.name_alias or view.name}__" if full_names else ""
     columns = [stored_as.get(name, name) for name in [*join_keys, *features]] + ([created] if created else [])
     oldest = first - view.ttl if view.ttl else LONG_AGO
+    pinned = isinstance(source, FileSource) and _is_artifact(source) and config.offline_store.partitions.pinned
     return FeatureRows(
         table=_read(config, source, source.timestamp_field, columns, oldest, last),
         join_keys={stored_as.get(key, key): entity for key, entity in join_keys.items()},
         features={stored_as.get(name, name): prefix + name for name in features},
         timestamp=source.timestamp_field,
         created=created,
-        ttl=view.ttl or None,
+        ttl=timedelta(0) if pinned else view.ttl or None,
     )
 
 

@@ -80,11 +80,12 @@ def historical_features(
     """The spine, rows and columns as they are, with the features of a feature service appended.
 
     Point-in-time: each row gets the values published at or before its `event_timestamp`, null
-    where there are none. `partitions` names the published artifacts to read; without it, those
-    that are published now. Raises ConfigurationError for an unknown service, FeatureContractError
-    if the spine lacks a join key.
+    where there are none. With `partitions`, the published artifacts to read, it gets those of exactly that time, as
+    when it is scored; without, the newest of those that are published now. Raises ConfigurationError for an unknown
+    service, FeatureContractError if the spine lacks a join key.
     """
     from feast.errors import FeatureServiceNotFoundException
+    from typeguard import suppress_type_checks
 
     feast = open_feature_store(use_case, settings)
     feast.config.offline_store.read_from(PublishedPartitions(store, partitions))
@@ -103,7 +104,9 @@ def historical_features(
             "NS-FEATURE-012", f"The spine of {use_case.name} lacks the join keys {', '.join(missing)} of {service}."
         )
     entities = spine.select([*keys, EVENT_TIMESTAMP]).to_pandas()
-    joined = feast.get_historical_features(entity_df=entities, features=feature_service).to_arrow()
+    # Feast checks the types of every field of every view each time that it reads its registry.
+    with suppress_type_checks():
+        joined = feast.get_historical_features(entity_df=entities, features=feature_service).to_arrow()
     for name in joined.column_names:
         if name not in entities.columns:
             spine = spine.append_column(name, joined[name])

@@ -43,13 +43,13 @@ class ArtifactSource:
 class PublishedPartitions:
     """Reads published partitions of an artifact store in parallel, every file's hash checked.
 
-    With `pinned` only those artifacts are read, whatever their status is now; without, those
-    that are published now.
+    With `pinned` only those artifacts are read, whatever their status is now, and each entity row gets the values of
+    its own partition or none; without, those that are published now.
     """
 
     def __init__(self, store: ArtifactStore, pinned: Mapping[date, ArtifactRef] | None = None) -> None:
         self._store = store
-        self._pinned = pinned
+        self.pinned = pinned
 
     def read(self, source: ArtifactSource, columns: Sequence[str], first: datetime, last: datetime) -> pa.Table:
         """The columns of all rows from first to last, and of some days around them; by partition, then as stored.
@@ -68,8 +68,8 @@ class PublishedPartitions:
         return pa.concat_tables(tables)
 
     def _refs(self, source: ArtifactSource, first: date, last: date) -> list[ArtifactRef]:
-        if self._pinned is not None:
-            return [ref for partition, ref in sorted(self._pinned.items()) if first <= partition <= last]
+        if self.pinned is not None:
+            return [ref for partition, ref in sorted(self.pinned.items()) if first <= partition <= last]
         folders = self._store.folders(self._store.step_prefix(source.use_case, source.step))
         partitions = [day for day in map(parse_partition, folders) if first <= day <= last]
         decisions = self._store.decisions(source.use_case, source.step, partitions)

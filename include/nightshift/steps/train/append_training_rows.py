@@ -50,13 +50,11 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     spine = outcomes.spine
     days: list[date] = sorted(spine[PARTITION].unique().to_pylist())
     features, missing = _features(use_case, store, days, allow_undecided=allow_undecided)
-    tables = [_empty(use_case)]
-    for day, ref in features.items():
-        # Each row gets the features of its own partition only, as when it was scored.
-        rows = spine.filter(pc.equal(spine[PARTITION], pa.scalar(day, pa.date32())))
-        joined = historical_features(use_case, settings, store, use_case.features.service, rows, partitions={day: ref})
-        tables.append(_columns(use_case, joined, partition))
-    table = pa.concat_tables(tables).combine_chunks()
+    table = _empty(use_case)
+    if features:
+        rows = spine.filter(pc.is_in(spine[PARTITION], pa.array(list(features), pa.date32())))
+        joined = historical_features(use_case, settings, store, use_case.features.service, rows, partitions=features)
+        table = _columns(use_case, joined, partition).combine_chunks()
     log.info("%s %s: %d training rows, without features: %s", use_case.name, partition, table.num_rows, missing or 0)
     return publish_rows(
         store,

@@ -50,7 +50,7 @@ def _by_hand(rows: list[tuple], entity: tuple, ttl: timedelta | None) -> float |
         usable = key is not None and (key, half) == entity[:2] and at <= entity[2]
         if usable and (newest is None or at >= newest[0]):
             newest = (at, value)
-    if newest is None or (ttl and entity[2] - newest[0] > ttl):
+    if newest is None or (ttl is not None and entity[2] - newest[0] > ttl):
         return None
     return newest[1]
 
@@ -60,7 +60,7 @@ def _same(left: float | None, right: float | None) -> bool:
 
 
 @settings(max_examples=80, deadline=None)
-@given(known, asked, st.sampled_from([None, timedelta(hours=3), timedelta(days=4)]))
+@given(known, asked, st.sampled_from([None, timedelta(0), timedelta(hours=3), timedelta(days=4)]))
 def test_each_row_gets_the_newest_value_known_then(rows: list, wanted: list, ttl: timedelta | None) -> None:
     entities = _entities(wanted)
     joined = point_in_time_join(entities, "asked", [_view(rows, ttl)])
