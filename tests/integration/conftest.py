@@ -12,14 +12,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from integration.history import History, empty_bucket
-from integration.nights import Nights
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.policies import RiskPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local.scratch import Services, running
 from nightshift.settings import Settings, load_settings
+from support.history import History, empty_bucket
+from support.nights import Nights
 
 SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from integration.nights import Nights
 from nightshift import cli
 from nightshift.core.lifecycle.state import state_after
 from nightshift.declare.models import ModelSpec
@@ -17,6 +16,7 @@ from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.look_ahead import look_ahead_gate
 from support.errors import raises_code
+from support.nights import Nights
 
 LAST = date(2020, 3, 21)
 WORSE = ModelSpec(name="worse", estimators=("logistic_regression",), numeric=("weekday",))

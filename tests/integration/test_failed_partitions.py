@@ -11,7 +11,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from curated_flights import deliveries
 from flight_delay import replay
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.declare.discovery import PROJECT_ROOT, load_use_case
@@ -25,6 +24,7 @@ from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land
 from nightshift.steps.materialize import build_features, publish_features
 from nightshift.steps.operator import record_failure
+from support.curated_flights import deliveries
 from support.errors import raises_code
 
 USE_CASE = load_use_case("flight_delay")

@@ -13,8 +13,6 @@ import pandas as pd
 import psycopg
 import pytest
 
-from integration.history import FIRST, TRAINED
-from integration.nights import Nights
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State
 from nightshift.documents.predict import Calibration, ModelChoice
@@ -23,6 +21,8 @@ from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
 from nightshift.services.lineage import trace
 from support.errors import raises_code
+from support.history import FIRST, TRAINED
+from support.nights import Nights
 
 DAY = timedelta(days=1)
 NIGHTS = partition_range(TRAINED + DAY, TRAINED + 3 * DAY)

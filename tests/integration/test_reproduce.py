@@ -7,13 +7,13 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from integration.history import FIRST
-from integration.history import TRAINED as LAST
 from nightshift.errors import ConfigurationError, PartitionNotReady
 from nightshift.partitions import partition_range
 from nightshift.steps.context import StepContext
 from nightshift.steps.operator import reproduce
 from support.errors import raises_code
+from support.history import FIRST
+from support.history import TRAINED as LAST
 
 HISTORY = partition_range(FIRST, LAST)
 NIGHT = LAST + timedelta(days=1)

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from integration.nights import Nights
 from nightshift.artifact import Decision
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.versions.package import HOLDOUT, MODEL
@@ -23,6 +22,7 @@ from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
 from nightshift.services.training_rows import STEP, compact_months, load_rows, parts_known, publish_rows
 from support.errors import raises_code
+from support.nights import Nights
 
 FIRST = date(2020, 3, 1)
 DAY = timedelta(days=1)

@@ -38,7 +38,7 @@ from nightshift.documents.search import (
 from nightshift.errors import ConfigurationError, DataContractError, NotApplicable
 from nightshift.reports.search import render
 from support.errors import raises_code
-from synthetic_training_set import FIRST, training_table, use_case
+from support.synthetic_training_set import FIRST, training_table, use_case
 
 TABLE = training_table()
 AS_OF = FIRST + timedelta(days=20)

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_parity import check_parity
 from nightshift.core.compression.networks.low_rank import low_rank
 from nightshift.core.compression.networks.magnitude_pruning import magnitude_pruning
 from nightshift.core.compression.problem import Problem
@@ -44,9 +43,10 @@ from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.network import layers_of
 from nightshift.core.search.candidates import RECIPES
 from nightshift.errors import NotApplicable
-from problems import problem_of
 from support.errors import raises_code
-from synthetic_training_set import SIGNATURE, training_split, use_case
+from support.model_parity import check_parity
+from support.problems import problem_of
+from support.synthetic_training_set import SIGNATURE, training_split, use_case
 
 SPLIT = training_split()
 PARAMETERS = {**use_case().training.parameters, "xgboost": {"n_estimators": 60, "max_depth": 4, "learning_rate": 0.2}}

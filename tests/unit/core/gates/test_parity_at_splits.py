@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import pytest
 
-from model_parity import ParityError, check_parity
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import compare, probe_rows
 from nightshift.core.gates.split_probes import SIDES, split_probes
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.models.estimators import DEFAULTS, fit_estimator
 from nightshift.core.models.fitted import FittedModel, hyperparameters
-from synthetic_training_set import NUMERIC, SIGNATURE, training_split, use_case
+from support.model_parity import ParityError, check_parity
+from support.synthetic_training_set import NUMERIC, SIGNATURE, training_split, use_case
 
 SPLIT = training_split()
 TOLERANCE = 1e-5

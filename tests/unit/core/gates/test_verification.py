@@ -29,7 +29,7 @@ from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.documents.train import Parity, Verification
 from nightshift.steps.train.verify import _without_timing, evaluate, without_timing
-from synthetic_training_set import DAYS, FIRST, SIGNATURE, training_split, training_table, use_case
+from support.synthetic_training_set import DAYS, FIRST, SIGNATURE, training_split, training_table, use_case
 
 SPLIT = training_split(rows_per_day=60)
 LENIENT = VerificationPolicy(

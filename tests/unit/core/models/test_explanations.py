@@ -8,7 +8,7 @@ from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.models.estimators import DEFAULTS, fit_estimator
 from nightshift.core.models.explanations import explain
 from nightshift.core.models.fitted import hyperparameters
-from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
+from support.synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 
 SPLIT = training_split()
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
-from integration.nights import Nights
 from nightshift.io.artifact_store import READERS, ArtifactStore
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.partitions import partition_range
+from support.nights import Nights
 
 NAME = "late_returns"
 FIRST, TRAINED, LAST = date(2020, 3, 1), date(2020, 3, 16), date(2020, 4, 2)
