@@ -57,7 +57,7 @@ def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsy
     nominated = nights.step("nominate", LAST, backtest=ref)
     outcome = store.read_document(nominated, Nomination)
     assert outcome.outcomes == {linear.spec_id: "shadow", WORSE.spec_id: "backtest_failed"}
-    assert "no_worse_than_champion.margin" in outcome.why[WORSE.spec_id]
+    assert "no_worse_than_champion.margin" in {gate.code for gate in outcome.gates[WORSE.spec_id]}
     verdicts = {gate.gate: gate.verdict for gate in outcome.gates[linear.spec_id]}
     assert verdicts["look_ahead"] == "pass"
     assert verdicts["backtest_partitions"] == "pass"
