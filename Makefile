@@ -65,7 +65,7 @@ types: $(STAMP) ## Check types
 .PHONY: test
 test: $(STAMP) ## Run all tests: unit, DAGs, integration, end to end
 	$(BIN)/python -m pytest tests/unit tests/dags $(WORKERS) $(ARGS)
-	@# The end-to-end tests take longest, so one worker starts with them.
+	@# A worker at a time takes a whole file, the longest first (tests/conftest.py).
 	$(BIN)/python -m pytest tests/e2e tests/integration $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-unit test-dags test-integration test-e2e
@@ -74,7 +74,7 @@ test-unit: $(STAMP) ## Run the tests that need no services
 test-dags: $(STAMP) ## Run the tests of the DAG files
 	$(BIN)/python -m pytest tests/dags $(ARGS)
 test-integration: $(STAMP) ## Run the tests against a real S3 server and PostgreSQL
-	$(BIN)/python -m pytest tests/integration $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest tests/integration $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 test-e2e: $(STAMP) ## Run nights through a real scheduler
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 

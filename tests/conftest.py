@@ -12,6 +12,11 @@ from nightshift.local.processes import forget_ambient_stack
 
 TESTS = Path(__file__).parent
 KINDS = ("unit", "dags", "integration", "e2e")
+LONGEST = (
+    "e2e/test_two_nights.py",
+    *(f"integration/test_{name}.py" for name in ("training_nights", "reproduce", "nights", "dry_run", "search")),
+)
+"""Files with minutes of work: they come first, so that no worker is left alone with one at the end."""
 
 
 def pytest_configure() -> None:
@@ -26,3 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if kind not in KINDS:
             raise pytest.UsageError(f"{item.path} is in none of tests/{{{','.join(KINDS)}}}: move it.")
         item.add_marker(kind)
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    path = item.path.relative_to(TESTS).as_posix()
+    return LONGEST.index(path) if path in LONGEST else len(LONGEST)

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import os
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from integration.history import History, empty_bucket
-from integration.nights import Nights
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.policies import RiskPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.local.scratch import Services, running
 from nightshift.settings import Settings, load_settings
-
-SECOND = Path(__file__).resolve().parents[1] / "second_use_case"
+from support.desk import Desk, new_desk
+from support.history import History, empty_bucket
+from support.nights import Nights
+from support.parcels import parcels
+from support.second_use_case import ROOT as SECOND_USE_CASE
 
 
 @pytest.fixture(scope="session")
@@ -59,17 +66,21 @@ def service_environment(services: Services, warehouse_url: str) -> Iterator[dict
 
 
 @pytest.fixture(scope="session")
-def history(service_environment: dict[str, str]) -> History:
+def history(service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> History:
     """Past partitions of the second use case, to copy; a test that asks for them has their bucket, empty at first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIGHTSHIFT_BUCKET", "test-history")
-        patch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
+        patch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND_USE_CASE))
         load_settings.cache_clear()
         settings = load_settings()
         store = ArtifactStore(settings)
         store.ensure_bucket()
         use_case = replace(load_use_case("late_returns"), risk=RiskPolicy())
-        made = History(Nights(use_case, settings, store))
+        # Each worker has a folder of its own in that of the run.
+        folder = tmp_path_factory.getbasetemp()
+        made = History.shared(
+            Nights(use_case, settings, store), folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+        )
     load_settings.cache_clear()
     return made
 
@@ -99,7 +110,7 @@ def store(settings: Settings) -> ArtifactStore:
 @pytest.fixture
 def late_returns(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[UseCase]:
     """The second use case, under a warehouse schema of this test's own."""
-    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND_USE_CASE))
     yield load_use_case("late_returns")
     with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
         connection.execute("DROP SCHEMA IF EXISTS late_returns CASCADE")
@@ -116,3 +127,45 @@ def trained_nights(nights: Nights, history: History) -> Nights:
     """The second use case after the training of `history.TRAINED`, the first one."""
     history.copy_trained(nights)
     return nights
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, store: ArtifactStore) -> Iterator[Desk]:
+    """The second use case without training and Feast, under a name of this test's own."""
+    with new_desk(monkeypatch, settings, store) as made:
+        yield made
+
+
+@pytest.fixture
+def use_case(settings: Settings) -> Iterator[UseCase]:
+    """A use case that needs no more than a warehouse, under a name of this test's own."""
+    with parcels(settings) as made:
+        yield made
+
+
+@pytest.fixture
+def warehouse(settings: Settings, use_case: UseCase) -> Warehouse:
+    """The warehouse of `use_case`, still empty."""
+    return Warehouse(settings, use_case)
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[str]]]:
+    """A URL with a secret, and the texts that were posted to it."""
+    received: list[str] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/secret", received
+        server.shutdown()
+        thread.join()

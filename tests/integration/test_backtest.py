@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from integration.nights import Nights
 from nightshift import cli
 from nightshift.core.lifecycle.state import state_after
 from nightshift.declare.models import ModelSpec
@@ -17,6 +16,7 @@ from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.look_ahead import look_ahead_gate
 from support.errors import raises_code
+from support.nights import Nights
 
 LAST = date(2020, 3, 21)
 WORSE = ModelSpec(name="worse", estimators=("logistic_regression",), numeric=("weekday",))
@@ -57,7 +57,7 @@ def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsy
     nominated = nights.step("nominate", LAST, backtest=ref)
     outcome = store.read_document(nominated, Nomination)
     assert outcome.outcomes == {linear.spec_id: "shadow", WORSE.spec_id: "backtest_failed"}
-    assert "no_worse_than_champion.margin" in outcome.why[WORSE.spec_id]
+    assert "no_worse_than_champion.margin" in {gate.code for gate in outcome.gates[WORSE.spec_id]}
     verdicts = {gate.gate: gate.verdict for gate in outcome.gates[linear.spec_id]}
     assert verdicts["look_ahead"] == "pass"
     assert verdicts["backtest_partitions"] == "pass"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import json
-import threading
 import zipfile
 from collections.abc import Iterator
 from datetime import date
@@ -18,11 +16,9 @@ from nightshift.artifact import ArtifactRef, Attempt
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import GateResult
 from nightshift.errors import ArtifactCorrupt, ChampionChanged, ConfigurationError, UnknownModel
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.warehouse.warehouse import Warehouse
-from nightshift.settings import Settings
-from support.desk import GOOD, POOR, SIMILAR, D, Desk, days_after, new_desk
+from support.desk import GOOD, POOR, SIMILAR, D, Desk, days_after
 from support.errors import raises_code
 
 WHY = "scores are near zero for a whole branch"
@@ -76,37 +72,8 @@ class Grown:
 
 
 @pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, store: ArtifactStore) -> Iterator[Desk]:
-    with new_desk(monkeypatch, settings, store) as made:
-        yield made
-
-
-@pytest.fixture
 def grown(desk: Desk) -> Grown:
     return Grown(desk)
-
-
-@pytest.fixture
-def webhook() -> Iterator[tuple[str, list[str]]]:
-    """A URL, and the texts that were posted to it."""
-    received: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", received
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture
@@ -191,7 +158,7 @@ def test_specs_that_cannot_be_rolled_back_to(grown: Grown) -> None:
         grown.third.spec_id: "is the champion already",
     }
     for spec_id, why in reasons.items():
-        with raises_code(UnknownModel, "NS-DEPLOY-014", why, f"Former champions are {grown.second.spec_id};"):
+        with raises_code(UnknownModel, "NS-DEPLOY-014", why, grown.second.spec_id):
             grown.roll_back(to_spec=spec_id)
     assert grown.desk.actions() == before
 
@@ -216,7 +183,7 @@ def test_nothing_to_roll_back(desk: Desk) -> None:
 def test_rollback_that_a_later_promotion_would_undo(grown: Grown) -> None:
     grown.desk.night(days_after(1))
     grown.desk.decide(days_after(1), "promoted", grown.first, replaces=grown.third.spec_id)
-    with raises_code(ChampionChanged, "NS-DEPLOY-015", f"promoted on {days_after(1)} is {grown.first.spec_id}"):
+    with raises_code(ChampionChanged, "NS-DEPLOY-015", days_after(1), grown.first.spec_id):
         grown.roll_back(D)
     grown.roll_back(days_after(1))
     assert grown.primary(2) == grown.third.spec_id

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import threading
-from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
@@ -16,38 +12,9 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from nightshift.documents.check_drift import Drift
-from nightshift.io.artifact_store import ArtifactStore
-from nightshift.settings import Settings
-from support.desk import BOOKINGS, EVEN, TERRIBLE, D, Desk, begin, begin_canary, days_after, late_bookings, new_desk
+from support.desk import BOOKINGS, EVEN, TERRIBLE, D, Desk, begin, begin_canary, days_after, late_bookings
 
 ALTERNATING = [i % 2 for i in range(BOOKINGS)]
-
-
-@pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, store: ArtifactStore) -> Iterator[Desk]:
-    with new_desk(monkeypatch, settings, store) as made:
-        yield made
-
-
-@pytest.fixture
-def webhook() -> Iterator[tuple[str, list[str]]]:
-    received: list[str] = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/secret", received
-        server.shutdown()
-        thread.join()
 
 
 def response(desk: Desk, partition: date) -> str:

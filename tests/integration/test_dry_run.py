@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -66,19 +67,20 @@ def test_partitions_without_labels_are_made_up_for(written: UseCase, monkeypatch
         raise ConfigurationError("NS-TEST-001", "far enough")
 
     monkeypatch.setattr("nightshift.steps.train.build_training_set.run", build_training_set)
-    late = date(2024, 2, 10)
+    few = dataclasses.replace(written, training=dataclasses.replace(written.training, minimum_days=6, holdout_days=3))
+    late = date(2024, 2, 18)
 
     def source(first: date, last: date) -> dry_run.Landed:
         # A file that cannot be read rejects its partition.
         for feed, dt, name, body in of_producer(written)(first, last):
             yield feed, dt, name, b"" if dt == late.isoformat() else body
 
-    faults, found = dry_run.dry_run(written, date(2024, 2, 22), source, lines.append)
+    faults, found = dry_run.dry_run(few, date(2024, 2, 22), source, lines.append)
     assert [fault.what for fault in faults] == ["ConfigurationError: NS-TEST-001: far enough"]
     assert list(found.rejected) == [str(late)]
-    assert "2024-01-31 to 2024-02-21: ingest and materialize" in lines
+    assert "2024-02-15 to 2024-02-21: ingest and materialize" in lines
     # Neither it nor the day that it predicts has training rows.
-    assert "2024-01-29 to 2024-01-30: ingest and materialize" in lines
+    assert "2024-02-13 to 2024-02-14: ingest and materialize" in lines
 
 
 def test_a_file_that_breaks_the_contract_is_named(

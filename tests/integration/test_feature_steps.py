@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curated_flights import deliveries, table
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
@@ -20,6 +19,7 @@ from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.materialize import build_features, load_online, publish_features
 from nightshift.steps.train import append_training_rows
+from support.curated_flights import deliveries, table
 from support.errors import raises_code
 
 USE_CASE = load_use_case("flight_delay")

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.lineage import trace
-from nightshift.settings import Settings
-from support.desk import D, Desk, begin, begin_canary, days_after, new_desk
+from support.desk import D, Desk, begin, begin_canary, days_after
 from support.errors import raises_code
 
 
 @pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, store: ArtifactStore) -> Iterator[Desk]:
+def desk(desk: Desk) -> Desk:
     """Versions whose training set has a part for each of the eight partitions before D."""
-    with new_desk(monkeypatch, settings, store) as made:
-        curated = [made.deliver(days_after(-n)) for n in range(8, 0, -1)]
-        begin(made, training_set=made.training_set(days_after(-1), curated))
-        yield made
+    curated = [desk.deliver(days_after(-n)) for n in range(8, 0, -1)]
+    begin(desk, training_set=desk.training_set(days_after(-1), curated))
+    return desk
 
 
 def traced(desk: Desk, day: int, booking: int = 7) -> str:

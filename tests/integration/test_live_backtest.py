@@ -6,8 +6,6 @@ from datetime import date, timedelta
 
 import pytest
 
-from integration.history import TRAINED, History
-from integration.nights import Nights
 from nightshift.declare.models import ModelSpec
 from nightshift.deployment import Deployment
 from nightshift.documents.train import Registration
@@ -15,6 +13,8 @@ from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
 from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest
 from nightshift.services.live_scores import scored_partitions
+from support.history import TRAINED, History
+from support.nights import Nights
 
 FIRST, LAST, KNOWN = (TRAINED + timedelta(days=n) for n in (2, 3, 4))
 """The partitions that the challenger scores, and the one by which all their labels are known."""

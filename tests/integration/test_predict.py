@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
@@ -18,7 +17,6 @@ from nightshift.documents.predict import Calibration, ModelChoice
 from nightshift.errors import AuditFailed, PartitionNotReady, TransientError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_scores import scored_partition
-from nightshift.settings import Settings
 from nightshift.steps.predict import calibrate, score
 from support.desk import (
     BOOKINGS,
@@ -30,16 +28,9 @@ from support.desk import (
     begin,
     begin_canary,
     days_after,
-    new_desk,
     sigmoid_of_hours,
 )
 from support.errors import raises_code
-
-
-@pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, store: ArtifactStore) -> Iterator[Desk]:
-    with new_desk(monkeypatch, settings, store) as made:
-        yield made
 
 
 def chosen(desk: Desk, ref: ArtifactRef) -> tuple[str, str]:

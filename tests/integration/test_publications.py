@@ -6,7 +6,6 @@ import contextlib
 import io
 import itertools
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -25,18 +24,7 @@ from nightshift.io.warehouse.publications import Publication
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from support.errors import raises_code
-from support.parcels import DAY, SPEC, calibrated, killed, parcels
-
-
-@pytest.fixture
-def use_case(settings: Settings) -> Iterator[UseCase]:
-    with parcels(settings) as made:
-        yield made
-
-
-@pytest.fixture
-def warehouse(settings: Settings, use_case: UseCase) -> Warehouse:
-    return Warehouse(settings, use_case)
+from support.parcels import DAY, SPEC, calibrated, killed
 
 
 def artifact(name: str) -> ArtifactRef:

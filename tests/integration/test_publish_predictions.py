@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date, timedelta
 
 import numpy as np
@@ -11,17 +10,9 @@ import pyarrow.compute as pc
 import pytest
 
 from nightshift.errors import AuditFailed
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_scores import known_labels, partition_losses, scored_partition
-from nightshift.settings import Settings
-from support.desk import BOOKINGS, SIMILAR, D, Desk, begin, begin_canary, days_after, late_bookings, new_desk
+from support.desk import BOOKINGS, SIMILAR, D, Desk, begin, begin_canary, days_after, late_bookings
 from support.errors import raises_code
-
-
-@pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, store: ArtifactStore) -> Iterator[Desk]:
-    with new_desk(monkeypatch, settings, store) as made:
-        yield made
 
 
 def all_scores(desk: Desk, partition: date, version: str) -> pa.Table:

@@ -23,7 +23,7 @@ from nightshift.steps.search import (
 )
 from nightshift.steps.train import fit, verify
 from support.errors import raises_code
-from synthetic_training_set import DAYS, FIRST, training_table, use_case
+from support.synthetic_training_set import DAYS, FIRST, training_table, use_case
 
 PARTITION = FIRST + timedelta(days=DAYS)
 SEARCH = SearchPolicy(trials=3, seconds=60.0, folds=2, fold_days=3, origins=2, origin_days=3)

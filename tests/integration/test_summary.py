@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 
 import pytest
 
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local import summary
 from nightshift.settings import Settings
-from support.desk import BOOKINGS, D, Desk, begin, days_after, new_desk
+from support.desk import BOOKINGS, D, Desk, begin, days_after
 
 
 @pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, store: ArtifactStore) -> Iterator[Desk]:
+def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, desk: Desk) -> Desk:
     monkeypatch.setattr(summary, "load_settings", lambda: settings)
     monkeypatch.setattr(summary, "_seconds", lambda use_case: {"2020-01-01": "9"})
-    with new_desk(monkeypatch, settings, store) as made:
-        yield made
+    return desk
 
 
 def cells(text: str) -> dict[date, dict[str, str]]:

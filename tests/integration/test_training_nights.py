@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from integration.nights import Nights
 from nightshift.artifact import Decision
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.versions.package import HOLDOUT, MODEL
@@ -23,6 +22,8 @@ from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
 from nightshift.services.training_rows import STEP, compact_months, load_rows, parts_known, publish_rows
 from support.errors import raises_code
+from support.history import TRAINED
+from support.nights import Nights
 
 FIRST = date(2020, 3, 1)
 DAY = timedelta(days=1)
@@ -43,10 +44,9 @@ def failed_gates(registered: Registration) -> dict[str, str]:
     return {one.spec_id: one.why for one in registered.versions if one.action == "rejected"}
 
 
-def test_registering_twice_changes_nothing(nights, use_case, store, settings, history):
-    last = date(2020, 3, 16)
-    history.copy(nights.store, last)
-    registered = registration(nights, last)
+def test_registering_twice_changes_nothing(trained_nights, use_case, store, settings, history):
+    nights, last = trained_nights, TRAINED
+    registered = store.read_document(store.current(use_case.name, "register", last), Registration)
     assert failed_gates(registered) == {}
     assert {one.role: one.spec_id for one in registered.versions} == {
         "champion": use_case.champion.spec_id,
@@ -74,10 +74,9 @@ def test_registering_twice_changes_nothing(nights, use_case, store, settings, hi
     assert by_gate["calibration"] == "not applicable"
 
 
-def test_cards_and_tracking_follow_a_registration(nights, store, use_case, monkeypatch, history):
-    last = date(2020, 3, 14)
-    history.copy(nights.store, last)
-    registered = nights.train(last)
+def test_cards_and_tracking_follow_a_registration(trained_nights, store, use_case, monkeypatch):
+    nights, last = trained_nights, TRAINED
+    registered = store.current(use_case.name, "register", last)
     card = nights.step("report_training", last, registered=registered)
     champion, fallback = store.read_document(registered, Registration).versions
     page = store.read(card, "card.html").decode()
@@ -89,24 +88,20 @@ def test_cards_and_tracking_follow_a_registration(nights, store, use_case, monke
     assert store.manifest(tracked).metrics == {champion.spec_id: None, fallback.spec_id: None}
 
 
-def test_the_shipped_graph_is_fitted_on_the_newest_labels(nights, use_case, store, history):
-    last = date(2020, 3, 16)
-    history.copy(nights.store, last)
-    _, versions = nights.fit(last)
-    names = {entry.path for entry in store.manifest(versions[0]).files}
+def test_the_shipped_graph_is_fitted_on_the_newest_labels(trained_nights, use_case, store):
+    last = TRAINED
+    version = store.current(use_case.name, "fit", last, variant=use_case.champion.spec_id)
+    names = {entry.path for entry in store.manifest(version).files}
     assert not [name for name in names if "pickle" in name]
-    card = json.loads(store.read(versions[0], "card.json"))
+    card = json.loads(store.read(version, "card.json"))
     assert card["fitted_on"]["last_partition"] == (last - DAY).isoformat()
-    holdout = store.read_table(versions[0], HOLDOUT)
+    holdout = store.read_table(version, HOLDOUT)
     assert holdout.column_names == ["booking_date", "booking", "partition", "is_late", "p_late"]
     assert len(holdout["partition"].unique()) == use_case.training.holdout_days
 
 
-def test_labels_flipped_for_one_day_stop_both_versions(nights, history):
-    last = date(2020, 3, 16)
-    history.copy(nights.store, last)
-    nights.train(last)
-    night = last + DAY
+def test_labels_flipped_for_one_day_stop_both_versions(trained_nights):
+    nights, night = trained_nights, TRAINED + DAY
 
     def flip(feed: str, body: bytes) -> bytes:
         if feed != "returns":
@@ -125,7 +120,7 @@ def test_labels_flipped_for_one_day_stop_both_versions(nights, history):
 
 def test_too_few_days_are_an_error(nights, history):
     history.copy(nights.store, date(2020, 3, 5))
-    with raises_code(TerminalError, "NS-TRAIN-009", "labels of 4 partitions"):
+    with raises_code(TerminalError, "NS-TRAIN-009", 4):
         nights.train(date(2020, 3, 5))
 
 
@@ -239,10 +234,10 @@ def test_requests_of_a_training_do_not_grow_with_history(nights, store, use_case
     assert few < many <= 1.2 * few
 
 
-def test_a_version_of_another_training_set_is_noticed(nights, use_case, store, history):
-    last = date(2020, 3, 16)
-    history.copy(nights.store, last)
-    training_set, versions = nights.fit(last)
+def test_a_version_of_another_training_set_is_noticed(trained_nights, use_case, store, history):
+    nights, last = trained_nights, TRAINED
+    training_set = store.current(use_case.name, "build_training_set", last)
+    version = store.current(use_case.name, "fit", last, variant=use_case.champion.spec_id)
     # Of the same newest rows, as after a label of an older one was corrected.
     alike = store.commit(
         use_case=use_case.name,
@@ -253,13 +248,13 @@ def test_a_version_of_another_training_set_is_noticed(nights, use_case, store, h
         current=False,
     )
     with raises_code(ArtifactCorrupt, "NS-GATE-001", alike.uri):
-        nights.step("verify", last, training_set=alike, version=versions[0])
+        nights.step("verify", last, training_set=alike, version=version)
     night = last + DAY
     history.copy(store, night, first=night)
     other = nights.step("build_training_set", night, rows=nights.append(night))
-    with raises_code(ArtifactCorrupt, "NS-GATE-001", versions[0].uri):
-        nights.step("verify", night, training_set=other, version=versions[0])
-    assert store.read(versions[0], MODEL)
+    with raises_code(ArtifactCorrupt, "NS-GATE-001", version.uri):
+        nights.step("verify", night, training_set=other, version=version)
+    assert store.read(version, MODEL)
     assert training_set != other
 
 

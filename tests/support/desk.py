@@ -25,7 +25,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,8 +52,8 @@ from nightshift.pipeline import step_module
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.predict import score
+from support.second_use_case import ROOT
 
-ROOT = Path(__file__).resolve().parents[1] / "second_use_case"
 D = date(2020, 3, 20)
 BOOKINGS = 40
 SERVICE = "late_returns_v1"

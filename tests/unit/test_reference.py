@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from nightshift import cli
+from support.second_use_case import ROOT as SECOND
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_reference_is_up_to_date(monkeypatch):
-    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(ROOT / "tests" / "second_use_case"))
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
     spec = importlib.util.spec_from_file_location("generate_reference", ROOT / "docs" / "generate_reference.py")
     generator = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generator)

@@ -35,7 +35,7 @@ NO_STACK_VARIABLES = frozenset({"NIGHTSHIFT_RUNTIMES_DIR", "NIGHTSHIFT_CODE_VERS
 """Variables that match STACK_VARIABLES but do not describe a stack."""
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
-"""Child processes of this process, kept so that they can be reaped."""
+"""Child processes of this process until they are reaped."""
 
 
 class ProcessRecord(Value):
@@ -65,6 +65,7 @@ def spawn(
 
     Raises ConfigurationError if the program is missing or not executable.
     """
+    _reap()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         try:
@@ -87,16 +88,23 @@ def spawn(
     return ProcessRecord(pid=child.pid, created=psutil.Process(child.pid).create_time())
 
 
+def _reap() -> None:
+    """Reap the child processes that have ended, also those that nobody asked for since, as after a crash."""
+    for pid, child in list(_children.items()):
+        if child.poll() is not None:
+            _children.pop(pid, None)
+
+
 def find(record: ProcessRecord) -> psutil.Process | None:
     """The live process of a record; None if it ended, or if its id now belongs to another process."""
-    if record.pid in _children:
-        _children[record.pid].poll()
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(record.pid)
         same = abs(process.create_time() - record.created) < CREATED_TOLERANCE_SECONDS
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
-        return None
+        if same and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    # Only now: a child that ended a moment ago is reaped as well.
+    _reap()
+    return None
 
 
 def stop(record: ProcessRecord, *, timeout: float = 20.0, interrupt: bool = False) -> bool:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from datetime import UTC, date, datetime, time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,8 +15,8 @@ from nightshift.declare.feeds import Column
 from nightshift.errors import ConfigurationError, UnknownUseCase
 from nightshift.partitions import parse_partition, partition_range
 from support.errors import raises_code
+from support.second_use_case import ROOT as SECOND
 
-SECOND = Path(__file__).resolve().parents[2] / "second_use_case"
 DAYS = st.dates(date(1990, 1, 1), date(2040, 12, 31))
 
 

@@ -26,7 +26,7 @@ from nightshift.io import runtimes
 from nightshift.io.runtimes import probe_inputs, require_runtimes, score_in_runtime
 from nightshift.services.preflight import _runtimes
 from support.errors import raises_code
-from synthetic_training_set import SIGNATURE, training_split, use_case
+from support.synthetic_training_set import SIGNATURE, training_split, use_case
 
 VERSIONS = VerificationPolicy().onnxruntime_versions
 SPLIT = training_split(rows_per_day=60)

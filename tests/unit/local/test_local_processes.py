@@ -30,6 +30,7 @@ PARENT = [
 
 
 def start(command, tmp_path):
+    tmp_path.mkdir(exist_ok=True)
     log = tmp_path / "log"
     record = processes.spawn(command, log=log, env=os.environ, cwd=tmp_path)
     processes.wait_until(lambda: log.read_text() != "", record=record, name="it", log=log, timeout=20)
@@ -71,6 +72,16 @@ def test_a_process_that_was_killed_is_seen_as_gone(tmp_path):
     os.kill(record.pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(record.pid)], timeout=5)
     assert processes.find(record) is None
+
+
+def test_the_next_start_reaps_a_killed_process(tmp_path):
+    killed, _ = start(SLEEPER, tmp_path / "killed")
+    os.kill(killed.pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(killed.pid)], timeout=5)
+    other, _ = start(SLEEPER, tmp_path / "other")
+    processes.stop(other)
+    # Else Python warns at exit of a process that it believes to be running.
+    assert not processes._children.keys() & {killed.pid, other.pid}
 
 
 def test_process_that_dies_shows_the_end_of_its_log(tmp_path):

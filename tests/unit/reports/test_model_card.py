@@ -23,7 +23,7 @@ from nightshift.declare.policies import DataSource, Risk, RiskPolicy, SlicePolic
 from nightshift.deployment import GateResult
 from nightshift.documents.train import CalibrationBin, Registration, TrainingSet, Verification
 from nightshift.reports.model_card import Records, render
-from synthetic_training_set import SIGNATURE, training_split, use_case
+from support.synthetic_training_set import SIGNATURE, training_split, use_case
 
 SPLIT = training_split(rows_per_day=60)
 EVIL = '<script>alert("boo")</script>'

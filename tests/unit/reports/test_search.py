@@ -38,7 +38,7 @@ from nightshift.documents.search import (
 from nightshift.errors import ConfigurationError, DataContractError, NotApplicable
 from nightshift.reports.search import render
 from support.errors import raises_code
-from synthetic_training_set import FIRST, training_table, use_case
+from support.synthetic_training_set import FIRST, training_table, use_case
 
 TABLE = training_table()
 AS_OF = FIRST + timedelta(days=20)
@@ -261,7 +261,6 @@ def test_a_tie_goes_to_the_cheaper_and_quality_comes_first() -> None:
     assert compared.chosen == spec("cheap_twin").spec_id
     assert (found["best"].contends, found["cheap_twin"].contends) == (True, True)
     assert not found["fast_but_worse"].contends
-    assert "worse than the best by 0.0100" in found["fast_but_worse"].reason
     assert [one.on_front for one in compared.specs] == [True, True, False]
 
 
@@ -277,7 +276,9 @@ def test_differences_are_paired_by_partition() -> None:
 def test_noise_does_not_excuse_a_loss_beyond_the_budget() -> None:
     noisy = raced("noisy", 0.56, 0.5, 9e6, 1_000)
     compared = compare(races(BEST, noisy), BUDGET, POLICY)
-    assert "more than the budget" in compared.specs[1].reason
+    # By the interval it might be as good.
+    assert compared.specs[1].interval[0] < 0
+    assert not compared.specs[1].contends
     assert compared.chosen == spec("best").spec_id
 
 

@@ -18,7 +18,7 @@ from nightshift.declare.models import CalibrationSpec, ModelSpec
 from nightshift.declare.policies import SlicePolicy
 from nightshift.errors import LookAhead, TerminalError
 from support.errors import raises_code
-from synthetic_training_set import FIRST, SIGNATURE, training_table
+from support.synthetic_training_set import FIRST, SIGNATURE, training_table
 
 KEY = ["flight_date", "flight"]
 SPEC = ModelSpec(

@@ -133,9 +133,9 @@ USE_CASE = UseCase(
         block_days=2,
         margin_log_loss=0.5,
         margin_calibration=0.1,
-        shadow_partitions=2,
+        shadow_partitions=1,
         live_band=0.5,
-        canary_partitions=2,
+        canary_partitions=1,
         canary_share=0.25,
         watch_partitions=2,
         emergency_margin=2.0,
@@ -147,6 +147,8 @@ USE_CASE = UseCase(
         largest_flip_share=0.2,
         least_rows_per_second=2_000.0,
         largest_single_row_p99_ms=250.0,
+        # Each one more is a clean process for every verification.
+        onnxruntime_versions=("1.31.1",),
     ),
     slices=SlicePolicy(columns=("customer",), least_rows=30, margin_log_loss=0.2),
     # The score of 15 demands that a person approves each model.

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_parity import check_parity
 from nightshift.core.compression.networks.low_rank import low_rank
 from nightshift.core.compression.networks.magnitude_pruning import magnitude_pruning
 from nightshift.core.compression.problem import Problem
@@ -40,13 +39,15 @@ from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.models import estimators
 from nightshift.core.models.estimators import fit_estimator
-from nightshift.core.models.fitted import FittedModel, hyperparameters
+from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.network import layers_of
 from nightshift.core.search.candidates import RECIPES
 from nightshift.errors import NotApplicable
-from problems import problem_of
 from support.errors import raises_code
-from synthetic_training_set import SIGNATURE, training_split, use_case
+from support.fitting import fit
+from support.model_parity import check_parity
+from support.problems import problem_of
+from support.synthetic_training_set import SIGNATURE, training_split, use_case
 
 SPLIT = training_split()
 PARAMETERS = {**use_case().training.parameters, "xgboost": {"n_estimators": 60, "max_depth": 4, "learning_rate": 0.2}}
@@ -58,8 +59,7 @@ NETWORK_TECHNIQUES = (low_rank, magnitude_pruning)
 def fitted(name: str) -> FittedModel:
     if name in TECHNIQUES:
         return apply((name,), fitted("xgboost"), problem("xgboost"))
-    parameters = hyperparameters(name, estimators.DEFAULTS, PARAMETERS, SPLIT.train.num_rows)
-    return fit_estimator(name, SPLIT.train, SPLIT.train_labels, SIGNATURE, parameters, seed=7, threads=1)
+    return fit(name, SPLIT, overrides=PARAMETERS, threads=1)
 
 
 @cache

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from curated_flights import arrived, as_feeds, deliveries, flight, table
 from flight_delay.features import FEATURES, SCORING_SPINE, TRAINING_SPINE
 from nightshift.core.features.feature_computation import compute_features, compute_spine
 from nightshift.declare.discovery import load_use_case
 from nightshift.errors import FeatureContractError
+from support.curated_flights import arrived, as_feeds, deliveries, flight, table
 from support.errors import raises_code
 
 USE_CASE = load_use_case("flight_delay")

@@ -14,7 +14,7 @@ from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import TrainingSplit, split_training_set
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.deployment import GateResult
-from synthetic_training_set import NUMERIC, SIGNATURE, training_table, use_case
+from support.synthetic_training_set import NUMERIC, SIGNATURE, training_table, use_case
 
 TABLE = training_table()
 DECLARED = use_case().features

@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import pytest
 
-from model_parity import ParityError, check_parity
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import compare, probe_rows
 from nightshift.core.gates.split_probes import SIDES, split_probes
 from nightshift.core.inference.onnx_model import load_session, score
-from nightshift.core.models.estimators import DEFAULTS, fit_estimator
-from nightshift.core.models.fitted import FittedModel, hyperparameters
-from synthetic_training_set import NUMERIC, SIGNATURE, training_split, use_case
+from nightshift.core.models.fitted import FittedModel
+from support.fitting import attribute, damaged, fit
+from support.model_parity import ParityError, check_parity
+from support.synthetic_training_set import NUMERIC, SIGNATURE, training_split
 
 SPLIT = training_split()
 TOLERANCE = 1e-5
@@ -25,22 +25,15 @@ TOLERANCE = 1e-5
 
 @cache
 def fitted(name: str = "xgboost") -> FittedModel:
-    parameters = hyperparameters(name, DEFAULTS, use_case().training.parameters, SPLIT.train.num_rows)
-    return fit_estimator(name, SPLIT.train, SPLIT.train_labels, SIGNATURE, parameters, seed=7, threads=2)
+    return fit(name, SPLIT)
 
 
 def answers(graph: bytes) -> Any:
     return partial(score, load_session(graph), SIGNATURE)
 
 
-def damaged(damage: Callable[[onnx.GraphProto], None]) -> bytes:
-    model = onnx.ModelProto.FromString(export_onnx(fitted()))
-    damage(model.graph)
-    return model.SerializeToString()
-
-
-def attribute(graph: onnx.GraphProto, name: str) -> Any:
-    return next(a for node in graph.node for a in node.attribute if a.name == name)
+def spoilt(damage: Callable[[onnx.GraphProto], None]) -> bytes:
+    return damaged(export_onnx(fitted()), damage)
 
 
 def test_each_split_has_a_row_at_it_and_one_to_either_side() -> None:
@@ -86,7 +79,7 @@ def test_split_probes_find_a_threshold_off_by_one_float32(nodes: int) -> None:
         for i in inner[:nodes]:
             values[i] = np.nextafter(np.float32(values[i]), np.float32(np.inf))
 
-    broken = answers(damaged(shift))
+    broken = answers(spoilt(shift))
     strange = probe_rows(SPLIT.holdout, SIGNATURE)
     check_parity(fitted().probability, broken, strange, TOLERANCE, what="without splits")
     at_splits = split_probes(fitted(), SPLIT.holdout)
@@ -103,7 +96,7 @@ def test_less_instead_of_less_or_equal_is_found() -> None:
     at_splits = split_probes(fitted(), SPLIT.holdout)
     probes = probe_rows(SPLIT.holdout, SIGNATURE).followed_by(at_splits.rows, at_splits.strangeness)
     with pytest.raises(ParityError, match="at a split"):
-        check_parity(fitted().probability, answers(damaged(relax)), probes, TOLERANCE, what="relaxed")
+        check_parity(fitted().probability, answers(spoilt(relax)), probes, TOLERANCE, what="relaxed")
 
 
 def test_categories_in_another_order_are_found() -> None:
@@ -113,7 +106,7 @@ def test_categories_in_another_order_are_found() -> None:
 
     probes = probe_rows(SPLIT.holdout, SIGNATURE)
     with pytest.raises(ParityError, match="as delivered"):
-        check_parity(fitted().probability, answers(damaged(swap)), probes, TOLERANCE, what="swapped")
+        check_parity(fitted().probability, answers(spoilt(swap)), probes, TOLERANCE, what="swapped")
 
 
 def test_infinite_and_finer_numbers_are_among_the_strange_ones() -> None:

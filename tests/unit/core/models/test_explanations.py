@@ -5,18 +5,16 @@ from __future__ import annotations
 import pytest
 
 from nightshift.core.export.onnx_export import export_onnx
-from nightshift.core.models.estimators import DEFAULTS, fit_estimator
 from nightshift.core.models.explanations import explain
-from nightshift.core.models.fitted import hyperparameters
-from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
+from support.fitting import fit
+from support.synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split
 
 SPLIT = training_split()
 
 
 @pytest.mark.parametrize("name", ["logistic_regression", "xgboost"])
 def test_features_are_listed_once_by_importance(name: str) -> None:
-    parameters = hyperparameters(name, DEFAULTS, use_case().training.parameters, SPLIT.train.num_rows)
-    model = fit_estimator(name, SPLIT.train, SPLIT.train_labels, SIGNATURE, parameters, seed=7, threads=1)
+    model = fit(name, SPLIT, threads=1)
     graph = export_onnx(model)
     found = explain(graph, SIGNATURE, SPLIT.holdout, SPLIT.holdout_labels, seed=1)
     assert sorted(feature for feature, _ in found.features) == sorted((*NUMERIC, *CATEGORICAL))

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pytest
 from onnx import numpy_helper
 
-from model_parity import ParityError, check_parity, in_batches
 from nightshift.core.compression.networks.int8_dynamic import int8_dynamic
 from nightshift.core.compression.networks.int8_static import int8_static
 from nightshift.core.compression.networks.quantization import TOLERANCE
@@ -32,8 +31,9 @@ from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.preprocessing import MOST_CATEGORIES
 from nightshift.core.search.candidates import RECIPES
 from nightshift.core.search.measurement import measure
-from problems import problem_of
-from synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
+from support.model_parity import ParityError, check_parity, in_batches
+from support.problems import problem_of
+from support.synthetic_training_set import CATEGORICAL, NUMERIC, SIGNATURE, training_split, use_case
 
 FITTED = (*estimators.DEFAULTS, *students.DEFAULTS)
 SPLIT = training_split()

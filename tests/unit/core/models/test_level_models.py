@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model_parity import check_parity
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import Signature, load_session, score
@@ -18,6 +17,7 @@ from nightshift.core.models.estimators import DEFAULTS, fit_estimator
 from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.core.versions.version import row_weights
+from support.model_parity import check_parity
 
 SIGNATURE = Signature(
     numeric=("hour", "rate", "storm", "weekday", "noise"),

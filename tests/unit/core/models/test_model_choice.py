@@ -14,7 +14,7 @@ from nightshift.core.evaluation import area_under_curve, calibration_error, eval
 from nightshift.core.models.training_split import split_training_set
 from nightshift.errors import DataContractError
 from support.errors import raises_code
-from synthetic_training_set import training_table
+from support.synthetic_training_set import training_table
 
 
 def with_both_classes(pairs: list[tuple[int, int]]) -> bool:

@@ -14,7 +14,7 @@ from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.monitoring.drift import REFERENCE_TABLE, Reference, ReferenceBins
 from nightshift.core.versions.package import MODEL, describe, package
 from nightshift.documents.train import ModelCard, Span
-from synthetic_training_set import DAYS, HOLDOUT_DAYS, SIGNATURE, training_split, use_case
+from support.synthetic_training_set import DAYS, HOLDOUT_DAYS, SIGNATURE, training_split, use_case
 
 SPLIT = training_split(rows_per_day=60)
 METRICS = evaluate(SPLIT.holdout_labels, np.full(SPLIT.holdout.num_rows, 0.5))

@@ -138,7 +138,6 @@ def test_too_short_a_reference_judges_nothing() -> None:
     short = build_reference(days_of_rows(13, 0), numeric=NUMERIC, categorical=(), day_column="day")
     group = compare(short, short.count(days_of_rows(1, 1, shifted={"wind": 99.0})), NUMERIC, POLICY, 1)
     assert group.verdict == "not judged"
-    assert "at least 14 days" in group.reason
     assert group.columns[-1].psi > 1
     assert not any(column.exceeds for column in group.columns)
 

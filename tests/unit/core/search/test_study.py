@@ -16,7 +16,7 @@ from nightshift.core.search.study import (
 )
 from nightshift.errors import ConfigurationError, DataContractError
 from support.errors import raises_code
-from synthetic_training_set import SIGNATURE, training_split
+from support.synthetic_training_set import SIGNATURE, training_split
 
 TRAIN = training_split().train
 OVERFITTED = {"n_estimators": 200, "max_depth": 6, "learning_rate": 0.2, "min_child_weight": 10.0}

@@ -1,61 +1,89 @@
-"""Past partitions of the second use case, made once and copied for each test.
+"""Past partitions of the second use case, made once in a test run and copied for each test.
 
 Objects name each other with their bucket: a copy belongs into the bucket that they were made in.
 """
 
 from __future__ import annotations
 
+import fcntl
+import pickle
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 
-from integration.nights import Nights
 from nightshift.io.artifact_store import READERS, ArtifactStore
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.partitions import partition_range
+from support.nights import Nights
 
 NAME = "late_returns"
 FIRST, TRAINED, LAST = date(2020, 3, 1), date(2020, 3, 16), date(2020, 4, 2)
 
 
+@dataclass(frozen=True)
 class History:
     """What ingest, materialize and append_training_rows leave behind for partitions FIRST to LAST.
 
     The training of TRAINED is kept besides, the first one, which made the declared champion champion.
     """
 
-    def __init__(self, nights: Nights) -> None:
+    bucket: str
+    objects: Mapping[date, Mapping[str, bytes]]
+    """By partition, then by key."""
+    training: Mapping[str, bytes]
+    rows: Mapping[str, bytes]
+    """What the training left in the warehouse, by table."""
+
+    @classmethod
+    def make(cls, nights: Nights) -> History:
+        """Run the nights, on an empty store and warehouse, which are empty afterwards."""
         store, days = nights.store, partition_range(FIRST, LAST)
-        self.bucket = store.bucket
         nights.deliver(days)
         for run in (nights.ingest, nights.materialize, nights.append):
             for day in days:
                 run(day)
         objects = _objects(store)
-        self._objects = {day: {k: v for k, v in objects.items() if str(day) in k.split("/", 2)[2]} for day in days}
-        if sum(map(len, self._objects.values())) != len(objects):
+        by_day = {day: {k: v for k, v in objects.items() if str(day) in k.split("/", 2)[2]} for day in days}
+        if sum(map(len, by_day.values())) != len(objects):
             raise AssertionError("an object belongs to no partition, or to several")
         # As in a night, nothing later is there yet.
         empty_bucket(store)
-        self.copy(store, TRAINED)
+        made = cls(store.bucket, by_day, {}, {})
+        made.copy(store, TRAINED)
         before = _objects(store)
         nights.train(TRAINED)
-        self._training = {key: body for key, body in _objects(store).items() if body != before.get(key)}
+        training = {key: body for key, body in _objects(store).items() if body != before.get(key)}
         with warehouse_schema.connect(nights.settings) as connection:
-            self._rows = {name: _dump(connection, f"{NAME}.{name}") for name in ("deployments", "gate_results")}
+            rows = {name: _dump(connection, f"{NAME}.{name}") for name in ("deployments", "gate_results")}
             connection.execute(f"DROP SCHEMA {NAME} CASCADE")
+        return replace(made, training=training, rows=rows)
+
+    @classmethod
+    def shared(cls, nights: Nights, folder: Path) -> History:
+        """The same, made once by all processes of a test run that share a folder: the others wait, and read it."""
+        path = folder / "history.pickle"
+        with (folder / "history.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not path.exists():
+                unfinished = path.with_suffix(".part")
+                unfinished.write_bytes(pickle.dumps(cls.make(nights)))
+                unfinished.rename(path)
+        found: History = pickle.loads(path.read_bytes())
+        return found
 
     def copy(self, store: ArtifactStore, last: date, first: date = FIRST) -> None:
         """Let a store, that has what came before `first`, have these partitions."""
-        _put(store, {key: body for day in partition_range(first, last) for key, body in self._objects[day].items()})
+        _put(store, {key: body for day in partition_range(first, last) for key, body in self.objects[day].items()})
 
     def copy_trained(self, nights: Nights) -> None:
         """Let an empty store and warehouse have history up to TRAINED and its training."""
         self.copy(nights.store, TRAINED)
-        _put(nights.store, self._training)
+        _put(nights.store, self.training)
         warehouse_schema.migrate(nights.settings, nights.use_case)
         with warehouse_schema.connect(nights.settings) as connection:
-            for name, body in self._rows.items():
+            for name, body in self.rows.items():
                 with connection.cursor() as cursor, cursor.copy(f"COPY {NAME}.{name} FROM STDIN") as copy:
                     copy.write(body)
             connection.execute(
