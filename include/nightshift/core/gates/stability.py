@@ -79,9 +79,7 @@ def check_stability(moves: Mapping[str, StepMove], policy: VerificationPolicy) -
     `moves` is what `step_moves` returns.
     """
     if not moves:
-        return GateResult(
-            gate=GATE, verdict="not applicable", reason="the model reads no number", code=f"{GATE}.no_numbers"
-        )
+        return GateResult.not_applicable(GATE, "no_numbers", "the model reads no number")
     # NaN counts as infinite.
     p99, flips = (
         {name: float(np.nan_to_num(value, nan=np.inf)) for name, value in values.items()}
@@ -100,14 +98,9 @@ def check_stability(moves: Mapping[str, StepMove], policy: VerificationPolicy) -
         f"the furthest a step moves the score (99th percentile) is with {furthest}; "
         f"at most {flips[most_flips]:.1%} of decisions change, with {most_flips}"
     )
-    return GateResult(
-        gate=GATE,
-        verdict="fail" if reasons else "pass",
-        observed=p99[furthest],
-        bound=policy.largest_step_move,
-        reason="; ".join(reasons.values()) or passed,
-        code=next((f"{GATE}.{rule}" for rule in reasons), ""),
-    )
+    reason = "; ".join(reasons.values()) or passed
+    bound = policy.largest_step_move
+    return GateResult.evaluated(GATE, next(iter(reasons), ""), reason, observed=p99[furthest], bound=bound)
 
 
 def _named(values: Mapping[str, float], bound: float, shown: str) -> str:
