@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from nightshift.core.arrays import Floats, Integers
-from nightshift.core.evaluation import log_odds
+from nightshift.core.evaluation import log_loss, log_odds
 from nightshift.core.models.training_split import validation_rows
 from nightshift.declare.models import Hyperparameters
 
@@ -50,6 +50,10 @@ class Problem:
             return self.validation
         spread = np.linspace(0, len(older) - 1, min(len(older), MOST_FITTING_ROWS)).astype(np.int64)
         return np.asarray(older[np.unique(spread)])
+
+    def validation_loss(self, log_odds: Floats) -> float:
+        """Log loss (nats) of log odds of the validation rows."""
+        return log_loss(self.labels[self.validation], 1 / (1 + np.exp(-log_odds)))
 
     def settings(self, technique: str, defaults: Hyperparameters) -> Hyperparameters:
         """A technique's defaults, overridden by the use case's values."""

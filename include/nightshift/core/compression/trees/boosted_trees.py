@@ -7,6 +7,7 @@ Model format: https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.ht
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -121,6 +122,14 @@ def leaf_values(tree: Node) -> Floats:
     for leaf in leaves:
         table[leaf.id] = leaf.value
     return table
+
+
+def log_odds(base_margin: float, tables: Iterable[Floats], leaves: npt.NDArray[np.int64]) -> Floats:
+    """Log odds of rows from `leaf_ids` [n, trees] and a table from leaf to value for each tree."""
+    total = np.full(len(leaves), base_margin)
+    for i, table in enumerate(tables):
+        total += table[leaves[:, i]]
+    return total
 
 
 def _read(tree: dict[str, Any]) -> Node:

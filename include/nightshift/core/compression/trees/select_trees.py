@@ -21,7 +21,6 @@ from nightshift.core.compression.trees.boosted_trees import (
     read_ensemble,
     with_ensemble,
 )
-from nightshift.core.evaluation import log_loss
 from nightshift.core.models.fitted import FittedModel
 from nightshift.declare.models import number
 from nightshift.errors import NotApplicable
@@ -46,8 +45,8 @@ def select_trees(model: FittedModel, problem: Problem) -> FittedModel:
     fitting, validation = problem.train.take(problem.fitting), problem.train.take(problem.validation)
     margins = _margins(model, ensemble, fitting, problem.threads)
     validation_margins = _margins(model, ensemble, validation, problem.threads)
-    labels = problem.labels[problem.validation]
-    allowed = _loss(ensemble.base_margin + validation_margins.sum(axis=1), labels) + number(settings, "tolerance")
+    loss = problem.validation_loss(ensemble.base_margin + validation_margins.sum(axis=1))
+    allowed = loss + number(settings, "tolerance")
 
     total = margins.sum(axis=1)
     soft = 1 / (1 + np.exp(-(ensemble.base_margin + total)))
@@ -64,7 +63,8 @@ def select_trees(model: FittedModel, problem: Problem) -> FittedModel:
             ridge = RIDGE * np.trace(part) / len(chosen) * np.eye(len(chosen))
             factors = solve(part + ridge, moment[chosen], assume_a="pos")
             shift = target_mean - float(mean[chosen] @ factors)
-            if _loss(ensemble.base_margin + shift + validation_margins[:, chosen] @ factors, labels) <= allowed:
+            loss = problem.validation_loss(ensemble.base_margin + shift + validation_margins[:, chosen] @ factors)
+            if loss <= allowed:
                 trees = tuple(_times(ensemble.trees[i], f) for i, f in zip(chosen, factors, strict=True))
                 return with_ensemble(model, Ensemble(trees, ensemble.base_margin + shift))
     raise NotApplicable(
@@ -87,10 +87,6 @@ def _margins(model: FittedModel, ensemble: Ensemble, rows: object, threads: int)
 
 def _weighted_mean(values: Floats, root: Floats) -> Floats:
     return np.asarray((values * root**2).sum(axis=0) / (root**2).sum())
-
-
-def _loss(margin: Floats, labels: npt.NDArray[np.int64]) -> float:
-    return log_loss(labels, 1 / (1 + np.exp(-margin)))
 
 
 def _times(node: Node, factor: float) -> Node:
