@@ -25,11 +25,11 @@ from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
-from nightshift.documents.train import Parity, TrainingSet, Verification
+from nightshift.documents.train import Parity, Verification
 from nightshift.errors import ArtifactCorrupt
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.runtimes import probe_inputs, require_runtimes, score_in_runtime
-from nightshift.services.training_rows import load_rows
+from nightshift.services.training_rows import load_training_set
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -89,8 +89,7 @@ def _subject(
     replaced: Replaced | None,
 ) -> Subject:
     key = use_case.key_columns
-    parts = store.read_document(training_set, TrainingSet).parts
-    rows = newest_rows(load_rows(store, parts), key, partition)
+    rows = newest_rows(load_training_set(store, training_set), key, partition)
     split = split_rows(rows, use_case.label, use_case.training)
     (model, signature), manifest = _model(store, version), store.manifest(version)
     holdout = store.read_table(version, HOLDOUT)
