@@ -20,8 +20,8 @@ from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, NightshiftError
 from nightshift.local.layout import export_lines
 from nightshift.local.stack import Stack
-from nightshift.local.use_case_commands import COMMANDS
-from nightshift.partitions import parse_partition, partition_range
+from nightshift.local.use_case_commands import COMMANDS, DAY
+from nightshift.partitions import partition_range
 
 if TYPE_CHECKING:
     from nightshift.settings import Settings
@@ -64,8 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    day = {"type": _partition, "metavar": "YYYY-MM-DD"}
-    span = {"--from": {"dest": "first", **day}, "--to": {"dest": "last", **day}}
+    span = {"--from": {"dest": "first", **DAY}, "--to": {"dest": "last", **DAY}}
     needed_span = {name: {"required": True, **options} for name, options in span.items()}
     which = {"--use-case": {"help": "may be left out if there is only one"}}
     arguments: dict[Callable[[argparse.Namespace], int | None], dict[str, dict[str, Any]]] = {
@@ -81,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         clean: {},
         demo: {
             **which,
-            "--history-first": {**day, "help": "default: the first partition there is"},
-            "--history-last": {**day, "help": f"default: {HISTORY_DAYS} days of history"},
+            "--history-first": {**DAY, "help": "default: the first partition there is"},
+            "--history-last": {**DAY, "help": f"default: {HISTORY_DAYS} days of history"},
             "--nights": {"type": int, "default": 3, "help": "nights to run after the history (default 3)"},
         },
         land: {"use_case": {}, **needed_span},
@@ -108,13 +107,6 @@ def _parser() -> argparse.ArgumentParser:
         for names, options in its_arguments.items():
             command.add_argument(*names.split(), **options)
     return parser
-
-
-def _partition(text: str) -> date:
-    try:
-        return parse_partition(text)
-    except ConfigurationError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 # The local stack

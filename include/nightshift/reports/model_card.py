@@ -159,5 +159,5 @@ def _explained(explanation: Explanation) -> str:
     figure, axes = new_axes(5.4, 4.4)
     axes.barh([name for name, _ in shown], [value for _, value in shown], color=ORANGE, height=0.62)
     axes.locator_params(axis="x", nbins=5)
-    style(axes, explanation.measure, grid="x")
+    style(axes, "rise of the log loss (nats)", grid="x")
     return svg(figure)

@@ -42,7 +42,7 @@ def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> Art
     performance = _performance(use_case, store, warehouse, outcomes, partition)
     for day, rows in performance.items():
         warehouse.record_performance(day, rows)
-    changed = warehouse.record_drift(partition, _drift_rows(comparison, drift))
+    changed = warehouse.replace_partition("drift_daily", partition, _drift_rows(comparison, drift))
     action = response({name: group.verdict for name, group in comparison.groups.items()})
     message = _message(use_case, partition, comparison, action, report)
     log.log(logging.INFO if action == "none" else logging.WARNING, message)
