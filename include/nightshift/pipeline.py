@@ -188,6 +188,11 @@ def find_stage(name: str) -> Stage:
     raise ConfigurationError("NS-SETTINGS-006", f"There is no stage {name!r}: declare it in nightshift/pipeline.py.")
 
 
+def find_step(name: str) -> Step:
+    """The first step of that name, in the order of the stages. Raises StopIteration."""
+    return next(step for stage in STAGES for step in stage.steps if step.name == name)
+
+
 def step_module(step: str) -> str:
     """Dotted name of the module that runs a step."""
     stage = STAGE_OF_STEP[step]
