@@ -146,13 +146,9 @@ def _worse_than_fallback(case: _Case) -> str:
     state = case.state
     served = {loss.partition for loss in case.losses if loss.role == "champion" and loss.spec_id == state.champion}
     both = case.differences(state.champion, state.fallback, date.min) if state.fallback != state.champion else {}
-    newest = max((day for day in both if day in served), default=None)
-    if newest is None or both[newest] <= case.policy.emergency_margin:
-        return ""
-    return (
-        f"on {newest} the log loss of {state.champion} was {both[newest]:.4f} above that of the "
-        f"fallback, beyond the emergency margin of {case.policy.emergency_margin}"
-    )
+    newest = sorted(day for day in both if day in served)[-1:]
+    harm = _emergency({day: both[day] for day in newest}, "the fallback", case.policy)
+    return f"{state.champion}: {harm}" if harm else ""
 
 
 def _harm(differences: Mapping[date, float], rival: str, policy: PromotionPolicy) -> str:

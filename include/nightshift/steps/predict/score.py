@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,16 +95,8 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
     scheduled, curated = _scheduled(use_case, store, partition)
 
     def features_of(batch: pa.Table) -> Features:
-        by_service: dict[str, pa.Table] = {}
-
-        def of_service(service: str) -> pa.Table:
-            if service not in by_service:
-                pinned = {partition: features_ref}
-                rows = historical_features(use_case, settings, store, service, batch, partitions=pinned)
-                by_service[service] = rows
-            return by_service[service]
-
-        return of_service
+        pinned = {partition: features_ref}
+        return cache(lambda service: historical_features(use_case, settings, store, service, batch, partitions=pinned))
 
     shadows, failed = _load_shadows(store, choice.shadows, calibrations)
     while True:

@@ -7,7 +7,7 @@ Model format: https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.ht
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,6 +106,13 @@ def with_ensemble(model: FittedModel, ensemble: Ensemble) -> FittedModel:
     trees = XGBClassifier(**model.pipeline[-1].get_params() | {"n_estimators": len(kept)})
     trees.load_model(bytearray(json.dumps(document).encode()))
     return replace(model, pipeline=Pipeline([("features", model.pipeline[0]), ("model", trees)]))
+
+
+def with_leaves(tree: Node, value: Callable[[np.float32], Any]) -> Node:
+    """The tree with other leaf values."""
+    if isinstance(tree, Leaf):
+        return replace(tree, value=np.float32(value(tree.value)))
+    return replace(tree, left=with_leaves(tree.left, value), right=with_leaves(tree.right, value))
 
 
 def leaf_ids(model: FittedModel, rows: pa.Table, threads: int) -> npt.NDArray[np.int64]:

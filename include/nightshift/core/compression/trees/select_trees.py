@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
+from operator import mul
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,11 @@ from nightshift.core.arrays import Floats
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.trees.boosted_trees import (
     Ensemble,
-    Leaf,
-    Node,
     leaf_ids,
     leaf_values,
     read_ensemble,
     with_ensemble,
+    with_leaves,
 )
 from nightshift.core.models.fitted import FittedModel
 from nightshift.declare.models import number
@@ -65,7 +65,9 @@ def select_trees(model: FittedModel, problem: Problem) -> FittedModel:
             shift = target_mean - float(mean[chosen] @ factors)
             loss = problem.validation_loss(ensemble.base_margin + shift + validation_margins[:, chosen] @ factors)
             if loss <= allowed:
-                trees = tuple(_times(ensemble.trees[i], f) for i, f in zip(chosen, factors, strict=True))
+                trees = tuple(
+                    with_leaves(ensemble.trees[i], partial(mul, f)) for i, f in zip(chosen, factors, strict=True)
+                )
                 return with_ensemble(model, Ensemble(trees, ensemble.base_margin + shift))
     raise NotApplicable(
         "NS-MODEL-023", f"no smaller set of the {len(ensemble.trees)} trees keeps the log loss within the tolerance"
@@ -87,9 +89,3 @@ def _margins(model: FittedModel, ensemble: Ensemble, rows: object, threads: int)
 
 def _weighted_mean(values: Floats, root: Floats) -> Floats:
     return np.asarray((values * root**2).sum(axis=0) / (root**2).sum())
-
-
-def _times(node: Node, factor: float) -> Node:
-    if isinstance(node, Leaf):
-        return replace(node, value=np.float32(node.value * factor))
-    return replace(node, left=_times(node.left, factor), right=_times(node.right, factor))
