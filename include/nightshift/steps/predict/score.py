@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.arrays import Floats
 from nightshift.core.inference.calibration import calibrated
 from nightshift.core.inference.onnx_model import Signature, load_session
 from nightshift.core.inference.onnx_model import score as raw_scores
@@ -55,7 +56,6 @@ BATCH_ROWS = 20_000
 
 Features = Callable[[str], pa.Table]
 """The rows of one batch with the features of a service, by its name."""
-Scores = npt.NDArray[np.float64]
 
 
 class ShadowFailed(Exception):
@@ -75,7 +75,7 @@ class LoadedVersion:
     session: InferenceSession
     calibration: SpecCalibration
 
-    def scores(self, rows: pa.Table) -> tuple[Scores, Scores]:
+    def scores(self, rows: pa.Table) -> tuple[Floats, Floats]:
         """Raw and calibrated scores of the rows: each float64 [n]."""
         raw = raw_scores(self.session, self.signature, rows, batch_rows=BATCH_ROWS)
         return raw, calibrated(self.calibration, raw)
@@ -208,7 +208,7 @@ def _scored(
     }
 
 
-def _long(keys: pa.Table, version: LoadedVersion, raw: Scores, scores: Scores) -> pa.Table:
+def _long(keys: pa.Table, version: LoadedVersion, raw: Floats, scores: Floats) -> pa.Table:
     """One version's rows of all_scores.parquet."""
     chosen = version.chosen
     constants = {"role": chosen.role, "spec_id": chosen.spec_id, "model_version": chosen.model_version}
