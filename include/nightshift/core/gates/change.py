@@ -17,11 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.arrays import Floats, Labels
+from nightshift.core.arrays import Floats, Labels, evenly
 from nightshift.core.evaluation import area_under_curve, log_odds
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON
-from nightshift.core.gates.stability import evenly
 from nightshift.declare.policies import ChangePolicy
 from nightshift.deployment import GateResult
 
@@ -37,7 +36,7 @@ class ReferenceRows:
 
     def scored(self, most: int) -> pa.Table:
         """At most `most` of the earlier rows, evenly spread, and all of the newest."""
-        chosen = evenly(self.earlier.num_rows, most) if self.earlier.num_rows else np.empty(0, np.int64)
+        chosen = evenly(self.earlier.num_rows, most)
         return pa.concat_tables([self.earlier.take(pa.array(chosen)), self.newest])
 
 

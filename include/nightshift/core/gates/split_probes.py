@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xgboost
 
+from nightshift.core.arrays import evenly
 from nightshift.core.compression.trees.boosted_trees import Split, leaf_ids, nodes, read_ensemble
 from nightshift.core.gates.parity import as_float64
 from nightshift.core.models.fitted import FittedModel
@@ -53,11 +54,10 @@ def split_probes(fitted: FittedModel, real: pa.Table, *, most_splits: int = MOST
     Of more than `most_splits` splits, that many are probed, evenly spread over features and thresholds.
     """
     real = as_float64(real, fitted.signature)
-    spread = np.unique(np.linspace(0, real.num_rows - 1, min(real.num_rows, MOST_REAL_ROWS)).astype(np.int64))
-    few = real.take(pa.array(spread))
+    few = real.take(pa.array(evenly(real.num_rows, MOST_REAL_ROWS)))
     splits = _splits(fitted, few)
     splits = splits[np.lexsort((splits["threshold"], splits["feature"]))]
-    sample = splits[np.unique(np.linspace(0, len(splits) - 1, min(len(splits), most_splits)).astype(np.int64))]
+    sample = splits[evenly(len(splits), most_splits)]
     reached = sample["row"] >= 0
     base = np.where(reached, sample["row"], np.arange(len(sample)) % few.num_rows)
     names = fitted.signature.numeric

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from nightshift.core.arrays import Float32s, Floats
 from nightshift.core.inference.onnx_model import NUMERIC_INPUT, Feed, Signature
@@ -20,11 +19,6 @@ GATE = "stability"
 ROWS = 1000
 FEW_VALUES = 20
 STEPS = 10
-
-
-def evenly(rows: int, most: int) -> npt.NDArray[np.int64]:
-    """Positions of at most `most` of `rows` rows, evenly spread."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64))
 
 
 def stepped(values: Float32s, training: Float32s) -> tuple[Float32s, Float32s]:

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pyarrow as pa
 
-from nightshift.core.arrays import Floats
+from nightshift.core.arrays import Floats, evenly
 from nightshift.core.compression.networks.quantization import TOLERANCE as QUANTIZED_TOLERANCE
 from nightshift.core.evaluation import calibration_bins, evaluate, log_loss
 from nightshift.core.gates.behaviour import check_behaviour, observe_behaviour
@@ -31,7 +31,7 @@ from nightshift.core.gates.parity import BATCH_ROWS, Probes, compare, probe_rows
 from nightshift.core.gates.registry import Gate, RuntimeResult
 from nightshift.core.gates.slices import slice_metrics, worst_slice
 from nightshift.core.gates.stability import ROWS as BEHAVIOUR_ROWS
-from nightshift.core.gates.stability import check_stability, evenly, step_moves
+from nightshift.core.gates.stability import check_stability, step_moves
 from nightshift.core.inference.onnx_model import (
     NUMERIC_INPUT,
     Feed,
