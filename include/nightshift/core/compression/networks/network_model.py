@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from nightshift.core.arrays import Float32s, Floats
 from nightshift.core.models.fitted import FittedModel
-from nightshift.core.models.network import Layer, layers_of, network_of
+from nightshift.core.models.network import Layer, Network, layers_of
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.errors import NotApplicable
 
@@ -37,7 +37,7 @@ def inputs_of(model: FittedModel, rows: pa.Table) -> Float32s:
 
 def with_layers(model: FittedModel, layers: Sequence[Layer]) -> FittedModel:
     """The model with its layers replaced."""
-    pipeline = Pipeline([("features", model.pipeline[0]), ("model", network_of(layers))])
+    pipeline = Pipeline([("features", model.pipeline[0]), ("model", Network(layers))])
     return replace(model, pipeline=pipeline, output="log odds")
 
 
