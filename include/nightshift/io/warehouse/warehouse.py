@@ -72,11 +72,6 @@ class Warehouse:
         with self.connection() as connection:
             return publications.publish(connection, self._use_case, publication, predictions)
 
-    def publication(self, partition: date) -> Publication | None:
-        """The current publication of a partition, or None."""
-        with self.connection() as connection:
-            return publications.current(connection, self._use_case, "partition", partition)
-
     def latest_publication(self) -> Publication | None:
         """The current publication of the newest partition that is published, or None."""
         with self.connection() as connection:
