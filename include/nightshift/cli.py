@@ -209,7 +209,7 @@ def migrate(chosen: argparse.Namespace) -> None:
 
 def preflight(_: argparse.Namespace) -> int:
     """Check every use case, and that the object store and the warehouse can do what the pipeline needs."""
-    settings, _ = _adopt_local_stack()
+    settings, _store = _adopt_local_stack()
     from nightshift.services.check_use_case import check_declared
     from nightshift.services.preflight import Check, check
 
