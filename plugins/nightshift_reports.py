@@ -1,6 +1,6 @@
 """Adds the report pages and MLflow to Airflow's menu.
 
-Only registration and access control: the pages come from `nightshift.services.report_pages`. Airflow does not
+Only registration and access control: the files come from `nightshift.services.report_pages`. Airflow does not
 authenticate a plugin's endpoints, so each of these requires a signed-in user who may read the use case's DAGs.
 """
 
@@ -44,9 +44,21 @@ def _reports_app() -> Any:
 
     @app.get("/")
     def index(user: GetUserDep) -> HTMLResponse:
-        from nightshift.services.report_pages import index_page
+        from nightshift.reports.page import render_page
+        from nightshift.services.report_pages import NIGHTLY, ON_DEMAND, addresses
 
-        return HTMLResponse(index_page(store(), readable(user)), headers=headers)
+        bucket = store()
+        page = render_page(
+            "index.html.j2",
+            title="Nightshift reports",
+            nightly_reports=NIGHTLY,
+            on_demand_reports=ON_DEMAND,
+            use_cases=[
+                (one.title, addresses(bucket, one, NIGHTLY), addresses(bucket, one, ON_DEMAND))
+                for one in readable(user)
+            ],
+        )
+        return HTMLResponse(page, headers=headers)
 
     @app.get("/files/{use_case}/{step}/{partition}/{path:path}")
     def report(use_case: str, step: str, partition: str, path: str, user: GetUserDep) -> Response:

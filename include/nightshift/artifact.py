@@ -105,6 +105,11 @@ class Decision(Value):
     ref: ArtifactRef | None = None
     reason: str = ""
 
+    @property
+    def published(self) -> ArtifactRef | None:
+        """The artifact that counts; None for a rejected partition."""
+        return self.ref if self.status == "published" else None
+
 
 def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: equal values, equal bytes."""

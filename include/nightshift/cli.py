@@ -20,10 +20,11 @@ from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, NightshiftError
 from nightshift.local.layout import export_lines
 from nightshift.local.stack import Stack
-from nightshift.local.use_case_commands import COMMANDS
-from nightshift.partitions import parse_partition, partition_range
+from nightshift.local.use_case_commands import COMMANDS, DAY
+from nightshift.partitions import partition_range
 
 if TYPE_CHECKING:
+    from nightshift.io.artifact_store import ArtifactStore
     from nightshift.settings import Settings
 
 HISTORY_DAYS = 150
@@ -64,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    day = {"type": _partition, "metavar": "YYYY-MM-DD"}
-    span = {"--from": {"dest": "first", **day}, "--to": {"dest": "last", **day}}
+    span = {"--from": {"dest": "first", **DAY}, "--to": {"dest": "last", **DAY}}
     needed_span = {name: {"required": True, **options} for name, options in span.items()}
     which = {"--use-case": {"help": "may be left out if there is only one"}}
     arguments: dict[Callable[[argparse.Namespace], int | None], dict[str, dict[str, Any]]] = {
@@ -81,8 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         clean: {},
         demo: {
             **which,
-            "--history-first": {**day, "help": "default: the first partition there is"},
-            "--history-last": {**day, "help": f"default: {HISTORY_DAYS} days of history"},
+            "--history-first": {**DAY, "help": "default: the first partition there is"},
+            "--history-last": {**DAY, "help": f"default: {HISTORY_DAYS} days of history"},
             "--nights": {"type": int, "default": 3, "help": "nights to run after the history (default 3)"},
         },
         land: {"use_case": {}, **needed_span},
@@ -108,13 +108,6 @@ def _parser() -> argparse.ArgumentParser:
         for names, options in its_arguments.items():
             command.add_argument(*names.split(), **options)
     return parser
-
-
-def _partition(text: str) -> date:
-    try:
-        return parse_partition(text)
-    except ConfigurationError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 # The local stack
@@ -194,23 +187,21 @@ def demo(chosen: argparse.Namespace) -> None:
 
 def land(chosen: argparse.Namespace) -> None:
     """Deliver a use case's replayed files to the landing folder, as its producer would."""
-    settings = _adopt_local_stack()
-    from nightshift.io.artifact_store import ArtifactStore
+    _, store = _adopt_local_stack()
     from nightshift.local import landing
 
     partitions = partition_range(chosen.first, chosen.last)
     if not partitions:
         raise ConfigurationError("NS-SETTINGS-007", f"--to {chosen.last} is before --from {chosen.first}.")
-    landing.land(ArtifactStore(settings), load_use_case(chosen.use_case), partitions, partial(print, flush=True))
+    landing.land(store, load_use_case(chosen.use_case), partitions, partial(print, flush=True))
 
 
 def migrate(chosen: argparse.Namespace) -> None:
     """Create the bucket and the warehouse tables of every use case, or bring them up to date."""
-    settings = _adopt_local_stack()
-    from nightshift.io.artifact_store import ArtifactStore
+    settings, store = _adopt_local_stack()
     from nightshift.io.warehouse.warehouse import Warehouse
 
-    ArtifactStore(settings).ensure_bucket()
+    store.ensure_bucket()
     for use_case in [load_use_case(chosen.use_case)] if chosen.use_case else all_use_cases():
         applied = Warehouse(settings, use_case).migrate()
         print(f"{use_case.name}: {', '.join(applied) if applied else 'up to date'}.")
@@ -218,7 +209,7 @@ def migrate(chosen: argparse.Namespace) -> None:
 
 def preflight(_: argparse.Namespace) -> int:
     """Check every use case, and that the object store and the warehouse can do what the pipeline needs."""
-    settings = _adopt_local_stack()
+    settings, _store = _adopt_local_stack()
     from nightshift.services.check_use_case import check_declared
     from nightshift.services.preflight import Check, check
 
@@ -234,15 +225,14 @@ def preflight(_: argparse.Namespace) -> int:
 
 def backtest(chosen: argparse.Namespace) -> None:
     """Compare specs with champion, fallback and a frozen version, walking forward over stored partitions."""
-    settings = _adopt_local_stack()
+    settings, store = _adopt_local_stack()
     from nightshift.documents.backtest import BacktestResult
-    from nightshift.io.artifact_store import ArtifactStore
     from nightshift.io.warehouse.warehouse import Warehouse
     from nightshift.reports.backtest_text import lines
     from nightshift.steps.backtest import backtest as step
     from nightshift.steps.context import StepContext
 
-    use_case, store = load_use_case(chosen.use_case), ArtifactStore(settings)
+    use_case = load_use_case(chosen.use_case)
     newest = Warehouse(settings, use_case).latest_publication()
     # The labels of a partition's predictions are delivered with the next one, late ones after it.
     as_of = max(chosen.last + timedelta(days=1), newest.partition if newest else date.min)
@@ -256,8 +246,7 @@ def backtest(chosen: argparse.Namespace) -> None:
 
 def lineage(chosen: argparse.Namespace) -> None:
     """Print the path from one prediction back to the landed files, with hashes."""
-    settings = _adopt_local_stack()
-    from nightshift.io.artifact_store import ArtifactStore
+    settings, store = _adopt_local_stack()
     from nightshift.services.lineage import trace
 
     use_case = _use_case(chosen.use_case)
@@ -266,7 +255,7 @@ def lineage(chosen: argparse.Namespace) -> None:
         raise ConfigurationError(
             "NS-SETTINGS-008", f"The key of a {use_case.name} prediction has {len(names)} values: {' '.join(names)}."
         )
-    print(trace(use_case, settings, ArtifactStore(settings), dict(zip(names, chosen.key, strict=True))))
+    print(trace(use_case, settings, store, dict(zip(names, chosen.key, strict=True))))
 
 
 def summary(chosen: argparse.Namespace) -> None:
@@ -289,13 +278,14 @@ def _use_case(name: str | None) -> UseCase:
     return load_use_case(name)
 
 
-def _adopt_local_stack() -> Settings:
-    """The settings of this process, pointed at the local stack unless its environment names a warehouse already."""
+def _adopt_local_stack() -> tuple[Settings, ArtifactStore]:
+    """Settings and store of this process, of the local stack unless its environment names a warehouse already."""
     if "NIGHTSHIFT_WAREHOUSE_URL" not in os.environ:
         os.environ.update(Stack().environment())
+    from nightshift.io.artifact_store import ArtifactStore
     from nightshift.settings import load_settings
 
-    return load_settings()
+    return load_settings(), ArtifactStore(load_settings())
 
 
 if __name__ == "__main__":

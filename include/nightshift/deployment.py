@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -80,6 +80,20 @@ class GateResult(Value):
     bound: float | None = None
     reason: str = ""
     code: str = ""
+
+    @classmethod
+    def evaluated(
+        cls, gate: str, failed: str, reason: str, *, observed: float | None = None, bound: float | None = None
+    ) -> Self:
+        """A fail by the rule `failed`, or a pass if that is ""."""
+        verdict: Verdict = "fail" if failed else "pass"
+        code = f"{gate}.{failed}" if failed else ""
+        return cls(gate=gate, verdict=verdict, observed=observed, bound=bound, reason=reason, code=code)
+
+    @classmethod
+    def not_applicable(cls, gate: str, rule: str, reason: str, **numbers: float) -> Self:
+        """Neither, by `rule`; `numbers`: observed and bound, if any."""
+        return cls(gate=gate, verdict="not applicable", reason=reason, code=f"{gate}.{rule}", **numbers)
 
     def __str__(self) -> str:
         return f"{self.code or self.gate}: {self.reason}"

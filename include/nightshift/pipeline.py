@@ -188,6 +188,11 @@ def find_stage(name: str) -> Stage:
     raise ConfigurationError("NS-SETTINGS-006", f"There is no stage {name!r}: declare it in nightshift/pipeline.py.")
 
 
+def find_step(name: str) -> Step:
+    """The first step of that name, in the order of the stages. Raises StopIteration."""
+    return next(step for stage in STAGES for step in stage.steps if step.name == name)
+
+
 def step_module(step: str) -> str:
     """Dotted name of the module that runs a step."""
     stage = STAGE_OF_STEP[step]
@@ -206,17 +211,15 @@ def run_stage(
     *,
     until: str = "",
     further: Mapping[str, Mapping[str, bool]] | None = None,
-    refs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the steps of a stage that decide its partition, one after another, up to and including the step `until`.
 
-    `run(step, **arguments)` runs one step and returns its ref, or refs; `further`: additional arguments by step;
-    `refs`: results of steps that need not run. Returns the results by step. Raises ConfigurationError for an unknown
-    stage, and whatever `run` raises.
+    `run(step, **arguments)` runs one step and returns its ref, or refs; `further`: additional arguments by step.
+    Returns the results by step. Raises ConfigurationError for an unknown stage, and whatever `run` raises.
     """
-    results = dict(refs or {})
+    results: dict[str, Any] = {}
     for step in find_stage(stage).steps:
-        if step.decides and step.name not in results:
+        if step.decides:
             arguments = {name: results[earlier] for name, earlier in step.inputs.items()}
             arguments |= (further or {}).get(step.name, {})
             if step.mapped_over:

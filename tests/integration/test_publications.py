@@ -102,7 +102,7 @@ def test_the_last_publication_counts_whatever_came_before(warehouse: Warehouse, 
         warehouse.publish_predictions(*night(rows[version], version=version))
     publication, table = night(rows[order[-1]], version=order[-1])
     assert published(warehouse) == expected(publication, table)
-    current = warehouse.publication(publication.partition)
+    current = next(iter(warehouse.publications(publication.partition, publication.partition)), None)
     assert current is not None
     assert current.publish_id == publication.publish_id
     with warehouse.connection() as connection:
@@ -115,7 +115,7 @@ def test_publishers_side_by_side_leave_one_night(warehouse: Warehouse) -> None:
     nights = [night(30 + i, version=version) for i, version in enumerate("abcabc")]
     with ThreadPoolExecutor(len(nights)) as pool:
         list(pool.map(lambda n: warehouse.publish_predictions(*n), nights))
-    current = warehouse.publication(DAY - timedelta(days=1))
+    current = next(iter(warehouse.publications(DAY - timedelta(days=1), DAY - timedelta(days=1))), None)
     assert current is not None
     publication, table = next(n for n in nights if n[0].publish_id == current.publish_id)
     assert published(warehouse) == expected(publication, table)

@@ -20,7 +20,7 @@ from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejec
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
-from nightshift.services.training_rows import STEP, compact_months, load_rows, parts_known, publish_rows
+from nightshift.services.training_rows import STEP, compact_months, known_rows, load_rows, publish_rows
 from support.errors import raises_code
 from support.history import TRAINED
 from support.nights import Nights
@@ -172,26 +172,27 @@ def test_a_rejected_day_is_missing_and_named(nights, store, use_case, history):
     store.decide(use_case.name, "publish", FIRST + DAY, Decision(status="rejected", reason="half a file"))
     with raises_code(PartitionRejected, "NS-TRAIN-005", "half a file"):
         nights.append(FIRST + DAY)
-    _, missing = parts_known(store, use_case, last)
+    missing = known_rows(store, use_case, last).missing
     assert missing == {}  # nothing is missing before the first day that has rows
     store.decide(use_case.name, STEP, FIRST, Decision(status="published", ref=store.current(use_case.name, STEP, last)))
-    _, missing = parts_known(store, use_case, last)
+    missing = known_rows(store, use_case, last).missing
     assert "half a file" in missing["2020-03-02"]
 
 
 def test_month_is_compacted_again_after_a_day_changed(nights, store, use_case, history):
     last = date(2020, 4, 2)
     history.copy(nights.store, last)
-    days, _ = parts_known(store, use_case, last)
+    days = known_rows(store, use_case, last).parts
     before = load_rows(store, days)
     (month,) = compact_months(store, use_case, last)
     assert compact_months(store, use_case, last) == []
-    parts, missing = parts_known(store, use_case, last)
+    listing = known_rows(store, use_case, last)
+    parts, missing = listing.parts, listing.missing
     assert parts == [month, *days[-2:]]
     assert missing == {}
     assert load_rows(store, parts).equals(before)
     # An origin within the month sees its days alone.
-    assert parts_known(store, use_case, date(2020, 3, 20))[0] == days[:20]
+    assert known_rows(store, use_case, date(2020, 3, 20)).parts == days[:20]
 
     made_again = date(2020, 3, 10)
     nights.deliver([made_again], lambda feed, body: body.replace(b",trade,", b",private,"))

@@ -97,7 +97,7 @@ def test_gates_and_monitoring_are_replaced_not_added(warehouse: Warehouse) -> No
     }
     for _ in range(2):
         warehouse.record_gates(DAY, "m", gates)
-        warehouse.record_drift(DAY, pa.Table.from_pylist([drift, drift | {"column_name": "other"}]))
+        warehouse.replace_partition("drift_daily", DAY, pa.Table.from_pylist([drift, drift | {"column_name": "other"}]))
     with warehouse.connection() as connection:
         for table, count in (("gate_results", 2), ("drift_daily", 2)):
             found = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(warehouse.table(table))).fetchone()
@@ -144,7 +144,7 @@ def test_a_partitions_shadows_are_replaced_as_a_whole(warehouse: Warehouse) -> N
     steps = [shadows(0.1), shadows(0.1), shadows(0.2, rows=2), shadows(0.2, rows=0), shadows(0.2, rows=0)]
     wrote, counts = [], []
     for rows in steps:
-        wrote.append(warehouse.record_shadow(DAY, rows))
+        wrote.append(warehouse.replace_partition("shadow_predictions", DAY, rows))
         with warehouse.connection() as connection:
             query = sql.SQL("SELECT raw_score, score FROM {} ORDER BY parcel")
             counts.append(connection.execute(query.format(warehouse.table("shadow_predictions"))).fetchall())

@@ -1,4 +1,4 @@
-"""Names for the types of arrays."""
+"""Names for the types of arrays, and positions in them."""
 
 from __future__ import annotations
 
@@ -10,3 +10,8 @@ Float32s = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Labels = Integers
 """0 or 1."""
+
+
+def evenly(rows: int, most: int) -> Integers:
+    """Positions of at most `most` of `rows` rows, evenly spread."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64))

@@ -77,11 +77,11 @@ def calibration_bins(labels: Labels, scores: Floats, bins: int = CALIBRATION_BIN
     )
 
 
-def calibration_error(labels: Labels, probability: Floats, bins: int = CALIBRATION_BINS) -> float:
+def calibration_error(labels: Labels, probability: Floats) -> float:
     """Expected calibration error: mean |observed rate - mean score| over bins of equal mass, weighted by rows.
 
     Naeini et al. 2015, with bins of equal mass (as in Nixon et al. 2019) in place of equal width, so
     that the few rows with high scores do not form a noisy bin.
     """
-    groups = calibration_bins(labels, probability, bins)
+    groups = calibration_bins(labels, probability)
     return sum(abs(one.observed_rate - one.mean_score) * one.rows for one in groups) / len(labels)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from nightshift.artifact import ArtifactRef, Document, Value
-
-ScoringRole = Literal["champion", "challenger", "former", "fallback"]
+from nightshift.deployment import Role
 
 
 class ScoredModel(Value):
     """A version that scores a partition. `share` of the rows publish its score (canary); 1 for the primary."""
 
-    role: ScoringRole
+    role: Role
     spec_id: str
     model_version: str
     model: ArtifactRef

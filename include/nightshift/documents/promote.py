@@ -6,7 +6,7 @@ from datetime import date
 from typing import ClassVar, Literal
 
 from nightshift.artifact import Document, Value
-from nightshift.documents.predict import ScoringRole
+from nightshift.deployment import Role
 
 
 class ReviewedLoss(Value):
@@ -17,7 +17,7 @@ class ReviewedLoss(Value):
     """
 
     partition: date
-    role: ScoringRole
+    role: Role
     spec_id: str
     model_version: str
     rows: int

@@ -10,8 +10,7 @@ from pydantic import ConfigDict, Field
 
 from nightshift.artifact import ArtifactRef, Document, Value
 from nightshift.declare.models import ModelSpec
-from nightshift.deployment import GateResult
-from nightshift.documents.predict import ScoringRole
+from nightshift.deployment import GateResult, Role
 
 
 class TrainingSet(Document):
@@ -174,7 +173,7 @@ class ModelCard(Document):
     measured_on: Span
     holdout_metrics: HoldoutMetrics
     limits: str
-    role: ScoringRole
+    role: Role
     spec: ModelSpec
 
 
@@ -186,7 +185,7 @@ class Registration(Document):
     class Entry(Value):
         """One version: registered, or rejected by these gates."""
 
-        role: ScoringRole
+        role: Role
         spec_id: str
         model_version: str
         model: ArtifactRef

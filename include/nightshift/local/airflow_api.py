@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import requests
@@ -18,7 +18,6 @@ PAGE = 100
 RETRIES = Retry(4, backoff_factor=1, status_forcelist=range(500, 600), allowed_methods={"GET"}, raise_on_status=False)
 """Only reads are retried: a write may have succeeded."""
 FINISHED = ("success", "failed")
-M = TypeVar("M", bound=BaseModel)
 
 
 class AirflowUnavailable(TransientError):
@@ -31,19 +30,6 @@ class RequestFailed(NightshiftError):
     def __init__(self, code: str, message: str, status: int = 0) -> None:
         super().__init__(code, message)
         self.status = status
-
-
-class Dag(BaseModel):
-    """A DAG, with the API's names."""
-
-    dag_id: str
-
-
-class ImportFailure(BaseModel):
-    """A DAG file that does not parse, with the API's names."""
-
-    filename: str
-    stack_trace: str
 
 
 class DagRun(BaseModel):
@@ -125,11 +111,11 @@ class AirflowApi:
 
     def dag_ids(self) -> set[str]:
         """Ids of all DAGs that were parsed."""
-        return {dag.dag_id for dag in self._all(Dag, "/dags", "dags")}
+        return {dag["dag_id"] for dag in self._all("/dags", "dags")}
 
     def import_errors(self) -> dict[str, str]:
         """File name -> traceback of every DAG file that does not parse."""
-        return {one.filename: one.stack_trace for one in self._all(ImportFailure, "/importErrors", "import_errors")}
+        return {one["filename"]: one["stack_trace"] for one in self._all("/importErrors", "import_errors")}
 
     def unpause(self, dag_id: str) -> None:
         """Let the scheduler run a DAG."""
@@ -163,7 +149,7 @@ class AirflowApi:
 
     def runs(self, dag_id: str) -> list[DagRun]:
         """All runs of a DAG, oldest first."""
-        return list(self._all(DagRun, f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="id"))
+        return [DagRun(**run) for run in self._all(f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="id")]
 
     def newest_runs(self, dag_id: str) -> dict[str, DagRun]:
         """Partition key -> its newest successful run, else its newest run."""
@@ -180,7 +166,7 @@ class AirflowApi:
 
     def tasks(self, run: DagRun) -> list[TaskRun]:
         """The tasks of a run."""
-        return list(self._all(TaskRun, f"{_path(run)}/taskInstances", "task_instances"))
+        return [TaskRun(**task) for task in self._all(f"{_path(run)}/taskInstances", "task_instances")]
 
     def log_lines(self, task: TaskRun) -> list[str]:
         """The log of a task's newest try, one line per event, without Airflow's lines about its source."""
@@ -195,11 +181,11 @@ class AirflowApi:
                 lines += [f"{e['exc_type']}: {e['exc_value']}" for e in (event.get("error_detail") or [])[:1]]
         return lines
 
-    def _all(self, kind: type[M], path: str, key: str, **query: Any) -> Iterator[M]:
+    def _all(self, path: str, key: str, **query: Any) -> Iterator[dict[str, Any]]:
         offset, total = 0, 1
         while offset < total:
             page = self.call("GET", path, limit=PAGE, offset=offset, **query)
-            yield from map(kind.model_validate, page[key])
+            yield from page[key]
             offset, total = offset + PAGE, page["total_entries"]
 
 

@@ -131,7 +131,7 @@ def _partition(text: str) -> date:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-_DAY = {"type": _partition, "metavar": "YYYY-MM-DD"}
+DAY = {"type": _partition, "metavar": "YYYY-MM-DD"}
 
 COMMANDS: dict[Callable[[argparse.Namespace], int | None], dict[str, dict[str, Any]]] = {
     new: {
@@ -145,13 +145,13 @@ COMMANDS: dict[Callable[[argparse.Namespace], int | None], dict[str, dict[str, A
     check: {
         "name": {},
         "--json": {"action": "store_true", "help": "print the faults as JSON"},
-        "--partition": {**_DAY, "help": "score this partition in a dry run"},
+        "--partition": {**DAY, "help": "score this partition in a dry run"},
         "--landing": {"type": Path, "help": "a folder with <feed>/dt=<partition>/<file> for the dry run"},
     },
     start: {
         "name": {},
-        "--first": {**_DAY, "required": True, "help": "the first partition of the history"},
-        "--last": {**_DAY, "required": True, "help": "the last partition of the history"},
+        "--first": {**DAY, "required": True, "help": "the first partition of the history"},
+        "--last": {**DAY, "required": True, "help": "the last partition of the history"},
         "--nights": {"type": int, "default": 1, "help": "nights to run after the history (default 1)"},
     },
 }

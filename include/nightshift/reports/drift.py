@@ -48,12 +48,9 @@ def render(drift: Drift, reference: Reference, *, title: str, sources: Sequence[
     evaluated = [name for name in NAMES if groups[name].verdict != "not judged"]
     page = {
         "title": title,
-        "partition": drift.partition,
-        "model_version": drift.model_version,
         "reference_days": len(reference.days),
         "reference_first": reference.days[0].isoformat(),
         "reference_last": reference.days[-1].isoformat(),
-        "verdict": drift.verdict,
         "tones": {"drifted": "bad", "stable": "good", "not judged": ""},
         "headline": {"drifted": "Drifted", "stable": "Stable", "not judged": "Not judged"}[drift.verdict],
         "summary": _summary(drifted, evaluated, rows),
@@ -61,13 +58,11 @@ def render(drift: Drift, reference: Reference, *, title: str, sources: Sequence[
         "rows": rows,
         "shown": max(COLUMNS_SHOWN, sum(row.drift.exceeds for row in rows)),
         "mark": MARK_PERCENT,
-        "quantile": f"{drift.quantile:.0%}",
-        "allowed": groups["data"].allowed,
         "histograms": _histograms(drift, reference, [row.drift.column for row in rows[:PLOTTED]]),
         "scores_and_labels": _scores_and_labels(drift, reference),
         "sources": sources,
     }
-    return render_page("drift.html.j2", page=page)
+    return render_page("drift.html.j2", drift=drift, page=page)
 
 
 def _row(column: ColumnDrift) -> Row:

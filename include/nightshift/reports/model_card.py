@@ -54,36 +54,22 @@ def render(use_case: UseCase, records: Records) -> bytes:
     card, verification, explanation = records.card, records.verification, records.explanation
     mandatory, holdout = records.demands.mandatory, verification.holdout
     page = {
-        "title": use_case.title,
-        "entry": records.entry,
         "headline": headline,
         "tone": tone,
-        "answers": card.answers,
-        "key": ", ".join(use_case.key_columns),
-        "threshold": use_case.decision_threshold,
-        "owner": use_case.owner,
         "risks": sorted(use_case.risk.risks, key=lambda risk: -risk.score),
         "demanded": _demanded(use_case, records),
         "spec": card.spec.model_dump_json(indent=1),
         "quality": [(name, getattr(holdout, key)) for key, name in QUALITY] if holdout else [],
-        "bytes": verification.bytes,
         "calibration": _calibration(verification.calibration) if verification.calibration else "",
-        "explanation": explanation,
         "explained": _explained(explanation) if explanation else "",
         "rest": explanation.features[FEATURES_SHOWN:] if explanation else (),
         "slices": _slices(verification.slices),
-        "least_rows": use_case.slices.least_rows,
         "confidence": f"{use_case.slices.confidence:.0%}",
         "gates": [{**gate.model_dump(), "mandatory": gate.gate in mandatory} for gate in records.gates],
         "parts": [("fitted on", card.fitted_on), ("measured on (holdout)", card.measured_on)],
-        "features": card.features,
-        "sources": use_case.sources,
-        "training_set": records.training_set,
-        "made_by": records.version,
         "limits": [card.limits, *_limits(records)],
-        "others": records.others,
     }
-    return render_page("model_card.html.j2", page=page)
+    return render_page("model_card.html.j2", use_case=use_case, records=records, page=page)
 
 
 def _demanded(use_case: UseCase, records: Records) -> str:
@@ -159,5 +145,5 @@ def _explained(explanation: Explanation) -> str:
     figure, axes = new_axes(5.4, 4.4)
     axes.barh([name for name, _ in shown], [value for _, value in shown], color=ORANGE, height=0.62)
     axes.locator_params(axis="x", nbins=5)
-    style(axes, explanation.measure, grid="x")
+    style(axes, "rise of the log loss (nats)", grid="x")
     return svg(figure)

@@ -51,17 +51,14 @@ def find_spec(use_case: UseCase, recorded: Mapping[str, ModelSpec], text: str) -
     )
 
 
-def specs_in_service(use_case: UseCase, state: State) -> tuple[ModelSpec, ModelSpec]:
-    """The champion's spec (the declared champion if there is none yet) and the declared fallback.
-
-    Raises ConfigurationError if the champion's spec is not recorded.
-    """
+def champion_spec(use_case: UseCase, state: State) -> ModelSpec:
+    """The champion's spec, the declared one if there is none yet. Raises ConfigurationError if it is not recorded."""
     champion = state.specs.get(state.champion) if state.champion else use_case.champion
     if champion is None:
         raise ConfigurationError(
             "NS-BACKTEST-012", f"{use_case.name}: deployments has no spec for the champion {state.champion}."
         )
-    return champion, use_case.fallback
+    return champion
 
 
 def walk_specs(
@@ -81,7 +78,7 @@ def walk_specs(
 
     `rows`: all training rows known by `partition`, with every delivery of a label. Raises as `walk_forward` does.
     """
-    champion, fallback = specs_in_service(use_case, state)
+    champion, fallback = champion_spec(use_case, state), use_case.fallback
     history = History.of(rows, use_case.key_columns, use_case.label)
     walks: dict[str, list[Walk]] = {}
     # A daemonic process may not have children.

@@ -74,8 +74,8 @@ def load_feeds(
     published: dict[date, ArtifactRef] = {}
     missing: dict[date, str] = {}
     for day, decision in decisions.items():
-        if decision and decision.status == "published" and decision.ref:
-            published[day] = decision.ref
+        if decision and decision.published:
+            published[day] = decision.published
         else:
             missing[day] = decision.reason if decision else UNDECIDED
     loaded = {}

@@ -46,9 +46,9 @@ def compare_with_backtest(
     # Imported here: they load the estimators, which are not needed without a challenger.
     from nightshift.core.backtest.walk import History, Plan, walk_forward
     from nightshift.core.versions.version import signature_of_spec
-    from nightshift.services.training_rows import load_rows, parts_known
+    from nightshift.services.training_rows import known_rows, load_rows
 
-    parts, _ = parts_known(store, use_case, as_of)
+    parts = known_rows(store, use_case, as_of).parts
     if not scored or not parts:
         return {}
     history = History.of(load_rows(store, parts), use_case.key_columns, use_case.label)

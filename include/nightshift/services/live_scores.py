@@ -6,7 +6,6 @@ The number of requests grows with the number of partitions requested, not with t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 
@@ -21,7 +20,7 @@ from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import ModelChoice
 from nightshift.documents.train import Quality
-from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore, in_parallel
 from nightshift.partitions import partition_range
 from nightshift.services.outcomes import delivered_outcomes
 
@@ -59,18 +58,17 @@ class PartitionLoss(Quality):
 def scored_partition(store: ArtifactStore, use_case: UseCase, partition: date) -> ScoredPartition | None:
     """The current scores of a partition; None if it has none (yet)."""
     decision = store.decision(use_case.name, "score", partition)
-    if decision is None or decision.status != "published" or decision.ref is None:
+    if decision is None or (ref := decision.published) is None:
         return None
-    (choice,) = store.manifest(decision.ref).inputs["model_choice"]
-    rows = store.read_table(decision.ref, ALL_SCORES)
-    return ScoredPartition(partition, decision.ref, store.read_document(choice, ModelChoice), rows)
+    (choice,) = store.manifest(ref).inputs["model_choice"]
+    rows = store.read_table(ref, ALL_SCORES)
+    return ScoredPartition(partition, ref, store.read_document(choice, ModelChoice), rows)
 
 
 def scored_partitions(store: ArtifactStore, use_case: UseCase, partitions: Sequence[date]) -> list[ScoredPartition]:
     """`scored_partition` of many, read in parallel; partitions without scores are left out."""
-    with ThreadPoolExecutor(READERS) as pool:
-        scored = pool.map(lambda partition: scored_partition(store, use_case, partition), partitions)
-        return [one for one in scored if one is not None]
+    scored = in_parallel(lambda partition: scored_partition(store, use_case, partition), partitions)
+    return [one for one in scored if one is not None]
 
 
 def known_labels(

@@ -46,14 +46,10 @@ def look_ahead_gate(use_case: UseCase, store: ArtifactStore, drawn: date, newest
     ]
     reason = f"features of partition {drawn}, computed again with {added} scrambled rows delivered up to {last}, "
     reason += f"differ from those published in {', '.join(changed)}" if changed else "are byte for byte those published"
-    return GateResult(
-        gate="look_ahead",
-        verdict="not applicable" if not added else "fail" if changed else "pass",
-        observed=len(changed),
-        bound=0,
-        reason=reason if added else f"nothing was delivered after partition {drawn}",
-        code="look_ahead.nothing_later" if not added else "look_ahead.differs" if changed else "",
-    )
+    if not added:
+        why = f"nothing was delivered after partition {drawn}"
+        return GateResult.not_applicable("look_ahead", "nothing_later", why, observed=len(changed), bound=0)
+    return GateResult.evaluated("look_ahead", "differs" if changed else "", reason, observed=len(changed), bound=0)
 
 
 def _read(body: bytes) -> pa.Table:

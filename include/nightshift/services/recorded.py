@@ -7,14 +7,13 @@ is kept in memory instead.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
 from nightshift.artifact import ArtifactRef, Decision, Manifest, identity_sha256, sha256_hex
 from nightshift.documents.train import TrainingSet
 from nightshift.errors import PartitionNotReady
-from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore, in_parallel
 from nightshift.partitions import parse_partition
 from nightshift.pipeline import STAGE_OF_STEP
 
@@ -42,8 +41,7 @@ def recorded_manifests(
     read: dict[ArtifactRef, Manifest] = {}
     level = [last]
     while level:
-        with ThreadPoolExecutor(READERS) as pool:
-            manifests = dict(zip(level, pool.map(store.manifest, level), strict=True))
+        manifests = dict(zip(level, in_parallel(store.manifest, level), strict=True))
         read |= manifests
         followed = [one for ref, one in manifests.items() if ref == last or _is_of(one, steps, partition)]
         inputs = (ref for one in followed for refs in one.inputs.values() for ref in refs)
@@ -69,8 +67,7 @@ def changed_bytes(store: ArtifactStore, manifests: Manifests) -> dict[ArtifactRe
                 texts.append(f"{entry.path} {state}: restore {ref.uri}{entry.path}")
         return texts
 
-    with ThreadPoolExecutor(READERS) as pool:
-        return dict(zip(manifests, pool.map(changed, manifests), strict=True))
+    return dict(zip(manifests, in_parallel(changed, manifests), strict=True))
 
 
 def statuses(store: ArtifactStore, manifest: Manifest, manifests: Manifests) -> dict[Status, Decision]:

@@ -7,7 +7,6 @@ A change of a day reopens its month, and the next training set compacts it again
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
@@ -16,8 +15,9 @@ import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.declare.use_case import UseCase
+from nightshift.documents.train import TrainingSet
 from nightshift.errors import TerminalError
-from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore, in_parallel
 from nightshift.partitions import partition_range
 
 STEP = "append_training_rows"
@@ -83,12 +83,6 @@ def compact_months(store: ArtifactStore, use_case: UseCase, last: date) -> list[
     return [_compact(store, use_case, end) for end in open_months]
 
 
-def parts_known(store: ArtifactStore, use_case: UseCase, last: date) -> tuple[list[ArtifactRef], dict[str, str]]:
-    """Files of the rows known by partition `last`, oldest first, and the partitions without rows with reasons."""
-    listing = known_rows(store, use_case, last)
-    return listing.parts, listing.missing
-
-
 def known_rows(store: ArtifactStore, use_case: UseCase, last: date) -> KnownRows:
     """The rows known by partition `last`: one file per compacted month, daily files for the other months."""
     listing = KnownRows()
@@ -120,10 +114,14 @@ def load_rows(store: ArtifactStore, parts: Sequence[ArtifactRef]) -> pa.Table:
     """
     if not parts:
         raise TerminalError("NS-TRAIN-002", "There are no training rows; load history with backfill_history first.")
-    with ThreadPoolExecutor(READERS) as pool:
-        tables = list(pool.map(lambda part: store.read_table(part, ROWS), parts))
+    tables = in_parallel(lambda part: store.read_table(part, ROWS), parts)
     # A feature that was declared later is null in older files.
     return pa.concat_tables(tables, promote_options="default").combine_chunks()
+
+
+def load_training_set(store: ArtifactStore, training_set: ArtifactRef) -> pa.Table:
+    """`load_rows` of the files that an artifact of `build_training_set` lists."""
+    return load_rows(store, store.read_document(training_set, TrainingSet).parts)
 
 
 def _add_day(listing: KnownRows, day: date, decision: Decision | None) -> None:
@@ -188,13 +186,12 @@ def _reopen_month(store: ArtifactStore, use_case: UseCase, partition: date, deci
 
 
 def _month_decisions(store: ArtifactStore, use_case: UseCase, ends: Sequence[date]) -> dict[date, Decision | None]:
-    with ThreadPoolExecutor(READERS) as pool:
-        decisions = pool.map(lambda end: store.decision(use_case.name, STEP, end, variant=MONTH), ends)
-        return dict(zip(ends, decisions, strict=True))
+    decisions = in_parallel(lambda end: store.decision(use_case.name, STEP, end, variant=MONTH), ends)
+    return dict(zip(ends, decisions, strict=True))
 
 
 def _ref(decision: Decision | None) -> ArtifactRef | None:
-    return decision.ref if decision is not None and decision.status == "published" else None
+    return decision.published if decision else None
 
 
 def _months(use_case: UseCase, last: date) -> list[date]:

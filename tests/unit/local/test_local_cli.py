@@ -58,7 +58,7 @@ def test_commands_on_data_need_a_stack(capsys):
 
 
 def test_range_that_ends_before_it_begins_is_an_error(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
+    monkeypatch.setattr(cli, "_adopt_local_stack", lambda: (None, None))
     assert cli.main(["land", "flight_delay", "--from", "2013-01-02", "--to", "2013-01-01"]) == 1
     assert "NS-SETTINGS-007" in capsys.readouterr().err
 
@@ -71,7 +71,7 @@ def test_a_date_that_is_none_is_a_usage_error(capsys):
 
 
 def test_lineage_says_what_names_a_prediction(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
+    monkeypatch.setattr(cli, "_adopt_local_stack", lambda: (None, None))
     assert cli.main(["lineage", "2013-06-01", "UA"]) == 1
     told = capsys.readouterr().err
     assert "NS-SETTINGS-008" in told

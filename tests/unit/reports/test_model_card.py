@@ -92,9 +92,7 @@ def _records(**changed: Any) -> Records:
         ),
         gates=GATES,
         demands=demands(CASE.risk),
-        explanation=Explanation(
-            "permutation", "rise of the log loss", 500, tuple((f"f{i}", 1 / (i + 1)) for i in range(20))
-        ),
+        explanation=Explanation(500, tuple((f"f{i}", 1 / (i + 1)) for i in range(20))),
         others={"fallback-01234567": "card-fallback-01234567.html"},
     )
     return dataclasses.replace(records, **changed)
@@ -170,7 +168,7 @@ def test_what_came_from_outside_is_escaped() -> None:
     recorded = _records().verification
     slices = tuple(one.model_copy(update={"value": EVIL}) for one in recorded.slices)
     verification = recorded.model_copy(update={"slices": slices})
-    explanation = Explanation("permutation", EVIL, 1, ((EVIL, 1.0),))
+    explanation = Explanation(1, ((EVIL, 1.0),))
     page = render(case, _records(gates=gates, verification=verification, explanation=explanation)).decode()
     assert "<script" not in page
     assert page.count("&lt;script&gt;alert(") >= 5

@@ -131,7 +131,7 @@ def test_the_command_fails_and_prints_faults_as_json(copy, capsys):
 
 
 def test_preflight_checks_use_cases_and_names_broken_ones(copy, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_adopt_local_stack", lambda: None)
+    monkeypatch.setattr(cli, "_adopt_local_stack", lambda: (None, None))
     monkeypatch.setattr(
         "nightshift.services.preflight.check", lambda settings, use_cases: [Check("warehouse", True, "here")]
     )

@@ -62,47 +62,37 @@ def _recent_partitions(result: BacktestResult, spec: BacktestSeries, policy: Pro
     # Some partitions have no rows, and the labels of the newest are not known yet.
     oldest = result.partition - timedelta(days=2 * policy.backtest_partitions)
     recent = spec.partitions if result.first >= oldest else max(0, (result.last - oldest).days + 1)
-    recent = min(recent, spec.partitions)
-    return GateResult(
-        gate="backtest_partitions",
-        verdict="pass" if recent >= policy.backtest_partitions else "fail",
-        observed=recent,
-        bound=policy.backtest_partitions,
-        reason=f"the backtest from {result.first} to {result.last} has {recent} partitions with rows from {oldest} on; "
-        f"at least {policy.backtest_partitions} are needed",
-        code="" if recent >= policy.backtest_partitions else "backtest_partitions.few",
+    recent, bound = min(recent, spec.partitions), policy.backtest_partitions
+    reason = (
+        f"the backtest from {result.first} to {result.last} has {recent} partitions with rows from {oldest} on; "
+        f"at least {bound} are needed"
     )
+    rule = "" if recent >= bound else "few"
+    return GateResult.evaluated("backtest_partitions", rule, reason, observed=recent, bound=bound)
 
 
 def _no_worse(spec: BacktestSeries, other: str, margin: float) -> GateResult:
     gate, paired = f"no_worse_than_{other}", spec.differences[other]
     if paired.high is None:
         reason = "there are too few partitions for an interval of the difference; run a longer backtest"
-        code = f"{gate}.no_interval"
-        return GateResult(gate=gate, verdict="fail", observed=paired.mean, bound=margin, reason=reason, code=code)
-    return GateResult(
-        gate=gate,
-        verdict="pass" if paired.high <= margin else "fail",
-        observed=paired.high,
-        bound=margin,
-        reason=f"log loss differs from the {other}'s by {paired.mean:+.4f} [{paired.low:+.4f}, {paired.high:+.4f}]; "
-        f"the upper bound may be at most {margin:g}",
-        code="" if paired.high <= margin else f"{gate}.margin",
+        return GateResult.evaluated(gate, "no_interval", reason, observed=paired.mean, bound=margin)
+    reason = (
+        f"log loss differs from the {other}'s by {paired.mean:+.4f} [{paired.low:+.4f}, {paired.high:+.4f}]; "
+        f"the upper bound may be at most {margin:g}"
     )
+    rule = "" if paired.high <= margin else "margin"
+    return GateResult.evaluated(gate, rule, reason, observed=paired.high, bound=margin)
 
 
 def _calibration(spec: BacktestSeries, champion: BacktestSeries, margin: float) -> GateResult:
     gap, champions = abs(spec.worst_calibration_gap), abs(champion.worst_calibration_gap)
-    gate, good = "calibration_relative_to_champion", gap <= champions + margin
-    return GateResult(
-        gate=gate,
-        verdict="pass" if good else "fail",
-        observed=gap,
-        bound=champions + margin,
-        reason=f"the mean score is off the share of positives by {gap:.4f} in the worst month, the champion's by "
-        f"{champions:.4f}; the margin is {margin:g}",
-        code="" if good else f"{gate}.gap",
+    bound = champions + margin
+    reason = (
+        f"the mean score is off the share of positives by {gap:.4f} in the worst month, the champion's by "
+        f"{champions:.4f}; the margin is {margin:g}"
     )
+    rule = "" if gap <= bound else "gap"
+    return GateResult.evaluated("calibration_relative_to_champion", rule, reason, observed=gap, bound=bound)
 
 
 def _slices(spec: BacktestSeries, policy: SlicePolicy) -> GateResult:
@@ -111,18 +101,14 @@ def _slices(spec: BacktestSeries, policy: SlicePolicy) -> GateResult:
     lower_bounds = {name: bound for name, bound in low.items() if bound is not None}
     if not lower_bounds:
         reason = f"no slice has {policy.least_rows} rows over enough days" if spec.slices else "no slices are declared"
-        code = f"{gate}.{'few_rows' if spec.slices else 'none_declared'}"
-        return GateResult(gate=gate, verdict="not applicable", bound=margin, reason=reason, code=code)
+        return GateResult.not_applicable(gate, "few_rows" if spec.slices else "none_declared", reason, bound=margin)
     worst = sorted(lower_bounds, key=lambda name: -lower_bounds[name])
     worse = [f"{name} (by at least {lower_bounds[name]:.4f})" for name in worst if lower_bounds[name] > margin]
     more = f" and {len(worse) - NAMED} more" if len(worse) > NAMED else ""
     shown = f"{', '.join(worse[:NAMED])}{more} fall behind" if worse else f"none falls behind, nearest is {worst[0]}"
-    return GateResult(
-        gate=gate,
-        verdict="fail" if worse else "pass",
-        observed=lower_bounds[worst[0]],
-        bound=margin,
-        reason=f"of {len(lower_bounds)} slices {shown}: lower bounds of the difference in log loss from the champion, "
-        f"together at {policy.confidence:.0%}, may be at most {margin:g}",
-        code=f"{gate}.margin" if worse else "",
+    reason = (
+        f"of {len(lower_bounds)} slices {shown}: lower bounds of the difference in log loss from the champion, "
+        f"together at {policy.confidence:.0%}, may be at most {margin:g}"
     )
+    rule = "margin" if worse else ""
+    return GateResult.evaluated(gate, rule, reason, observed=lower_bounds[worst[0]], bound=margin)

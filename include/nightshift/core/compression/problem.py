@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from nightshift.core.arrays import Floats, Integers
-from nightshift.core.evaluation import log_odds
+from nightshift.core.arrays import Floats, Integers, evenly
+from nightshift.core.evaluation import log_loss, log_odds
 from nightshift.core.models.training_split import validation_rows
 from nightshift.declare.models import Hyperparameters
 
@@ -48,8 +48,11 @@ class Problem:
         older = np.setdiff1d(np.arange(self.train.num_rows), self.validation, assume_unique=True)
         if len(older) == 0:
             return self.validation
-        spread = np.linspace(0, len(older) - 1, min(len(older), MOST_FITTING_ROWS)).astype(np.int64)
-        return np.asarray(older[np.unique(spread)])
+        return np.asarray(older[evenly(len(older), MOST_FITTING_ROWS)])
+
+    def validation_loss(self, log_odds: Floats) -> float:
+        """Log loss (nats) of log odds of the validation rows."""
+        return log_loss(self.labels[self.validation], 1 / (1 + np.exp(-log_odds)))
 
     def settings(self, technique: str, defaults: Hyperparameters) -> Hyperparameters:
         """A technique's defaults, overridden by the use case's values."""

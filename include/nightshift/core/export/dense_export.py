@@ -17,12 +17,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.compose import ColumnTransformer
 
-from nightshift.core.arrays import Float32s
+from nightshift.core.arrays import Float32s, Floats
 from nightshift.core.inference.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT, Signature
 from nightshift.core.models.network import Layer
 from nightshift.core.models.preprocessing import BoundedScaler, PiecewiseLinearScaler
-
-Float64s = npt.NDArray[np.float64]
 
 LARGEST_FOLDED_MEAN = 16.0
 """In standard deviations. With a mean farther from zero, float32 loses digits unless a column is centred first."""
@@ -112,7 +110,7 @@ def _numeric(graph: Graph, scaler: BoundedScaler, layer: Layer, folded: bool) ->
     weights = layer.weights.astype(np.float64)
     # Without centring, the product is of values from zero instead of from the mean: the bias corrects for it.
     bias = layer.bias - ((mean - origin) / deviation) @ weights[:width]
-    knots: list[tuple[Float64s, Float64s]] = []
+    knots: list[tuple[Floats, Floats]] = []
     if isinstance(scaler, PiecewiseLinearScaler):
         position = width + len(scaler.indicated_)
         for scaled_knots in scaler.knots_.astype(np.float64):
@@ -134,7 +132,7 @@ def _numeric(graph: Graph, scaler: BoundedScaler, layer: Layer, folded: bool) ->
     return total
 
 
-def _per(weights: Float64s, unit: Float64s) -> Float32s:
+def _per(weights: Floats, unit: Floats) -> Float32s:
     return np.asarray((weights / unit[:, None]).astype(np.float32))
 
 

@@ -94,12 +94,11 @@ def check_behaviour(
     `observed` (the argument) is what `observe_behaviour` returns for the same expectations.
     """
     if not expectations:
-        reason = "the use case declares no expectations"
-        return GateResult(gate=GATE, verdict="not applicable", reason=reason, code=f"{GATE}.none_declared")
+        return GateResult.not_applicable(GATE, "none_declared", "the use case declares no expectations")
     pairs = [(outcome, one) for outcome, one in zip(observed, expectations, strict=True) if outcome.read]
     if not pairs:
         reason = f"the model reads none of the features that {len(expectations)} expectations are about"
-        return GateResult(gate=GATE, verdict="not applicable", reason=reason, code=f"{GATE}.none_read")
+        return GateResult.not_applicable(GATE, "none_read", reason)
     unread = [one.feature for outcome, one in zip(observed, expectations, strict=True) if not outcome.read]
     worst, nearest = max(pairs, key=lambda pair: pair[0].share - pair[1].largest_share)
     violations = [
@@ -108,13 +107,7 @@ def check_behaviour(
         for outcome, expected in pairs
         if outcome.share > expected.largest_share
     ]
-    return GateResult(
-        gate=GATE,
-        verdict="fail" if violations else "pass",
-        observed=worst.share,
-        bound=nearest.largest_share,
-        reason="; ".join(violations)
-        or f"{len(pairs)} expectations hold; {nearest.feature} is nearest to its bound"
-        + (f"; it does not read {', '.join(unread)}" if unread else ""),
-        code=f"{GATE}.violated" if violations else "",
-    )
+    passed = f"{len(pairs)} expectations hold; {nearest.feature} is nearest to its bound"
+    passed += f"; it does not read {', '.join(unread)}" if unread else ""
+    rule, reason = ("violated", "; ".join(violations)) if violations else ("", passed)
+    return GateResult.evaluated(GATE, rule, reason, observed=worst.share, bound=nearest.largest_share)

@@ -17,13 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.arrays import Floats, Labels
+from nightshift.core.arrays import Floats, Labels, evenly
 from nightshift.core.evaluation import area_under_curve, log_odds
 from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON
-from nightshift.core.gates.stability import evenly
 from nightshift.declare.policies import ChangePolicy
-from nightshift.deployment import GateResult, Verdict
+from nightshift.deployment import GateResult
 
 NAMED = 5
 
@@ -37,7 +36,7 @@ class ReferenceRows:
 
     def scored(self, most: int) -> pa.Table:
         """At most `most` of the earlier rows, evenly spread, and all of the newest."""
-        chosen = evenly(self.earlier.num_rows, most) if self.earlier.num_rows else np.empty(0, np.int64)
+        chosen = evenly(self.earlier.num_rows, most)
         return pa.concat_tables([self.earlier.take(pa.array(chosen)), self.newest])
 
 
@@ -67,9 +66,8 @@ def check_change(new: Floats, replaced: Floats, replaced_version: str, policy: C
     )
     if not good:
         reason += ": look for features or labels that changed since, also in older rows"
-    code = "" if good else "change.shift" if shifted else "change.spread"
-    verdict: Verdict = "fail" if code else "pass"
-    return GateResult(gate="change", verdict=verdict, observed=observed, bound=bound, reason=reason, code=code)
+    rule = "" if good else "shift" if shifted else "spread"
+    return GateResult.evaluated("change", rule, reason, observed=observed, bound=bound)
 
 
 def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, policy: ChangePolicy) -> GateResult:
@@ -83,7 +81,7 @@ def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, poli
     if few < max(policy.least_day_rows, 1):
         reason = f"the newest day has {positives} positive of {len(labels)} labels; {policy.least_day_rows} of each "
         reason += "class are needed to evaluate them"
-        return GateResult(gate=gate, verdict="not applicable", reason=reason, code=f"{gate}.few_labels")
+        return GateResult.not_applicable(gate, "few_labels", reason)
     auc = area_under_curve(labels, replaced)
     by_chance = np.sqrt((len(labels) + 1) / (12 * positives * (len(labels) - positives)))
     bound = float(min(policy.least_day_auc, 0.5 - 1.645 * by_chance))
@@ -91,9 +89,7 @@ def check_new_rows(replaced: Floats, labels: Labels, replaced_version: str, poli
     reason = f"{replaced_version} ranks the {len(labels)} labels of the newest day with an AUC of {auc:.3f}"
     if not good:
         reason += ": labels that were flipped rank backwards; look at the newest delivery"
-    code = "" if good else f"{gate}.auc"
-    verdict: Verdict = "fail" if code else "pass"
-    return GateResult(gate=gate, verdict=verdict, observed=auc, bound=bound, reason=reason, code=code)
+    return GateResult.evaluated(gate, "" if good else "auc", reason, observed=auc, bound=bound)
 
 
 def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], policy: ChangePolicy) -> GateResult:
@@ -111,24 +107,18 @@ def check_feature_values(reference: ReferenceRows, numeric: Sequence[str], polic
     days_before = len(np.unique(days))
     if newest.num_rows < policy.least_day_rows or days_before < policy.least_reference_days:
         counts = f"{newest.num_rows} rows of the newest partition and {days_before} partitions before it"
-        reason = f"{counts} are too few to evaluate"
-        return GateResult(gate=gate, verdict="not applicable", reason=reason, code=f"{gate}.few_rows")
+        return GateResult.not_applicable(gate, "few_rows", f"{counts} are too few to evaluate")
     failures = {}
     for name in numeric:
         before, now = (_floats(table, name) for table in (reference.earlier, newest))
         if fault := _unlike(_by_day(before, days), before, now, policy):
             failures[name] = fault
-    shown = "; ".join(f"{name}: {why}" for name, (_, why) in list(failures.items())[:NAMED])
-    return GateResult(
-        gate=gate,
-        verdict="fail" if failures else "pass",
-        observed=float(len(failures)),
-        bound=0.0,
-        reason=f"{shown}. Look at the delivery and the SQL that computes it"
-        if failures
-        else f"{len(numeric)} numeric features are like those of the {days_before} partitions before",
-        code=next((f"{gate}.{rule}" for rule, _ in failures.values()), ""),
-    )
+    rule, reason = "", f"{len(numeric)} numeric features are like those of the {days_before} partitions before"
+    if failures:
+        shown = "; ".join(f"{name}: {why}" for name, (_, why) in list(failures.items())[:NAMED])
+        rule = next(rule for rule, _ in failures.values())
+        reason = f"{shown}. Look at the delivery and the SQL that computes it"
+    return GateResult.evaluated(gate, rule, reason, observed=float(len(failures)), bound=0.0)
 
 
 @dataclass(frozen=True)

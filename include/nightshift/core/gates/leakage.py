@@ -48,14 +48,8 @@ def check_leakage(
             f"alone, {', '.join(alone[:5])} ranks the holdout rows with an AUC above {largest_auc:g}, as only what "
             "has seen the outcome does: take it out, or correct the SQL that computes it"
         )
-    return GateResult(
-        gate=GATE,
-        verdict="fail" if reasons else "pass",
-        observed=ranking[best],
-        bound=largest_auc,
-        reason="; ".join(reasons.values()) or f"of single features, {best} ranks best",
-        code=next((f"{GATE}.{rule}" for rule in reasons), ""),
-    )
+    reason = "; ".join(reasons.values()) or f"of single features, {best} ranks best"
+    return GateResult.evaluated(GATE, next(iter(reasons), ""), reason, observed=ranking[best], bound=largest_auc)
 
 
 def single_feature_auc(signature: Signature, split: TrainingSplit) -> dict[str, float]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nightshift.core.arrays import Floats
+from nightshift.core.arrays import Floats, evenly
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.documents.train import Compared
 
@@ -62,8 +62,7 @@ def probe_rows(real: pa.Table, signature: Signature) -> Probes:
     `onnx_model` before scoring; the rows test that both models agree then.
     """
     real = as_float64(real, signature)
-    chosen = np.unique(np.linspace(0, real.num_rows - 1, PROBE_ROWS).astype(np.int64))
-    few = real.take(pa.array(chosen))
+    few = real.take(pa.array(evenly(real.num_rows, PROBE_ROWS)))
     tables, edge_cases = [real], [AS_DELIVERED] * real.num_rows
     for why, changed in _changes(few, signature):
         tables.append(changed.cast(real.schema))

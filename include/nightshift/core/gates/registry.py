@@ -55,9 +55,7 @@ class Gate(Generic[Subject]):
 def failures(results: Sequence[GateResult], mandatory: Iterable[str]) -> list[GateResult]:
     """The mandatory gates for which a version is rejected: those that failed or have no result; [] if it passes."""
     by_gate = {result.gate: result for result in results}
-    no_result = {
-        gate: GateResult(gate=gate, verdict="fail", reason="it left no result", code=f"{gate}.no_result")
-        for gate in mandatory
-    }
-    mandatory_results = [by_gate.get(gate, no_result[gate]) for gate in no_result]
+    mandatory_results = [
+        by_gate.get(gate) or GateResult.evaluated(gate, "no_result", "it left no result") for gate in mandatory
+    ]
     return [result for result in mandatory_results if result.verdict == "fail"]

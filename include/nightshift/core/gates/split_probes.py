@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import xgboost
 
-from nightshift.core.arrays import Float32s, Integers
+from nightshift.core.arrays import evenly
 from nightshift.core.compression.trees.boosted_trees import Split, leaf_ids, nodes, read_ensemble
 from nightshift.core.gates.parity import as_float64
 from nightshift.core.models.fitted import FittedModel
@@ -43,16 +44,8 @@ class SplitProbes:
         return f"{which} on a number, {self.reached} of them in a real row that gets there"
 
 
-@dataclass(frozen=True)
-class _Splits:
-    """Parallel arrays: feature position, threshold, and a row that reaches the split (-1: none does)."""
-
-    feature: Integers
-    threshold: Float32s
-    row: Integers
-
-    def take(self, positions: Integers) -> _Splits:
-        return _Splits(self.feature[positions], self.threshold[positions], self.row[positions])
+_SPLIT = np.dtype([("feature", np.int64), ("threshold", np.float32), ("row", np.int64)])
+"""Feature position, threshold, and a row that reaches the split (-1: none does)."""
 
 
 def split_probes(fitted: FittedModel, real: pa.Table, *, most_splits: int = MOST_SPLITS) -> SplitProbes:
@@ -61,30 +54,28 @@ def split_probes(fitted: FittedModel, real: pa.Table, *, most_splits: int = MOST
     Of more than `most_splits` splits, that many are probed, evenly spread over features and thresholds.
     """
     real = as_float64(real, fitted.signature)
-    spread = np.unique(np.linspace(0, real.num_rows - 1, min(real.num_rows, MOST_REAL_ROWS)).astype(np.int64))
-    few = real.take(pa.array(spread))
+    few = real.take(pa.array(evenly(real.num_rows, MOST_REAL_ROWS)))
     splits = _splits(fitted, few)
-    order = np.lexsort((splits.threshold, splits.feature))
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), most_splits)).astype(np.int64))]
-    sample = splits.take(chosen)
-    reached = sample.row >= 0
-    base = np.where(reached, sample.row, np.arange(len(chosen)) % few.num_rows)
+    splits = splits[np.lexsort((splits["threshold"], splits["feature"]))]
+    sample = splits[evenly(len(splits), most_splits)]
+    reached = sample["row"] >= 0
+    base = np.where(reached, sample["row"], np.arange(len(sample)) % few.num_rows)
     names = fitted.signature.numeric
     kinds = [[f"{name} {side}" for side in SIDES] for name in names]
     return SplitProbes(
         rows=_rows(few.take(pa.array(np.repeat(base, len(SIDES)))), names, sample),
-        strangeness=tuple(kind for feature in sample.feature for kind in kinds[feature]),
-        splits=len(order),
-        probed=len(chosen),
+        strangeness=tuple(kind for feature in sample["feature"] for kind in kinds[feature]),
+        splits=len(splits),
+        probed=len(sample),
         reached=int(reached.sum()),
     )
 
 
-def _rows(base: pa.Table, names: tuple[str, ...], sample: _Splits) -> pa.Table:
-    below = np.nextafter(sample.threshold, np.float32(-np.inf))
-    above = np.nextafter(sample.threshold, np.float32(np.inf))
-    values = np.column_stack([below, sample.threshold, above]).astype(np.float64).reshape(-1)
-    features = np.repeat(sample.feature, len(SIDES))
+def _rows(base: pa.Table, names: tuple[str, ...], sample: npt.NDArray[np.void]) -> pa.Table:
+    at = sample["threshold"]
+    below, above = np.nextafter(at, np.float32(-np.inf)), np.nextafter(at, np.float32(np.inf))
+    values = np.column_stack([below, at, above]).astype(np.float64).reshape(-1)
+    features = np.repeat(sample["feature"], len(SIDES))
     for position in np.unique(features):
         name = names[position]
         mine = features == position
@@ -94,8 +85,8 @@ def _rows(base: pa.Table, names: tuple[str, ...], sample: _Splits) -> pa.Table:
     return base
 
 
-def _splits(fitted: FittedModel, real: pa.Table) -> _Splits:
-    """All splits on numeric features."""
+def _splits(fitted: FittedModel, real: pa.Table) -> npt.NDArray[np.void]:
+    """All splits on numeric features, as _SPLIT."""
     splits: list[tuple[int, np.float32, int]] = []
     if isinstance(fitted.pipeline[-1], xgboost.XGBModel):
         leaves = leaf_ids(fitted, real, threads=1)
@@ -106,6 +97,4 @@ def _splits(fitted: FittedModel, real: pa.Table) -> _Splits:
                 if isinstance(node, Split):
                     row_at[node.id] = max(row_at.get(node.left.id, -1), row_at.get(node.right.id, -1))
                     splits.append((node.feature, node.threshold, row_at[node.id]))
-    numeric = [one for one in splits if one[0] < len(fitted.signature.numeric)]
-    feature, threshold, row = zip(*numeric, strict=True) if numeric else ((), (), ())
-    return _Splits(np.array(feature, np.int64), np.array(threshold, np.float32), np.array(row, np.int64))
+    return np.array([one for one in splits if one[0] < len(fitted.signature.numeric)], _SPLIT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from nightshift.core.arrays import Float32s, Floats
 from nightshift.core.inference.onnx_model import NUMERIC_INPUT, Feed, Signature
@@ -20,11 +19,6 @@ GATE = "stability"
 ROWS = 1000
 FEW_VALUES = 20
 STEPS = 10
-
-
-def evenly(rows: int, most: int) -> npt.NDArray[np.int64]:
-    """Positions of at most `most` of `rows` rows, evenly spread."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64))
 
 
 def stepped(values: Float32s, training: Float32s) -> tuple[Float32s, Float32s]:
@@ -79,9 +73,7 @@ def check_stability(moves: Mapping[str, StepMove], policy: VerificationPolicy) -
     `moves` is what `step_moves` returns.
     """
     if not moves:
-        return GateResult(
-            gate=GATE, verdict="not applicable", reason="the model reads no number", code=f"{GATE}.no_numbers"
-        )
+        return GateResult.not_applicable(GATE, "no_numbers", "the model reads no number")
     # NaN counts as infinite.
     p99, flips = (
         {name: float(np.nan_to_num(value, nan=np.inf)) for name, value in values.items()}
@@ -100,14 +92,9 @@ def check_stability(moves: Mapping[str, StepMove], policy: VerificationPolicy) -
         f"the furthest a step moves the score (99th percentile) is with {furthest}; "
         f"at most {flips[most_flips]:.1%} of decisions change, with {most_flips}"
     )
-    return GateResult(
-        gate=GATE,
-        verdict="fail" if reasons else "pass",
-        observed=p99[furthest],
-        bound=policy.largest_step_move,
-        reason="; ".join(reasons.values()) or passed,
-        code=next((f"{GATE}.{rule}" for rule in reasons), ""),
-    )
+    reason = "; ".join(reasons.values()) or passed
+    bound = policy.largest_step_move
+    return GateResult.evaluated(GATE, next(iter(reasons), ""), reason, observed=p99[furthest], bound=bound)
 
 
 def _named(values: Mapping[str, float], bound: float, shown: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pyarrow as pa
 
-from nightshift.core.arrays import Floats
+from nightshift.core.arrays import Floats, evenly
 from nightshift.core.compression.networks.quantization import TOLERANCE as QUANTIZED_TOLERANCE
 from nightshift.core.evaluation import calibration_bins, evaluate, log_loss
 from nightshift.core.gates.behaviour import check_behaviour, observe_behaviour
@@ -31,7 +31,7 @@ from nightshift.core.gates.parity import BATCH_ROWS, Probes, compare, probe_rows
 from nightshift.core.gates.registry import Gate, RuntimeResult
 from nightshift.core.gates.slices import slice_metrics, worst_slice
 from nightshift.core.gates.stability import ROWS as BEHAVIOUR_ROWS
-from nightshift.core.gates.stability import check_stability, evenly, step_moves
+from nightshift.core.gates.stability import check_stability, step_moves
 from nightshift.core.inference.onnx_model import (
     NUMERIC_INPUT,
     Feed,
@@ -44,7 +44,7 @@ from nightshift.core.inference.onnx_model import (
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
 from nightshift.declare.policies import VerificationPolicy
 from nightshift.declare.use_case import UseCase
-from nightshift.deployment import GateResult, Verdict
+from nightshift.deployment import GateResult
 from nightshift.documents.train import Compared, HoldoutMetrics, ObservedBehaviour, Parity, StepMove, Verification
 from nightshift.errors import FeatureContractError
 
@@ -201,13 +201,9 @@ class EvaluatedGates:
 def evaluate_gates(subject: Subject) -> EvaluatedGates:
     """Evaluate every gate on a version that clean processes have scored with (`subject.runtime_results`)."""
     unusable = subject.unusable
+    rule = "not_scored" if unusable["scores"] else "no_probabilities"
     gates = tuple(
-        GateResult(
-            gate=gate.name,
-            verdict="fail",
-            reason=f"not evaluated: {unusable[gate.needs]}",
-            code=f"{gate.name}.{'not_scored' if unusable['scores'] else 'no_probabilities'}",
-        )
+        GateResult.evaluated(gate.name, rule, f"not evaluated: {unusable[gate.needs]}")
         if unusable[gate.needs]
         else gate.check(subject)
         for gate in GATES
@@ -240,15 +236,11 @@ def evaluate_gates(subject: Subject) -> EvaluatedGates:
 def _runtime(subject: Subject) -> GateResult:
     unscored = [_no_scores(one) for one in subject.runtime_results if one.scores is None]
     faults = unscored + [one.wrong for one in subject.runtimes.values() if one.wrong]
-    return GateResult(
-        gate="runtime",
-        verdict="fail" if faults else "pass",
-        observed=max((one.largest for one in subject.runtimes.values() if one.largest is not None), default=None),
-        bound=subject.bound,
-        reason="; ".join(faults)
-        or f"onnxruntime {' and '.join(subject.runtimes)} give {len(subject.scores)} rows the same scores",
-        code="runtime.no_scores" if unscored else "runtime.difference" if faults else "",
-    )
+    rule = "no_scores" if unscored else "difference" if faults else ""
+    reason = "; ".join(faults)
+    reason = reason or f"onnxruntime {' and '.join(subject.runtimes)} give {len(subject.scores)} rows the same scores"
+    largest = max((one.largest for one in subject.runtimes.values() if one.largest is not None), default=None)
+    return GateResult.evaluated("runtime", rule, reason, observed=largest, bound=subject.bound)
 
 
 def _memory(subject: Subject) -> GateResult:
@@ -265,16 +257,14 @@ def _bounded(gate: str, subject: Subject, cost: str, bound: float, template: str
     unmeasured = [one for one in subject.runtime_results if cost not in one.costs]
     if unmeasured:
         reason = f"not measured: {_no_scores(unmeasured[0])}"
-        return GateResult(gate=gate, verdict="fail", bound=bound, reason=reason, code=f"{gate}.not_measured")
+        return GateResult.evaluated(gate, "not_measured", reason, bound=bound)
     worst = (min if least else max)(subject.runtime_results, key=lambda one: one.costs[cost])
     observed = worst.costs[cost]
     good = observed >= bound if least else observed <= bound
     reason = f"{template.format(observed)} with onnxruntime {worst.version}"
     if not good:
         reason += f", {'at least' if least else 'at most'} {bound:g} is declared: take a smaller model"
-    code = "" if good else f"{gate}.bound"
-    verdict: Verdict = "fail" if code else "pass"
-    return GateResult(gate=gate, verdict=verdict, observed=observed, bound=bound, reason=reason, code=code)
+    return GateResult.evaluated(gate, "" if good else "bound", reason, observed=observed, bound=bound)
 
 
 def _no_scores(one: RuntimeResult) -> str:
@@ -300,44 +290,30 @@ def _compare_batches(subject: Subject, rows: int, most: int) -> Compared:
 def _parity(gate: str, compared: Sequence[Compared], also: str = "") -> GateResult:
     faults = [one for one in compared if one.wrong]
     shown = faults[0] if faults else max(compared, key=lambda one: one.largest or 0.0)
-    return GateResult(
-        gate=gate,
-        verdict="fail" if faults else "pass",
-        observed=shown.largest,
-        bound=shown.bound,
-        reason="; ".join(one.wrong for one in faults) or f"largest difference of any row against {shown.against}{also}",
-        code=f"{gate}.difference" if faults else "",
-    )
+    reason = "; ".join(one.wrong for one in faults) or f"largest difference of any row against {shown.against}{also}"
+    rule = "difference" if faults else ""
+    return GateResult.evaluated(gate, rule, reason, observed=shown.largest, bound=shown.bound)
 
 
 def _calibration(subject: Subject) -> GateResult:
-    return GateResult(
-        gate="calibration",
-        verdict="not applicable",
-        observed=subject.holdout.calibration_error,
-        reason="measured before calibration, which comes after the graph; a spec is evaluated by it at promotion",
-        code="calibration.at_promotion",
-    )
+    reason = "measured before calibration, which comes after the graph; a spec is evaluated by it at promotion"
+    error = subject.holdout.calibration_error
+    return GateResult.not_applicable("calibration", "at_promotion", reason, observed=error)
 
 
 def _constant_rate(subject: Subject) -> GateResult:
     labels = subject.split.holdout_labels
     bound = log_loss(labels, np.full(len(labels), float(subject.split.train_labels.mean())))
-    good = subject.holdout.log_loss <= bound
-    return GateResult(
-        gate="constant_rate",
-        verdict="pass" if good else "fail",
-        observed=subject.holdout.log_loss,
-        bound=bound,
-        reason=f"log loss on {len(labels)} holdout rows, against that of the constant rate of the rows before",
-        code="" if good else "constant_rate.log_loss",
-    )
+    observed = subject.holdout.log_loss
+    rule = "" if observed <= bound else "log_loss"
+    reason = f"log loss on {len(labels)} holdout rows, against that of the constant rate of the rows before"
+    return GateResult.evaluated("constant_rate", rule, reason, observed=observed, bound=bound)
 
 
 def _new_rows(subject: Subject) -> GateResult:
     before = subject.scored_before
     if isinstance(before, str) or subject.replaced is None:
-        return GateResult(gate="new_rows", verdict="not applicable", reason=str(before), code="new_rows.not_compared")
+        return GateResult.not_applicable("new_rows", "not_compared", str(before))
     newest = np.asarray(subject.reference.newest[subject.split.label].to_numpy(), dtype=np.int64)
     scores = before[1][len(before[1]) - len(newest) :]
     return check_new_rows(scores, newest, subject.replaced.model_version, subject.use_case.change)
@@ -346,7 +322,7 @@ def _new_rows(subject: Subject) -> GateResult:
 def _change(subject: Subject) -> GateResult:
     before = subject.scored_before
     if isinstance(before, str) or subject.replaced is None:
-        return GateResult(gate="change", verdict="not applicable", reason=str(before), code="change.not_compared")
+        return GateResult.not_applicable("change", "not_compared", str(before))
     rows, scores = before
     after = score(subject.session, subject.signature, rows)
     return check_change(after, scores, subject.replaced.model_version, subject.use_case.change)

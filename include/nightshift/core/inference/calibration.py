@@ -22,13 +22,11 @@ from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
-import numpy.typing as npt
 
+from nightshift.core.arrays import Floats
 from nightshift.core.evaluation import log_odds as log_odds_of
 from nightshift.declare.models import CalibrationSpec
 from nightshift.documents.predict import SpecCalibration
-
-Floats = npt.NDArray[np.float64]
 
 LEAST_WEIGHT_HALF_LIVES = 6
 """Partitions older than this many half-lives weigh less than 2% and are left out."""

@@ -22,15 +22,6 @@ from nightshift.documents.promote import Review, ReviewedLoss, ReviewOutcome
 
 
 @dataclass(frozen=True)
-class _Finding:
-    outcome: ReviewOutcome
-    spec_id: str
-    why: str
-    share: float = 0.0
-    alert: str = ""
-
-
-@dataclass(frozen=True)
 class _Case:
     partition: date
     state: State
@@ -38,6 +29,19 @@ class _Case:
     idle: Collection[date]
     policy: PromotionPolicy
     risk: RiskPolicy
+
+    def finding(self, outcome: ReviewOutcome, spec_id: str, why: str, *, share: float = 0.0, alert: str = "") -> Review:
+        """The review with this outcome."""
+        return Review(
+            partition=self.partition,
+            outcome=outcome,
+            spec_id=spec_id,
+            champion=self.state.champion,
+            share=share,
+            why=why,
+            alert=alert,
+            losses=tuple(self.losses),
+        )
 
     def matured(self, after: date) -> list[date]:
         """Partitions after `after` that count, oldest first."""
@@ -84,7 +88,7 @@ def review_partition(
     holds = [one for one in (challenger, champion) if one is not None]
     if state.killed is not None:
         why = f"the kill switch has been on since partition {state.killed.partition}: nothing else is decided"
-        finding = challenger if challenger and challenger.outcome == "time_out" else _Finding("hold", "", why)
+        finding = challenger if challenger and challenger.outcome == "time_out" else case.finding("hold", "", why)
     elif champion and champion.outcome == "roll_back":
         finding = champion
     elif challenger and challenger.outcome != "hold":
@@ -92,25 +96,16 @@ def review_partition(
     elif champion and champion.outcome == "confirm":
         finding = champion
     elif holds:
-        finding = _Finding("hold", holds[0].spec_id, "; ".join(one.why for one in holds))
+        finding = case.finding("hold", holds[0].spec_id, "; ".join(one.why for one in holds))
     else:
-        finding = _Finding("nothing", "", "no spec is on its way to champion or watched")
-    return Review(
-        partition=partition,
-        outcome=finding.outcome,
-        spec_id=finding.spec_id,
-        champion=state.champion,
-        share=finding.share,
-        why=finding.why,
-        alert=champion.alert if champion else "",
-        losses=tuple(losses),
-    )
+        finding = case.finding("nothing", "", "no spec is on its way to champion or watched")
+    return finding.model_copy(update={"alert": champion.alert if champion else ""})
 
 
 # The champion
 
 
-def _champion(case: _Case) -> _Finding | None:
+def _champion(case: _Case) -> Review | None:
     """Roll back if it does significantly worse, confirm after the watch, hold during it; None otherwise."""
     state, policy = case.state, case.policy
     if state.champion is None:
@@ -119,15 +114,15 @@ def _champion(case: _Case) -> _Finding | None:
     former = state.former[-1] if state.former else None
     former = former if state.version(former) is not None else None
     if harm and former:
-        return _Finding("roll_back", former, f"{harm}; {former} is the newest former champion")
+        return case.finding("roll_back", former, f"{harm}; {former} is the newest former champion")
     if state.watched_since is None:
         none_left = f"{harm}. There is no former champion to roll back to: decide about the kill switch"
-        return _Finding("hold", state.champion, harm, alert=none_left) if harm else None
+        return case.finding("hold", state.champion, harm, alert=none_left) if harm else None
     if former is None:
-        return _Finding("confirm", state.champion, "no former champion is left to compare with", alert=harm)
+        return case.finding("confirm", state.champion, "no former champion is left to compare with", alert=harm)
     differences = case.differences(state.champion, former, state.watched_since)
     if harm_shown := _harm(differences, former, policy):
-        return _Finding("roll_back", former, f"{state.champion}: {harm_shown}")
+        return case.finding("roll_back", former, f"{state.champion}: {harm_shown}")
     numbers = (
         f"{state.champion}: {len(differences)} of {policy.watch_partitions} watched partitions compared with {former}"
     )
@@ -136,7 +131,7 @@ def _champion(case: _Case) -> _Finding | None:
         evidence = e_values(values, policy.rollback_clip)[-1]
         numbers += f", mean log loss {values.mean():+.4f}, e-value {evidence:.2f} of {1 / policy.rollback_error:.0f}"
     over = case.elapsed(state.watched_since) >= policy.watch_partitions + policy.longest_partitions
-    return _Finding(
+    return case.finding(
         "confirm" if over or len(differences) >= policy.watch_partitions else "hold", state.champion, numbers
     )
 
@@ -146,13 +141,9 @@ def _worse_than_fallback(case: _Case) -> str:
     state = case.state
     served = {loss.partition for loss in case.losses if loss.role == "champion" and loss.spec_id == state.champion}
     both = case.differences(state.champion, state.fallback, date.min) if state.fallback != state.champion else {}
-    newest = max((day for day in both if day in served), default=None)
-    if newest is None or both[newest] <= case.policy.emergency_margin:
-        return ""
-    return (
-        f"on {newest} the log loss of {state.champion} was {both[newest]:.4f} above that of the "
-        f"fallback, beyond the emergency margin of {case.policy.emergency_margin}"
-    )
+    newest = sorted(day for day in both if day in served)[-1:]
+    harm = _emergency({day: both[day] for day in newest}, "the fallback", case.policy)
+    return f"{state.champion}: {harm}" if harm else ""
 
 
 def _harm(differences: Mapping[date, float], rival: str, policy: PromotionPolicy) -> str:
@@ -184,27 +175,27 @@ def _emergency(differences: Mapping[date, float], rival: str, policy: PromotionP
 # The challenger
 
 
-def _challenger(case: _Case) -> _Finding | None:
+def _challenger(case: _Case) -> Review | None:
     """The next action for the challenger; None if there is none."""
     state, policy, challenge = case.state, case.policy, case.state.challenge
     if challenge is None:
         return None
     spec_id, elapsed = challenge.spec_id, case.elapsed(challenge.began or challenge.since)
     if overdue := _overdue(case, challenge):
-        return _Finding("time_out", spec_id, overdue)
+        return case.finding("time_out", spec_id, overdue)
     rival = state.champion or state.fallback
     differences = case.differences(spec_id, rival, challenge.since) if challenge.stage == "canary" else {}
     if shown := _emergency(differences, rival or "", policy):
-        return _Finding("withdraw", spec_id, f"{spec_id}: {shown}")
+        return case.finding("withdraw", spec_id, f"{spec_id}: {shown}")
     ready, numbers = _live_equals_backtest(case, challenge)
     if ready == "no":
-        return _Finding("withdraw", spec_id, numbers)
+        return case.finding("withdraw", spec_id, numbers)
     if ready == "yes":
         return _onward(case, challenge, numbers)
     if elapsed >= policy.longest_partitions and challenge.awaiting is None:
         late = f"not champion within {policy.longest_partitions} partitions ({elapsed} have passed): {numbers}"
-        return _Finding("withdraw", spec_id, late)
-    return _Finding("hold", spec_id, numbers)
+        return case.finding("withdraw", spec_id, late)
+    return case.finding("hold", spec_id, numbers)
 
 
 def _overdue(case: _Case, challenge: Challenge) -> str:
@@ -254,21 +245,21 @@ def _live_equals_backtest(case: _Case, challenge: Challenge) -> tuple[str, str]:
     return ("yes" if abs(difference) <= policy.live_band else "no"), numbers
 
 
-def _onward(case: _Case, challenge: Challenge, numbers: str) -> _Finding:
+def _onward(case: _Case, challenge: Challenge, numbers: str) -> Review:
     """The next action for a challenger whose live losses equal those of its backtest."""
     state, spec_id, demanded = case.state, challenge.spec_id, demands(case.risk)
     if state.version(spec_id) is None:
-        return _Finding("hold", spec_id, f"{numbers}; it has no version that was not retired")
+        return case.finding("hold", spec_id, f"{numbers}; it has no version that was not retired")
     if challenge.stage == "shadow" and demanded.canary:
         share = case.policy.canary_share
-        return _Finding("canary", spec_id, f"{numbers}; its risks demand a canary, of {share:.0%}", share)
+        return case.finding("canary", spec_id, f"{numbers}; its risks demand a canary, of {share:.0%}", share=share)
     if challenge.awaiting is not None:
-        return _Finding("hold", spec_id, f"{numbers}; approval was requested on {challenge.awaiting}")
+        return case.finding("hold", spec_id, f"{numbers}; approval was requested on {challenge.awaiting}")
     if state.watched_since is not None:
-        return _Finding("hold", spec_id, f"{numbers}; {state.champion} is watched and not confirmed yet")
+        return case.finding("hold", spec_id, f"{numbers}; {state.champion} is watched and not confirmed yet")
     if demanded.approval:
-        return _Finding("ask_approval", spec_id, f"{numbers}; its risks demand approval")
-    return _Finding("promote", spec_id, numbers)
+        return case.finding("ask_approval", spec_id, f"{numbers}; its risks demand approval")
+    return case.finding("promote", spec_id, numbers)
 
 
 def approval_decisions(decisions: Sequence[Deployment], spec_id: str, asked_on: date) -> list[Deployment]:

@@ -8,19 +8,18 @@ from datetime import date
 from nightshift.core.lifecycle.state import State, standing, state_as_of
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
-from nightshift.deployment import Deployment
-from nightshift.documents.predict import ScoringRole
+from nightshift.deployment import Deployment, Role
 from nightshift.errors import ConfigurationError
 
 
-def specs_to_fit(state: State, use_case: UseCase) -> list[tuple[ModelSpec, ScoringRole]]:
+def specs_to_fit(state: State, use_case: UseCase) -> list[tuple[ModelSpec, Role]]:
     """The specs to fit, with their roles: those that serve or are scored, and the declared champion while none serves.
 
     The declared fallback is always fitted, one declared earlier no longer. Raises ConfigurationError for a
     spec in service that neither the decisions nor the use case declares.
     """
     declared = use_case.fallback.spec_id
-    roles: dict[str, ScoringRole] = {
+    roles: dict[str, Role] = {
         spec_id: role for spec_id, role in state.trained.items() if role != "fallback" or spec_id == declared
     }
     if state.champion is None:

@@ -14,8 +14,7 @@ from typing import Literal
 
 from nightshift.artifact import ArtifactRef
 from nightshift.declare.models import ModelSpec
-from nightshift.deployment import VERSION_ACTIONS, Deployment
-from nightshift.documents.predict import ScoringRole
+from nightshift.deployment import VERSION_ACTIONS, Deployment, Role
 from nightshift.errors import ConfigurationError
 
 Stage = Literal["shadow", "canary"]
@@ -84,7 +83,7 @@ class State:
         return self.former[-1] if self.former and self.watched_since else None
 
     @property
-    def _roles(self) -> list[tuple[ScoringRole, str | None]]:
+    def _roles(self) -> list[tuple[Role, str | None]]:
         challenger = self.challenge.spec_id if self.challenge else None
         return [
             ("champion", self.champion),
@@ -94,7 +93,7 @@ class State:
         ]
 
     @property
-    def primary(self) -> tuple[ScoringRole, Version] | None:
+    def primary(self) -> tuple[Role, Version] | None:
         """The version whose scores are published: the champion's, or the fallback's; None if there is neither."""
         champion = self.version(self.champion) if self.killed is None else None
         if champion is not None:
@@ -103,7 +102,7 @@ class State:
         return None if fallback is None else ("fallback", fallback)
 
     @property
-    def shadows(self) -> list[tuple[ScoringRole, Version]]:
+    def shadows(self) -> list[tuple[Role, Version]]:
         """The versions scored as shadows of the primary: challenger, watched former champion, fallback.
 
         While the kill switch is on only the fallback is scored.
@@ -114,9 +113,9 @@ class State:
         return [(role, one) for role, one in versions if one is not None and one != self.primary[1]]
 
     @property
-    def trained(self) -> dict[str, ScoringRole]:
+    def trained(self) -> dict[str, Role]:
         """The specs to fit in each partition, with their roles; independent of the kill switch."""
-        roles: dict[str, ScoringRole] = {}
+        roles: dict[str, Role] = {}
         for role, spec_id in self._roles:
             if spec_id is not None and spec_id not in self.retired:
                 roles.setdefault(spec_id, role)

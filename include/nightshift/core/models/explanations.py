@@ -14,15 +14,11 @@ from nightshift.core.inference.onnx_model import Signature, feed_of, load_sessio
 ROWS = 2_000
 """Rows that a version scores once for each feature."""
 
-METHOD, MEASURE = "permutation", "rise of the log loss (nats)"
-
 
 @dataclass(frozen=True)
 class Explanation:
-    """The importance of each feature of a version, the largest first, and the number of rows it was computed on."""
+    """The permutation importance of each feature of a version, the largest first, and the number of rows."""
 
-    method: str
-    measure: str
     rows: int
     features: tuple[tuple[str, float], ...]
 
@@ -42,4 +38,4 @@ def explain(graph: bytes, signature: Signature, rows: pa.Table, labels: Labels, 
             matrix[:, position] = rng.permutation(values)
             importances.append((name, log_loss(sample_labels, score_feed(session, feed)) - unchanged))
             matrix[:, position] = values
-    return Explanation(METHOD, MEASURE, len(sample), tuple(sorted(importances, key=lambda pair: (-pair[1], pair[0]))))
+    return Explanation(len(sample), tuple(sorted(importances, key=lambda pair: (-pair[1], pair[0]))))

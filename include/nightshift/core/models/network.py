@@ -31,7 +31,7 @@ class Layer:
 class Network(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Dense layers as the last step of a pipeline. `fit` does nothing: the layers come from a compressed network."""
 
-    def __init__(self, layers: Sequence[tuple[Float32s, Float32s, str]] = ()) -> None:
+    def __init__(self, layers: Sequence[Layer] = ()) -> None:
         self.layers = layers
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -44,20 +44,15 @@ class Network(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, values: Any) -> Float32s:
         """Output of the last layer, float32 [n], as from MLPRegressor."""
         output = np.asarray(values, dtype=np.float32)
-        for layer in layers_of(self) or ():
+        for layer in self.layers:
             output = layer(output)
         return output[:, 0]
-
-
-def network_of(layers: Sequence[Layer]) -> Network:
-    """A Network with the layers."""
-    return Network([(layer.weights, layer.bias, layer.activation) for layer in layers])
 
 
 def layers_of(model: Any) -> list[Layer] | None:
     """The layers, up to log odds, of a fitted linear model, perceptron or Network; None for any other model."""
     if isinstance(model, Network):
-        return [Layer(weights, bias, activation) for weights, bias, activation in model.layers]  # type: ignore[arg-type]
+        return list(model.layers)
     if isinstance(model, LogisticRegression | Ridge):
         weights = np.asarray(model.coef_, dtype=np.float32).reshape(1, -1).T
         return [Layer(weights, np.atleast_1d(np.asarray(model.intercept_, dtype=np.float32)))]

@@ -12,7 +12,7 @@ from nightshift.core.models.training_split import PARTITION, TrainingSplit
 from nightshift.core.monitoring.drift import build_reference
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
-from nightshift.documents.predict import ScoringRole
+from nightshift.deployment import Role
 from nightshift.documents.train import HoldoutMetrics, ModelCard, Span
 
 MODEL = "model.onnx"
@@ -55,7 +55,7 @@ def describe(
     split: TrainingSplit,
     metrics: HoldoutMetrics,
     *,
-    role: ScoringRole,
+    role: Role,
     spec: ModelSpec,
 ) -> ModelCard:
     """The model card of a version of `spec`."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from types import EllipsisType
-from typing import LiteralString
+from typing import Literal, LiteralString
 
 import pyarrow as pa
 from psycopg import sql
@@ -71,11 +71,6 @@ class Warehouse:
         """
         with self.connection() as connection:
             return publications.publish(connection, self._use_case, publication, predictions)
-
-    def publication(self, partition: date) -> Publication | None:
-        """The current publication of a partition, or None."""
-        with self.connection() as connection:
-            return publications.current(connection, self._use_case, "partition", partition)
 
     def latest_publication(self) -> Publication | None:
         """The current publication of the newest partition that is published, or None."""
@@ -151,20 +146,14 @@ class Warehouse:
         with self.connection() as connection, connection.cursor() as cursor:
             cursor.executemany(query, rows)
 
-    def record_shadow(self, partition: date, rows: pa.Table) -> bool:
-        """Replace the shadow_predictions rows of a partition.
+    def replace_partition(
+        self, table: Literal["shadow_predictions", "drift_daily"], partition: date, rows: pa.Table
+    ) -> bool:
+        """Replace the rows of a partition; `rows` has every column but `partition`.
 
-        `rows` has the key columns, `role`, `spec_id`, `model_version` (strings), `raw_score` and `score` (float64).
-        Returns False, having written nothing, if it has these rows already.
+        Returns False, having written nothing, if the table has these rows already.
         """
-        return self._replace("shadow_predictions", "partition", partition, rows)
-
-    def record_drift(self, partition: date, rows: pa.Table) -> bool:
-        """Replace the drift_daily rows of a partition; `rows` has every column but `partition`.
-
-        Returns False, having written nothing, if it has these rows already.
-        """
-        return self._replace("drift_daily", "partition", partition, rows)
+        return self._replace(table, "partition", partition, rows)
 
     def record_performance(self, prediction_date: date, rows: pa.Table) -> bool:
         """Replace the performance_daily rows of a day; `rows` has every column but `prediction_date`.

@@ -17,7 +17,7 @@ from nightshift.partitions import parse_partition
 from nightshift.reports.backtest_page import render
 from nightshift.services.backtests import find_spec, walk_specs
 from nightshift.services.candidates import candidate_specs
-from nightshift.services.training_rows import load_rows, parts_known
+from nightshift.services.training_rows import known_rows, load_rows
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -53,13 +53,13 @@ def run(
         )
     warehouse = context.warehouse
     state = state_after(warehouse.decisions(), partition)
-    parts, missing = parts_known(store, use_case, partition)
+    known = known_rows(store, use_case, partition)
     searched = candidate_specs(store, use_case, partition)
     recorded = {**dict(reversed(searched.items())), **state.specs}
     texts = _names(specs) or [spec.spec_id for spec in use_case.challengers]
     result, losses = walk_specs(
         use_case,
-        load_rows(store, parts),
+        load_rows(store, known.parts),
         state,
         [find_spec(use_case, recorded, text) for text in texts],
         partition=partition,
@@ -67,13 +67,13 @@ def run(
         last=to,
         refit_every=every,
         threads=settings.threads,
-        missing={day: why for day, why in missing.items() if day <= (to + timedelta(days=1)).isoformat()},
+        missing={day: why for day, why in known.missing.items() if day <= (to + timedelta(days=1)).isoformat()},
     )
     ref = context.commit(
         "backtest",
         kind="backtest",
         files={**result.to_files(), LOSSES: losses, "backtest.html": render(result, use_case.title)},
-        inputs={"training_rows": parts},
+        inputs={"training_rows": known.parts},
         parameters={"first": start.isoformat(), "last": to.isoformat(), "refit_every": every, "specs": list(texts)},
         metrics={f"{one.spec_id}/{one.baseline or 'refitted'}/log_loss": one.log_loss for one in result.series},
         rows=losses.num_rows,

@@ -18,7 +18,7 @@ from nightshift.deployment import Deployment, GateResult
 from nightshift.documents.backtest import BacktestResult, BacktestSeries, Nomination
 from nightshift.errors import ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.services.backtests import specs_in_service
+from nightshift.services.backtests import champion_spec
 from nightshift.services.look_ahead import look_ahead_gate
 from nightshift.steps.context import StepContext
 
@@ -40,7 +40,7 @@ def run(context: StepContext, *, backtest: ArtifactRef) -> ArtifactRef:
     warehouse = context.warehouse
     decisions = warehouse.decisions()
     state = state_after([d for d in decisions if (d.partition, d.decided_by) != (partition, STEP)], partition)
-    champion, _ = specs_in_service(use_case, state)
+    champion = champion_spec(use_case, state)
     if champion.spec_id != result.champion:
         raise ChampionChanged(
             "NS-BACKTEST-009",

@@ -78,7 +78,7 @@ def _primary_scores(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef
 
 def _published_scores(use_case: UseCase, store: ArtifactStore, window: Sequence[date]) -> list[ArtifactRef]:
     decisions = store.decisions(use_case.name, "publish_predictions", window).values()
-    published = [decision.ref for decision in decisions if decision and decision.ref and decision.status == "published"]
+    published = [decision.published for decision in decisions if decision and decision.published]
     return [store.manifest(ref).inputs["scores"][0] for ref in published]
 
 

@@ -16,7 +16,6 @@ from nightshift.documents.check_drift import Drift, DriftResponse, Response
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import MODEL_VERSION
-from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.live_scores import ALL_SCORES, known_labels, losses
 from nightshift.services.outcomes import Outcomes, delivered_outcomes
 from nightshift.steps.context import StepContext
@@ -39,10 +38,10 @@ def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> Art
     comparison = store.read_document(drift, Drift)
     outcomes = delivered_outcomes(use_case, store, partition)
     warehouse.record_outcomes(partition, outcomes.table)
-    performance = _performance(use_case, store, warehouse, outcomes, partition)
+    performance = _performance(context, outcomes)
     for day, rows in performance.items():
         warehouse.record_performance(day, rows)
-    changed = warehouse.record_drift(partition, _drift_rows(comparison, drift))
+    changed = warehouse.replace_partition("drift_daily", partition, _drift_rows(comparison, drift))
     action = response({name: group.verdict for name, group in comparison.groups.items()})
     message = _message(use_case, partition, comparison, action, report)
     log.log(logging.INFO if action == "none" else logging.WARNING, message)
@@ -78,19 +77,18 @@ def _drift_rows(comparison: Drift, drift: ArtifactRef) -> pa.Table:
     )
 
 
-def _performance(
-    use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, outcomes: Outcomes, partition: date
-) -> dict[date, pa.Table]:
+def _performance(context: StepContext, outcomes: Outcomes) -> dict[date, pa.Table]:
     """Rows of performance_daily by day, for every published day that labels were delivered for.
 
     One row of role `published` for each version that scored published rows, on those rows; and one for each
     version, in its role, on all rows.
     """
+    use_case, store, warehouse = context.use_case, context.store, context.warehouse
     publications = {}
     for day in sorted(outcomes.table[use_case.prediction_date].unique().to_pylist()):
         if (publication := warehouse.publication_of(day)) is not None:
             publications[day] = publication
-    labels, _ = known_labels(store, use_case, list(publications), partition)
+    labels, _ = known_labels(store, use_case, list(publications), context.partition)
     performance = {}
     for day, publication in publications.items():
         of_day = labels.filter(pc.equal(labels[use_case.prediction_date], pa.scalar(day, pa.date32())))

@@ -12,24 +12,19 @@ the differences of each artifact; `reproduction.html`.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from datetime import date
+from dataclasses import replace
 
 from nightshift.artifact import ArtifactRef, Manifest, canonical_json
 from nightshift.core.lifecycle.reproduction import artifact_differences, environment_differences
-from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import ModelChoice
 from nightshift.errors import ConfigurationError, PartitionNotReady, TerminalError
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import code_version, library_versions, lock_sha256
-from nightshift.io.warehouse.warehouse import Warehouse
-from nightshift.pipeline import step_module
+from nightshift.pipeline import find_step, run_step
 from nightshift.reports.page import render_page
 from nightshift.services.recorded import RecordedStore, changed_bytes, recorded_manifests, statuses
-from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -37,22 +32,11 @@ log = logging.getLogger(__name__)
 LAST_STEP = {"training": "register", "prediction": "publish_predictions"}
 """The step whose artifact has all rebuilt artifacts among its direct and indirect inputs."""
 
-REBUILT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "training": {
-        "append_training_rows": (),
-        "build_training_set": ("rows",),
-        "fit": ("training_set", "spec"),
-        "verify": ("training_set", "version"),
-    },
-    "prediction": {
-        "build_features": (),
-        "publish_features": ("features",),
-        "calibrate": ("model_choice",),
-        "score": ("model_choice", "calibration"),
-        "audit": ("scores",),
-    },
+REBUILT = {
+    "training": ("append_training_rows", "build_training_set", "fit", "verify"),
+    "prediction": ("build_features", "publish_features", "calibrate", "score", "audit"),
 }
-"""Steps with their arguments: each gets the last of the recorded inputs of that name."""
+"""The steps that are run again, each with the last of its recorded inputs as its arguments."""
 
 
 def run(context: StepContext, *, what: str) -> ArtifactRef:
@@ -62,19 +46,17 @@ def run(context: StepContext, *, what: str) -> ArtifactRef:
     PartitionNotReady if nothing is recorded of the partition, ArtifactCorrupt if a manifest is missing,
     ConfigurationError for another `what`.
     """
-    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    use_case, store, partition = context.use_case, context.store, context.partition
     if what not in REBUILT:
         raise ConfigurationError("NS-STORE-001", f"{what!r} cannot be reproduced; choose one of {', '.join(REBUILT)}.")
     last = store.current(use_case.name, LAST_STEP[what], partition)
     to_rebuild, manifests = recorded_manifests(store, last, REBUILT[what], partition.isoformat())
     differences = changed_bytes(store, manifests)
     for manifest in to_rebuild:
-        differences[manifest.ref] += _rebuild(
-            use_case, settings, store, manifest, manifests, REBUILT[what][manifest.step]
-        )
+        differences[manifest.ref] += _rebuild(context, manifest, manifests)
         log.info("%s %s: %s", use_case.name, _name(manifest), "; ".join(differences[manifest.ref]) or "identical")
     for manifest in (one for one in manifests.values() if one.step == "resolve_model"):
-        differences[manifest.ref] += _unknown_versions(use_case, settings, store, manifest)
+        differences[manifest.ref] += _unknown_versions(context, manifest)
     # Artifacts that were only read are shown first, and only if they changed.
     rebuilt = {manifest.ref for manifest in to_rebuild}
     read = [one for ref, one in manifests.items() if ref not in rebuilt and differences.get(ref)]
@@ -105,20 +87,13 @@ def run(context: StepContext, *, what: str) -> ArtifactRef:
     )
 
 
-def _rebuild(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    manifest: Manifest,
-    manifests: Mapping[ArtifactRef, Manifest],
-    arguments: tuple[str, ...],
-) -> list[str]:
+def _rebuild(context: StepContext, manifest: Manifest, manifests: Mapping[ArtifactRef, Manifest]) -> list[str]:
     """Differences of the rebuilt artifact from the recorded one; the error if the step raises one."""
+    store = context.store
     try:
         recorded = RecordedStore(store, statuses(store, manifest, manifests))
-        inputs = {name: manifest.inputs[name][-1] for name in arguments}
-        step = importlib.import_module(step_module(manifest.step))
-        ref = step.run(StepContext(use_case, settings, recorded, date.fromisoformat(manifest.partition)), **inputs)
+        inputs = {name: manifest.inputs[name][-1] for name in find_step(manifest.step).inputs}
+        ref = run_step(manifest.step, replace(context, store=recorded), **inputs)
         if ref.sha256 == manifest.ref.sha256:
             return []
         rebuilt, files = recorded.committed(ref)
@@ -128,12 +103,12 @@ def _rebuild(
         return [f"it cannot be made again: {type(error).__name__}: {error}"]
 
 
-def _unknown_versions(use_case: UseCase, settings: Settings, store: ArtifactStore, choice: Manifest) -> list[str]:
+def _unknown_versions(context: StepContext, choice: Manifest) -> list[str]:
     """Messages about chosen versions that `deployments` lacks, or has with another artifact."""
-    recorded = {(row.model_version, row.model.sha256) for row in Warehouse(settings, use_case).decisions() if row.model}
+    recorded = {(row.model_version, row.model.sha256) for row in context.warehouse.decisions() if row.model}
     return [
         f"model_choice.json: deployments has no version {one.model_version} with the artifact {one.model.uri}"
-        for one in store.read_document(choice.ref, ModelChoice).scored
+        for one in context.store.read_document(choice.ref, ModelChoice).scored
         if (one.model_version, one.model.sha256) not in recorded
     ]
 

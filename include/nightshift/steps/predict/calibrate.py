@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,8 @@ import pyarrow.compute as pc
 from nightshift.artifact import ArtifactRef
 from nightshift.core.inference.calibration import LabelledScores, fit_calibration, window_days
 from nightshift.declare.models import ModelSpec
-from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import Calibration, ModelChoice
 from nightshift.errors import TerminalError
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import partition_range
 from nightshift.services.live_scores import ScoredPartition, days_predicted, known_labels, scored_partitions
 from nightshift.steps.context import StepContext
@@ -34,10 +32,10 @@ def run(context: StepContext, *, model_choice: ArtifactRef) -> ArtifactRef:
     use_case, store, partition = context.use_case, context.store, context.partition
     choice = store.read_document(model_choice, ModelChoice)
     specs = {one.spec_id: store.read_document(one.model, ModelSpec) for one in choice.scored}
-    scored, unreadable = _recent(use_case, store, partition, specs)
+    scored, unreadable = _recent(context, specs)
     labels, delivered = known_labels(store, use_case, days_predicted(use_case, scored), partition)
     fitted = {
-        spec_id: fit_calibration(spec.calibration, _history(use_case, scored, labels, spec_id, spec, partition))
+        spec_id: fit_calibration(spec.calibration, _history(context, scored, labels, spec_id, spec))
         for spec_id, spec in specs.items()
     }
     for spec_id, one in fitted.items():
@@ -59,10 +57,9 @@ def run(context: StepContext, *, model_choice: ArtifactRef) -> ArtifactRef:
     )
 
 
-def _recent(
-    use_case: UseCase, store: ArtifactStore, partition: date, specs: Mapping[str, ModelSpec]
-) -> tuple[list[ScoredPartition], dict[str, str]]:
+def _recent(context: StepContext, specs: Mapping[str, ModelSpec]) -> tuple[list[ScoredPartition], dict[str, str]]:
     """The scored partitions within the longest window of the specs, oldest first, and those that cannot be read."""
+    use_case, store, partition = context.use_case, context.store, context.partition
     days = max(window_days(spec.calibration) for spec in specs.values())
     first = max(partition - timedelta(days=days), use_case.first_partition)
     window = partition_range(first, partition - timedelta(days=1))
@@ -80,15 +77,11 @@ def _recent(
 
 
 def _history(
-    use_case: UseCase,
-    scored: Sequence[ScoredPartition],
-    labels: pa.Table,
-    spec_id: str,
-    spec: ModelSpec,
-    partition: date,
+    context: StepContext, scored: Sequence[ScoredPartition], labels: pa.Table, spec_id: str, spec: ModelSpec
 ) -> list[LabelledScores]:
     """One spec's scores with known labels, by partition; the age of a label is counted from the day it is about."""
     history = []
+    use_case, partition = context.use_case, context.partition
     key = use_case.key_columns
     first = partition - timedelta(days=window_days(spec.calibration))
     for one in scored:

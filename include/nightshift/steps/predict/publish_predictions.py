@@ -64,9 +64,8 @@ def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> A
     warehouse = context.warehouse
     written = warehouse.publish_predictions(publication, table)
     everything = store.read_table(scores, ALL_SCORES)
-    warehouse.record_shadow(
-        partition, everything.filter(pc.not_equal(everything["model_version"], primary.model_version))
-    )
+    shadows = everything.filter(pc.not_equal(everything["model_version"], primary.model_version))
+    warehouse.replace_partition("shadow_predictions", partition, shadows)
     state = "published" if written else "already published"
     log.info("%s %s: %d rows %s", use_case.name, partition, table.num_rows, state)
     facts = publication.model_dump(mode="json", exclude={"dag_id", "run_id"}) | {"publish_id": publication.publish_id}

@@ -12,7 +12,8 @@ from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version, state_as_of
-from nightshift.documents.predict import ModelChoice, ScoredModel, ScoringRole
+from nightshift.deployment import Role
+from nightshift.documents.predict import ModelChoice, ScoredModel
 from nightshift.errors import PartitionNotReady, UnknownModel
 from nightshift.io.warehouse.warehouse import TRAINING
 from nightshift.steps.context import StepContext
@@ -53,7 +54,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     share = state.challenge.share if state.challenge and state.challenge.stage == "canary" else 0.0
     role, version = state.primary
     # One version may have two roles, for instance challenger and fallback; it scores once, in the first.
-    shadows: dict[str, tuple[ScoringRole, Version]] = {}
+    shadows: dict[str, tuple[Role, Version]] = {}
     for shadow in state.shadows:
         shadows.setdefault(shadow[1].model_version, shadow)
     choice = ModelChoice(
@@ -75,7 +76,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     )
 
 
-def _scored(role: ScoringRole, version: Version, share: float) -> ScoredModel:
+def _scored(role: Role, version: Version, share: float) -> ScoredModel:
     return ScoredModel(
         role=role,
         spec_id=version.spec_id,
@@ -86,7 +87,7 @@ def _scored(role: ScoringRole, version: Version, share: float) -> ScoredModel:
     )
 
 
-def _why(state: State, partition: date, role: ScoringRole, version: Version) -> str:
+def _why(state: State, partition: date, role: Role, version: Version) -> str:
     """Which version is primary, how old it is, and, of the fallback, why."""
     days = (partition - version.partition).days
     age = f"trained on partition {version.partition}, {days} day{'' if days == 1 else 's'} old"

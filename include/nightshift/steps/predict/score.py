@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.arrays import Floats
 from nightshift.core.inference.calibration import calibrated
 from nightshift.core.inference.onnx_model import Signature, load_session
 from nightshift.core.inference.onnx_model import score as raw_scores
@@ -54,7 +56,6 @@ BATCH_ROWS = 20_000
 
 Features = Callable[[str], pa.Table]
 """The rows of one batch with the features of a service, by its name."""
-Scores = npt.NDArray[np.float64]
 
 
 class ShadowFailed(Exception):
@@ -74,7 +75,7 @@ class LoadedVersion:
     session: InferenceSession
     calibration: SpecCalibration
 
-    def scores(self, rows: pa.Table) -> tuple[Scores, Scores]:
+    def scores(self, rows: pa.Table) -> tuple[Floats, Floats]:
         """Raw and calibrated scores of the rows: each float64 [n]."""
         raw = raw_scores(self.session, self.signature, rows, batch_rows=BATCH_ROWS)
         return raw, calibrated(self.calibration, raw)
@@ -94,16 +95,8 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
     scheduled, curated = _scheduled(use_case, store, partition)
 
     def features_of(batch: pa.Table) -> Features:
-        by_service: dict[str, pa.Table] = {}
-
-        def of_service(service: str) -> pa.Table:
-            if service not in by_service:
-                pinned = {partition: features_ref}
-                rows = historical_features(use_case, settings, store, service, batch, partitions=pinned)
-                by_service[service] = rows
-            return by_service[service]
-
-        return of_service
+        pinned = {partition: features_ref}
+        return cache(lambda service: historical_features(use_case, settings, store, service, batch, partitions=pinned))
 
     shadows, failed = _load_shadows(store, choice.shadows, calibrations)
     while True:
@@ -215,7 +208,7 @@ def _scored(
     }
 
 
-def _long(keys: pa.Table, version: LoadedVersion, raw: Scores, scores: Scores) -> pa.Table:
+def _long(keys: pa.Table, version: LoadedVersion, raw: Floats, scores: Floats) -> pa.Table:
     """One version's rows of all_scores.parquet."""
     chosen = version.chosen
     constants = {"role": chosen.role, "spec_id": chosen.spec_id, "model_version": chosen.model_version}

@@ -14,9 +14,7 @@ from datetime import date, timedelta
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.review import review_partition
 from nightshift.core.lifecycle.state import State, state_as_of
-from nightshift.declare.use_case import UseCase
 from nightshift.documents.promote import ReviewedLoss
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import partition_range
 from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest
 from nightshift.services.live_scores import (
@@ -27,7 +25,6 @@ from nightshift.services.live_scores import (
     losses,
     scored_partitions,
 )
-from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -35,14 +32,14 @@ log = logging.getLogger(__name__)
 
 def run(context: StepContext) -> ArtifactRef:
     """Commit the Review of a partition, from the state as of it and labels delivered up to it."""
-    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    use_case, store, partition = context.use_case, context.store, context.partition
     decisions = context.warehouse.decisions()
     state = state_as_of(decisions, partition)
     days = partition_range(_first(state, partition), partition - timedelta(days=1))
     scored = scored_partitions(store, use_case, days)
     labels, deliveries = known_labels(store, use_case, days_predicted(use_case, scored), partition)
     measured = [loss for one in scored for loss in losses(use_case, one.partition, one.rows, labels)]
-    compared = _compared(use_case, settings, store, state, scored, partition)
+    compared = _compared(context, state, scored)
     reviewed = review_partition(
         partition,
         state,
@@ -68,18 +65,12 @@ def _first(state: State, partition: date) -> date:
     return min([*(day + timedelta(days=1) for day in since), partition - timedelta(days=1)])
 
 
-def _compared(
-    use_case: UseCase,
-    settings: Settings,
-    store: ArtifactStore,
-    state: State,
-    scored: Sequence[ScoredPartition],
-    partition: date,
-) -> Mapping[date, LiveAndBacktest]:
+def _compared(context: StepContext, state: State, scored: Sequence[ScoredPartition]) -> Mapping[date, LiveAndBacktest]:
     """Live and backtest losses of the challenger on the newest partitions it scored whose training rows can be known.
 
     Training rows known by the partition before are used, so that the result does not depend on this one's training.
     """
+    use_case, partition = context.use_case, context.partition
     challenge, policy = state.challenge, use_case.promotion
     if challenge is None or challenge.spec_id not in state.specs:
         return {}
@@ -92,7 +83,7 @@ def _compared(
     needed = policy.shadow_partitions if challenge.stage == "shadow" else policy.canary_partitions
     known_by = partition - timedelta(days=1)
     spec = state.specs[challenge.spec_id]
-    return compare_with_backtest(use_case, settings, store, spec, own[-needed:], known_by)
+    return compare_with_backtest(use_case, context.settings, context.store, spec, own[-needed:], known_by)
 
 
 def _reviewed(

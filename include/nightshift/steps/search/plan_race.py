@@ -11,8 +11,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.search.candidates import candidate_specs
 from nightshift.core.search.race import race_origins, scored_partitions
 from nightshift.documents.search import RaceOrigin, StudyResult
-from nightshift.documents.train import TrainingSet
-from nightshift.services.training_rows import load_rows
+from nightshift.services.training_rows import load_training_set
 from nightshift.steps.context import StepContext
 
 
@@ -24,7 +23,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, studied: ArtifactRef
     estimator or technique.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
-    rows = load_rows(store, store.read_document(training_set, TrainingSet).parts)
+    rows = load_training_set(store, training_set)
     origins = race_origins(rows, use_case.search, use_case.training.minimum_days)
     state = context.warehouse.state_as_of(partition + timedelta(days=1))
     champion = state.specs.get(state.champion or "", use_case.champion)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from nightshift.artifact import ArtifactRef
 from nightshift.core.search.race import run_race
 from nightshift.documents.search import RaceOrigin
-from nightshift.documents.train import TrainingSet
-from nightshift.services.training_rows import load_rows
+from nightshift.services.training_rows import load_training_set
 from nightshift.steps.context import StepContext
 
 
@@ -18,7 +17,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, origin: ArtifactRef)
     """Commit the scores of every candidate. Raises DataContractError if nothing can be fitted or scored."""
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     plan = store.read_document(origin, RaceOrigin)
-    rows = load_rows(store, store.read_document(training_set, TrainingSet).parts)
+    rows = load_training_set(store, training_set)
     raced = run_race(use_case, plan, rows, partition, threads=settings.threads)
     return context.commit(
         "race",

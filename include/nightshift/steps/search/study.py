@@ -25,8 +25,7 @@ from nightshift.core.versions.version import signature_of_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.search import StudyOfEstimator, StudyResult
-from nightshift.documents.train import TrainingSet
-from nightshift.services.training_rows import load_rows
+from nightshift.services.training_rows import load_training_set
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 
@@ -43,7 +42,7 @@ def run(
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     policy = use_case.search
-    rows = load_rows(store, store.read_document(training_set, TrainingSet).parts)
+    rows = load_training_set(store, training_set)
     origin = race_origins(rows, policy, use_case.training.minimum_days)[0]
     rows = newest_rows(rows, use_case.key_columns, origin)
     folds = walk_forward_folds(rows, use_case.label, folds=policy.folds, fold_days=policy.fold_days)

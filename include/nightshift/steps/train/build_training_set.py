@@ -32,8 +32,7 @@ def run(context: StepContext, *, rows: ArtifactRef, allow_undecided: bool = Fals
     before = partition - timedelta(days=1)
     if rows_known.missing.get(before.isoformat()) == NOT_RUN and not allow_undecided:
         ingested = store.decision(use_case.name, CURATED, before)
-        failed = context.warehouse.training_decided(before)
-        if ingested is not None and ingested.status == "published" and not failed:
+        if ingested and ingested.published and not context.warehouse.training_decided(before):
             raise PartitionNotReady(
                 "NS-TRAIN-008",
                 f"{use_case.name} {partition}: the training rows of {before} are not appended yet. Run or clear "

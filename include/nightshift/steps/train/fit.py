@@ -25,8 +25,7 @@ from nightshift.core.models.training_split import split_rows
 from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, describe, package
 from nightshift.core.versions.version import export_version, fit_spec, signature_of_spec
 from nightshift.declare.models import ModelSpec
-from nightshift.documents.train import TrainingSet
-from nightshift.services.training_rows import load_rows
+from nightshift.services.training_rows import load_training_set
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -39,8 +38,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -
     that cannot be trained or evaluated on.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
-    parts = store.read_document(training_set, TrainingSet).parts
-    rows = newest_rows(load_rows(store, parts), use_case.key_columns, partition)
+    rows = newest_rows(load_training_set(store, training_set), use_case.key_columns, partition)
     declared, role = store.read_document(spec, ModelSpec), store.manifest(spec).parameters["role"]
     signature, label, threads = signature_of_spec(use_case, declared), use_case.label, settings.threads
     split = split_rows(rows, label, use_case.training)

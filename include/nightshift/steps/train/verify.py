@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import date
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.features.training_rows import newest_rows
@@ -23,13 +22,12 @@ from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import split_rows
 from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL
 from nightshift.declare.policies import VerificationPolicy
-from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
-from nightshift.documents.train import Parity, TrainingSet, Verification
+from nightshift.documents.train import Parity, Verification
 from nightshift.errors import ArtifactCorrupt
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.runtimes import probe_inputs, require_runtimes, score_in_runtime
-from nightshift.services.training_rows import load_rows
+from nightshift.services.training_rows import load_training_set
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -49,7 +47,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef
     spec_id = store.manifest(version).variant
     replaced = context.warehouse.state_as_of(partition).version(spec_id)
     before = Replaced(replaced.model_version, *_model(store, replaced.model)) if replaced else None
-    evaluated = evaluate(_subject(use_case, store, partition, training_set, version, before))
+    evaluated = evaluate(_subject(context, training_set, version, before))
     gates = evaluated.verification.gates
     failed = [str(result) for result in gates if result.verdict == "fail"]
     log.info("%s %s %s: %s", use_case.name, partition, spec_id, "; ".join(failed) or "every gate passed")
@@ -81,16 +79,11 @@ def evaluate(subject: Subject) -> EvaluatedGates:
 
 
 def _subject(
-    use_case: UseCase,
-    store: ArtifactStore,
-    partition: date,
-    training_set: ArtifactRef,
-    version: ArtifactRef,
-    replaced: Replaced | None,
+    context: StepContext, training_set: ArtifactRef, version: ArtifactRef, replaced: Replaced | None
 ) -> Subject:
+    use_case, store, partition = context.use_case, context.store, context.partition
     key = use_case.key_columns
-    parts = store.read_document(training_set, TrainingSet).parts
-    rows = newest_rows(load_rows(store, parts), key, partition)
+    rows = newest_rows(load_training_set(store, training_set), key, partition)
     split = split_rows(rows, use_case.label, use_case.training)
     (model, signature), manifest = _model(store, version), store.manifest(version)
     holdout = store.read_table(version, HOLDOUT)

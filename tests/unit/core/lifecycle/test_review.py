@@ -11,8 +11,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.review import approval_summary, review_partition
 from nightshift.core.lifecycle.state import Challenge, State, Version
 from nightshift.declare.policies import PromotionPolicy, Risk, RiskPolicy
-from nightshift.deployment import Deployment
-from nightshift.documents.predict import ScoringRole
+from nightshift.deployment import Deployment, Role
 from nightshift.documents.promote import Review, ReviewedLoss
 
 D = date(2013, 5, 1)
@@ -38,7 +37,7 @@ FRESH = State(champion="b", fallback="f", former=("a",), watched_since=D, versio
 SERVING = State(champion="a", fallback="f", former=("z",), versions=versions("a", "z", "f"))
 
 
-def loss(number: int, spec_id: str, role: ScoringRole, value: float, rows: int = 100, backtest: float | None = None):
+def loss(number: int, spec_id: str, role: Role, value: float, rows: int = 100, backtest: float | None = None):
     return ReviewedLoss(
         partition=day(number),
         role=role,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from nightshift.core.compression.networks.quantization import QUANTIZED, quantizable_graph, quantized
+from nightshift.core.compression.networks.quantization import QUANTIZED, quantized
 from nightshift.core.compression.problem import Problem
-from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.models.fitted import FittedModel
 
 
@@ -24,4 +22,4 @@ def int8_dynamic(model: FittedModel, problem: Problem) -> FittedModel:  # noqa: 
             source, path, op_types_to_quantize=list(QUANTIZED), nodes_to_exclude=leave, weight_type=QuantType.QInt8
         )
 
-    return replace(model, graph=quantized(quantizable_graph(model), quantize, export_onnx(model)))
+    return quantized(model, quantize)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from nightshift.core.compression.networks.quantization import QUANTIZED, quantizable_graph, quantized
+from nightshift.core.compression.networks.quantization import QUANTIZED, quantized
 from nightshift.core.compression.problem import Problem
-from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.inference.onnx_model import feed_of
 from nightshift.core.models.fitted import FittedModel
 
@@ -51,4 +49,4 @@ def int8_static(model: FittedModel, problem: Problem) -> FittedModel:
             weight_type=QuantType.QInt8,
         )
 
-    return replace(model, graph=quantized(quantizable_graph(model), quantize, export_onnx(model)))
+    return quantized(model, quantize)

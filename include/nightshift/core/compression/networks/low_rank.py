@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular, svd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from nightshift.core.compression.networks.network_model import inputs_of, layers_to_change, loss, with_layers
+from nightshift.core.compression.networks.network_model import inputs_of, layers_to_change, log_odds, with_layers
 from nightshift.core.compression.problem import Problem
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.network import Layer
@@ -33,11 +33,11 @@ def low_rank(model: FittedModel, problem: Problem) -> FittedModel:
     with threadpool_limits(limits=1, user_api="blas"):
         fitting_inputs = inputs_of(model, problem.train.take(problem.fitting))
         validation_inputs = inputs_of(model, problem.train.take(problem.validation))
-        labels = problem.labels[problem.validation]
-        allowed = loss(layers, validation_inputs, labels) + number(settings, "tolerance")
+        allowed = problem.validation_loss(log_odds(layers, validation_inputs)) + number(settings, "tolerance")
         for energy in numbers(settings, "energies"):
             smaller = _factorized(layers, fitting_inputs, energy)
-            if len(smaller) > len(layers) and loss(smaller, validation_inputs, labels) <= allowed:
+            loss = problem.validation_loss(log_odds(smaller, validation_inputs))
+            if len(smaller) > len(layers) and loss <= allowed:
                 return with_layers(model, smaller)
     raise NotApplicable("NS-MODEL-009", "no layer can be written as two smaller ones within the tolerance")
 

@@ -11,7 +11,7 @@ from scipy.linalg import solve
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightshift.core.arrays import Floats
-from nightshift.core.compression.networks.network_model import inputs_of, layers_to_change, loss, with_layers
+from nightshift.core.compression.networks.network_model import inputs_of, layers_to_change, log_odds, with_layers
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.students.students import soft_log_odds
 from nightshift.core.models.fitted import FittedModel
@@ -44,28 +44,23 @@ def magnitude_pruning(model: FittedModel, problem: Problem) -> FittedModel:
         fitting_inputs = inputs_of(model, problem.train.take(problem.fitting))
         target = soft_log_odds(problem)[problem.fitting]
         validation_inputs = inputs_of(model, problem.train.take(problem.validation))
-        labels = problem.labels[problem.validation]
-        allowed = loss(layers, validation_inputs, labels) + number(settings, "tolerance")
-        fewer = next(
-            (
-                cut
-                for share in numbers(settings, "units")
-                if loss(
-                    cut := _refitted(_without_units(layers, fitting_inputs, share), fitting_inputs, target),
-                    validation_inputs,
-                    labels,
-                )
-                <= allowed
-            ),
-            None,
+
+        def loss(cut: Sequence[Layer]) -> float:
+            return problem.validation_loss(log_odds(cut, validation_inputs))
+
+        allowed = loss(layers) + number(settings, "tolerance")
+        smaller = (
+            _refitted(_without_units(layers, fitting_inputs, share), fitting_inputs, target)
+            for share in numbers(settings, "units")
         )
+        fewer = next((cut for cut in smaller if loss(cut) <= allowed), None)
         if fewer is None:
             raise NotApplicable("NS-MODEL-010", "no tenth of the hidden units can go within the tolerance")
         sparse = (
             _refitted([_sparse(layer, share) for layer in fewer], fitting_inputs, target)
             for share in numbers(settings, "weights")
         )
-        chosen = next((cut for cut in sparse if loss(cut, validation_inputs, labels) <= allowed), fewer)
+        chosen = next((cut for cut in sparse if loss(cut) <= allowed), fewer)
     return with_layers(model, chosen)
 
 

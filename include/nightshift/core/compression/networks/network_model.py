@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 from sklearn.pipeline import Pipeline
 
-from nightshift.core.arrays import Float32s, Floats, Integers
-from nightshift.core.evaluation import log_loss
+from nightshift.core.arrays import Float32s, Floats
 from nightshift.core.models.fitted import FittedModel
-from nightshift.core.models.network import Layer, layers_of, network_of
+from nightshift.core.models.network import Layer, Network, layers_of
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.errors import NotApplicable
 
@@ -38,7 +37,7 @@ def inputs_of(model: FittedModel, rows: pa.Table) -> Float32s:
 
 def with_layers(model: FittedModel, layers: Sequence[Layer]) -> FittedModel:
     """The model with its layers replaced."""
-    pipeline = Pipeline([("features", model.pipeline[0]), ("model", network_of(layers))])
+    pipeline = Pipeline([("features", model.pipeline[0]), ("model", Network(layers))])
     return replace(model, pipeline=pipeline, output="log odds")
 
 
@@ -47,8 +46,3 @@ def log_odds(layers: Sequence[Layer], values: Float32s) -> Floats:
     for layer in layers:
         values = layer(values)
     return values[:, 0].astype(np.float64)
-
-
-def loss(layers: Sequence[Layer], values: Float32s, labels: Integers) -> float:
-    """Log loss (nats) of the layers on inputs [n, in] and labels [n]."""
-    return log_loss(labels, 1 / (1 + np.exp(-log_odds(layers, values))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -38,35 +39,29 @@ def nodes_to_leave(model: onnx.ModelProto) -> list[str]:
     return excluded
 
 
-def quantizable_graph(model: FittedModel) -> bytes:
-    """The graph to quantize, with standardised columns, because one scale is used for all of them.
+def quantized(model: FittedModel, quantize: Callable[[Path, Path, list[str]], None]) -> FittedModel:
+    """The model with its graph after `quantize(source file, file to write, nodes not to quantize)`.
 
-    Raises NotApplicable for a model without matrix products, and for one that is quantized already.
+    The source has standardised columns, because one scale is used for all of them. Raises NotApplicable for a model
+    without matrix products, for one that is quantized already, and if the graph gets no smaller.
     """
     if model.graph is not None:
         raise NotApplicable("NS-MODEL-013", "the model is quantized already")
     if layers_of(model.pipeline[-1]) is None:
         raise NotApplicable("NS-MODEL-014", "onnxruntime quantizes matrix products, and trees have none")
-    return export_onnx(model, folded=False)
-
-
-def quantized(graph: bytes, quantize: Callable[[Path, Path, list[str]], None], full_precision: bytes) -> bytes:
-    """The graph after `quantize(source file, file to write, nodes not to quantize)`, as bytes.
-
-    Raises NotApplicable if it is no smaller than `full_precision`, the graph it would replace.
-    """
     with tempfile.TemporaryDirectory() as folder:
         source, path = Path(folder) / "given.onnx", Path(folder) / "model.onnx"
         # Symbolic shapes and graph optimization are for networks with variable inner shapes; plain shape inference
         # is enough.
-        model = onnx.ModelProto.FromString(graph)
-        quant_pre_process(model, source, skip_optimization=True, skip_symbolic_shape=True)
-        quantize(source, path, nodes_to_leave(model))
+        standardised = onnx.ModelProto.FromString(export_onnx(model, folded=False))
+        quant_pre_process(standardised, source, skip_optimization=True, skip_symbolic_shape=True)
+        quantize(source, path, nodes_to_leave(standardised))
         body: bytes = onnx.load(path).SerializeToString(deterministic=True)
+    full_precision = export_onnx(model)
     if len(body) >= len(full_precision):
         raise NotApplicable(
             "NS-MODEL-015",
             f"int8 would make the graph larger ({len(full_precision)} bytes became {len(body)}): "
             "scales and conversions weigh more than the weights they save",
         )
-    return body
+    return replace(model, graph=body)

@@ -7,6 +7,7 @@ Model format: https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.ht
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -107,6 +108,13 @@ def with_ensemble(model: FittedModel, ensemble: Ensemble) -> FittedModel:
     return replace(model, pipeline=Pipeline([("features", model.pipeline[0]), ("model", trees)]))
 
 
+def with_leaves(tree: Node, value: Callable[[np.float32], Any]) -> Node:
+    """The tree with other leaf values."""
+    if isinstance(tree, Leaf):
+        return replace(tree, value=np.float32(value(tree.value)))
+    return replace(tree, left=with_leaves(tree.left, value), right=with_leaves(tree.right, value))
+
+
 def leaf_ids(model: FittedModel, rows: pa.Table, threads: int) -> npt.NDArray[np.int64]:
     """For each row and tree, the number of the leaf it falls into: [n, trees]."""
     features = model.pipeline[:-1].transform(feature_frame(rows, model.signature))
@@ -121,6 +129,14 @@ def leaf_values(tree: Node) -> Floats:
     for leaf in leaves:
         table[leaf.id] = leaf.value
     return table
+
+
+def log_odds(base_margin: float, tables: Iterable[Floats], leaves: npt.NDArray[np.int64]) -> Floats:
+    """Log odds of rows from `leaf_ids` [n, trees] and a table from leaf to value for each tree."""
+    total = np.full(len(leaves), base_margin)
+    for i, table in enumerate(tables):
+        total += table[leaves[:, i]]
+    return total
 
 
 def _read(tree: dict[str, Any]) -> Node:

@@ -8,7 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from nightshift.core.compression.problem import Problem
-from nightshift.core.compression.trees.boosted_trees import Ensemble, Leaf, Node, Split, read_ensemble, with_ensemble
+from nightshift.core.compression.trees.boosted_trees import (
+    Ensemble,
+    Leaf,
+    Node,
+    Split,
+    read_ensemble,
+    with_ensemble,
+    with_leaves,
+)
 from nightshift.core.models.fitted import FittedModel
 
 Reach = Mapping[int, tuple[float, float, bool]]
@@ -36,7 +44,8 @@ def cleaned(ensemble: Ensemble) -> Ensemble:
         if isinstance(reduced, Leaf):
             margin += float(reduced.value)
             continue
-        shape = _shape(reduced)
+        # Equal for trees that split all rows in the same way.
+        shape = with_leaves(reduced, lambda _: 0)
         merged[shape] = _sum(merged[shape], reduced) if shape in merged else reduced
     again = [_reduced(tree, {}) for tree in merged.values()]
     margin += sum(float(tree.value) for tree in again if isinstance(tree, Leaf))
@@ -59,13 +68,6 @@ def _reduced(node: Node, reach: Reach) -> Node:
     left = _reduced(node.left, {**reach, node.feature: to_left})
     right = _reduced(node.right, {**reach, node.feature: to_right})
     return replace(left, cover=node.cover) if left == right else replace(node, left=left, right=right)
-
-
-def _shape(node: Node) -> Node:
-    """The tree with all leaf values 0: equal for trees that split all rows in the same way."""
-    if isinstance(node, Leaf):
-        return replace(node, value=np.float32(0))
-    return replace(node, left=_shape(node.left), right=_shape(node.right))
 
 
 def _sum(one: Node, other: Node) -> Node:

@@ -17,11 +17,11 @@ from nightshift.core.compression.trees.boosted_trees import (
     Split,
     leaf_ids,
     leaf_values,
+    log_odds,
     nodes,
     read_ensemble,
     with_ensemble,
 )
-from nightshift.core.evaluation import log_loss
 from nightshift.core.models.fitted import FittedModel
 from nightshift.declare.models import number
 from nightshift.errors import NotApplicable
@@ -55,13 +55,17 @@ def prune_trees(model: FittedModel, problem: Problem) -> FittedModel:
     """
     ensemble = read_ensemble(model)
     tolerance = number(problem.settings("prune_trees", DEFAULTS), "tolerance")
-    validation, labels = problem.train.take(problem.validation), problem.labels[problem.validation]
-    measured = _measure(model, ensemble, problem, labels)
-    leaves = leaf_ids(model, validation, problem.threads)
-    allowed = _loss(ensemble, ensemble, leaves, labels) + tolerance
+    measured = _measure(model, ensemble, problem, problem.labels[problem.validation])
+    leaves = leaf_ids(model, problem.train.take(problem.validation), problem.threads)
+
+    def loss(pruned: Ensemble) -> float:
+        tables = map(_pruned_values, ensemble.trees, pruned.trees)
+        return problem.validation_loss(log_odds(pruned.base_margin, tables, leaves))
+
+    allowed = loss(ensemble) + tolerance
 
     def affordable(price: float) -> bool:
-        return bool(_loss(ensemble, _pruned(ensemble, measured, price), leaves, labels) <= allowed)
+        return loss(_pruned(ensemble, measured, price)) <= allowed
 
     if not affordable(PRICES[0]):
         raise NotApplicable("NS-MODEL-021", f"even the cheapest pruning costs more than {tolerance:g} of log loss")
@@ -126,14 +130,6 @@ def _cheapest(measured: _Measured, node: Node, price: float) -> tuple[Node, floa
     if collapsed <= left_cost + right_cost:
         return Leaf(np.float32(measured.value[node.id]), node.cover, node.id), collapsed
     return replace(node, left=left, right=right), left_cost + right_cost
-
-
-def _loss(original: Ensemble, pruned: Ensemble, leaves: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> float:
-    """Log loss of an ensemble pruned from `original`; `leaves` [n, trees]: each row's leaf in the original trees."""
-    margin = np.full(len(labels), pruned.base_margin)
-    for i, (tree, smaller) in enumerate(zip(original.trees, pruned.trees, strict=True)):
-        margin += _pruned_values(tree, smaller)[leaves[:, i]]
-    return log_loss(labels, 1 / (1 + np.exp(-margin)))
 
 
 def _pruned_values(original: Node, pruned: Node) -> Floats:

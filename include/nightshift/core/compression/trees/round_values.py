@@ -11,17 +11,16 @@ import numpy.typing as npt
 from nightshift.core.arrays import Floats
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.trees.boosted_trees import (
-    Ensemble,
     Leaf,
     Node,
     Split,
     leaf_ids,
     leaf_values,
+    log_odds,
     nodes,
     read_ensemble,
     with_ensemble,
 )
-from nightshift.core.evaluation import log_loss
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.declare.models import number
@@ -54,10 +53,13 @@ def round_values(model: FittedModel, problem: Problem) -> FittedModel:
             rounded[feature, threshold] = _shortest(values, threshold)
 
     leaves = leaf_ids(model, problem.train.take(problem.validation), problem.threads)
-    labels = problem.labels[problem.validation]
-    tolerance = number(problem.settings("round_values", DEFAULTS), "tolerance")
-    allowed = _loss(ensemble, leaves, labels, None) + tolerance
-    grid = next((2.0**-g for g in GRIDS if _loss(ensemble, leaves, labels, 2.0**-g) <= allowed), None)
+
+    def loss(grid: float | None) -> float:
+        tables = (_on_grid(leaf_values(tree), grid) for tree in ensemble.trees)
+        return problem.validation_loss(log_odds(ensemble.base_margin, tables, leaves))
+
+    allowed = loss(None) + number(problem.settings("round_values", DEFAULTS), "tolerance")
+    grid = next((2.0**-g for g in GRIDS if loss(2.0**-g) <= allowed), None)
     return with_ensemble(model, replace(ensemble, trees=tuple(_rounded(t, rounded, grid) for t in ensemble.trees)))
 
 
@@ -78,14 +80,8 @@ def _shortest(values: npt.NDArray[np.float32], threshold: np.float32) -> np.floa
     return threshold
 
 
-def _loss(
-    ensemble: Ensemble, leaves: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], grid: float | None
-) -> float:
-    margin = np.full(len(labels), ensemble.base_margin)
-    for i, tree in enumerate(ensemble.trees):
-        table: Floats = leaf_values(tree)
-        margin += (table if grid is None else np.round(table / grid) * grid)[leaves[:, i]]
-    return log_loss(labels, 1 / (1 + np.exp(-margin)))
+def _on_grid(values: Floats, grid: float | None) -> Floats:
+    return values if grid is None else np.round(values / grid) * grid
 
 
 def _rounded(node: Node, thresholds: Mapping[tuple[int, np.float32], np.float32], grid: float | None) -> Node:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
+from operator import mul
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +15,12 @@ from nightshift.core.arrays import Floats
 from nightshift.core.compression.problem import Problem
 from nightshift.core.compression.trees.boosted_trees import (
     Ensemble,
-    Leaf,
-    Node,
     leaf_ids,
     leaf_values,
     read_ensemble,
     with_ensemble,
+    with_leaves,
 )
-from nightshift.core.evaluation import log_loss
 from nightshift.core.models.fitted import FittedModel
 from nightshift.declare.models import number
 from nightshift.errors import NotApplicable
@@ -46,8 +45,8 @@ def select_trees(model: FittedModel, problem: Problem) -> FittedModel:
     fitting, validation = problem.train.take(problem.fitting), problem.train.take(problem.validation)
     margins = _margins(model, ensemble, fitting, problem.threads)
     validation_margins = _margins(model, ensemble, validation, problem.threads)
-    labels = problem.labels[problem.validation]
-    allowed = _loss(ensemble.base_margin + validation_margins.sum(axis=1), labels) + number(settings, "tolerance")
+    loss = problem.validation_loss(ensemble.base_margin + validation_margins.sum(axis=1))
+    allowed = loss + number(settings, "tolerance")
 
     total = margins.sum(axis=1)
     soft = 1 / (1 + np.exp(-(ensemble.base_margin + total)))
@@ -64,8 +63,11 @@ def select_trees(model: FittedModel, problem: Problem) -> FittedModel:
             ridge = RIDGE * np.trace(part) / len(chosen) * np.eye(len(chosen))
             factors = solve(part + ridge, moment[chosen], assume_a="pos")
             shift = target_mean - float(mean[chosen] @ factors)
-            if _loss(ensemble.base_margin + shift + validation_margins[:, chosen] @ factors, labels) <= allowed:
-                trees = tuple(_times(ensemble.trees[i], f) for i, f in zip(chosen, factors, strict=True))
+            loss = problem.validation_loss(ensemble.base_margin + shift + validation_margins[:, chosen] @ factors)
+            if loss <= allowed:
+                trees = tuple(
+                    with_leaves(ensemble.trees[i], partial(mul, f)) for i, f in zip(chosen, factors, strict=True)
+                )
                 return with_ensemble(model, Ensemble(trees, ensemble.base_margin + shift))
     raise NotApplicable(
         "NS-MODEL-023", f"no smaller set of the {len(ensemble.trees)} trees keeps the log loss within the tolerance"
@@ -87,13 +89,3 @@ def _margins(model: FittedModel, ensemble: Ensemble, rows: object, threads: int)
 
 def _weighted_mean(values: Floats, root: Floats) -> Floats:
     return np.asarray((values * root**2).sum(axis=0) / (root**2).sum())
-
-
-def _loss(margin: Floats, labels: npt.NDArray[np.int64]) -> float:
-    return log_loss(labels, 1 / (1 + np.exp(-margin)))
-
-
-def _times(node: Node, factor: float) -> Node:
-    if isinstance(node, Leaf):
-        return replace(node, value=np.float32(node.value * factor))
-    return replace(node, left=_times(node.left, factor), right=_times(node.right, factor))
