@@ -90,8 +90,7 @@ def features_of(partitions: list[date]) -> list[dict[str, pa.Table]]:
             else table.filter(_between(table["delivered_on"], partition - lookback, partition))
             for name, table in feeds.items()
         }
-        cutoff = use_case.cutoff(partition)
-        found.append(compute_features(use_case.features, seen, partition=partition, cutoff=cutoff))
+        found.append(compute_features(use_case, seen, partition))
     return found
 
 
@@ -105,13 +104,7 @@ def build_rows(use_case: UseCase, days: int) -> pa.Table:
     halves = [partitions[: days // 2], partitions[days // 2 :]]
     with ProcessPoolExecutor(2) as pool:
         tables = [tables for half in pool.map(features_of, halves) for tables in half]
-    spine = compute_spine(
-        use_case.training_spine,
-        curated_feeds(use_case, partitions),
-        partition=partitions[-1],
-        cutoff=use_case.cutoff,
-        key=tuple(use_case.key_columns),
-    )
+    spine = compute_spine(use_case, use_case.training_spine, curated_feeds(use_case, partitions), partitions[-1])
     rows = spine.filter(pc.is_in(spine["partition"], value_set=pa.array(partitions[:-1], pa.date32())))
     views = []
     for table in use_case.features.tables:

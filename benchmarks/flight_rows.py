@@ -51,8 +51,7 @@ def features_of(partitions: list[date]) -> list[dict[str, pa.Table]]:
             else table.filter(_between(table["delivered_on"], partition - lookback, partition))
             for name, table in feeds.items()
         }
-        cutoff = use_case.cutoff(partition)
-        found.append(compute_features(use_case.features, seen, partition=partition, cutoff=cutoff))
+        found.append(compute_features(use_case, seen, partition))
     return found
 
 
@@ -73,13 +72,7 @@ def training_rows(use_case: UseCase) -> pa.Table:
         known = {
             name: rows.filter(pc.equal(rows["delivered_on"], pa.scalar(partition))) for name, rows in feeds.items()
         }
-        spine = compute_spine(
-            use_case.training_spine,
-            known,
-            partition=partition,
-            cutoff=use_case.cutoff,
-            key=tuple(use_case.key_columns),
-        )
+        spine = compute_spine(use_case, use_case.training_spine, known, partition)
         delivered.append(spine.append_column(KNOWN_ON, pa.array([partition] * spine.num_rows, pa.date32())))
     spine = pa.concat_tables(delivered)
     spine = spine.filter(pc.greater_equal(spine["partition"], pa.scalar(use_case.first_partition)))

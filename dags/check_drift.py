@@ -1,11 +1,11 @@
 """Compare a partition's features, scores and labels with the training reference of the model.
 
-**compare_drift** measures data, prediction and label drift against thresholds that come from resampled
-blocks of the reference's own days. **report_drift** writes the HTML report. **record_drift** fills
+**compare_drift** measures data, prediction and label drift against thresholds that come from comparing
+blocks of the reference's days with the others. **report_drift** writes the HTML report. **record_drift** fills
 `drift_daily`, `performance_daily` (of every day that labels were delivered for, also late ones) and `outcomes`,
 and sends the alert or requests a search.
-**request_search** requests a search for better specs on the use case's search weekday and when the response to drift
-is to retrain; otherwise it is skipped.
+**request_search** requests a search for better specs on the use case's search weekday and when drift calls for it
+(response `retrain`); otherwise it is skipped.
 
 Drift is a result, not a failure: this DAG fails only if the comparison could not be made.
 """

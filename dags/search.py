@@ -6,7 +6,7 @@ follow, one task per origin. **select_candidates** compares them: quality is the
 constraint. Only the Pareto front is fitted on all rows and verified in full (**fit**, **verify**: the steps of
 train). **report_search** writes the page and the list of candidate specs; specs from it still have to pass a backtest.
 
-check_drift requests a search on the use case's search weekday, and whenever the response to drift is to retrain.
+check_drift requests a search on the use case's search weekday, and whenever drift calls for it (response `retrain`).
 """
 
 from datetime import timedelta

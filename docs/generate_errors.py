@@ -15,6 +15,8 @@ PAGE = ROOT / "docs" / "errors.md"
 SOURCES = ("include", "dags", "plugins", "feature_repo")
 KINDS = {"TerminalError": "terminal", "TransientError": "transient", "NightshiftError": "of a command"}
 """The kind of an error, by the base class nearest to it."""
+FAULTS = dict.fromkeys(("Fault", "DeclarationFault"), "fault")
+"""What `nightshift check` finds, by class; its code and text are the first arguments, too."""
 
 
 class Raised(NamedTuple):
@@ -38,7 +40,7 @@ def raised() -> list[Raised]:
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef) and node.bases
     }
-    kinds = {name: kind for name in bases if (kind := _kind(name, bases))}
+    kinds = {name: kind for name in bases if (kind := _kind(name, bases))} | FAULTS
     return [one for module, tree in trees.items() for one in _calls(module, tree, kinds)]
 
 
@@ -98,7 +100,8 @@ def page() -> str:
         "",
         "Every error that Nightshift raises on purpose has a code, which stays when its message changes. It begins the "
         "message in logs, in the reason of a rejected partition and on the command line. A terminal error fails its "
-        "task at once, since a retry would fail in the same way; a transient one is retried. Braces stand for values.",
+        "task at once, since a retry would fail in the same way; a transient one is retried. A fault is what "
+        "`nightshift check` finds in a use case, also the errors of loading it. Braces stand for values.",
     ]
     room = ""
     for one in sorted((one for one in raised() if one.code), key=lambda one: str(one.code)):

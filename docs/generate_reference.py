@@ -131,8 +131,17 @@ def _contracts() -> Iterable[str]:
     yield from (
         "## SQL",
         "",
-        "DuckDB runs each file; `$partition` (date) and `$cutoff` (timestamptz) may be used in all but the normalise "
-        "SQL. Types are those of the declared columns:",
+        "DuckDB runs each file, in UTC. All but the normalise SQL may use these parameters:",
+        "",
+        "| parameter | in SQL | value |",
+        "|---|---|---|",
+        "| `$partition` | `date` | the partition |",
+        "| `$cutoff` | `timestamptz` | `cutoff_time` of the day after it: nothing that became known later is used |",
+        "| `$window_start`, `$window_end` | `timestamptz` | the window that the partition predicts, its end excluded: "
+        "with `window` `day` the calendar day after the partition in the use case's zone, with `cutoff_to_cutoff` the "
+        "time from the partition's cutoff to the next one |",
+        "",
+        "Types are those of the declared columns:",
         "",
     )
     yield from ("| declared | in SQL |", "|---|---|")
@@ -152,7 +161,8 @@ def _contracts() -> Iterable[str]:
         sql_contracts.feature_contracts: "One row for each combination of join keys, none of them null. Where the join "
         "keys name a row to score, there is a row for each of these and no other.",
         sql_contracts.spine_contracts: "One row for each prediction key. `partition` is the one whose features predict "
-        "the row; the label is 0 or 1 and not null.",
+        "the row, the day before its `prediction_date`; `prediction_moment` lies in the window of that partition; the "
+        "label is 0 or 1 and not null.",
     }
     titles = ("`Feed.normalise`", "`FeatureSet.prelude`", "`FeatureTable.sql`", "`training_spine`, `scoring_spine`")
     for title, (function, found) in zip(titles, contracts.items(), strict=True):

@@ -40,7 +40,7 @@ def test_an_ordinary_partition_asks_for_nothing(desk: Desk) -> None:
     assert desk.count("outcomes") == BOOKINGS
 
 
-def test_outcomes_that_are_all_late_ask_for_retraining_once(desk: Desk, webhook: tuple[str, list[str]]) -> None:
+def test_outcomes_that_are_all_late_ask_for_a_search_once(desk: Desk, webhook: tuple[str, list[str]]) -> None:
     url, received = webhook
     desk.settings = desk.settings.model_copy(update={"alert_webhook_url": SecretStr(url)})
     begin(desk, graph=EVEN)

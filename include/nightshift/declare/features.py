@@ -28,9 +28,10 @@ class FeatureSet:
     """All feature tables of a use case, computed in one pass per partition.
 
     `prelude` is SQL run first, over one table per feed holding the deliveries of the last
-    `lookback_days` partitions with the delivery day in `delivered_on`; `$partition` (date)
-    and `$cutoff` (timestamp, UTC) are bound in every query. `service` names the Feast feature service over all
-    tables. `join_keys` are the join keys that are also categorical features.
+    `lookback_days` partitions with the delivery day in `delivered_on`; `$partition` (date),
+    `$cutoff`, `$window_start` and `$window_end` (timestamps, UTC) are bound in every query.
+    `service` names the Feast feature service over all tables. `join_keys` are the join keys that are also categorical
+    features.
     """
 
     prelude: Path

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nightshift.declare.features import FeatureSet
@@ -30,6 +31,8 @@ from nightshift.declare.policies import (
 )
 from nightshift.errors import ConfigurationError
 
+Window = Literal["day", "cutoff_to_cutoff"]
+
 
 @dataclass(frozen=True)
 class UseCase:
@@ -42,8 +45,13 @@ class UseCase:
     reads (empty: all), `label` is its column with 0 or 1. `score` names the probability in the predictions table; from
     `decision_threshold` on, the decision is positive. `prediction_key` identifies a row of that table,
     `prediction_extra` are further columns of it, `prediction_date` is the column of the key with the day that is
-    predicted. `champion` is the first champion's spec, `fallback` serves where there is no champion, `challengers` can
-    be named in a backtest.
+    predicted, the day after the partition. `champion` is the first champion's spec, `fallback` serves where there is no
+    champion, `challengers` can be named in a backtest.
+
+    `window` says what the predicted day is: `day`, the calendar day, whose first hours are over at the cutoff; or
+    `cutoff_to_cutoff`, the time from the partition's cutoff to the next, named by the day on which it begins.
+    `prediction_moment` names the column of both spines (timestamp) with the time that a row is about; it has to lie in
+    the window of the row's partition. Empty: not checked.
     """
 
     name: str
@@ -80,6 +88,8 @@ class UseCase:
     sources: tuple[DataSource, ...] = ()
     tags: tuple[str, ...] = ()
     last_partition: date | None = None
+    window: Window = "day"
+    prediction_moment: str = ""
 
     def __post_init__(self) -> None:
         """Raises ConfigurationError for an inconsistent declaration or a cutoff that some day skips or repeats."""
@@ -100,6 +110,10 @@ class UseCase:
         if undeclared := sorted(set(self.labels_from) - {feed.name for feed in self.feeds}):
             raise ConfigurationError(
                 "NS-USECASE-007", f"{self.name}: labels_from names {undeclared}, which are not among its feeds."
+            )
+        if self.window not in get_args(Window):
+            raise ConfigurationError(
+                "NS-USECASE-026", f"{self.name}: window {self.window!r} is not one of {', '.join(get_args(Window))}."
             )
         if day := _day_without_one_cutoff(self.timezone, self.cutoff_time, self.first_partition):
             raise ConfigurationError(
@@ -151,6 +165,19 @@ class UseCase:
         """The cutoff of a partition in UTC: `cutoff_time` on the next day. The partition uses no later data."""
         local = datetime.combine(partition + timedelta(days=1), self.cutoff_time, ZoneInfo(self.timezone))
         return local.astimezone(UTC)
+
+    def prediction_window(self, partition: date) -> tuple[datetime, datetime]:
+        """Start (included) and end (excluded) of what a partition predicts, in UTC; see `window`."""
+        if self.window == "cutoff_to_cutoff":
+            return self.cutoff(partition), self.cutoff(partition + timedelta(days=1))
+        zone = ZoneInfo(self.timezone)
+        start, end = (datetime.combine(partition + timedelta(days=n), time(), zone).astimezone(UTC) for n in (1, 2))
+        return start, end
+
+    def sql_values(self, partition: date) -> dict[str, date | datetime]:
+        """The values of the parameters in SQL: `$partition`, `$cutoff`, `$window_start`, `$window_end`."""
+        start, end = self.prediction_window(partition)
+        return {"partition": partition, "cutoff": self.cutoff(partition), "window_start": start, "window_end": end}
 
 
 @cache

@@ -3,8 +3,8 @@
 Severities map to Great Expectations' own: critical -> critical, quarantine -> warning, warning -> info.
 
 An expectation's keyword argument may be `{"$PARAMETER": name}` (Great Expectations' notation); the
-names there are: partition, next_day, cutoff, previous_cutoff, and `<feed>.<column>` for the values
-of a column of another feed in the same partition.
+names there are: partition, next_day, cutoff, previous_cutoff, window_start, window_end, and
+`<feed>.<column>` for the values of a column of another feed in the same partition.
 """
 
 from __future__ import annotations
@@ -122,11 +122,14 @@ def suite_parameters(
     `column_values(feed, column)` gives the distinct values of another feed's column. Days are
     midnights without a zone, moments are in UTC.
     """
+    window_start, window_end = use_case.prediction_window(partition)
     parameters: dict[str, datetime | list[Any]] = {
         "partition": datetime.combine(partition, time()),
         "next_day": datetime.combine(partition + timedelta(days=1), time()),
         "cutoff": use_case.cutoff(partition),
         "previous_cutoff": use_case.cutoff(partition - timedelta(days=1)),
+        "window_start": window_start,
+        "window_end": window_end,
     }
 
     def value(name: str) -> Any:
@@ -170,7 +173,7 @@ def examine(use_case: UseCase, feed: Feed, table: pa.Table, parameter: Callable[
 
 def declaration_faults(
     use_case: UseCase, feed: Feed, columns: Mapping[str, Sequence[str]]
-) -> list[tuple[Expectation, str]]:
+) -> list[tuple[Expectation, ConfigurationError]]:
     """What is wrong with each of the feed's expectations that can be seen without data.
 
     `columns`: of each feed, by its name, what its normalise SQL returns.
@@ -190,15 +193,17 @@ def declaration_faults(
             kwargs = _resolved(expectation, pa.table({}), parameter)
             implementation = type(_gx_expectation(feed, position, expectation, kwargs))
         except ConfigurationError as error:
-            faults.append((expectation, " ".join(str(error).split())))
+            faults.append((expectation, error))
             continue
         groups = [kwargs.get(name) or [] for name in ("column", "column_A", "column_B", "column_list", "column_set")]
         flat = [name for one in groups for name in ([one] if isinstance(one, str) else one)]
         if absent := [name for name in flat if name not in columns[feed.name]]:
             what = f"names the columns {absent}, which {feed.normalise.name} does not return"
-            faults.append((expectation, f"{expectation.type} {what}; it returns {', '.join(columns[feed.name])}."))
+            what = f"{expectation.type} {what}; it returns {', '.join(columns[feed.name])}."
+            faults.append((expectation, ConfigurationError("NS-CURATE-013", what)))
         if expectation.severity == "quarantine" and not issubclass(implementation, _ABOUT_ROWS):
-            faults.append((expectation, f"{expectation.type} names no rows, so its severity cannot be 'quarantine'."))
+            what = f"{expectation.type} names no rows, so its severity cannot be 'quarantine'."
+            faults.append((expectation, ConfigurationError("NS-CURATE-014", what)))
     return faults
 
 

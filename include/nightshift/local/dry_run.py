@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.checks.declaration_checks import Problem, data_problems, partitions_needed
+from nightshift.core.checks.declaration_checks import begun_at_cutoff, data_faults, partitions_needed
+from nightshift.core.checks.faults import DeclarationFault, Fault
 from nightshift.declare.discovery import ROOTS_VARIABLE
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.train import Registration
@@ -29,7 +30,8 @@ from nightshift.local.processes import STACK_VARIABLES, forget_ambient_stack
 from nightshift.local.scratch import running
 from nightshift.partitions import parse_partition, partition_range
 from nightshift.pipeline import run_stage, run_step
-from nightshift.services.check_use_case import Fault, from_problems
+from nightshift.services.check_use_case import located
+from nightshift.services.curated import delivered_spine
 from nightshift.services.training_rows import known_rows
 from nightshift.settings import Settings, load_settings
 from nightshift.steps.context import StepContext
@@ -44,11 +46,13 @@ Source = Callable[[date, date], Landed]
 
 @dataclass
 class DryRun:
-    """Results of a dry run: rejected partitions with the reason, versions by spec id, rows that were scored."""
+    """Results of a dry run: rejected partitions with the reason, versions by spec id, rows that were scored, and what
+    is worth knowing and no fault."""
 
     rejected: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     rows: int | None = None
+    notes: list[Fault] = field(default_factory=list)
 
 
 def dry_run(
@@ -99,7 +103,7 @@ class _DryRun:
 
     def fault(self, error: NightshiftError) -> Fault:
         """The error of the last step as a fault; its message names file and remedy."""
-        return Fault(self.last, None, f"{type(error).__name__}: {' '.join(str(error).split())}", "")
+        return Fault(error.code, " ".join(error.message.split()), "", self.last)
 
     def all_steps(self, partition: date, first: date) -> list[Fault]:
         """Run all steps; returns the faults of policies and versions. Raises what a step raises."""
@@ -116,6 +120,7 @@ class _DryRun:
         scores = self.stage("predict", partition, until="score")["score"]
         self.found.versions = {one.spec_id: f"{one.action}: {one.why}" for one in registration.versions}
         self.found.rows = scores.rows
+        self.found.notes = located(self.use_case, self._notes(partition))
         self.step("audit", partition, scores=scores)
         return self._faults(registration, before, scores.rows or 0)
 
@@ -155,17 +160,26 @@ class _DryRun:
         of_holdout = (
             sum(part.rows or 0 for part in training.parts) * self.use_case.training.holdout_days // training.days
         )
-        problems = data_problems(self.use_case, [rows], of_holdout)
-        problems += [
-            Problem(
-                (one.spec_id.rpartition("-")[0],),
+        faults = [*data_faults(self.use_case, [rows], of_holdout)]
+        faults += [
+            DeclarationFault(
+                "NS-USECASE-060",
                 f"The version of {one.spec_id} was rejected by the version gates: {one.why}.",
                 "Correct what the gate names; docs/reference.md lists the gates.",
+                (one.spec_id.rpartition("-")[0],),
             )
             for one in registration.versions
             if one.action == "rejected"
         ]
-        return from_problems(self.use_case, problems)
+        return located(self.use_case, faults)
+
+    def _notes(self, partition: date) -> list[DeclarationFault]:
+        use_case = self.use_case
+        if not use_case.prediction_moment:
+            return []
+        rows = delivered_spine(use_case, self.store, partition, use_case.scoring_spine).rows
+        note = begun_at_cutoff(use_case, partition, rows[use_case.prediction_moment].to_pylist())
+        return [note] if note else []
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from nightshift.local.stack import Stack
 from nightshift.partitions import parse_partition
 
 if TYPE_CHECKING:
+    from nightshift.core.checks.faults import Fault
     from nightshift.local.dry_run import DryRun
-    from nightshift.services.check_use_case import Fault
 
 
 def new(chosen: argparse.Namespace) -> None:
@@ -72,6 +72,8 @@ def check(chosen: argparse.Namespace) -> int:
         return 1 if faults else 0
     for spec, what in (results.versions if results else {}).items():
         print(f"version of {spec}: {what}")
+    for note in results.notes if results else ():
+        print(f"note: {note}")
     print(_conclusion(chosen.name, chosen.partition, faults, results))
     return 1 if faults else 0
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Feed = dict[str, npt.NDArray[Any]]
 
 OUTPUT = "probability"
-FOREIGN = ("nightshift", "flight_delay", "pandas", "pyarrow", "sklearn", "xgboost", "onnx", "skl2onnx", "scipy")
+FOREIGN = ("nightshift", "pandas", "pyarrow", "sklearn", "xgboost", "onnx", "skl2onnx", "scipy")
 """Packages that an environment that only serves models must not have."""
 
 MIB = 1024 * 1024

@@ -10,35 +10,22 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 
-from nightshift.core.checks.declaration_checks import Problem, name_problems, policy_problems, spec_problems
+from nightshift.core.checks.declaration_checks import name_faults, policy_faults, spec_faults
+from nightshift.core.checks.faults import DeclarationFault, Fault
 from nightshift.core.checks.sql_contracts import feature_faults, normalise_contract, returned_columns, spine_contracts
 from nightshift.declare import features, feeds, models, policies
 from nightshift.declare.discovery import load_use_case, raised_at, use_case_file
 from nightshift.declare.use_case import UseCase
-from nightshift.errors import FeatureContractError
+from nightshift.errors import FeatureContractError, NightshiftError
 
 REFERENCE = "docs/reference.md lists what each declaration takes."
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault of a use case: its file and line (None: not known), and what to do."""
-
-    file: str
-    line: int | None
-    what: str
-    advice: str
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{where}: {self.what} {self.advice}"
 
 
 def check(name: str) -> list[Fault]:
@@ -56,15 +43,14 @@ def check(name: str) -> list[Fault]:
 
 def check_declared(use_case: UseCase) -> list[Fault]:
     """Every fault of a declaration that was loaded."""
-    problems = [*name_problems(use_case), *spec_problems(use_case), *policy_problems(use_case)]
-    faults = [*_missing_files(use_case), *from_problems(use_case, problems)]
-    faults += [Fault(str(one.file), one.line, one.what, one.advice) for one in feature_faults(use_case)]
+    declared = [*name_faults(use_case), *spec_faults(use_case), *policy_faults(use_case)]
+    faults = [*_missing_files(use_case), *located(use_case, declared), *feature_faults(use_case)]
     columns: dict[str, list[str]] = {}
     contracts = {feed.name: normalise_contract(feed) for feed in use_case.feeds}
     for contract in [*contracts.values(), *spine_contracts(use_case)]:
         if contract.file.is_file():
             schema, sql_faults = returned_columns(contract, use_case)
-            faults += [Fault(str(one.file), one.line, one.what, one.advice) for one in sql_faults]
+            faults += sql_faults
             columns |= {name: schema.names for name, one in contracts.items() if one is contract}
     faults += _expectation_faults(use_case, columns)
     if use_case.feature_repo.is_file():
@@ -72,9 +58,9 @@ def check_declared(use_case: UseCase) -> list[Fault]:
     return faults
 
 
-def from_problems(use_case: UseCase, problems: Iterable[Problem]) -> list[Fault]:
-    """The problems as faults, with the file and line of the declaration that they name."""
-    return [Fault(*declared_at(use_case.folder, *one.at), one.what, one.advice) for one in problems]
+def located(use_case: UseCase, faults: Iterable[DeclarationFault]) -> list[Fault]:
+    """The faults with the file and line of the declaration that they name."""
+    return [Fault(one.code, one.what, one.advice, *declared_at(use_case.folder, *one.at)) for one in faults]
 
 
 def declared_at(folder: Path, *texts: str) -> tuple[str, int | None]:
@@ -107,12 +93,14 @@ def _first_lines(path: Path) -> dict[str, int]:
 
 def _load_fault(path: Path, error: Exception) -> Fault:
     file, line = raised_at(error, path.parent)
-    advice = REFERENCE
     if isinstance(error, SyntaxError):
-        advice = "Correct the Python of this line."
-    elif isinstance(error, ModuleNotFoundError):
-        advice = "Correct the import."
-    elif unexpected := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)):
+        what = f"It is not Python: {error.msg}."
+        return Fault("NS-USECASE-050", what, "Correct this line.", file or str(path), line)
+    if isinstance(error, ImportError):
+        what = f"An import fails: {error}."
+        return Fault("NS-USECASE-051", what, "Correct the import.", file or str(path), line)
+    advice = REFERENCE
+    if unexpected := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)):
         names = _arguments(unexpected[1])
         near = get_close_matches(unexpected[2], names, 1)
         advice = f"{f'Did you mean {near[0]}? ' if near else ''}{unexpected[1]} takes {', '.join(names)}."
@@ -121,8 +109,10 @@ def _load_fault(path: Path, error: Exception) -> Fault:
         written = _first_lines(Path(file))
         lines = [written[text] for text in re.findall(r"'([^']+)'", str(error)) if text in written]
         line = next((one for one in lines if line is None or one >= line), line)
-    what = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
-    return Fault(file or str(path), line, f"{type(error).__name__}: {what.rstrip('.')}.", advice)
+    if isinstance(error, NightshiftError):
+        return Fault(error.code, error.message, advice, file or str(path), line)
+    what = f"Loading it raises {type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}."
+    return Fault("NS-USECASE-052", what, advice, file or str(path), line)
 
 
 def _arguments(name: str) -> list[str]:
@@ -143,14 +133,15 @@ def _missing_files(use_case: UseCase) -> Iterator[Fault]:
     }
     for path, what in declared.items():
         if not path.is_file():
-            file, line = declared_at(use_case.folder, path.name)
-            yield Fault(file, line, f"{what} is declared as {path}, but there is no such file.", "Write it there.")
+            missing = f"{what} is declared as {path}, but there is no such file."
+            yield Fault("NS-USECASE-053", missing, "Write it there.", *declared_at(use_case.folder, path.name))
     if not use_case.feature_repo.is_file():
         advice = (
             f"Write two lines: from {use_case.name}.use_case import USE_CASE, and "
             "globals().update(feast_definitions(USE_CASE)), from nightshift.io.feast.definitions."
         )
-        yield Fault(str(use_case.feature_repo), None, "There are no Feast definitions: this file is missing.", advice)
+        missing = "There are no Feast definitions: this file is missing."
+        yield Fault("NS-USECASE-054", missing, advice, str(use_case.feature_repo))
 
 
 def _expectation_faults(use_case: UseCase, columns: dict[str, list[str]]) -> Iterator[Fault]:
@@ -159,9 +150,10 @@ def _expectation_faults(use_case: UseCase, columns: dict[str, list[str]]) -> Ite
 
     columns_of = {feed.name: columns.get(feed.name) or [one.name for one in feed.curated] for feed in use_case.feeds}
     for feed in use_case.feeds:
-        for expectation, what in declaration_faults(use_case, feed, columns_of) if columns.get(feed.name) else ():
+        for expectation, error in declaration_faults(use_case, feed, columns_of) if columns.get(feed.name) else ():
             advice = f"Correct the expectation with the reason {expectation.reason!r} of feed {feed.name}."
-            yield Fault(*declared_at(use_case.folder, expectation.reason, expectation.type), what, advice)
+            at = declared_at(use_case.folder, expectation.reason, expectation.type)
+            yield Fault(error.code, " ".join(error.message.split()), advice, *at)
 
 
 def _feast_faults(use_case: UseCase) -> list[Fault]:
@@ -178,12 +170,14 @@ def _feast_faults(use_case: UseCase) -> list[Fault]:
             views = declared_views(use_case, service)
         except FeatureContractError as error:
             where = declared_at(use_case.folder, service) if service else (str(repo), None)
-            faults.append(Fault(*where, str(error), f"Name a service that the file defines. {derive}"))
+            advice = f"Name a service that the file defines. {derive}"
+            faults.append(Fault(error.code, error.message, advice, *where))
             continue
         except Exception as error:  # noqa: BLE001 - whatever a definitions file raises is its fault
             file, line = raised_at(error, repo.parent)
-            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            return [Fault(file or str(repo), line, f"The Feast definitions cannot be loaded: {what}.", derive)]
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            what = f"The Feast definitions cannot be loaded: {why}."
+            return [Fault("NS-USECASE-055", what, derive, file or str(repo), line)]
         if service:
             continue
         for table in use_case.features.tables:
@@ -192,12 +186,12 @@ def _feast_faults(use_case: UseCase) -> list[Fault]:
             view = views.pop(table.name, None)
             if view is None:
                 what = f"Feature table {table.name} has no feature view in the service."
+                faults.append(Fault("NS-USECASE-056", what, derive, str(repo)))
             elif view.join_keys != table.join_keys:
                 what = f"View {table.name} has the join keys {view.join_keys}, but {table.join_keys} are declared."
+                faults.append(Fault("NS-USECASE-057", what, derive, str(repo)))
             elif different := [n for n in {**declared, **view.fields} if declared.get(n) != view.fields.get(n)]:
                 what = f"View {table.name} differs from its feature table in {', '.join(different)}."
-            else:
-                continue
-            faults.append(Fault(str(repo), None, what, derive))
-        faults += [Fault(str(repo), None, f"View {name} has no feature table.", derive) for name in views]
+                faults.append(Fault("NS-USECASE-058", what, derive, str(repo)))
+        faults += [Fault("NS-USECASE-059", f"View {name} has no feature table.", derive, str(repo)) for name in views]
     return faults

@@ -104,13 +104,7 @@ def delivered_spine(
     Raises PartitionNotReady if the partition has not been ingested.
     """
     loaded = load_feeds(store, use_case, feeds or use_case.feed_names, partition, partition)
-    rows = compute_spine(
-        sql,
-        {name: feed.table for name, feed in loaded.items()},
-        partition=partition,
-        cutoff=use_case.cutoff,
-        key=tuple(use_case.key_columns),
-    )
+    rows = compute_spine(use_case, sql, {name: feed.table for name, feed in loaded.items()}, partition)
     refs = {ref.sha256: ref for feed in loaded.values() for ref in feed.refs}
     rejected = next((reason for feed in loaded.values() for reason in feed.missing.values()), "")
     return Spine(rows, tuple(refs.values()), rejected)

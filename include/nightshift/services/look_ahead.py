@@ -25,9 +25,9 @@ def look_ahead_gate(use_case: UseCase, store: ArtifactStore, drawn: date, newest
     `build_features` read; their values are replaced by those of earlier rows, in every column. The gate passes if the
     result is byte for byte the published features. Raises PartitionNotReady if a partition is undecided.
     """
-    features, names = use_case.features, use_case.feed_names
+    names = use_case.feed_names
     published = store.current(use_case.name, STEP, drawn)
-    first = drawn - timedelta(days=features.lookback_days - 1)
+    first = drawn - timedelta(days=use_case.features.lookback_days - 1)
     earlier = load_feeds(store, use_case, names, first, drawn)
     last = min(drawn + timedelta(days=LATER_PARTITIONS), newest)
     later = load_feeds(store, use_case, names, drawn + timedelta(days=1), last)
@@ -38,7 +38,7 @@ def look_ahead_gate(use_case: UseCase, store: ArtifactStore, drawn: date, newest
         for name, feed in earlier.items()
     }
     added = sum(table.num_rows for table in tables.values()) - sum(feed.table.num_rows for feed in earlier.values())
-    computed = compute_features(features, tables, partition=drawn, cutoff=use_case.cutoff(drawn))
+    computed = compute_features(use_case, tables, drawn)
     changed = [
         name
         for name, table in computed.items()

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 from hypothesis import given
@@ -37,6 +37,26 @@ def test_cutoffs_are_in_order_and_about_a_day_apart(day):
     flights = load_use_case("flight_delay")
     first, second = (flights.cutoff(d) for d in partition_range(day, date.fromordinal(day.toordinal() + 1)))
     assert 23 <= (second - first).total_seconds() / 3600 <= 25
+
+
+@given(DAYS)
+@pytest.mark.parametrize("window", ["day", "cutoff_to_cutoff"])
+def test_windows_follow_each_other_without_gaps(window, day):
+    flights = dataclasses.replace(load_use_case("flight_delay"), window=window)
+    before, (start, end) = (flights.prediction_window(d) for d in (day - timedelta(days=1), day))
+    assert before[1] == start < end
+    assert 23 <= (end - start).total_seconds() / 3600 <= 25
+
+
+def test_a_window_is_the_calendar_day_or_goes_from_cutoff_to_cutoff():
+    flights, day = load_use_case("flight_delay"), date(2013, 3, 9)  # on the 10th clocks go forward, on the 9th not
+    hours = [datetime(2013, 3, 10, 5, tzinfo=UTC), datetime(2013, 3, 11, 4, tzinfo=UTC)]
+    assert flights.prediction_window(day) == tuple(hours)
+    moved = dataclasses.replace(flights, window="cutoff_to_cutoff")
+    assert moved.prediction_window(day) == (moved.cutoff(day), moved.cutoff(date(2013, 3, 10)))
+    assert (
+        moved.sql_values(day)["window_start"] == moved.sql_values(day)["cutoff"] == datetime(2013, 3, 10, 7, tzinfo=UTC)
+    )
 
 
 @given(DAYS)
@@ -117,6 +137,7 @@ def test_expectation_about_no_feature_is_an_error():
         ({"timezone": "New York"}, "NS-USECASE-010", "'New York'"),
         ({"prediction_date": "day"}, "NS-USECASE-006", "'day'"),
         ({"labels_from": ("flight",)}, "NS-USECASE-007", "['flight']"),
+        ({"window": "night"}, "NS-USECASE-026", "'night'"),
     ],
 )
 def test_a_faulty_declaration_is_rejected_at_load(changes, code, named):

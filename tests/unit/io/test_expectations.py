@@ -81,6 +81,9 @@ def test_warnings_about_rows_and_about_the_table() -> None:
     [
         (between("day", {"$PARAMETER": "partition"}, {"$PARAMETER": "next_day"}), {2}),
         (between("at", {"$PARAMETER": "previous_cutoff"}, {"$PARAMETER": "cutoff"}, strict_max=True), {1}),
+        # The window of 13 February, New York: from 05:00 UTC on.
+        (between("at", {"$PARAMETER": "window_start"}, {"$PARAMETER": "window_end"}), set()),
+        (between("at", {"$PARAMETER": "window_end"}, None), {0, 1}),
     ],
 )
 def test_days_and_moments_of_the_partition(expectation: Expectation, rows: set[int]) -> None:

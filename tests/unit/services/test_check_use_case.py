@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from nightshift import cli
-from nightshift.core.checks.declaration_checks import data_problems, policy_problems
+from nightshift.core.checks.declaration_checks import data_faults, policy_faults
+from nightshift.core.checks.faults import Fault
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.policies import AuditPolicy, DriftPolicy, PromotionPolicy, TrainingPolicy
-from nightshift.services.check_use_case import Fault, check
+from nightshift.services.check_use_case import check
 from nightshift.services.preflight import Check
 from nightshift.settings import load_settings
 
@@ -61,42 +62,57 @@ def test_a_good_use_case_has_no_faults(name, monkeypatch):
 
 
 MISTAKES = {
-    "wrong keyword": (USE_CASE, 'normalise=SQL / "bookings.sql"', 'normalize=SQL / "bookings.sql"', "mean normalise?"),
-    "syntax error": (USE_CASE, 'label="is_late",', 'label="is_late" "', "Correct the Python"),
-    "unknown estimator": (USE_CASE, 'name="linear", estimators=("log', 'name="linear", estimators=("lg', "mean logist"),
-    "unknown technique": (USE_CASE, 'compression=("distilled_xgboost"', 'compression=("distiled_xgboost"', "mean dist"),
+    "wrong keyword": (USE_CASE, 'normalise=SQL / "bookings.sql"', 'normalize=SQL / "bookings.sql"', "NS-USECASE-052",
+                      "normalise"),
+    "syntax error": (USE_CASE, 'label="is_late",', 'label="is_late" "', "NS-USECASE-050", "unterminated"),
+    "unknown import": (USE_CASE, "from nightshift.declare.use_case", "from nightshift.declare.usecase",
+                       "NS-USECASE-051", "nightshift.declare.usecase"),
+    "unknown estimator": (USE_CASE, 'name="linear", estimators=("log', 'name="linear", estimators=("lg', "NS-MODEL-003",
+                          "logistic_regression"),
+    "unknown technique": (USE_CASE, 'compression=("distilled_xgboost"', 'compression=("distiled_xgboost"',
+                          "NS-MODEL-003", "distilled_xgboost"),
     "unknown service": (USE_CASE, 'ModelSpec(name="fallback",', 'ModelSpec(name="fallback", feature_service="v9",',
-                        "Name a service"),
-    "unknown feature": (USE_CASE,
-                        'numeric=("branch_late_rate",)),\n    ch', 'numeric=("branch_lat",)),\n    ch', "not declared"),
-    "bad time zone": (USE_CASE, "Europe/Vienna", "Europe/Wien", "use a name such as Europe/Vienna"),
+                        "NS-FEATURE-010", "'v9'"),
+    "unknown feature": (USE_CASE, 'numeric=("branch_late_rate",)),\n    ch', 'numeric=("branch_lat",)),\n    ch',
+                        "NS-MODEL-001", "branch_late_rate"),
+    "bad time zone": (USE_CASE, "Europe/Vienna", "Europe/Wien", "NS-USECASE-010", "'Europe/Wien'"),
+    "unknown window": (USE_CASE, "last_partition=", 'window="night", last_partition=', "NS-USECASE-026",
+                       "cutoff_to_cutoff"),
     "prediction_date outside the key": (USE_CASE, 'prediction_date="booking_date"', 'prediction_date="day"',
-                                        "not a column of type date in prediction_key"),
-    "wrong column type": (USE_CASE, '"returned_late", "int64"', '"returned_late", "int"', "a type is one of"),
-    "wrong SQL column": (BOOKINGS, "customer, hours", "customer, hour", "It can read one table, landed"),
-    "SQL returns another type": (BOOKING, "isodow(booking_date)::double", "isodow(booking_date)", "weekday::double"),
-    "SQL returns another name": (BOOKING, "as weekday", "as week_day", "Select it in the SQL under the name weekday"),
-    "prelude does not run": ("sql/prelude.sql", "from bookings", "from booking", "It can read the tables bookings, "),
-    "spine lacks a join key": ("sql/scoring_spine.sql", " as booking_key", " as the_key", "no column booking_k"),
-    "unknown expectation": (USE_CASE, '"expect_column_values_to_be_in_set"', '"expect_values"', "which Great Expect"),
-    "expectation on an absent column": (USE_CASE, '{"column": "hours"', '{"column": "hour"', "does not return"),
+                                        "NS-USECASE-006", "'day'"),
+    "wrong column type": (USE_CASE, '"returned_late", "int64"', '"returned_late", "int"', "NS-USECASE-004", "int64"),
+    "wrong SQL column": (BOOKINGS, "customer, hours", "customer, hour", "NS-USECASE-044", '"hour"'),
+    "SQL returns another type": (BOOKING, "isodow(booking_date)::double", "isodow(booking_date)", "NS-USECASE-047",
+                                 "weekday::double"),
+    "SQL returns another name": (BOOKING, "as weekday", "as week_day", "NS-USECASE-046", "weekday (double)"),
+    "SQL returns an undeclared column": (BOOKING, "as weekday", "as weekday, 1 as one", "NS-USECASE-048", "one"),
+    "spine returns a feature": ("sql/scoring_spine.sql", "$partition as", "hours, $partition as", "NS-USECASE-049",
+                                "hours"),
+    "prelude does not run": ("sql/prelude.sql", "from bookings", "from booking", "NS-USECASE-044", "bookings, returns"),
+    "spine lacks a join key": ("sql/scoring_spine.sql", " as booking_key", " as the_key", "NS-USECASE-046",
+                               "booking_key"),
+    "unknown expectation": (USE_CASE, '"expect_column_values_to_be_in_set"', '"expect_values"', "NS-CURATE-007",
+                            "expect_values"),
+    "expectation on an absent column": (USE_CASE, '{"column": "hours"', '{"column": "hour"', "NS-CURATE-013", "hours"),
     "quarantine without rows": (USE_CASE, '"expect_column_values_to_be_between"', '"expect_column_mean_to_be_between"',
-                                "names no rows"),
-    "a name that SQL cannot take": (USE_CASE, 'score="p_late"', 'score="p late"', "not a plain SQL identifier"),
+                                "NS-CURATE-014", "expect_column_mean_to_be_between"),
+    "a name that SQL cannot take": (USE_CASE, 'score="p_late"', 'score="p late"', "NS-USECASE-027", "'p late'"),
     "Feast definitions by hand": (FEAST, "globals().update(feast_definitions(USE_CASE))",
                                   "globals().update(feast_definitions(USE_CASE))\nbooking.features.pop()",
-                                  "differs from its feature table"),
-    "Feast definitions with an error": (FEAST, "import USE_CASE", "import USE_CASES", "cannot be loaded"),
-    "a search technique": (USE_CASE, "holdout_days=4,", 'holdout_days=4, techniques=("tiny",),', "the techniques"),
+                                  "NS-USECASE-058", "customer"),
+    "Feast definitions with an error": (FEAST, "import USE_CASE", "import USE_CASES", "NS-USECASE-055", "USE_CASES"),
+    "a search technique": (USE_CASE, "holdout_days=4,", 'holdout_days=4, techniques=("tiny",),', "NS-SEARCH-002",
+                           "'tiny'"),
 }  # fmt: skip
+"""Each mistake: file, old and new text, the code of the fault, and a value that the fault names."""
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_is_found_with_its_file_and_advice(mistake, copy):
-    file, old, new, words = MISTAKES[mistake]
+    file, old, new, code, named = MISTAKES[mistake]
     line = copy.plant(file, old, new)
     faults = check(copy.name)
-    (fault,) = [fault for fault in faults if words in f"{fault.what} {fault.advice}"]
+    (fault,) = [fault for fault in faults if fault.code == code and named in f"{fault.what} {fault.advice}"]
     assert fault.file == str(copy.path(file))
     assert fault.advice
     if mistake == "Feast definitions by hand":
@@ -106,13 +122,21 @@ def test_a_planted_mistake_is_found_with_its_file_and_advice(mistake, copy):
         assert abs(fault.line - line) <= 3, fault
 
 
-@pytest.mark.parametrize("file", [BOOKING, FEAST, "sql/prelude.sql"])
-def test_a_missing_file_is_found(file, copy):
+@pytest.mark.parametrize(
+    ("file", "code"), [(BOOKING, "NS-USECASE-053"), ("sql/prelude.sql", "NS-USECASE-053"), (FEAST, "NS-USECASE-054")]
+)
+def test_a_missing_file_is_found(file, code, copy):
     copy.path(file).unlink()
     (fault,) = check(copy.name)
-    assert str(copy.path(file)) in (fault.file, fault.what.split(", ")[0].rpartition(" ")[2])
-    assert "missing" in fault.what or "no such file" in fault.what
-    assert fault.advice.startswith("Write ")
+    assert fault.code == code
+    assert str(copy.path(file)) in f"{fault.file} {fault.what}"
+
+
+def test_a_moment_that_the_spines_do_not_return_is_found(copy):
+    copy.plant(USE_CASE, "last_partition=", 'prediction_moment="at", last_partition=')
+    faults = check(copy.name)
+    assert {fault.code for fault in faults} == {"NS-USECASE-046"}
+    assert {Path(fault.file).name for fault in faults} == {"training_spine.sql", "scoring_spine.sql"}
 
 
 def test_all_faults_are_listed(copy):
@@ -127,6 +151,7 @@ def test_the_command_fails_and_prints_faults_as_json(copy, capsys):
     assert cli.main(["check", copy.name, "--json"]) == 1
     (fault,) = json.loads(capsys.readouterr().out)["faults"]
     assert fault["file"].endswith("booking.sql")
+    assert fault["code"] == "NS-USECASE-047"
     assert set(fault) == {field.name for field in dataclasses.fields(Fault)}
 
 
@@ -144,27 +169,27 @@ def test_preflight_checks_use_cases_and_names_broken_ones(copy, capsys, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("changes", "at"),
+    ("changes", "code", "at"),
     [
-        ({"training": TrainingPolicy(holdout_days=40, minimum_days=100)}, "minimum_days"),
-        ({"promotion": PromotionPolicy(backtest_partitions=60)}, "backtest_partitions"),
-        ({"drift": DriftPolicy(quantile=0.99, resamples=50)}, "resamples"),
-        ({"audit": AuditPolicy(mean_score_between=(0.5, 0.1))}, "mean_score_between"),
+        ({"training": TrainingPolicy(holdout_days=40, minimum_days=100)}, "NS-USECASE-039", "minimum_days"),
+        ({"promotion": PromotionPolicy(backtest_partitions=60)}, "NS-USECASE-040", "backtest_partitions"),
+        ({"drift": DriftPolicy(quantile=0.99, resamples=50)}, "NS-USECASE-037", "resamples"),
+        ({"audit": AuditPolicy(mean_score_between=(0.5, 0.1))}, "NS-USECASE-033", "mean_score_between"),
     ],
 )
-def test_a_policy_that_no_data_can_meet_is_found(changes, at, monkeypatch):
+def test_a_policy_that_no_data_can_meet_is_found(changes, code, at, monkeypatch):
     monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
     use_case = load_use_case("late_returns")
-    assert policy_problems(use_case) == []
-    (problem,) = policy_problems(dataclasses.replace(use_case, **changes))
-    assert problem.at == (at,)
+    assert list(policy_faults(use_case)) == []
+    (fault,) = policy_faults(dataclasses.replace(use_case, **changes))
+    assert (fault.code, fault.at) == (code, (at,))
 
 
 def test_a_policy_that_the_rows_of_a_day_cannot_meet_is_found(monkeypatch):
     monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(SECOND))
     use_case = load_use_case("late_returns")
-    assert data_problems(use_case, [40], 160) == []
-    assert len(data_problems(use_case, [19], 29)) == 2
+    assert list(data_faults(use_case, [40], 160)) == []
+    assert [fault.code for fault in data_faults(use_case, [19], 29)] == ["NS-USECASE-041", "NS-USECASE-042"]
 
 
 @pytest.fixture
@@ -217,4 +242,4 @@ def test_start_does_nothing_with_a_use_case_that_has_faults(copy, started, capsy
     copy.plant(BOOKING, "isodow(booking_date)::double", "isodow(booking_date)")
     assert cli.main(["start", copy.name, "--first", "2020-03-01", "--last", "2020-03-14"]) == 1
     assert started == ["up"]
-    assert "booking.sql:1: " in capsys.readouterr().err
+    assert "booking.sql:1: NS-USECASE-047: " in capsys.readouterr().err

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from datetime import date, datetime
 from difflib import get_close_matches
 
+from nightshift.core.checks.faults import DeclarationFault
 from nightshift.core.compression.students.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, PARTITION
@@ -25,17 +26,8 @@ OF_TRAINING_ROWS = (PARTITION, KNOWN_ON, SPLIT, EVENT_TIMESTAMP)
 """Columns that training rows have besides the declared ones."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A problem and how to solve it. `at`: texts or argument names of the declaration that locate it, best first."""
-
-    at: tuple[str, ...]
-    what: str
-    advice: str
-
-
-def name_problems(use_case: UseCase) -> list[Problem]:
-    """Problems of names: no plain SQL identifier, used twice, or reserved."""
+def name_faults(use_case: UseCase) -> list[DeclarationFault]:
+    """Faults of names: no plain SQL identifier, used twice, or reserved."""
     features = use_case.features
     key, extra = use_case.key_columns, [column.name for column in use_case.prediction_extra]
     join_keys = {key for table in features.tables for key in table.join_keys}
@@ -46,11 +38,12 @@ def name_problems(use_case: UseCase) -> list[Problem]:
         *(table.name for table in features.tables),
         *curated, *join_keys, *features.numeric, *features.categorical,
     ]  # fmt: skip
-    problems = [
-        Problem(
-            (name,),
+    faults = [
+        DeclarationFault(
+            "NS-USECASE-027",
             f"{name!r} is not a plain SQL identifier.",
             "Use letters, digits and _, at most 63, and no digit at the beginning.",
+            (name,),
         )
         for name in dict.fromkeys(every)
         if not IDENTIFIER.fullmatch(name)
@@ -66,24 +59,23 @@ def name_problems(use_case: UseCase) -> list[Problem]:
     }  # fmt: skip
     for what, names in groups.items():
         for name in (name for name, count in Counter(names).items() if count > 1):
-            problems.append(Problem((name,), f"Two {what} are called {name}.", "Rename one of them."))
+            what = f"Two {what} are called {name}."
+            faults.append(DeclarationFault("NS-USECASE-028", what, "Rename one of them.", (name,)))
     for feed in use_case.feeds:
         if unknown := [name for name in feed.key if name not in {column.name for column in feed.curated}]:
             what = f"The key of feed {feed.name} names {unknown}, which are not among its curated columns."
-            problems.append(Problem((*unknown, feed.name), what, "Name curated columns of the feed."))
+            advice = "Name curated columns of the feed."
+            faults.append(DeclarationFault("NS-USECASE-029", what, advice, (*unknown, feed.name)))
     if unknown := sorted(set(features.join_keys) - join_keys):
         what = f"FeatureSet.join_keys names {unknown}, which no feature table has as a join key."
-        problems.append(Problem((*unknown,), what, "Take them out, or add them to the join_keys of a feature table."))
-    day = next(column for column in use_case.prediction_key if column.name == use_case.prediction_date)
-    if day.type != "date":
-        what = f"prediction_date names {day.name}, which has the type {day.type}."
-        problems.append(Problem(("prediction_date",), what, "It has to be a column of type date."))
-    return problems
+        advice = "Take them out, or add them to the join_keys of a feature table."
+        faults.append(DeclarationFault("NS-USECASE-030", what, advice, (*unknown,)))
+    return faults
 
 
-def spec_problems(use_case: UseCase) -> list[Problem]:
-    """Problems of specs and of the search: unknown estimators, techniques, students, parameters and features."""
-    problems = []
+def spec_faults(use_case: UseCase) -> list[DeclarationFault]:
+    """Faults of specs and of the search: unknown estimators, techniques, students, parameters and features."""
+    faults = []
     specs = (use_case.champion, use_case.fallback, *use_case.challengers)
     checks: list[Callable[[], object]] = [lambda: candidate_specs(use_case, (), {})]
     for spec in specs:
@@ -92,78 +84,91 @@ def spec_problems(use_case: UseCase) -> list[Problem]:
         try:
             check()
         except ConfigurationError as error:
-            unknown = tuple(re.findall(r"'([^']+)'", str(error)))
+            unknown = tuple(re.findall(r"'([^']+)'", error.message))
             features = [*use_case.features.numeric, *use_case.features.categorical]
             near = get_close_matches(unknown[0], [*DEFAULTS, *TECHNIQUES, *STUDENTS, *features], 1) if unknown else []
             meant = f"Did you mean {near[0]}? " if near and near[0] != unknown[0] else ""
-            problems.append(Problem(unknown[:1], str(error), f"{meant}docs/reference.md lists what there is."))
+            advice = f"{meant}docs/reference.md lists what there is."
+            faults.append(DeclarationFault(error.code, error.message, advice, unknown[:1]))
     taking = {*DEFAULTS, *STUDENTS, *TECHNIQUES}
     for owner, parameters in [("training", use_case.training.parameters), *((s.name, s.parameters) for s in specs)]:
         if unknown_names := sorted(set(parameters) - taking):
             what = f"The parameters of {owner} are for {unknown_names}, which are not estimators or techniques."
-            problems.append(Problem((*unknown_names,), what, f"Known are {', '.join(sorted(taking))}."))
+            advice = f"Known are {', '.join(sorted(taking))}."
+            faults.append(DeclarationFault("NS-USECASE-031", what, advice, (*unknown_names,)))
     names = Counter(spec.name for spec in specs)
     for name in (name for name, count in names.items() if count > 1):
-        problems.append(Problem((name,), f"Two specs are called {name}.", "Rename one of them."))
-    return list(dict.fromkeys(problems))
+        what = f"Two specs are called {name}."
+        faults.append(DeclarationFault("NS-USECASE-032", what, "Rename one of them.", (name,)))
+    return list(dict.fromkeys(faults))
 
 
-def policy_problems(use_case: UseCase) -> list[Problem]:
-    """Problems of policies that no data can meet."""
-    return [Problem((at,), what, advice) for at, what, advice in _unmet(use_case)]
-
-
-def _unmet(use_case: UseCase) -> Iterator[tuple[str, str, str]]:
+def policy_faults(use_case: UseCase) -> Iterator[DeclarationFault]:
+    """Faults of policies that no data can meet."""
     training, promotion, drift = use_case.training, use_case.promotion, use_case.drift
     low, high = use_case.audit.mean_score_between
     if not 0 <= low < high <= 1:
-        yield (
-            "mean_score_between",
-            f"mean_score_between is {low} to {high}.",
-            "Give two probabilities, the lower first.",
-        )
+        what = f"mean_score_between is {low} to {high}."
+        advice = "Give two probabilities, the lower first."
+        yield DeclarationFault("NS-USECASE-033", what, advice, ("mean_score_between",))
     if not 0 < use_case.decision_threshold < 1:
-        yield "decision_threshold", f"decision_threshold is {use_case.decision_threshold}.", "Give a probability."
+        what = f"decision_threshold is {use_case.decision_threshold}."
+        yield DeclarationFault("NS-USECASE-034", what, "Give a probability.", ("decision_threshold",))
     if training.holdout_days < 1:
-        yield (
-            "holdout_days",
-            "training.holdout_days is below 1.",
-            "Hold out at least one day: specs are measured on it.",
-        )
+        what = "training.holdout_days is below 1."
+        advice = "Hold out at least one day: specs are measured on it."
+        yield DeclarationFault("NS-USECASE-035", what, advice, ("holdout_days",))
     if not 0 < promotion.canary_share <= 1:
-        yield "canary_share", f"promotion.canary_share is {promotion.canary_share}.", "Give a share above 0, at most 1."
+        what = f"promotion.canary_share is {promotion.canary_share}."
+        yield DeclarationFault("NS-USECASE-036", what, "Give a share above 0, at most 1.", ("canary_share",))
     if drift.resamples + 1 < 1 / (1 - drift.quantile):
         what = f"A quantile of {drift.quantile} of {drift.resamples} resamples does not exist: nothing ever drifts."
-        yield "resamples", what, f"Take at least {1 / (1 - drift.quantile):.0f} resamples, or a lower quantile."
+        advice = f"Take at least {1 / (1 - drift.quantile):.0f} resamples, or a lower quantile."
+        yield DeclarationFault("NS-USECASE-037", what, advice, ("resamples",))
     if drift.minimum_reference_days < 2 * drift.block_days:
         what = f"drift.minimum_reference_days {drift.minimum_reference_days} is below two blocks of {drift.block_days}."
-        yield "minimum_reference_days", what, f"Take at least {2 * drift.block_days}."
+        advice = f"Take at least {2 * drift.block_days}."
+        yield DeclarationFault("NS-USECASE-038", what, advice, ("minimum_reference_days",))
     if use_case.last_partition is None:
         return
     days, needed = (use_case.last_partition - use_case.first_partition).days + 1, partitions_needed(use_case)
     if days <= needed:
         what = f"There are {days} partitions from first_partition to last_partition; a first training needs {needed}."
-        yield "minimum_days", what, "Lower minimum_days and holdout_days, or deliver more partitions."
+        advice = "Lower minimum_days and holdout_days, or deliver more partitions."
+        yield DeclarationFault("NS-USECASE-039", what, advice, ("minimum_days",))
     elif promotion.backtest_partitions > days - needed:
         what = (
             f"A backtest of {promotion.backtest_partitions} partitions does not fit into {days} with a training before."
         )
-        yield "backtest_partitions", what, "Lower promotion.backtest_partitions."
+        advice = "Lower promotion.backtest_partitions."
+        yield DeclarationFault("NS-USECASE-040", what, advice, ("backtest_partitions",))
 
 
-def data_problems(use_case: UseCase, rows: Sequence[int], holdout_rows: int) -> list[Problem]:
-    """Problems of policies that data of this size cannot meet: `rows` of each partition, and of all holdout days."""
+def data_faults(use_case: UseCase, rows: Sequence[int], holdout_rows: int) -> Iterator[DeclarationFault]:
+    """Faults of policies that data of this size cannot meet: `rows` of each partition, and of all holdout days."""
     most = max(rows, default=0)
-    problems = []
     if use_case.promotion.least_rows > most:
         what = f"promotion.least_rows is {use_case.promotion.least_rows}; the largest partition has {most} rows."
         advice = "Lower it: no partition counts for shadow, canary and rollback."
-        problems.append(Problem(("least_rows", "promotion"), what, advice))
+        yield DeclarationFault("NS-USECASE-041", what, advice, ("least_rows", "promotion"))
     if use_case.slices.columns and use_case.slices.least_rows > holdout_rows:
         what = f"slices.least_rows is {use_case.slices.least_rows}; all days held out have {holdout_rows} rows."
         advice = "Lower it: every slice is too small to be evaluated."
-        problems.append(Problem(("least_rows", "slices"), what, advice))
-    return problems
+        yield DeclarationFault("NS-USECASE-042", what, advice, ("least_rows", "slices"))
+
+
+def begun_at_cutoff(use_case: UseCase, partition: date, moments: Sequence[datetime]) -> DeclarationFault | None:
+    """A note that rows of a partition's calendar day are about moments before its cutoff, when they can be known."""
+    cutoff = use_case.cutoff(partition)
+    if not (begun := [one for one in moments if one < cutoff]):
+        return None
+    what = (
+        f"{len(begun)} of the {len(moments)} rows to score of partition {partition} have a "
+        f"{use_case.prediction_moment} before the cutoff {cutoff}, the first {min(begun)}: their outcomes may be known "
+        "when they are scored."
+    )
+    advice = 'Declare window="cutoff_to_cutoff" to predict the time from the cutoff to the next, or leave it so.'
+    return DeclarationFault("NS-USECASE-043", what, advice, ("prediction_moment",))
 
 
 def partitions_needed(use_case: UseCase) -> int:

@@ -17,7 +17,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, PARTITION
+from nightshift.core.checks.faults import Fault
+from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, EVENT_TIMESTAMP_TYPE, PARTITION
 from nightshift.core.ingest.landed_table import ARROW_TYPES, landed_schema
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI
 from nightshift.declare.feeds import Column, Feed
@@ -47,16 +48,6 @@ class SqlContract:
     returns: Mapping[str, pa.DataType] = field(default_factory=dict)
     exact: bool = False
     excluded: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SqlFault:
-    """A fault in a SQL file, its line (None: unknown), and how to correct it."""
-
-    file: Path
-    line: int | None
-    what: str
-    advice: str
 
 
 def normalise_contract(feed: Feed) -> SqlContract:
@@ -97,9 +88,14 @@ def feature_contracts(use_case: UseCase) -> list[SqlContract]:
 
 
 def spine_contracts(use_case: UseCase) -> list[SqlContract]:
-    """Contracts of the spines: the training spine reads the label feeds, the scoring spine all feeds."""
+    """Contracts of the spines: the training spine reads the label feeds, the scoring spine all feeds.
+
+    Both return `prediction_moment`, where it is declared.
+    """
     keys = {key for table in use_case.features.tables for key in table.join_keys}
     shared = _types(use_case.prediction_key) | dict.fromkeys(sorted(keys), pa.string()) | {PARTITION: pa.date32()}
+    if use_case.prediction_moment:
+        shared[use_case.prediction_moment] = EVENT_TIMESTAMP_TYPE
     features = {*use_case.features.numeric, *use_case.features.categorical} - {*keys, *use_case.key_columns}
     excluded = dict.fromkeys(sorted(features), "it is a feature, which is joined to the spine from its feature view")
     excluded |= {EVENT_TIMESTAMP: "it is added: the cutoff of each row's partition"}
@@ -122,13 +118,13 @@ def spine_contracts(use_case: UseCase) -> list[SqlContract]:
     ]
 
 
-def returned_columns(contract: SqlContract, use_case: UseCase) -> tuple[pa.Schema, list[SqlFault]]:
+def returned_columns(contract: SqlContract, use_case: UseCase) -> tuple[pa.Schema, list[Fault]]:
     """The schema that the SQL returns over empty tables, and every difference from the contract."""
     with _tables(contract.sees) as connection:
         return _bind(connection, contract, use_case)
 
 
-def feature_faults(use_case: UseCase) -> list[SqlFault]:
+def feature_faults(use_case: UseCase) -> list[Fault]:
     """Every fault of the prelude; if it has none, every fault of the feature tables."""
     prelude = prelude_contract(use_case)
     with _tables(prelude.sees) as connection:
@@ -156,9 +152,9 @@ def _tables(schemas: Mapping[str, pa.Schema]) -> Iterator[duckdb.DuckDBPyConnect
 
 def _bind(
     connection: duckdb.DuckDBPyConnection, contract: SqlContract, use_case: UseCase
-) -> tuple[pa.Schema, list[SqlFault]]:
+) -> tuple[pa.Schema, list[Fault]]:
     partition: date = use_case.first_partition
-    values = {"partition": partition, "cutoff": use_case.cutoff(partition)}
+    values = use_case.sql_values(partition)
     text, position = contract.file.read_text(encoding="utf-8"), 0
     schema = pa.schema([])
     try:
@@ -172,50 +168,49 @@ def _bind(
     return schema, _differences(contract, text, schema)
 
 
-def _does_not_run(contract: SqlContract, lines_before: int, message: str) -> SqlFault:
+def _does_not_run(contract: SqlContract, lines_before: int, message: str) -> Fault:
     at = re.search(r"LINE (\d+):", message)
     reason = " ".join(message.partition("\n\nLINE")[0].split())
     tables = _listed(contract.sees) + (" and those that the prelude creates" if contract.exact else "")
-    advice = f"It can read the tables {tables}, and $partition (date) and $cutoff (timestamptz)."
+    advice = (
+        f"It can read the tables {tables}, and $partition (date), $cutoff, $window_start and $window_end (timestamptz)."
+    )
     if contract.what.startswith("the normalise"):
         advice = f"It can read one table, landed, with the columns {_listed(contract.sees['landed'].names)}."
-    return SqlFault(
-        contract.file,
-        lines_before + int(at[1]) if at else None,
+    return Fault(
+        "NS-USECASE-044",
         f"{contract.what} does not run: {reason.rstrip('.')}.",
         f"{advice} Correct the SQL, or the declaration of the column that it names.",
+        str(contract.file),
+        lines_before + int(at[1]) if at else None,
     )
 
 
-def _differences(contract: SqlContract, text: str, schema: pa.Schema) -> list[SqlFault]:
-    def fault(name: str, what: str, advice: str) -> SqlFault:
-        line = _last_line_with(text, name) or _last_line_with(text, "select")
-        return SqlFault(contract.file, line, f"{contract.what} {what}", advice)
+def _differences(contract: SqlContract, text: str, schema: pa.Schema) -> list[Fault]:
+    def at(name: str) -> tuple[str, int | None]:
+        return str(contract.file), _last_line_with(text, name) or _last_line_with(text, "select")
 
-    declared, names = contract.returns, schema.names
-    faults = [
-        fault(name, f"returns several columns named {name}.", "Give each column a name of its own.")
-        for name in dict.fromkeys(names)
-        if names.count(name) > 1
-    ]
+    declared, names, sql = contract.returns, schema.names, contract.what
+    faults = []
+    for name in (name for name in dict.fromkeys(names) if names.count(name) > 1):
+        what = f"{sql} returns several columns named {name}."
+        faults.append(Fault("NS-USECASE-045", what, "Give each column a name of its own.", *at(name)))
     for name, column_type in declared.items():
         if name not in names:
-            what = f"returns no column {name} ({SQL_NAMES[column_type]}); it returns {_listed(names)}."
-            faults.append(fault(name, what, f"Select it in the SQL under the name {name}, or change the declaration."))
+            what = f"{sql} returns no column {name} ({SQL_NAMES[column_type]}); it returns {_listed(names)}."
+            advice = f"Select it in the SQL under the name {name}, or change the declaration."
+            faults.append(Fault("NS-USECASE-046", what, advice, *at(name)))
         elif names.count(name) == 1 and not _fits(schema.field(name).type, column_type, exact=contract.exact):
-            what = f"returns {name} as {schema.field(name).type}, declared is {SQL_NAMES[column_type]}."
-            faults.append(fault(name, what, f"Cast it in the SQL, as {name}::{SQL_NAMES[column_type]}."))
-    further = [name for name in dict.fromkeys(names) if name not in declared]
-    if contract.exact:
-        faults += [
-            fault(name, f"returns {name}, which is not declared.", "Take it out of the SQL, or declare it.")
-            for name in further
-        ]
-    faults += [
-        fault(name, f"returns {name}: {contract.excluded[name]}.", "Take it out of the SQL.")
-        for name in further
-        if name in contract.excluded
-    ]
+            what = f"{sql} returns {name} as {schema.field(name).type}, declared is {SQL_NAMES[column_type]}."
+            advice = f"Cast it in the SQL, as {name}::{SQL_NAMES[column_type]}."
+            faults.append(Fault("NS-USECASE-047", what, advice, *at(name)))
+    for name in (name for name in dict.fromkeys(names) if name not in declared):
+        if contract.exact:
+            what = f"{sql} returns {name}, which is not declared."
+            faults.append(Fault("NS-USECASE-048", what, "Take it out of the SQL, or declare it.", *at(name)))
+        if name in contract.excluded:
+            what = f"{sql} returns {name}: {contract.excluded[name]}."
+            faults.append(Fault("NS-USECASE-049", what, "Take it out of the SQL.", *at(name)))
     return faults
 
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightshift.core.duckdb_session import duckdb_session
-from nightshift.declare.features import FeatureSet
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError
 
 EVENT_TIMESTAMP = "event_timestamp"
 EVENT_TIMESTAMP_TYPE = pa.timestamp("us", tz="UTC")
 PARTITION = "partition"
+EXAMPLES = 5
 
 
-def compute_features(
-    features: FeatureSet, feeds: Mapping[str, pa.Table], *, partition: date, cutoff: datetime
-) -> dict[str, pa.Table]:
+def compute_features(use_case: UseCase, feeds: Mapping[str, pa.Table], partition: date) -> dict[str, pa.Table]:
     """All feature tables of a partition, by view name.
 
     `feeds` holds one table per feed: curated columns plus `delivered_on` (date). Each result has
@@ -29,7 +29,7 @@ def compute_features(
     (timestamp[us, UTC], the cutoff), sorted by join keys. Raises FeatureContractError naming the
     SQL file if one does not run.
     """
-    values = {"partition": partition, "cutoff": cutoff}
+    features, values, cutoff = use_case.features, use_case.sql_values(partition), use_case.cutoff(partition)
     with duckdb_session(**feeds) as connection:
         _run_file(connection, features.prelude, values)
         tables = {table.name: _run_file(connection, table.sql, values) for table in features.tables}
@@ -39,23 +39,17 @@ def compute_features(
     }
 
 
-def compute_spine(
-    sql: Path,
-    feeds: Mapping[str, pa.Table],
-    *,
-    partition: date,
-    cutoff: Callable[[date], datetime],
-    key: tuple[str, ...],
-) -> pa.Table:
+def compute_spine(use_case: UseCase, sql: Path, feeds: Mapping[str, pa.Table], partition: date) -> pa.Table:
     """The rows of a spine: keys, join keys, `partition` (date32) and, for training, a label; one row per key.
 
-    `cutoff` gives the cutoff (UTC) of a partition; each row's `event_timestamp` (timestamp[us,
-    UTC]) is that of its own partition. Sorted by partition, then `key`. Raises
-    FeatureContractError if the SQL does not run or returns two rows for one key.
+    Each row's `event_timestamp` (timestamp[us, UTC]) is the cutoff of its own partition. Sorted by partition, then
+    key. Raises FeatureContractError if the SQL does not run or returns two rows for one key, or a row for another day
+    or moment than its partition predicts.
     """
     with duckdb_session(**feeds) as connection:
-        spine = _run_file(connection, sql, {"partition": partition, "cutoff": cutoff(partition)})
-    repeated = spine.num_rows - spine.group_by(list(key)).aggregate([]).num_rows
+        spine = _run_file(connection, sql, use_case.sql_values(partition))
+    key = use_case.key_columns
+    repeated = spine.num_rows - spine.group_by(key).aggregate([]).num_rows
     if repeated:
         raise FeatureContractError(
             "NS-FEATURE-006",
@@ -63,8 +57,40 @@ def compute_spine(
             f"Let the newest delivery win in the SQL.",
         )
     spine = _sorted(spine, (PARTITION, *key))
-    stamps = {day: cutoff(day) for day in spine[PARTITION].unique().to_pylist()}
+    days: list[date] = spine[PARTITION].unique().to_pylist()
+    for day in days:
+        _check_window(use_case, sql, day, spine.filter(pc.equal(spine[PARTITION], pa.scalar(day, pa.date32()))))
+    stamps = {day: use_case.cutoff(day) for day in days}
     return _stamped(spine, [stamps[day] for day in spine[PARTITION].to_pylist()])
+
+
+def _check_window(use_case: UseCase, sql: Path, partition: date, rows: pa.Table) -> None:
+    """Raise FeatureContractError if a partition's rows are for another day or moment than it predicts."""
+    day, moment = use_case.prediction_date, use_case.prediction_moment
+    predicted = partition + timedelta(days=1)
+    if wrong := [one for one in rows[day].to_pylist() if one != predicted]:
+        raise FeatureContractError(
+            "NS-FEATURE-020",
+            f"{sql.name} returned {len(wrong)} rows of partition {partition} with another {day} than {predicted}, the "
+            f"day that the partition predicts, e.g. {_days(wrong)}. Correct {day} or {PARTITION} in {sql}.",
+        )
+    if not moment:
+        return
+    start, end = use_case.prediction_window(partition)
+    outside = [
+        one for one in rows[moment].cast(EVENT_TIMESTAMP_TYPE).to_pylist() if one is None or not start <= one < end
+    ]
+    if outside:
+        raise FeatureContractError(
+            "NS-FEATURE-021",
+            f"{sql.name} returned {len(outside)} of {rows.num_rows} rows of partition {partition} whose {moment} is "
+            f"not in its window, from {start} to before {end}, e.g. {_days(outside)}. "
+            f"Compare {moment} with $window_start and $window_end in {sql}, or correct {PARTITION} there.",
+        )
+
+
+def _days(values: list[date] | list[datetime]) -> str:
+    return ", ".join(map(str, values[:EXAMPLES]))
 
 
 def _stamped(table: pa.Table, stamps: list[datetime]) -> pa.Table:

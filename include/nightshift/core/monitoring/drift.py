@@ -3,8 +3,8 @@
 A reference holds, for every column, counts of rows per day and bin. A partition is binned the same
 way and compared by the population stability index. The threshold of the index is not a
 constant: it is estimated from the reference, by comparing each block of its days with all the
-others. Rows of a day are correlated (all flights of a day share its weather), so the block, not
-the row, is the unit that is resampled.
+others. Rows of a day are correlated (they share its weather, say), so the block, not the row, is the
+unit that is compared.
 """
 
 from __future__ import annotations

@@ -264,6 +264,7 @@ def _render(path: Path, use_case: UseCase) -> sql.Composed:
     key, extra = use_case.prediction_key, use_case.prediction_extra
     extra_definitions = sql.SQL("{},").format(_definitions(extra, key=False)) if extra else sql.SQL("")
     zone = use_case.timezone
+    to_next_cutoff = ", from its cutoff to the next day's" if use_case.window == "cutoff_to_cutoff" else ""
     template = path.read_text(encoding="utf-8")
     return sql.SQL(template).format(
         schema=sql.Identifier(use_case.name),
@@ -277,7 +278,7 @@ def _render(path: Path, use_case: UseCase) -> sql.Composed:
         score_comment=sql.Literal(f"Probability, 0 to 1, that {use_case.label} is 1."),
         decision_comment=sql.Literal(f"Whether {use_case.score} reached the threshold its use case declares."),
         partition_comment=sql.Literal(f"Partition: the day whose data was ingested last (a day in {zone})."),
-        prediction_date_comment=sql.Literal(f"The day the predictions are for (a day in {zone})."),
+        prediction_date_comment=sql.Literal(f"The day the predictions are for{to_next_cutoff} (a day in {zone})."),
         prediction_column_comments=_comments(use_case, "predictions", (*key, *extra)),
         outcome_column_comments=_comments(use_case, "outcomes", key),
     )

@@ -114,6 +114,7 @@ def _scored_rows(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef) -
 
 def _message(use_case: UseCase, partition: date, comparison: Drift, action: Response, report: ArtifactRef) -> str:
     verdicts = "; ".join(f"{name} {group.verdict} ({group.reason})" for name, group in comparison.groups.items())
-    advice = {"none": "nothing to do", "alert": "look at the report", "retrain": "retrain, and look at the report"}
+    search = "a search for other specs is requested; look at the report"
+    advice = {"none": "nothing to do", "alert": "look at the report", "retrain": search}
     what = f"{use_case.name} {partition}, model {comparison.model_version}: {advice[action]}"
     return f"{what}. Drift: {verdicts}. Report: {report.uri}report.html"

@@ -43,12 +43,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
             f"{use_case.name} {partition} was rejected by ingest, so it has no features: {missing[partition]} "
             f"Deliver it again and run {use_case.name}.ingest for it.",
         )
-    tables = compute_features(
-        features,
-        {name: feed.table for name, feed in feeds.items()},
-        partition=partition,
-        cutoff=use_case.cutoff(partition),
-    )
+    tables = compute_features(use_case, {name: feed.table for name, feed in feeds.items()}, partition)
     if missing:
         log.warning("%s %s: built without %s", use_case.name, partition, ", ".join(map(str, sorted(missing))))
     curated = {ref.uri: ref for feed in feeds.values() for ref in feed.refs}

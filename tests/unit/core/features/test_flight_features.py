@@ -19,7 +19,6 @@ from support.errors import raises_code
 USE_CASE = load_use_case("flight_delay")
 DAY = date(2013, 5, 20)
 CUTOFF = USE_CASE.cutoff(DAY)
-KEY = ("flight_date", "carrier", "flight", "origin")
 
 
 def on(delivered: date, feed: str, *rows: dict[str, Any]) -> pa.Table:
@@ -31,7 +30,7 @@ def feeds(**tables: pa.Table) -> dict[str, pa.Table]:
 
 
 def compute(**tables: pa.Table) -> dict[str, pa.Table]:
-    return compute_features(FEATURES, feeds(**tables), partition=DAY, cutoff=CUTOFF)
+    return compute_features(USE_CASE, feeds(**tables), DAY)
 
 
 def one(rows: pa.Table, **where: Any) -> dict[str, Any]:
@@ -161,7 +160,7 @@ def test_weather_is_the_newest_before_the_cutoff() -> None:
 def test_days_after_the_nearest_holiday(partition: date, days: float) -> None:
     tables = feeds(schedule=on(partition, "schedule", flight(partition + timedelta(days=1))))
     tables = {feed: rows if feed == "schedule" else rows.slice(0, 0) for feed, rows in tables.items()}
-    computed = compute_features(FEATURES, tables, partition=partition, cutoff=USE_CASE.cutoff(partition))
+    computed = compute_features(USE_CASE, tables, partition)
     assert computed["flight_schedule"]["days_after_holiday"].to_pylist() == [days]
 
 
@@ -233,11 +232,8 @@ def test_what_became_known_after_the_cutoff_changes_no_bit() -> None:
     assert all(pc.any(_after(feed, with_future[feed])).as_py() for feed in ("schedule", "flights", "weather"))
 
     def run(tables: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], pa.Table, pa.Table]:
-        spines = [
-            compute_spine(sql, tables, partition=DAY, cutoff=USE_CASE.cutoff, key=KEY)
-            for sql in (SCORING_SPINE, TRAINING_SPINE)
-        ]
-        return compute_features(FEATURES, tables, partition=DAY, cutoff=CUTOFF), spines[0], spines[1]
+        spines = [compute_spine(USE_CASE, sql, tables, DAY) for sql in (SCORING_SPINE, TRAINING_SPINE)]
+        return compute_features(USE_CASE, tables, DAY), spines[0], spines[1]
 
     as_it_was = run(as_feeds(HISTORY, DAY, 60))
     assert as_it_was[1].num_rows == 24
@@ -255,14 +251,14 @@ def test_what_was_known_before_the_cutoff_does_change_features() -> None:
     changed = before["flights"].set_column(
         column, "arrival_delay_minutes", pc.add(before["flights"]["arrival_delay_minutes"], 1000.0)
     )
-    left = compute_features(FEATURES, before, partition=DAY, cutoff=CUTOFF)
-    right = compute_features(FEATURES, before | {"flights": changed}, partition=DAY, cutoff=CUTOFF)
+    left = compute_features(USE_CASE, before, DAY)
+    right = compute_features(USE_CASE, before | {"flights": changed}, DAY)
     assert not left["carrier_delays"].equals(right["carrier_delays"])
 
 
 def test_training_rows_have_a_label_and_the_partition_before() -> None:
     tables = as_feeds(HISTORY, DAY, 60)
-    rows = compute_spine(TRAINING_SPINE, tables, partition=DAY, cutoff=USE_CASE.cutoff, key=KEY)
+    rows = compute_spine(USE_CASE, TRAINING_SPINE, tables, DAY)
     newest = one(rows, flight_id=f"{DAY}|AA|101|JFK")
     assert newest["partition"] == DAY - timedelta(days=1)
     assert newest["event_timestamp"] == USE_CASE.cutoff(DAY - timedelta(days=1))
@@ -279,10 +275,10 @@ def test_sql_that_does_not_run_is_named(tmp_path: Any) -> None:
     broken = tmp_path / "broken.sql"
     broken.write_text("select nothing from nowhere", encoding="utf-8")
     with raises_code(FeatureContractError, "NS-FEATURE-007", "broken.sql"):
-        compute_spine(broken, feeds(), partition=DAY, cutoff=USE_CASE.cutoff, key=KEY)
+        compute_spine(USE_CASE, broken, feeds(), DAY)
 
 
 def test_spine_with_two_rows_for_a_key_is_an_error() -> None:
     twice = tomorrow(flight(DAY + timedelta(days=1)), flight(DAY + timedelta(days=1)))
     with raises_code(FeatureContractError, "NS-FEATURE-006", "1 rows"):
-        compute_spine(SCORING_SPINE, feeds(schedule=twice), partition=DAY, cutoff=USE_CASE.cutoff, key=KEY)
+        compute_spine(USE_CASE, SCORING_SPINE, feeds(schedule=twice), DAY)
