@@ -18,8 +18,11 @@ def two_level_graph(model: TwoLevel, signature: Signature, opsets: dict[str, int
     """The graph of a fitted TwoLevel."""
     graph = Graph()
     ranks, places = _ranker(graph, model, signature)
-    levels = bounded(graph, model.level_scaler_, picked(graph, signature, model.level, "level"), "level")
-    squares = graph.node("ReduceSumSquare", [levels, graph.constant("columns", np.array([1]))], "squares", keepdims=1)
+    levels, squares = None, ""
+    if model.level:
+        levels = bounded(graph, model.level_scaler_, picked(graph, signature, model.level, "level"), "level")
+        axes = graph.constant("columns", np.array([1]))
+        squares = graph.node("ReduceSumSquare", [levels, axes], "squares", keepdims=1)
     indicators = _joined(
         graph, calendar_indicators(graph, signature, model.calendar, model.calendar_values_) + places, "indicators"
     )
@@ -67,7 +70,7 @@ def _ranker(graph: Graph, model: TwoLevel, signature: Signature) -> tuple[str, l
 
 
 def _moments(
-    graph: Graph, process: LevelProcess, levels: str, squares: str, indicators: str | None, prefix: str
+    graph: Graph, process: LevelProcess, levels: str | None, squares: str, indicators: str | None, prefix: str
 ) -> tuple[str, str]:
     """Nodes for LevelProcess.moments: mean and variance [n, 1]."""
 
@@ -77,10 +80,13 @@ def _moments(
     def node(operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
         return graph.node(operator, inputs, f"{prefix}_{name}", **attributes)
 
-    products = node("MatMul", [levels, constant("levels", -2 * process.levels_)], "products")
-    distance = node("Sum", [squares, constant("squares", process.squares_), products], "distance")
-    distance = node("Max", [distance, constant("zero", 0)], "distance_from_zero")
-    near = node("Exp", [node("Mul", [distance, constant("steepness", process.steepness_)], "exponent")], "near")
+    if levels is None:
+        near = constant("near", np.ones((1, process.levels_.shape[1])))
+    else:
+        products = node("MatMul", [levels, constant("levels", -2 * process.levels_)], "products")
+        distance = node("Sum", [squares, constant("squares", process.squares_), products], "distance")
+        distance = node("Max", [distance, constant("zero", 0)], "distance_from_zero")
+        near = node("Exp", [node("Mul", [distance, constant("steepness", process.steepness_)], "exponent")], "near")
     both = node("Gemm", [near, constant("weights", process.weights_), constant("bias", process.bias_)], "of_levels")
     variance, axes = constant("noise", process.noise_), graph.constant(f"{prefix}_axes", np.array([1]))
     if indicators is not None:

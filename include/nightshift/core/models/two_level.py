@@ -25,7 +25,6 @@ from sklearn.compose import ColumnTransformer
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.level_additive import Float32s, Float64s, fit_penalised, grouped, matrix_of
 from nightshift.core.models.preprocessing import BoundedScaler, PiecewiseLinearScaler, piecewise_linear_features
-from nightshift.errors import ConfigurationError
 
 MOST_GROUPS = 1200
 """Groups that the processes learn from, those of the largest weights: a fit takes time in their number cubed."""
@@ -122,7 +121,7 @@ class LevelProcess:
         weights = np.column_stack([cho_solve((factor, True), centred), projection])
         self.levels_ = groups.levels.T.astype(np.float32)
         self.squares_ = (groups.levels**2).sum(axis=1).astype(np.float32)[None]
-        self.steepness_ = np.float32(-1 / (2 * groups.levels.shape[1] * length**2))
+        self.steepness_ = np.float32(-1 / (2 * max(groups.levels.shape[1], 1) * length**2))
         # The constant and calendar parts of the kernel are summed over the groups here, in float64.
         self.weights_ = (rbf * weights).astype(np.float32)
         self.indicator_weights_ = (cal * groups.indicators.T @ weights).astype(np.float32)
@@ -150,10 +149,11 @@ class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     framework applied to classification networks", section 3.2); v = v0 + t^2 v1.
 
     `level` columns are equal in all rows of a day and place, `calendar` columns have few values and `place` are
-    categories: rows with equal values of all of them are a group. `day`: those of the level columns that are equal
-    everywhere on a day, and tell days apart (none: each group is a day of its own). `level_variance`: prior variance
-    of the realised levels while the ranker is fitted; the processes then observe levels that are not shrunken by it:
-    one Newton step of each group's own likelihood, with its curvature as precision (a Laplace approximation).
+    categories: rows with equal values of all of them are a group (without any of these, all rows are one). `day`:
+    those of the level columns that are equal everywhere on a day, and tell days apart (none: each group is a day of
+    its own). `level_variance`: prior variance of the realised levels while the ranker is fitted; the processes then
+    observe levels that are not shrunken by it: one Newton step of each group's own likelihood, with its curvature as
+    precision (a Laplace approximation).
 
     Frames have float32 columns `numeric` with NaN for missing, and string columns `categorical`.
     """
@@ -189,13 +189,7 @@ class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tuple(name for name in self.numeric if name not in apart)
 
     def fit(self, frame: pd.DataFrame, labels: Any, sample_weight: Float64s | None = None) -> TwoLevel:
-        """Fit on rows, their labels (0 or 1) and weights (1 by default). Raises ConfigurationError without levels."""
-        if not self.level:
-            raise ConfigurationError(
-                "NS-MODEL-025",
-                "A two-level model needs level columns, equal for all rows of a day and place: name them in the "
-                "parameter 'level' of the estimator.",
-            )
+        """Fit on rows, their labels (0 or 1) and weights (1 by default)."""
         target = np.asarray(labels, dtype=np.float64)
         weight = np.ones(len(target)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         self.classes_ = np.array([0, 1])
@@ -333,4 +327,4 @@ def _numbered(values: Float32s) -> npt.NDArray[np.int64]:
 def _distances(left: Float64s, right: Float64s) -> Float64s:
     """Mean squared difference over the columns, [n, m]."""
     squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None] - 2 * left @ right.T
-    return np.asarray(np.maximum(squares, 0) / left.shape[1])
+    return np.asarray(np.maximum(squares, 0) / max(left.shape[1], 1))

@@ -20,7 +20,6 @@ from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.core.models.two_level import PRIOR_LEVEL, Groups, LevelProcess
 from nightshift.core.versions.version import row_weights
-from nightshift.errors import ConfigurationError
 
 SIGNATURE = Signature(
     numeric=("hour", "rate", "storm", "wind", "weekday"),
@@ -75,7 +74,17 @@ def fit(name: str = "two_level", rows: pa.Table = TABLE, **more: Any) -> FittedM
 
 
 @pytest.mark.parametrize("name", ["two_level", "two_level_blend"])
-@pytest.mark.parametrize("more", [{}, {"tilt": None}, {"calendar": ()}, {"place": (), "calendar": (), "day": ()}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"tilt": None},
+        {"calendar": ()},
+        {"place": (), "calendar": (), "day": ()},
+        {"level": (), "day": ()},
+        {"level": (), "place": (), "calendar": (), "day": ()},
+    ],
+)
 def test_export_scores_like_the_fitted_model(name: str, more: dict[str, Any]) -> None:
     model = fit(name, **more)
     graph = export_onnx(model)
@@ -175,8 +184,3 @@ def test_only_the_newest_groups_are_learned_from(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(two_level, "MOST_GROUPS", 40)
     model = fit().pipeline[-1]
     assert model.processes_[0].levels_.shape == (2, 40)
-
-
-def test_levels_are_required() -> None:
-    with pytest.raises(ConfigurationError, match="NS-MODEL-025"):
-        fit(level=())
