@@ -94,6 +94,12 @@ USE_CASE = UseCase(
     fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=FALLBACK_FEATURES),
     challengers=(
         ModelSpec(
+            name="level_additive",
+            estimators=("level_additive",),
+            parameters={"level_additive": LEVELS},
+            half_life_days=90,
+        ),
+        ModelSpec(
             name="level_blend",
             estimators=("level_blend",),
             parameters={"level_blend": {**LEVELS, "scale": 0.95}},
@@ -106,12 +112,6 @@ USE_CASE = UseCase(
             parameters={"two_level": TWO_LEVELS},
             half_life_days=90,
             calibration=CALIBRATION,
-        ),
-        ModelSpec(
-            name="level_additive",
-            estimators=("level_additive",),
-            parameters={"level_additive": LEVELS},
-            half_life_days=90,
         ),
         ModelSpec(
             name="distilled_additive",
