@@ -203,6 +203,9 @@ LEVEL = (
     "origin_flights",
     *(name for table in FEATURES.tables if table.join_keys == ("origin",) for name in table.numeric),
 )
+# Equal everywhere on a day.
+DAY = tuple(name for name in LEVEL if name.startswith("level_"))
+PLACE = ("origin",)
 CALENDAR = ("day_of_week", "days_after_holiday")
 TILT = "departure_minute"
 

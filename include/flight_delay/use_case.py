@@ -10,7 +10,17 @@ from __future__ import annotations
 from datetime import date, time
 from pathlib import Path
 
-from flight_delay.features import CALENDAR, FALLBACK_FEATURES, FEATURES, LEVEL, SCORING_SPINE, TILT, TRAINING_SPINE
+from flight_delay.features import (
+    CALENDAR,
+    DAY,
+    FALLBACK_FEATURES,
+    FEATURES,
+    LEVEL,
+    PLACE,
+    SCORING_SPINE,
+    TILT,
+    TRAINING_SPINE,
+)
 from flight_delay.feeds import FEEDS
 from nightshift.declare.feeds import Column
 from nightshift.declare.models import CalibrationSpec, ModelSpec
@@ -41,6 +51,9 @@ PARAMETERS = {
 }
 
 LEVELS = {"level": LEVEL, "calendar": CALENDAR, "tilt": TILT}
+TWO_LEVELS = {**LEVELS, "place": PLACE, "day": DAY}
+# A longer half-life gives a smaller log loss, a shorter one a smaller monthly calibration gap.
+CALIBRATION = CalibrationSpec(half_life_days=3, prior_days=2)
 
 USE_CASE = UseCase(
     name="flight_delay",
@@ -71,13 +84,12 @@ USE_CASE = UseCase(
         Column("scheduled_departure_at", "timestamp", nullable=False),
     ),
     champion=ModelSpec(
-        name="level_blend",
-        estimators=("level_blend",),
-        # Below 1, because the level of tomorrow is uncertain: see LogOddsBlend.
-        parameters={"level_blend": {**LEVELS, "scale": 0.95}},
+        name="two_level_blend",
+        estimators=("two_level_blend",),
+        # `scale` below 1, because the level of tomorrow is uncertain: see LogOddsBlend.
+        parameters={"two_level_blend": {**TWO_LEVELS, "scale": 0.95}},
         half_life_days=90,
-        # A longer half-life gives a smaller log loss, a shorter one a smaller monthly calibration gap.
-        calibration=CalibrationSpec(half_life_days=3, prior_days=2),
+        calibration=CALIBRATION,
     ),
     fallback=ModelSpec(name="fallback", estimators=("logistic_regression",), numeric=FALLBACK_FEATURES),
     challengers=(
@@ -86,6 +98,20 @@ USE_CASE = UseCase(
             estimators=("level_additive",),
             parameters={"level_additive": LEVELS},
             half_life_days=90,
+        ),
+        ModelSpec(
+            name="level_blend",
+            estimators=("level_blend",),
+            parameters={"level_blend": {**LEVELS, "scale": 0.95}},
+            half_life_days=90,
+            calibration=CALIBRATION,
+        ),
+        ModelSpec(
+            name="two_level",
+            estimators=("two_level",),
+            parameters={"two_level": TWO_LEVELS},
+            half_life_days=90,
+            calibration=CALIBRATION,
         ),
         ModelSpec(
             name="distilled_additive",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, compose
 
@@ -11,9 +14,6 @@ from nightshift.core.inference.onnx_model import NUMERIC_INPUT, OUTPUT, Signatur
 from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.models.preprocessing import BoundedScaler, PiecewiseLinearScaler
-
-TREES = "trees_"
-"""Prefix of the nodes of a blend's trees."""
 
 
 def level_additive_graph(model: LevelAdditive, signature: Signature, opsets: dict[str, int]) -> onnx.ModelProto:
@@ -24,34 +24,51 @@ def level_additive_graph(model: LevelAdditive, signature: Signature, opsets: dic
 
 
 def blend_graph(
-    model: LogOddsBlend, trees: onnx.ModelProto, signature: Signature, opsets: dict[str, int]
+    model: LogOddsBlend,
+    trees: onnx.ModelProto,
+    two_level: onnx.ModelProto | None,
+    signature: Signature,
+    opsets: dict[str, int],
 ) -> onnx.ModelProto:
-    """The graph of a fitted LogOddsBlend. `trees` is the graph of its trees: the same inputs, a probability [n, 1]."""
+    """The graph of a fitted LogOddsBlend from those of its trees and its two-level model, if it has one.
+
+    Those have the blend's inputs and return a probability [n, 1].
+    """
     graph = Graph()
-    additive = _additive(graph, model.additive, signature)
-    renamed = compose.add_prefix(trees, TREES, rename_inputs=False).graph
+    rest = model.scale * (1 - model.two_level_share)
+    members = [
+        (_additive(graph, model.additive, signature), rest * (1 - model.share), "additive"),
+        (_log_odds(graph, trees, "trees"), rest * model.share, "trees"),
+    ]
+    if two_level is not None:
+        members.append((_log_odds(graph, two_level, "two_level"), model.two_level_share, "two_level"))
+    parts = [
+        graph.node("Mul", [value, graph.constant(f"share_{name}", np.array([weight], np.float32))], f"of_{name}")
+        for value, weight, name in members
+    ]
+    graph.node("Sigmoid", [graph.node("Sum", parts, "blended")], OUTPUT)
+    return graph.model(signature, opsets)
+
+
+def _log_odds(graph: Graph, member: onnx.ModelProto, name: str) -> str:
+    """The nodes of a member's graph, their names prefixed, and its log odds [n, 1]; the name of the last one."""
+    renamed = compose.add_prefix(member, f"{name}_", rename_inputs=False).graph
     graph.nodes.extend(renamed.node)
     graph.constants.extend(renamed.initializer)
     positive = renamed.output[0].name
-    one = graph.constant("one", np.ones(1, np.float32))
-    negative = graph.node("Sub", [one, positive], "trees_on_time")
-    odds = graph.node(
-        "Sub", [graph.node("Log", [positive], "log_late"), graph.node("Log", [negative], "log_on_time")], "l"
-    )
-    additive_weight = np.array([model.scale * (1 - model.share)], np.float32)
-    trees_weight = np.array([model.scale * model.share], np.float32)
-    parts = [
-        graph.node("Mul", [additive, graph.constant("share_additive", additive_weight)], "of_additive"),
-        graph.node("Mul", [odds, graph.constant("share_trees", trees_weight)], "of_trees"),
+    one = graph.constant(f"{name}_certain", np.ones(1, np.float32))
+    negative = graph.node("Sub", [one, positive], f"{name}_on_time")
+    logarithms = [
+        graph.node("Log", [positive], f"{name}_log_late"),
+        graph.node("Log", [negative], f"{name}_log_on_time"),
     ]
-    graph.node("Sigmoid", [graph.node("Add", parts, "blended")], OUTPUT)
-    return graph.model(signature, opsets)
+    return graph.node("Sub", logarithms, f"{name}_odds")
 
 
 def _additive(graph: Graph, model: LevelAdditive, signature: Signature) -> str:
     """Nodes up to the log odds [n, 1] of a LevelAdditive; the name of the last one."""
     rows: PiecewiseLinearScaler = model.rows_.named_transformers_["numeric"]
-    columns = _scaled(graph, rows, _picked(graph, signature, model.row_columns, "row"), "row")
+    columns = piecewise(graph, rows, picked(graph, signature, model.row_columns, "row"), "row")
     weights = model.row_weights_
     width = len(rows.mean_) * (1 + len(rows.knots_)) + len(rows.indicated_)
     bias = graph.constant("intercept", np.array([model.intercept_], np.float32))
@@ -61,14 +78,10 @@ def _additive(graph: Graph, model: LevelAdditive, signature: Signature) -> str:
         total = graph.node("Sum", [total, *category_rows(graph, categories, weights[width:, None])], "rows")
     pieces, many = [], 0
     if model.level:
-        pieces.append(_scaled(graph, model.level_scaler_, _picked(graph, signature, model.level, "level"), "level"))
+        pieces.append(piecewise(graph, model.level_scaler_, picked(graph, signature, model.level, "level"), "level"))
         many = len(model.level_scaler_.mean_) * (1 + len(model.level_scaler_.knots_))
         many += len(model.level_scaler_.indicated_)
-    for i, (name, values) in enumerate(zip(model.calendar, model.calendar_values_, strict=True)):
-        if len(values):
-            column = _picked(graph, signature, (name,), f"calendar_{i}")
-            same = graph.node("Equal", [column, graph.constant(f"days_{i}", values[None])], f"calendar_{i}_is")
-            pieces.append(graph.node("Cast", [same], f"calendar_{i}_known", to=TensorProto.FLOAT))
+    pieces += calendar_indicators(graph, signature, model.calendar, model.calendar_values_)
     if not pieces:
         return total
     level = graph.node("Concat", pieces, "levels", axis=1) if len(pieces) > 1 else pieces[0]
@@ -77,20 +90,34 @@ def _additive(graph: Graph, model: LevelAdditive, signature: Signature) -> str:
     if model.tilt is None:
         return total
     # The tilt is the first of its scaler's columns: the others are missing-value indicators.
-    tilt = _bounded(graph, model.tilt_scaler_, _picked(graph, signature, (model.tilt,), "tilt"), "tilt")
+    tilt = bounded(graph, model.tilt_scaler_, picked(graph, signature, (model.tilt,), "tilt"), "tilt")
     by_tilt = graph.constant("tilt_weights", np.ascontiguousarray(model.level_weights_[:, 1:]))
     steep = graph.node("MatMul", [level, by_tilt], "tilt_of_level")
     return graph.node("Add", [total, graph.node("Mul", [steep, tilt], "tilted")], "log_odds")
 
 
-def _picked(graph: Graph, signature: Signature, names: tuple[str, ...], prefix: str) -> str:
+def calendar_indicators(
+    graph: Graph, signature: Signature, names: Sequence[str], values: Sequence[npt.NDArray[np.float32]]
+) -> list[str]:
+    """Nodes for the one-hot columns of each calendar column that has values."""
+    indicators = []
+    for i, (name, days) in enumerate(zip(names, values, strict=True)):
+        if len(days):
+            column = picked(graph, signature, (name,), f"calendar_{i}")
+            same = graph.node("Equal", [column, graph.constant(f"days_{i}", days[None])], f"calendar_{i}_is")
+            indicators.append(graph.node("Cast", [same], f"calendar_{i}_known", to=TensorProto.FLOAT))
+    return indicators
+
+
+def picked(graph: Graph, signature: Signature, names: tuple[str, ...], prefix: str) -> str:
+    """The named numeric columns [n, k]."""
     positions = np.array([signature.numeric.index(name) for name in names], dtype=np.int64)
     return graph.node(
         "Gather", [NUMERIC_INPUT, graph.constant(f"{prefix}_columns", positions)], f"{prefix}_values", axis=1
     )
 
 
-def _bounded(graph: Graph, scaler: BoundedScaler, values: str, prefix: str) -> str:
+def bounded(graph: Graph, scaler: BoundedScaler, values: str, prefix: str) -> str:
     """The scaled columns of BoundedScaler.transform, without its indicators."""
     mean = graph.constant(f"{prefix}_mean", scaler.mean_[None])
     absent = graph.node("IsNaN", [values], f"{prefix}_absent")
@@ -103,9 +130,9 @@ def _bounded(graph: Graph, scaler: BoundedScaler, values: str, prefix: str) -> s
     )
 
 
-def _scaled(graph: Graph, scaler: PiecewiseLinearScaler, values: str, prefix: str) -> str:
+def piecewise(graph: Graph, scaler: PiecewiseLinearScaler, values: str, prefix: str) -> str:
     """All columns of PiecewiseLinearScaler.transform."""
-    scaled = _bounded(graph, scaler, values, prefix)
+    scaled = bounded(graph, scaler, values, prefix)
     columns = [scaled]
     if len(scaler.indicated_):
         indicators = graph.node("Cast", [f"{prefix}_absent"], f"{prefix}_indicators", to=TensorProto.FLOAT)

@@ -15,11 +15,13 @@ from xgboost import XGBClassifier
 
 from nightshift.core.export.dense_export import dense_graph
 from nightshift.core.export.level_export import blend_graph, level_additive_graph
+from nightshift.core.export.two_level_export import two_level_graph
 from nightshift.core.inference.onnx_model import CATEGORICAL_INPUT, NUMERIC_INPUT, OUTPUT
 from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.models.network import layers_of
+from nightshift.core.models.two_level import TwoLevel
 
 OPSETS = {"": 21, "ai.onnx.ml": 3}
 """Pinned, so that a graph does not change with the newest opset a library knows."""
@@ -37,7 +39,11 @@ def export_onnx(fitted: FittedModel, *, folded: bool = True) -> bytes:
     if isinstance(last, LevelAdditive):
         model = level_additive_graph(last, fitted.signature, OPSETS)
     elif isinstance(last, LogOddsBlend):
-        model = blend_graph(last, _converted(FittedModel(last.trees, fitted.signature)), fitted.signature, OPSETS)
+        trees = _converted(FittedModel(last.trees, fitted.signature))
+        levels = None if last.two_level is None else two_level_graph(last.two_level, fitted.signature, OPSETS)
+        model = blend_graph(last, trees, levels, fitted.signature, OPSETS)
+    elif isinstance(last, TwoLevel):
+        model = two_level_graph(last, fitted.signature, OPSETS)
     elif layers is None:
         model = _converted(fitted)
     else:

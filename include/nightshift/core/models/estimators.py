@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 # Set before OpenMP is loaded: its threads spin by default while they wait for each other, which
 # makes a fit six times as slow where tasks share cores.
@@ -24,6 +25,7 @@ from nightshift.core.models.blend import LogOddsBlend
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.models.preprocessing import bounded_features, feature_frame, tree_features
+from nightshift.core.models.two_level import TwoLevel
 from nightshift.declare.models import Hyperparameters, number
 
 LEVELS: Hyperparameters = {
@@ -34,6 +36,31 @@ LEVELS: Hyperparameters = {
     "level_knots": 2,
     "row_penalty": 300.0,
     "level_penalty": 10000.0,
+}
+
+TWO_LEVELS: Hyperparameters = {
+    "level": (),
+    "calendar": (),
+    "place": (),
+    "day": (),
+    "tilt": None,
+    "knots": 3,
+    "row_penalty": 300.0,
+    "level_variance": 0.6,
+}
+
+BLEND: Hyperparameters = {
+    **LEVELS,
+    "share": 0.5,
+    "scale": 1.0,
+    "n_estimators": 100,
+    "max_depth": 5,
+    "learning_rate": 0.08,
+    "subsample": 0.5,
+    "colsample_bytree": 0.25,
+    "min_child_weight": 150,
+    "reg_lambda": 50,
+    "max_bin": 32,
 }
 
 DEFAULTS: Mapping[str, Hyperparameters] = {
@@ -50,19 +77,9 @@ DEFAULTS: Mapping[str, Hyperparameters] = {
         "max_bin": 128,
     },
     "level_additive": LEVELS,
-    "level_blend": {
-        **LEVELS,
-        "share": 0.5,
-        "scale": 1.0,
-        "n_estimators": 100,
-        "max_depth": 5,
-        "learning_rate": 0.08,
-        "subsample": 0.5,
-        "colsample_bytree": 0.25,
-        "min_child_weight": 150,
-        "reg_lambda": 50,
-        "max_bin": 32,
-    },
+    "level_blend": BLEND,
+    "two_level": TWO_LEVELS,
+    "two_level_blend": {**BLEND, **TWO_LEVELS, "two_level_share": 1 / 3},
 }
 """Hyperparameters; a use case's `training.parameters[<estimator>]` override them.
 
@@ -88,7 +105,7 @@ def fit_estimator(
     if name == "additive":
         return fit_additive(train, labels, signature, parameters, seed=seed, weights=weights)
     frame = feature_frame(train, signature)
-    if name in ("level_additive", "level_blend"):
+    if name in ("level_additive", "level_blend", "two_level", "two_level_blend"):
         return _fit_with_levels(name, frame, labels, weights, signature, parameters, seed=seed, threads=threads)
     if name == "logistic_regression":
         features, model = bounded_features(frame, signature), LogisticRegression(random_state=seed, **parameters)
@@ -116,20 +133,29 @@ def _fit_with_levels(
     seed: int,
     threads: int,
 ) -> FittedModel:
-    """A LevelAdditive, or its blend with trees."""
-    arguments = {key: parameters[key] for key in LEVELS}
-    # Manifests store tuples as lists.
-    tuples = {key: tuple(value) for key, value in arguments.items() if isinstance(value, list | tuple)}
-    additive = LevelAdditive(numeric=signature.numeric, categorical=signature.categorical)
-    additive.set_params(**arguments | tuples)
-    model: LevelAdditive | LogOddsBlend = additive
+    """A LevelAdditive, a TwoLevel, or a blend of them with trees."""
+
+    def member(model: LevelAdditive | TwoLevel, keys: Hyperparameters) -> Any:
+        # Manifests store tuples as lists.
+        arguments = {key: parameters[key] for key in keys}
+        tuples = {key: tuple(value) for key, value in arguments.items() if isinstance(value, list | tuple)}
+        return model.set_params(**arguments | tuples)
+
+    columns: dict[str, Any] = {"numeric": signature.numeric, "categorical": signature.categorical}
+    two_level = member(TwoLevel(**columns), TWO_LEVELS) if name in ("two_level", "two_level_blend") else None
+    model: Any = two_level
     trees = None
-    if name == "level_blend":
-        share, scale = (number(parameters, key) for key in ("share", "scale"))
-        tree_arguments = {key: value for key, value in parameters.items() if key not in {*LEVELS, "share", "scale"}}
+    if name == "level_additive":
+        model = member(LevelAdditive(**columns), LEVELS)
+    elif name != "two_level":
+        shares = ("share", "scale", "two_level_share")
+        others = {*LEVELS, *TWO_LEVELS, *shares}
+        tree_arguments = {key: value for key, value in parameters.items() if key not in others}
         trees = XGBClassifier(**tree_parameters(tree_arguments, seed, threads))
         pipeline = Pipeline([("features", tree_features(frame, signature)), ("model", trees)])
-        model = LogOddsBlend(additive, pipeline, share=share, scale=scale)
+        weights_of_members = {key: number(parameters, key) for key in shares if key in parameters}
+        additive = member(LevelAdditive(**columns), LEVELS)
+        model = LogOddsBlend(additive, pipeline, two_level=two_level, **weights_of_members)
     with threadpool_limits(limits=1, user_api="blas"):
         model.fit(frame, labels, weights)
     if trees is not None:

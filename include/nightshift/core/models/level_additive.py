@@ -82,19 +82,19 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         row_frame = frame[[*self.row_columns, *self.categorical]]
         self.rows_: ColumnTransformer = piecewise_linear_features(row_frame, row_signature, self.knots).fit(row_frame)
-        self.level_scaler_ = PiecewiseLinearScaler(self.level_knots).fit(_matrix(frame, self.level))
+        self.level_scaler_ = PiecewiseLinearScaler(self.level_knots).fit(matrix_of(frame, self.level))
         self.calendar_values_ = [
-            np.unique(column[~np.isnan(column)]) for column in _matrix(frame, self.calendar).T.astype(np.float32)
+            np.unique(column[~np.isnan(column)]) for column in matrix_of(frame, self.calendar).T.astype(np.float32)
         ]
         if self.tilt is not None:
-            self.tilt_scaler_ = PiecewiseLinearScaler(0).fit(_matrix(frame, (self.tilt,)))
+            self.tilt_scaler_ = PiecewiseLinearScaler(0).fit(matrix_of(frame, (self.tilt,)))
 
-        order, starts = _groups(_matrix(frame, (*self.level, *self.calendar)))
+        order, starts = grouped(matrix_of(frame, (*self.level, *self.calendar)))
         rows = np.asarray(self.rows_.transform(row_frame), dtype=np.float32)[order]
         rows = np.hstack([np.ones((len(rows), 1), dtype=np.float32), rows])
         group_values = self._group_values(frame.iloc[order[starts]]).astype(np.float64)
         tilt = self._tilt(frame)[order].astype(np.float64)
-        coefficients = _fit(
+        coefficients = fit_penalised(
             rows,
             group_values,
             starts,
@@ -128,8 +128,8 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _group_values(self, frame: pd.DataFrame) -> Float32s:
         """Scaled level columns, their hinges and missing-value indicators, calendar one-hot: float32 [n, q]."""
-        scaled = self.level_scaler_.transform(_matrix(frame, self.level))
-        calendar = _matrix(frame, self.calendar)
+        scaled = self.level_scaler_.transform(matrix_of(frame, self.level))
+        calendar = matrix_of(frame, self.calendar)
         one_hot = [
             (calendar[:, [i]] == values[None]).astype(np.float32) for i, values in enumerate(self.calendar_values_)
         ]
@@ -138,14 +138,15 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _tilt(self, frame: pd.DataFrame) -> Float32s:
         if self.tilt is None:
             return np.zeros(len(frame), dtype=np.float32)
-        return self.tilt_scaler_.transform(_matrix(frame, (self.tilt,)))[:, 0]
+        return self.tilt_scaler_.transform(matrix_of(frame, (self.tilt,)))[:, 0]
 
 
-def _matrix(frame: pd.DataFrame, names: Sequence[str]) -> Float32s:
+def matrix_of(frame: pd.DataFrame, names: Sequence[str]) -> Float32s:
+    """The named columns, float32 [n, k]."""
     return np.asarray(frame[list(names)].to_numpy(dtype=np.float32))
 
 
-def _groups(values: Float32s) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def grouped(values: Float32s) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """An order of the rows in which equal rows are adjacent, and where each group starts."""
     if values.shape[1] == 0:
         return np.arange(len(values)), np.zeros(1, dtype=np.int64)
@@ -157,7 +158,7 @@ def _groups(values: Float32s) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int
     return order, starts
 
 
-def _fit(
+def fit_penalised(
     rows: Float32s,
     levels: Float64s,
     starts: npt.NDArray[np.int64],
