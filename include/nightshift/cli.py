@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nightshift.io.artifact_store import ArtifactStore
     from nightshift.settings import Settings
 
-HISTORY_DAYS = 150
+HISTORY_DAYS = 90
 """Days of history that the demo loads by default."""
 
 _EXPLAINED = {

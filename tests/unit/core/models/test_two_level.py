@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model_parity import check_parity
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import Signature, load_session, score
@@ -20,6 +19,7 @@ from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.core.models.two_level import PRIOR_LEVEL, Groups, LevelProcess
 from nightshift.core.versions.version import row_weights
+from support.model_parity import check_parity
 
 SIGNATURE = Signature(
     numeric=("hour", "rate", "storm", "wind", "weekday"),
