@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from nightshift.core.backtest.walk import History
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
+from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local import dry_run
 from nightshift.local.dry_run import of_folder, of_producer
 from nightshift.local.new_use_case import write
@@ -202,6 +204,20 @@ def test_a_file_that_breaks_the_contract_is_named(
     assert (fault["file"], fault["code"]) == (f"land of {PARTITION}", "NS-LAND-004")
     assert f"landing/{written.name}/plan/dt={PARTITION}/plan.csv" in fault["what"]
     assert "distance_km" in fault["what"]
+
+
+def test_a_bucket_without_deliveries_of_the_use_case_is_not_used(
+    written: UseCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    landed = ["plan"]
+    monkeypatch.setattr(dry_run, "load_settings", cache(lambda: None))
+    monkeypatch.setattr(ArtifactStore, "__init__", lambda self, settings: None)
+    monkeypatch.setattr(ArtifactStore, "folders", lambda self, prefix: landed)
+    for _ in range(2):
+        dry_run.source_of(written, None, {}, lines.append)
+        landed.clear()
+    assert ["replay.py" in line for line in lines] == [False, True]
 
 
 def test_too_early_a_partition_is_rejected(written: UseCase, landing: Path) -> None:

@@ -75,9 +75,10 @@ def dry_run(
     with _scratch(say) as (settings, store):
         run = _DryRun(use_case, settings, store, source, say)
         try:
-            return run.all_steps(partition, first), run.found
+            run.all_steps(partition, first)
         except NightshiftError as error:
-            return [run.fault(error)], run.found
+            run.faults.append(run.fault(error))
+        return run.faults, run.found
 
 
 class _DryRun:
@@ -89,6 +90,7 @@ class _DryRun:
         self.use_case, self.settings, self.store = use_case, settings, store
         self.source, self.say, self.last = source, say, ""
         self.found = DryRun()
+        self.faults: list[Fault] = []
 
     def step(self, name: str, partition: date, **refs: Any) -> Any:
         """Run one step and remember its name."""
@@ -105,8 +107,8 @@ class _DryRun:
         """The error of the last step as a fault; its message names file and remedy."""
         return Fault(error.code, " ".join(error.message.split()), "", self.last)
 
-    def all_steps(self, partition: date, first: date) -> list[Fault]:
-        """Run all steps; returns the faults of policies and versions. Raises what a step raises."""
+    def all_steps(self, partition: date, first: date) -> None:
+        """Run all steps and collect the faults of policies and versions. Raises what a step raises."""
         before = partition - timedelta(days=1)
         self._land(first, partition)
         # The partition itself first, so that its faults are reported first.
@@ -115,14 +117,15 @@ class _DryRun:
         self._load_history(first, before)
         self.say(f"{before}: train")
         registration = self.store.read_document(self.stage("train", before)["register"], Registration)
+        self.found.versions = {one.spec_id: f"{one.action}: {one.why}" for one in registration.versions}
+        self.faults += located(self.use_case, _rejected(registration))
         self.say(f"{partition}: features, model choice, calibration, score, audit")
         self.stage("materialize", partition)
         scores = self.stage("predict", partition, until="score")["score"]
-        self.found.versions = {one.spec_id: f"{one.action}: {one.why}" for one in registration.versions}
         self.found.rows = scores.rows
         self.found.notes = located(self.use_case, self._notes(partition))
         self.step("audit", partition, scores=scores)
-        return self._faults(registration, before, scores.rows or 0)
+        self.faults += self._data_faults(before, scores.rows or 0)
 
     def _load_history(self, first: date, last: date) -> None:
         """Load partitions for a first training; further back while labels of too few partitions are known."""
@@ -155,23 +158,12 @@ class _DryRun:
         for feed, dt, name, body in self.source(first, last):
             self.store.put(f"landing/{self.use_case.name}/{feed}/dt={dt}/{name}", body)
 
-    def _faults(self, registration: Registration, trained: date, rows: int) -> list[Fault]:
+    def _data_faults(self, trained: date, rows: int) -> list[Fault]:
         training = known_rows(self.store, self.use_case, trained)
         of_holdout = (
             sum(part.rows or 0 for part in training.parts) * self.use_case.training.holdout_days // training.days
         )
-        faults = [*data_faults(self.use_case, [rows], of_holdout)]
-        faults += [
-            DeclarationFault(
-                "NS-USECASE-060",
-                f"The version of {one.spec_id} was rejected by the version gates: {one.why}.",
-                "Correct what the gate names; docs/reference.md lists the gates.",
-                (one.spec_id.rpartition("-")[0],),
-            )
-            for one in registration.versions
-            if one.action == "rejected"
-        ]
-        return located(self.use_case, faults)
+        return located(self.use_case, data_faults(self.use_case, [rows], of_holdout))
 
     def _notes(self, partition: date) -> list[DeclarationFault]:
         use_case = self.use_case
@@ -180,6 +172,19 @@ class _DryRun:
         rows = delivered_spine(use_case, self.store, partition, use_case.scoring_spine).rows
         note = begun_at_cutoff(use_case, partition, rows[use_case.prediction_moment].to_pylist())
         return [note] if note else []
+
+
+def _rejected(registration: Registration) -> list[DeclarationFault]:
+    return [
+        DeclarationFault(
+            "NS-USECASE-060",
+            f"The version of {one.spec_id} was rejected by the version gates: {one.why}.",
+            "Correct what the gate names; docs/reference.md lists the gates.",
+            (one.spec_id.rpartition("-")[0],),
+        )
+        for one in registration.versions
+        if one.action == "rejected"
+    ]
 
 
 @contextmanager
@@ -263,12 +268,20 @@ def _days_read(use_case: UseCase, feed: str, folders: Iterable[str], first: date
     return {str(day) for day in chosen}
 
 
-def source_of(use_case: UseCase, folder: Path | None, stack: Mapping[str, str] | None) -> Source:
-    """Files of `folder` if not None, else of the bucket of `stack` (its environment) if not None, else of replay.py."""
+def source_of(
+    use_case: UseCase, folder: Path | None, stack: Mapping[str, str] | None, say: Callable[[str], None]
+) -> Source:
+    """Files of `folder` if not None, else of the bucket of `stack` (its environment; None: not running) if anything
+    of the use case was delivered there, else of replay.py. `say` gets which."""
     if folder is not None:
+        say(f"Deliveries come from {folder}.")
         return of_folder(use_case, folder)
-    if stack is None:
-        return of_producer(use_case)
-    os.environ.update(stack)
-    load_settings.cache_clear()
-    return of_store(use_case, ArtifactStore(load_settings()))
+    if stack is not None:
+        os.environ.update(stack)
+        load_settings.cache_clear()
+        store = ArtifactStore(load_settings())
+        if store.folders(f"landing/{use_case.name}/"):
+            say("Deliveries come from the bucket of the local stack.")
+            return of_store(use_case, store)
+    say(f"Deliveries come from {use_case.folder / 'replay.py'}.")
+    return of_producer(use_case)

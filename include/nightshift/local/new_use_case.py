@@ -190,6 +190,7 @@ def _context(name: str, table: pa.Table, label: str | None, day: str | None, key
         "group": group,
         "weekday": weekday,
         "expectations": [e for column in others if (e := _expectation(column, table[column.landed]))],
+        "times": [c.landed for c in others if c.type == "timestamp"],
         "first": pc.min(days).as_py(),
         "least_rows": max(1, min(20, table.num_rows // len(days) // 2)),
     }

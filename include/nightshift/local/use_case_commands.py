@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
@@ -29,10 +30,12 @@ def new(chosen: argparse.Namespace) -> None:
         print(path)
     root = chosen.root.resolve()
     partition = load_new(root, chosen.name)
+    # As it was typed, so that the lines can be copied.
+    command = sys.argv[0] if Path(sys.argv[0]).name == "nightshift" else "nightshift"
     print(
         f"\nNow: export {ROOTS_VARIABLE}={root}\n"
-        f"     nightshift check {chosen.name}\n"
-        f"     nightshift check {chosen.name} --partition {partition}"
+        f"     {command} check {chosen.name}\n"
+        f"     {command} check {chosen.name} --partition {partition}"
     )
 
 
@@ -49,7 +52,8 @@ def load_new(root: Path, name: str) -> date:
 def check(chosen: argparse.Namespace) -> int:
     """Check a use case without services; with --partition, also run it up to its scores in a scratch stack.
 
-    Deliveries come from --landing, else from the bucket of the local stack if it is up, else from its replay.py.
+    Deliveries come from --landing, else from the bucket of the local stack if it is up and has any, else from its
+    replay.py.
     Exits with 1 if there is a fault.
     """
     from nightshift.services.check_use_case import check as check_use_case
@@ -62,7 +66,8 @@ def check(chosen: argparse.Namespace) -> int:
         from nightshift.local.dry_run import dry_run, source_of
 
         use_case = load_use_case(chosen.name)
-        faults, results = dry_run(use_case, chosen.partition, source_of(use_case, chosen.landing, stack), say)
+        source = source_of(use_case, chosen.landing, stack, say)
+        faults, results = dry_run(use_case, chosen.partition, source, say)
     if chosen.json:
         print(
             json.dumps(

@@ -88,6 +88,8 @@ def test_its_producer_delivers_what_it_declares(name, tmp_path):
     assert {feed: table.rows.num_rows for feed, table in delivered.items()} == {"plan": 12, "outcomes": 12}
     assert delivered["outcomes"].rows["Date"].unique().to_pylist() == [day]
     assert delivered["plan"].rows["Date"].unique().to_pylist() == [date(2025, 7, 2)]
+    # The day delivered is 120 days after the sample's third day; times move with it.
+    assert {one.date() for one in delivered["outcomes"].rows["seen"].to_pylist()} == {date(2025, 6, 29)}
     assert sum(table.quarantine.num_rows for table in delivered.values()) == 0
 
 
