@@ -201,7 +201,7 @@ def test_a_file_that_breaks_the_contract_is_named(
     argv = ["check", written.name, "--partition", str(PARTITION), "--landing", str(landing), "--json"]
     assert cli.main(argv) == 1
     (fault,) = json.loads(capsys.readouterr().out)["faults"]
-    assert (fault["file"], fault["code"]) == (f"land of {PARTITION}", "NS-LAND-004")
+    assert (fault["file"], fault["code"]) == (f"land of {PARTITION}", "NS-LAND-018")
     assert f"landing/{written.name}/plan/dt={PARTITION}/plan.csv" in fault["what"]
     assert "distance_km" in fault["what"]
 
