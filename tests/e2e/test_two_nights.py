@@ -153,6 +153,7 @@ def test_a_spec_is_reviewed_approved_switched_off_and_reproduced(stack):
     nominated = stack.rows("SELECT action FROM late_returns.deployments WHERE decided_by = 'nominate'")
     assert [action for (action,) in nominated] in (["shadow"], ["backtest_failed"])
 
+    stack.wait(stages, (str(after),))
     for what, partition in (("training", "2020-03-15"), ("prediction", NIGHTS[-1])):
         stack.by_hand("reproduce", {"partition": partition, "what": what})
         address = f"nightshift/files/late_returns/reproduce-{what}/{partition}"

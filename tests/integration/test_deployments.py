@@ -91,7 +91,7 @@ def test_a_step_and_a_person_at_once_leave_one_decision(warehouse: Warehouse, st
     both = [decision(3, "promoted", "b"), decision(3, "rolled_back", "z", "hand:ann")]
     first, second = both if step_first else both[::-1]
     assert warehouse.record_deployment(first, expected_champion="a")
-    with raises_code(ChampionChanged, "NS-DEPLOY-003", champion(warehouse, 3)):
+    with raises_code(ChampionChanged, "NS-DEPLOY-003", f"the champion is {champion(warehouse, 3)} by now"):
         warehouse.record_deployment(second, expected_champion="a")
     assert champion(warehouse, 3) == first.spec_id
     assert len(warehouse.decisions()) == 2

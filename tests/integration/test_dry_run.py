@@ -31,7 +31,7 @@ from nightshift.local.new_use_case import write
 from nightshift.local.processes import STACK_VARIABLES
 from nightshift.partitions import partition_range
 from nightshift.services.check_use_case import check
-from nightshift.services.training_rows import load_rows, parts_known
+from nightshift.services.training_rows import known_rows, load_rows
 from nightshift.steps.context import StepContext
 from nightshift.steps.train import build_training_set
 from support.errors import raises_code
@@ -144,7 +144,7 @@ def test_a_window_from_cutoff_to_cutoff_is_scored(
     build = build_training_set.run
 
     def build_and_remember(context: StepContext, **refs: Any) -> Any:
-        training_rows.append(load_rows(context.store, parts_known(context.store, context.use_case, LAST_TRAINED)[0]))
+        training_rows.append(load_rows(context.store, known_rows(context.store, context.use_case, LAST_TRAINED).parts))
         return build(context, **refs)
 
     monkeypatch.setattr("nightshift.steps.train.build_training_set.run", build_and_remember)

@@ -120,7 +120,7 @@ def test_labels_flipped_for_one_day_stop_both_versions(trained_nights):
 
 def test_too_few_days_are_an_error(nights, history):
     history.copy(nights.store, date(2020, 3, 5))
-    with raises_code(TerminalError, "NS-TRAIN-009", 4):
+    with raises_code(TerminalError, "NS-TRAIN-009", "labels of 4 partitions"):
         nights.train(date(2020, 3, 5))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import urllib.error
+import urllib.request
 
-import requests
 from pydantic import SecretStr
 
 log = logging.getLogger(__name__)
@@ -20,10 +22,13 @@ def send_alert(webhook: SecretStr | None, text: str) -> bool:
     """
     if webhook is None:
         return False
+    body = json.dumps({"text": text}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(webhook.get_secret_value(), body, headers, method="POST")  # noqa: S310
     try:
-        requests.post(webhook.get_secret_value(), json={"text": text}, timeout=TIMEOUT_SECONDS).raise_for_status()
-    except requests.RequestException as error:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
+            return True
+    except (urllib.error.URLError, OSError, ValueError) as error:
         # The URL holds the secret: name the kind of failure only.
         log.error("the alert webhook did not accept the message (%s): %s", type(error).__name__, text)
         return False
-    return True

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.core.features.feature_computation import compute_spine
+from nightshift.core.features.feature_computation import check_days, check_moments, compute_spine
 from nightshift.core.ingest.landed_table import landed_schema
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
@@ -105,6 +105,10 @@ def delivered_spine(
     """
     loaded = load_feeds(store, use_case, feeds or use_case.feed_names, partition, partition)
     rows = compute_spine(use_case, sql, {name: feed.table for name, feed in loaded.items()}, partition)
+    if sql == use_case.scoring_spine:
+        # Not of labels: a correction may move the moment of a row that was scored.
+        check_days(use_case, sql, rows)
+        check_moments(use_case, sql, rows, partition)
     refs = {ref.sha256: ref for feed in loaded.values() for ref in feed.refs}
     rejected = next((reason for feed in loaded.values() for reason in feed.missing.values()), "")
     return Spine(rows, tuple(refs.values()), rejected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
@@ -43,8 +43,7 @@ def compute_spine(use_case: UseCase, sql: Path, feeds: Mapping[str, pa.Table], p
     """The rows of a spine: keys, join keys, `partition` (date32) and, for training, a label; one row per key.
 
     Each row's `event_timestamp` (timestamp[us, UTC]) is the cutoff of its own partition. Sorted by partition, then
-    key. Raises FeatureContractError if the SQL does not run or returns two rows for one key, or a row for another day
-    or moment than its partition predicts.
+    key. Raises FeatureContractError if the SQL does not run or returns two rows for one key.
     """
     with duckdb_session(**feeds) as connection:
         spine = _run_file(connection, sql, use_case.sql_values(partition))
@@ -57,40 +56,42 @@ def compute_spine(use_case: UseCase, sql: Path, feeds: Mapping[str, pa.Table], p
             f"Let the newest delivery win in the SQL.",
         )
     spine = _sorted(spine, (PARTITION, *key))
-    days: list[date] = spine[PARTITION].unique().to_pylist()
-    for day in days:
-        _check_window(use_case, sql, day, spine.filter(pc.equal(spine[PARTITION], pa.scalar(day, pa.date32()))))
-    stamps = {day: use_case.cutoff(day) for day in days}
+    stamps = {day: use_case.cutoff(day) for day in spine[PARTITION].unique().to_pylist()}
     return _stamped(spine, [stamps[day] for day in spine[PARTITION].to_pylist()])
 
 
-def _check_window(use_case: UseCase, sql: Path, partition: date, rows: pa.Table) -> None:
-    """Raise FeatureContractError if a partition's rows are for another day or moment than it predicts."""
-    day, moment = use_case.prediction_date, use_case.prediction_moment
-    predicted = partition + timedelta(days=1)
-    if wrong := [one for one in rows[day].to_pylist() if one != predicted]:
+def check_days(use_case: UseCase, sql: Path, spine: pa.Table) -> None:
+    """Raise FeatureContractError if a row is for another day than its partition predicts, which is the next one."""
+    day = use_case.prediction_date
+    ahead = pc.subtract(*(pc.cast(pc.cast(spine[name], pa.date32()), pa.int32()) for name in (day, PARTITION)))
+    wrong = spine.filter(pc.fill_null(pc.not_equal(ahead, 1), True))
+    if wrong.num_rows:
+        pairs = zip(wrong[day][:EXAMPLES].to_pylist(), wrong[PARTITION][:EXAMPLES].to_pylist(), strict=True)
+        examples = ", ".join(f"{one} of partition {partition}" for one, partition in pairs)
         raise FeatureContractError(
             "NS-FEATURE-020",
-            f"{sql.name} returned {len(wrong)} rows of partition {partition} with another {day} than {predicted}, the "
-            f"day that the partition predicts, e.g. {_days(wrong)}. Correct {day} or {PARTITION} in {sql}.",
+            f"{sql.name} returned {wrong.num_rows} rows whose {day} is not the day after their partition, which it "
+            f"predicts, e.g. {examples}. Correct {day} or {PARTITION} in {sql}.",
         )
-    if not moment:
+
+
+def check_moments(use_case: UseCase, sql: Path, spine: pa.Table, partition: date) -> None:
+    """Raise FeatureContractError if a row's `prediction_moment`, where it is declared, is not in the window."""
+    if not (name := use_case.prediction_moment):
         return
     start, end = use_case.prediction_window(partition)
-    outside = [
-        one for one in rows[moment].cast(EVENT_TIMESTAMP_TYPE).to_pylist() if one is None or not start <= one < end
-    ]
-    if outside:
+    moments = spine[name].cast(EVENT_TIMESTAMP_TYPE)
+    bounds = (pa.scalar(one, EVENT_TIMESTAMP_TYPE) for one in (start, end))
+    inside = pc.and_(pc.greater_equal(moments, next(bounds)), pc.less(moments, next(bounds)))
+    outside = moments.filter(pc.invert(pc.fill_null(inside, False)))
+    if len(outside):
+        examples = ", ".join(map(str, outside[:EXAMPLES].to_pylist()))
         raise FeatureContractError(
             "NS-FEATURE-021",
-            f"{sql.name} returned {len(outside)} of {rows.num_rows} rows of partition {partition} whose {moment} is "
-            f"not in its window, from {start} to before {end}, e.g. {_days(outside)}. "
-            f"Compare {moment} with $window_start and $window_end in {sql}, or correct {PARTITION} there.",
+            f"{sql.name} returned {len(outside)} of {spine.num_rows} rows of partition {partition} whose {name} is "
+            f"not in its window, from {start} to before {end}, e.g. {examples}. "
+            f"Compare {name} with $window_start and $window_end in {sql}.",
         )
-
-
-def _days(values: list[date] | list[datetime]) -> str:
-    return ", ".join(map(str, values[:EXAMPLES]))
 
 
 def _stamped(table: pa.Table, stamps: list[datetime]) -> pa.Table:

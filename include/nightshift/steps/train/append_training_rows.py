@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.features.feature_computation import PARTITION
+from nightshift.core.features.feature_computation import PARTITION, check_days
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.declare.use_case import UseCase
@@ -48,6 +48,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
             "NS-TRAIN-005", f"{use_case.name}: {reason} Deliver it again and run ingest; training follows."
         )
     spine = outcomes.spine
+    check_days(use_case, use_case.training_spine, spine)
     days: list[date] = sorted(spine[PARTITION].unique().to_pylist())
     features, missing = _features(use_case, store, days, allow_undecided=allow_undecided)
     table = _empty(use_case)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nightshift.core.checks.declaration_checks import begun_at_cutoff
-from nightshift.core.features.feature_computation import compute_spine
+from nightshift.core.features.feature_computation import check_days, check_moments, compute_spine
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.feeds import Column
 from nightshift.declare.use_case import UseCase, Window
@@ -67,12 +67,15 @@ def test_sql_gets_the_window(window: Window, first: int, spine: Path) -> None:
 )
 def test_a_row_outside_is_an_error(window: Window, old: str, new: str, code: str, spine: Path) -> None:
     changed(spine, old, new)
+    rows = compute_spine(use_case(window), spine, {}, DAY)
     with raises_code(FeatureContractError, code, "spine.sql"):
-        compute_spine(use_case(window), spine, {}, DAY)
+        check_days(use_case(window), spine, rows)
+        check_moments(use_case(window), spine, rows, DAY)
 
 
 def test_moments_are_not_checked_unless_declared(spine: Path) -> None:
-    assert compute_spine(use_case("day", moment=""), changed(spine, "range(24)", "range(25)"), {}, DAY).num_rows == 25
+    by_day = use_case("day", moment="")
+    check_moments(by_day, spine, compute_spine(by_day, changed(spine, "range(24)", "range(25)"), {}, DAY), DAY)
 
 
 def test_rows_of_the_day_that_begin_before_the_cutoff_are_noted(spine: Path) -> None:

@@ -91,6 +91,7 @@ def test_good_version_passes_every_gate() -> None:
     assert record.worst_slice is not None
     assert by_gate["calibration"].observed == record.holdout.calibration_error
     assert by_gate["feature_values"].verdict == "pass"
+    assert "every split" in by_gate["parity_fitted"].reason
     assert Verification.from_bytes(record.to_files()[Verification.FILE]) == record
     assert {one.value for one in record.slices} == {"AA", "BB", "ZZ"}
     assert record.worst_slice.column == "carrier"
@@ -174,6 +175,7 @@ def test_a_violated_expectation_is_stopped_by_behaviour() -> None:
     results = failed(judged(policed(expectations=(wrong,))))
     assert set(results) == {"behaviour"}
     assert results["behaviour"].code == "behaviour.violated"
+    assert "a test says so" in results["behaviour"].reason
     right = BehaviourExpectation("rate", "increasing", "that is the law")
     assert failed(judged(policed(expectations=(right,)))) == {}
 
@@ -211,6 +213,7 @@ def test_scores_that_depend_on_the_batch_fail_parity_batch() -> None:
 
     results = failed(judged(model=damaged(export_onnx(fitted()), depend_a_lot)))
     assert {result.code for result in results.values()} == {"parity_fitted.difference", "parity_batch.difference"}
+    assert "one row at a time" in results["parity_batch"].reason
 
 
 @cache
