@@ -72,8 +72,9 @@ class LevelProcess:
 
     def fit(self, groups: Groups, prior: Sequence[float]) -> LevelProcess:
         """Learn from groups; `prior`: medians of the hyperparameters."""
-        weighted = groups.values * groups.weight
-        self.mean_ = float(weighted.sum() / groups.weight.sum())
+        # A value differs from the mean by its sampling error, too: large in groups of few rows.
+        precision = groups.weight / (groups.variance + prior[4])
+        self.mean_ = float(np.average(groups.values, weights=precision))
         centred = groups.values - self.mean_
         both = groups.indicators @ groups.indicators.T
         distance = _distances(groups.levels, groups.levels)
@@ -107,8 +108,8 @@ class LevelProcess:
             value = 0.5 * centred @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * off @ off
             return float(value), off / deviation - 0.5 * slopes
 
-        found = minimize(loss, median, jac=True, method="L-BFGS-B", options={"maxiter": 25, "ftol": 1e-6}).x
-        self.hyperparameters_ = np.exp(found)
+        optimum = minimize(loss, median, jac=True, method="L-BFGS-B", options={"maxiter": 25, "ftol": 1e-6}).x
+        self.hyperparameters_ = np.exp(optimum)
         cal, rbf, length, day, own = (float(value) for value in self.hyperparameters_)
         total, near = covariance(self.hyperparameters_)
         factor, _ = cho_factor(total, lower=True)

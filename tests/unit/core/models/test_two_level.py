@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from typing import Any
@@ -122,7 +123,7 @@ def test_process_predicts_like_the_conditional_gaussian() -> None:
     noise = day * (groups.day[:, None] == groups.day[None]) + np.diag(own + groups.variance)
     noise /= np.sqrt(np.outer(groups.weight, groups.weight))
     inverse = np.linalg.inv(kernel(groups.levels, groups.indicators) + noise)
-    mean = np.average(groups.values, weights=groups.weight)
+    mean = np.average(groups.values, weights=groups.weight / (groups.variance + PRIOR_LEVEL[4]))
     new, new_c = np.random.default_rng(2).normal(size=(5, 2)), np.eye(3)[[0, 1, 2, 0, 1]]
     k = kernel(new, new_c)
     exact_variance = 1 + cal + rbf + day + own - np.einsum("ij,jk,ik->i", k, inverse, k)
@@ -131,7 +132,7 @@ def test_process_predicts_like_the_conditional_gaussian() -> None:
     np.testing.assert_allclose(variances, exact_variance, atol=1e-4)
 
 
-def test_process_is_surer_near_what_it_saw_and_never_surer_than_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variance_is_smaller_near_training_groups_and_never_below_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = toy_groups(60)
     levels, indicators = groups.levels[:4].astype(np.float32), groups.indicators[:4].astype(np.float32)
     process = LevelProcess().fit(groups, PRIOR_LEVEL)
@@ -178,6 +179,14 @@ def test_realised_levels_are_not_shrunken() -> None:
     values, variances = two_level._realised_levels(rows, shrunken, starts, np.zeros(400), target)
     np.testing.assert_allclose(values[:, 0], shares, atol=2e-3)
     np.testing.assert_allclose(variances[:, 0], [1 / (200 * 0.25 * 0.75), 1 / (200 * 0.6 * 0.4)], rtol=0.02)
+
+
+def test_groups_of_few_rows_hardly_move_the_mean_of_a_process() -> None:
+    groups = toy_groups(30)
+    values, variance = groups.values.copy(), groups.variance.copy()
+    values[:2], variance[:2] = 50, 1000
+    process = LevelProcess().fit(replace(groups, values=values, variance=variance), PRIOR_LEVEL)
+    assert process.mean_ == pytest.approx(LevelProcess().fit(groups, PRIOR_LEVEL).mean_, abs=0.1)
 
 
 def test_only_the_newest_groups_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
