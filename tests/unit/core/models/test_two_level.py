@@ -20,6 +20,8 @@ from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.core.models.two_level import PRIOR_LEVEL, Groups, LevelProcess, TwoLevel
 from nightshift.core.versions.version import row_weights
+from nightshift.errors import ConfigurationError
+from support.errors import raises_code
 from support.model_parity import check_parity
 
 SIGNATURE = Signature(
@@ -233,3 +235,10 @@ def test_the_ranker_learns_from_the_rows_of_the_chosen_groups_only(monkeypatch: 
     other_labels = np.where(chosen, TABLE["is_late"].to_numpy(), 0)
     rows = TABLE.set_column(TABLE.schema.get_field_index("is_late"), "is_late", pa.array(other_labels))
     np.testing.assert_array_equal(fit(rows=rows).probability(TABLE), fit().probability(TABLE))
+
+
+@pytest.mark.parametrize("name", ["two_level", "two_level_blend"])
+@pytest.mark.parametrize("parameter", ["level", "calendar", "place", "day", "tilt"])
+def test_a_parameter_that_names_no_feature_is_an_error(name: str, parameter: str) -> None:
+    with raises_code(ConfigurationError, "NS-MODEL-025", name, parameter, "gust"):
+        fit(name, **{parameter: "gust" if parameter == "tilt" else ("gust",)})
