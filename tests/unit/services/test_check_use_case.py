@@ -75,6 +75,9 @@ MISTAKES = {
                         "NS-FEATURE-010", "'v9'"),
     "unknown feature": (USE_CASE, 'numeric=("branch_late_rate",)),\n    ch', 'numeric=("branch_lat",)),\n    ch',
                         "NS-MODEL-001", "branch_late_rate"),
+    "parameter names no feature": (USE_CASE, 'ModelSpec(name="linear", estimators=("logistic_regression",))',
+                                   'ModelSpec(name="linear", estimators=("two_level",), parameters={"two_level": '
+                                   '{"level": ("branch_lat",)}})', "NS-MODEL-025", "branch_late_rate"),
     "bad time zone": (USE_CASE, "Europe/Vienna", "Europe/Wien", "NS-USECASE-010", "'Europe/Wien'"),
     "unknown window": (USE_CASE, "last_partition=", 'window="night", last_partition=', "NS-USECASE-026",
                        "cutoff_to_cutoff"),

@@ -13,9 +13,10 @@ from nightshift.core.compression.students.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON, SPLIT
-from nightshift.core.models.estimators import DEFAULTS
+from nightshift.core.models.estimators import DEFAULTS, check_columns
 from nightshift.core.search.candidates import candidate_specs
 from nightshift.core.versions.version import check_names, signature_of_spec
+from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
 
@@ -79,7 +80,7 @@ def spec_faults(use_case: UseCase) -> list[DeclarationFault]:
     specs = (use_case.champion, use_case.fallback, *use_case.challengers)
     checks: list[Callable[[], object]] = [lambda: candidate_specs(use_case, (), {})]
     for spec in specs:
-        checks += [lambda spec=spec: check_names(spec), lambda spec=spec: signature_of_spec(use_case, spec)]  # type: ignore[misc]
+        checks += [lambda spec=spec: check_names(spec), lambda spec=spec: _check_features(use_case, spec)]  # type: ignore[misc]
     for check in checks:
         try:
             check()
@@ -101,6 +102,13 @@ def spec_faults(use_case: UseCase) -> list[DeclarationFault]:
         what = f"Two specs are called {name}."
         faults.append(DeclarationFault("NS-USECASE-032", what, "Rename one of them.", (name,)))
     return list(dict.fromkeys(faults))
+
+
+def _check_features(use_case: UseCase, spec: ModelSpec) -> None:
+    """Raises ConfigurationError for a feature that is not declared, or a parameter that names none of the spec's."""
+    signature = signature_of_spec(use_case, spec)
+    for name in spec.estimators:
+        check_columns(name, spec.parameters.get(name, {}), signature)
 
 
 def policy_faults(use_case: UseCase) -> Iterator[DeclarationFault]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Set before OpenMP is loaded: its threads spin by default while they wait for each other, which
@@ -27,6 +27,7 @@ from nightshift.core.models.level_additive import LevelAdditive
 from nightshift.core.models.preprocessing import bounded_features, feature_frame, tree_features
 from nightshift.core.models.two_level import TwoLevel
 from nightshift.declare.models import Hyperparameters, number
+from nightshift.errors import ConfigurationError
 
 LEVELS: Hyperparameters = {
     "level": (),
@@ -86,6 +87,10 @@ DEFAULTS: Mapping[str, Hyperparameters] = {
 They regularise heavily, because rows of one day are correlated: there are fewer independent rows than rows.
 """
 
+WITH_LEVELS = ("level_additive", "level_blend", "two_level", "two_level_blend")
+COLUMNS: Mapping[str, str] = dict.fromkeys(("level", "calendar", "day", "tilt"), "numeric") | {"place": "categorical"}
+"""Parameters of the estimators with levels that name features, and the kind of these."""
+
 
 def fit_estimator(
     name: str,
@@ -105,7 +110,7 @@ def fit_estimator(
     if name == "additive":
         return fit_additive(train, labels, signature, parameters, seed=seed, weights=weights)
     frame = feature_frame(train, signature)
-    if name in ("level_additive", "level_blend", "two_level", "two_level_blend"):
+    if name in WITH_LEVELS:
         return _fit_with_levels(name, frame, labels, weights, signature, parameters, seed=seed, threads=threads)
     if name == "logistic_regression":
         features, model = bounded_features(frame, signature), LogisticRegression(random_state=seed, **parameters)
@@ -134,6 +139,7 @@ def _fit_with_levels(
     threads: int,
 ) -> FittedModel:
     """A LevelAdditive, a TwoLevel, or a blend of them with trees."""
+    check_columns(name, parameters, signature)
 
     def member(model: LevelAdditive | TwoLevel, keys: Hyperparameters) -> Any:
         # Manifests store tuples as lists.
@@ -162,6 +168,23 @@ def _fit_with_levels(
         trees.set_params(n_jobs=None)
         trees.get_booster().set_param({"nthread": 0})
     return FittedModel(Pipeline([("model", model)]), signature)
+
+
+def check_columns(name: str, parameters: Hyperparameters, signature: Signature) -> None:
+    """Raises ConfigurationError if the parameters of an estimator with levels name columns it is not fitted on."""
+    if name not in WITH_LEVELS:
+        return
+    for parameter, kind in COLUMNS.items():
+        if (value := parameters.get(parameter)) is None:
+            continue
+        columns = value if isinstance(value, Sequence) and parameter != "tilt" else (value,)
+        features = signature.numeric if kind == "numeric" else signature.categorical
+        if unknown := [column for column in columns if column not in features]:
+            raise ConfigurationError(
+                "NS-MODEL-025",
+                f"The parameter {parameter} of {name} names {unknown}, which are not among the {kind} features of the "
+                f"spec. Correct the names, or add them to the spec's {kind} features.",
+            )
 
 
 def tree_parameters(parameters: Hyperparameters, seed: int, threads: int) -> Hyperparameters:

@@ -27,7 +27,7 @@ from nightshift.core.models.level_additive import Float32s, Float64s, fit_penali
 from nightshift.core.models.preprocessing import BoundedScaler, PiecewiseLinearScaler, piecewise_linear_features
 
 MOST_GROUPS = 1200
-"""Groups that the processes learn from, those of the largest weights: a fit takes time in their number cubed."""
+"""Groups that a model learns from at most: a fit takes memory in their number squared, and time in it cubed."""
 
 DIRECTIONS = 32
 """Directions of the training groups that the predictive variance is computed from, see LevelProcess."""
@@ -72,8 +72,9 @@ class LevelProcess:
 
     def fit(self, groups: Groups, prior: Sequence[float]) -> LevelProcess:
         """Learn from groups; `prior`: medians of the hyperparameters."""
-        weighted = groups.values * groups.weight
-        self.mean_ = float(weighted.sum() / groups.weight.sum())
+        # A value differs from the mean by its sampling error, too: large in groups of few rows.
+        precision = groups.weight / (groups.variance + prior[4])
+        self.mean_ = float(np.average(groups.values, weights=precision))
         centred = groups.values - self.mean_
         both = groups.indicators @ groups.indicators.T
         distance = _distances(groups.levels, groups.levels)
@@ -107,8 +108,8 @@ class LevelProcess:
             value = 0.5 * centred @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * off @ off
             return float(value), off / deviation - 0.5 * slopes
 
-        found = minimize(loss, median, jac=True, method="L-BFGS-B", options={"maxiter": 25, "ftol": 1e-6}).x
-        self.hyperparameters_ = np.exp(found)
+        optimum = minimize(loss, median, jac=True, method="L-BFGS-B", options={"maxiter": 25, "ftol": 1e-6}).x
+        self.hyperparameters_ = np.exp(optimum)
         cal, rbf, length, day, own = (float(value) for value in self.hyperparameters_)
         total, near = covariance(self.hyperparameters_)
         factor, _ = cho_factor(total, lower=True)
@@ -149,11 +150,12 @@ class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     framework applied to classification networks", section 3.2); v = v0 + t^2 v1.
 
     `level` columns are equal in all rows of a day and place, `calendar` columns have few values and `place` are
-    categories: rows with equal values of all of them are a group (without any of these, all rows are one). `day`:
-    those of the level columns that are equal everywhere on a day, and tell days apart (none: each group is a day of
-    its own). `level_variance`: prior variance of the realised levels while the ranker is fitted; the processes then
-    observe levels that are not shrunken by it: one Newton step of each group's own likelihood, with its curvature as
-    precision (a Laplace approximation).
+    categories: rows with equal values of all of them are a group (without any of these, all rows are one). Of more
+    than MOST_GROUPS groups, ranker and processes learn from the rows of those with the largest weights only, chosen at
+    random (with a fixed seed) among equal weights. `day`: those of the level columns that are equal everywhere on a
+    day, and tell days apart (none, or no different values: each group is a day of its own). `level_variance`: prior
+    variance of the realised levels while the ranker is fitted; the processes then observe levels that are not shrunken
+    by it: one Newton step of each group's own likelihood, with its curvature as precision (a Laplace approximation).
 
     Frames have float32 columns `numeric` with NaN for missing, and string columns `categorical`.
     """
@@ -207,7 +209,8 @@ class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         order, starts = grouped(
             np.column_stack([matrix_of(frame, (*self.level, *self.calendar)), *places]).astype(np.float32)
         )
-        rows = np.asarray(self.rows_.transform(row_frame), dtype=np.float32)[order]
+        order, starts = _heaviest(order, starts, weight)
+        rows = np.asarray(self.rows_.transform(row_frame.iloc[order]), dtype=np.float32)
         rows = np.hstack([np.ones((len(rows), 1), dtype=np.float32), rows])
         tilt = self._tilt(frame)[order].astype(np.float64)
         group_frame = frame.iloc[order[starts]]
@@ -229,15 +232,14 @@ class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         self.level_scaler_ = BoundedScaler().fit(matrix_of(group_frame, self.level))
         group_weight = weight[order[starts]]
-        newest = np.sort(np.argsort(-group_weight, kind="stable")[:MOST_GROUPS])
-        levels = self._levels(group_frame).astype(np.float64)[newest]
-        indicators = self._indicators(group_frame).astype(np.float64)[newest]
-        day = _numbered(matrix_of(group_frame, self.day))[newest] if self.day else np.arange(len(newest))
+        levels = self._levels(group_frame).astype(np.float64)
+        indicators = self._indicators(group_frame).astype(np.float64)
+        day = _numbered(matrix_of(group_frame, self.day))
+        if not day.any():
+            day = np.arange(len(starts))
         priors = (PRIOR_LEVEL, PRIOR_SLOPE)[: values.shape[1]]
         self.processes_ = [
-            LevelProcess().fit(
-                Groups(levels, indicators, day, values[newest, i], variances[newest, i], group_weight[newest]), prior
-            )
+            LevelProcess().fit(Groups(levels, indicators, day, values[:, i], variances[:, i], group_weight), prior)
             for i, prior in enumerate(priors)
         ]
         return self
@@ -285,6 +287,19 @@ class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.tilt is None:
             return np.zeros(len(frame), dtype=np.float32)
         return self.tilt_scaler_.transform(matrix_of(frame, (self.tilt,)))[:, 0]
+
+
+def _heaviest(
+    order: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], weight: Float64s
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Order and starts, as of `grouped`, of the MOST_GROUPS groups with the largest weights."""
+    if len(starts) <= MOST_GROUPS:
+        return order, starts
+    shuffled = np.random.default_rng(0).permutation(len(starts))
+    by_weight = shuffled[np.argsort(-weight[order[starts]][shuffled], kind="stable")]
+    chosen = np.isin(np.arange(len(starts)), by_weight[:MOST_GROUPS])
+    sizes = np.diff(np.append(starts, len(order)))
+    return order[np.repeat(chosen, sizes)], np.cumsum(sizes[chosen]) - sizes[chosen]
 
 
 def _realised_levels(

@@ -17,6 +17,8 @@ from nightshift.core.models.estimators import DEFAULTS, fit_estimator
 from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.core.versions.version import row_weights
+from nightshift.errors import ConfigurationError
+from support.errors import raises_code
 from support.model_parity import check_parity
 
 SIGNATURE = Signature(
@@ -117,3 +119,10 @@ def test_the_tilt_makes_storms_matter_in_the_evening() -> None:
 def test_older_days_weigh_less() -> None:
     recent, all_alike = fit("level_additive", half_life_days=5.0), fit("level_additive", half_life_days=None)
     assert not np.array_equal(recent.probability(TABLE), all_alike.probability(TABLE))
+
+
+@pytest.mark.parametrize("name", ["level_additive", "level_blend"])
+@pytest.mark.parametrize("parameter", ["level", "calendar", "tilt"])
+def test_a_parameter_that_names_no_feature_is_an_error(name: str, parameter: str) -> None:
+    with raises_code(ConfigurationError, "NS-MODEL-025", name, parameter, "gust"):
+        fit(name, **{parameter: "gust" if parameter == "tilt" else ("gust",)})

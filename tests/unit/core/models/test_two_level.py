@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from typing import Any
@@ -13,12 +14,14 @@ import pytest
 from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.gates.parity import probe_rows
 from nightshift.core.inference.onnx_model import Signature, load_session, score
-from nightshift.core.models import two_level
+from nightshift.core.models import preprocessing, two_level
 from nightshift.core.models.estimators import DEFAULTS, fit_estimator
 from nightshift.core.models.fitted import FittedModel, hyperparameters
 from nightshift.core.models.preprocessing import feature_frame
-from nightshift.core.models.two_level import PRIOR_LEVEL, Groups, LevelProcess
+from nightshift.core.models.two_level import PRIOR_LEVEL, Groups, LevelProcess, TwoLevel
 from nightshift.core.versions.version import row_weights
+from nightshift.errors import ConfigurationError
+from support.errors import raises_code
 from support.model_parity import check_parity
 
 SIGNATURE = Signature(
@@ -35,6 +38,7 @@ LEVELS: dict[str, Any] = {
     "tilt": "hour",
 }
 DAYS, ROWS = 60, 80
+DAY_NUMBER = np.repeat(np.arange(DAYS), ROWS)
 
 
 def table(seed: int = 0) -> pa.Table:
@@ -122,7 +126,7 @@ def test_process_predicts_like_the_conditional_gaussian() -> None:
     noise = day * (groups.day[:, None] == groups.day[None]) + np.diag(own + groups.variance)
     noise /= np.sqrt(np.outer(groups.weight, groups.weight))
     inverse = np.linalg.inv(kernel(groups.levels, groups.indicators) + noise)
-    mean = np.average(groups.values, weights=groups.weight)
+    mean = np.average(groups.values, weights=groups.weight / (groups.variance + PRIOR_LEVEL[4]))
     new, new_c = np.random.default_rng(2).normal(size=(5, 2)), np.eye(3)[[0, 1, 2, 0, 1]]
     k = kernel(new, new_c)
     exact_variance = 1 + cal + rbf + day + own - np.einsum("ij,jk,ik->i", k, inverse, k)
@@ -131,7 +135,9 @@ def test_process_predicts_like_the_conditional_gaussian() -> None:
     np.testing.assert_allclose(variances, exact_variance, atol=1e-4)
 
 
-def test_process_is_surer_near_what_it_saw_and_never_surer_than_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variance_is_smaller_near_training_groups_and_never_below_the_exact_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     groups = toy_groups(60)
     levels, indicators = groups.levels[:4].astype(np.float32), groups.indicators[:4].astype(np.float32)
     process = LevelProcess().fit(groups, PRIOR_LEVEL)
@@ -180,7 +186,59 @@ def test_realised_levels_are_not_shrunken() -> None:
     np.testing.assert_allclose(variances[:, 0], [1 / (200 * 0.25 * 0.75), 1 / (200 * 0.6 * 0.4)], rtol=0.02)
 
 
-def test_only_the_newest_groups_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_of_few_rows_hardly_move_the_mean_of_a_process() -> None:
+    groups = toy_groups(30)
+    values, variance = groups.values.copy(), groups.variance.copy()
+    values[:2], variance[:2] = 50, 1000
+    process = LevelProcess().fit(replace(groups, values=values, variance=variance), PRIOR_LEVEL)
+    assert process.mean_ == pytest.approx(LevelProcess().fit(groups, PRIOR_LEVEL).mean_, abs=0.1)
+
+
+@pytest.mark.parametrize("storm", [pa.scalar(1.5), pa.scalar(None, pa.float64())])
+def test_groups_are_days_of_their_own_if_the_day_columns_do_not_differ(storm: pa.Scalar) -> None:
+    rows = TABLE.set_column(TABLE.schema.get_field_index("storm"), "storm", pa.repeat(storm, TABLE.num_rows))
+    np.testing.assert_array_equal(fit(rows=rows).probability(rows), fit(rows=rows, day=()).probability(rows))
+
+
+def days_learned_from(model: TwoLevel) -> np.ndarray:
+    """The day of each group of the processes, by its wind, which no other group has."""
+    scaler = model.level_scaler_
+    winds = model.processes_[0].levels_[1] * scaler.deviation_[1] + scaler.mean_[1]
+    return DAY_NUMBER[np.abs(TABLE["wind"].to_numpy()[:, None] - winds).argmin(axis=0)]
+
+
+def test_the_heaviest_groups_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(two_level, "MOST_GROUPS", 40)
-    model = fit().pipeline[-1]
-    assert model.processes_[0].levels_.shape == (2, 40)
+    monkeypatch.setattr(preprocessing, "TAIL_PERCENT", 0)  # Else the winds at both ends are not the groups' own.
+    days = days_learned_from(fit().pipeline[-1])
+    np.testing.assert_array_equal(np.unique(days, return_counts=True), [np.arange(DAYS - 20, DAYS), [2] * 20])
+
+
+def test_groups_of_equal_weight_are_chosen_from_all_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Storms 0 and 2, whose bytes are in the order of the days.
+    monkeypatch.setattr(two_level, "MOST_GROUPS", 40)
+    rows = TABLE.set_column(TABLE.schema.get_field_index("storm"), "storm", pa.array(2.0 * (DAY_NUMBER >= DAYS / 2)))
+    frame, labels = feature_frame(rows, SIGNATURE), rows["is_late"].to_numpy()
+    model, again = (
+        TwoLevel(SIGNATURE.numeric, SIGNATURE.categorical, **LEVELS).fit(frame, labels, np.ones(len(labels)))
+        for _ in range(2)
+    )
+    days = days_learned_from(model)
+    assert days.shape == (40,)
+    assert 10 <= np.sum(days < DAYS / 2) <= 30
+    np.testing.assert_array_equal(model.processes_[0].levels_, again.processes_[0].levels_)
+
+
+def test_the_ranker_learns_from_the_rows_of_the_chosen_groups_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_level, "MOST_GROUPS", 40)
+    chosen = DAY_NUMBER >= DAYS - 20
+    other_labels = np.where(chosen, TABLE["is_late"].to_numpy(), 0)
+    rows = TABLE.set_column(TABLE.schema.get_field_index("is_late"), "is_late", pa.array(other_labels))
+    np.testing.assert_array_equal(fit(rows=rows).probability(TABLE), fit().probability(TABLE))
+
+
+@pytest.mark.parametrize("name", ["two_level", "two_level_blend"])
+@pytest.mark.parametrize("parameter", ["level", "calendar", "place", "day", "tilt"])
+def test_a_parameter_that_names_no_feature_is_an_error(name: str, parameter: str) -> None:
+    with raises_code(ConfigurationError, "NS-MODEL-025", name, parameter, "gust"):
+        fit(name, **{parameter: "gust" if parameter == "tilt" else ("gust",)})
