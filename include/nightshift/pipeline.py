@@ -94,7 +94,7 @@ STAGES = (
     ),
     Stage(
         "train",
-        priority=5,
+        priority=35,
         nightly=True,
         records_failure=True,
         steps=(
@@ -170,7 +170,11 @@ STAGES = (
     Stage("retire_model", priority=100, steps=(Step("retire_model"),), folder="operator"),
     Stage("reproduce", priority=100, steps=(Step("reproduce"),), folder="operator"),
 )
-"""Priorities: DAGs started by hand first, predictions before trainings, the weekly search with its many tasks last."""
+"""Priorities: DAGs started by hand first, predictions before trainings, the weekly search with its many tasks last.
+
+Trainings come before ingest and materialize: in a backfill these run ahead by many partitions, and the predictions of
+the earlier ones would wait for trainings that get no slot.
+"""
 
 NIGHTLY = tuple(stage.name for stage in STAGES if stage.nightly)
 

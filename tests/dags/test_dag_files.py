@@ -224,7 +224,7 @@ def test_parsing_imports_nothing_heavy(imported_afresh):
 
 
 def test_people_go_before_predictions_and_a_search_goes_last(dag_bag):
-    order = ["kill_switch", "predict", "ingest", "promote", "check_drift", "train", "search"]
+    order = ["kill_switch", "predict", "train", "ingest", "promote", "check_drift", "search"]
     found = [{task.priority_weight for task in dag_bag.dags[f"flight_delay.{stage}"].tasks} for stage in order]
     assert all(len(weights) == 1 for weights in found)
     weights = [weight for (weight,) in found]
