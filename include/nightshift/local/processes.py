@@ -89,7 +89,7 @@ def spawn(
 
 
 def _reap() -> None:
-    """Reap the child processes that have ended, also those that nobody asked for since, as after a crash."""
+    """Reap the child processes that have ended, also those whose status was not read since, as after a crash."""
     for pid, child in list(_children.items()):
         if child.poll() is not None:
             _children.pop(pid, None)
