@@ -174,3 +174,18 @@ def test_performance_rests_on_what_was_published(desk: Desk) -> None:
     row = performance(desk)[1, "published", desk.use_case.champion.name]
     version = desk.store.read_table(published.ref, "scores.parquet")["model_version"]
     assert pc.all(pc.equal(version, row["model_version"])).as_py()
+
+
+def test_a_partition_published_after_its_labels_has_performance(desk: Desk) -> None:
+    """In a backfill, ingest and predictions of the next partition may come before the predictions of this one."""
+    begin(desk)
+    one = days_after(1)
+    desk.deliver(D)
+    desk.deliver(one)
+    desk.predict(one)
+    desk.check_drift(one)
+    assert desk.count("performance_daily") == 0
+    desk.predict(D)
+    desk.check_drift(D)
+    late = performance(desk)[1, "published", desk.use_case.champion.name]
+    assert (late["partition"], late["known_on"], late["rows"]) == (D, one, BOOKINGS)

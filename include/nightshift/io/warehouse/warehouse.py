@@ -15,6 +15,8 @@ from typing import Literal, LiteralString
 import pyarrow as pa
 from psycopg import sql
 
+from nightshift.core.features.training_rows import KNOWN_ON
+from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.lifecycle.state import State, state_as_of
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult
@@ -226,3 +228,23 @@ class Warehouse:
                 ).format(**names),
                 [partition],
             )
+
+    def outcomes(self, prediction_days: Sequence[date]) -> pa.Table:
+        """The outcomes known for some prediction days.
+
+        Returns the key columns, the label (int64 0 or 1) and `known_on` (date32: the partition that delivered it
+        last), sorted by key.
+        """
+        key, label = self._use_case.prediction_key, self._use_case.label
+        query = sql.SQL("SELECT {key}, {label}::bigint, partition FROM {table} WHERE {day} = ANY(%s) ORDER BY {key}")
+        names = {
+            "key": column_list(self._use_case.key_columns),
+            "label": sql.Identifier(label),
+            "table": self.table("outcomes"),
+            "day": sql.Identifier(self._use_case.prediction_date),
+        }
+        with self.connection() as connection:
+            rows = connection.execute(query.format(**names), [list(prediction_days)]).fetchall()
+        fields = [pa.field(column.name, ARROW_TYPES[column.type]) for column in key]
+        schema = pa.schema([*fields, pa.field(label, pa.int64()), pa.field(KNOWN_ON, pa.date32())])
+        return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema)

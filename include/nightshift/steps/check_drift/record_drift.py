@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import date
+from datetime import date, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +16,7 @@ from nightshift.documents.check_drift import Drift, DriftResponse, Response
 from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import MODEL_VERSION
-from nightshift.services.live_scores import ALL_SCORES, known_labels, losses
+from nightshift.services.live_scores import ALL_SCORES, losses
 from nightshift.services.outcomes import Outcomes, delivered_outcomes
 from nightshift.steps.context import StepContext
 
@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> ArtifactRef:
     """Replace the partition's rows of drift_daily, add its outcomes, commit `response.json`.
 
-    The rows of performance_daily are recomputed, from all labels known now, for every day that the partition delivered
-    labels for: the day that matured, and earlier ones with late or corrected labels.
+    The rows of performance_daily are recomputed, from all labels recorded by now, for every day that the partition
+    delivered labels for (the day that matured, and earlier ones with late or corrected labels), and for the day that
+    it predicted: in a backfill later partitions may have delivered those labels before it was published.
 
     The response is `none`, `alert` or `retrain` (see core.drift.response). It is logged, and posted
     to `settings.alert_webhook_url`, if that is set, when the partition's drift is recorded for the
@@ -78,20 +79,23 @@ def _drift_rows(comparison: Drift, drift: ArtifactRef) -> pa.Table:
 
 
 def _performance(context: StepContext, outcomes: Outcomes) -> dict[date, pa.Table]:
-    """Rows of performance_daily by day, for every published day that labels were delivered for.
+    """Rows of performance_daily by day, for every published day of the partition's labels and its predictions.
 
     One row of role `published` for each version that scored published rows, on those rows; and one for each
     version, in its role, on all rows.
     """
     use_case, store, warehouse = context.use_case, context.store, context.warehouse
+    days = {*outcomes.table[use_case.prediction_date].unique().to_pylist(), context.partition + timedelta(days=1)}
     publications = {}
-    for day in sorted(outcomes.table[use_case.prediction_date].unique().to_pylist()):
+    for day in sorted(days):
         if (publication := warehouse.publication_of(day)) is not None:
             publications[day] = publication
-    labels, _ = known_labels(store, use_case, list(publications), context.partition)
+    labels = warehouse.outcomes(list(publications))
     performance = {}
     for day, publication in publications.items():
         of_day = labels.filter(pc.equal(labels[use_case.prediction_date], pa.scalar(day, pa.date32())))
+        if not of_day.num_rows:
+            continue
         measured = losses(use_case, publication.partition, _scored_rows(use_case, store, publication.scores), of_day)
         known_on = pc.max(of_day[KNOWN_ON]).as_py()
         performance[day] = pa.Table.from_pylist([dict(one) | {"known_on": known_on} for one in measured])
