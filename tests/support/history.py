@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import pickle
+import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -62,13 +63,22 @@ class History:
 
     @classmethod
     def shared(cls, nights: Nights, folder: Path) -> History:
-        """The same, made once by all processes of a test run that share a folder: the others wait, and read it."""
-        path = folder / "history.pickle"
+        """The same, made once by all processes of a test run that share a folder: the others wait, and read it.
+
+        Raises in all of them if it failed in the first.
+        """
+        path, failure = folder / "history.pickle", folder / "history.failed"
         with (folder / "history.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            if failure.exists():
+                raise AssertionError(f"another process could not make the history: {failure.read_text()}")
             if not path.exists():
                 unfinished = path.with_suffix(".part")
-                unfinished.write_bytes(pickle.dumps(cls.make(nights)))
+                try:
+                    unfinished.write_bytes(pickle.dumps(cls.make(nights)))
+                except BaseException:
+                    failure.write_text(traceback.format_exc())
+                    raise
                 unfinished.rename(path)
         found: History = pickle.loads(path.read_bytes())
         return found

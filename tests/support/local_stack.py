@@ -133,10 +133,6 @@ class LocalStack:
         path = f"/dags/{USE_CASE}.{stage}/dagRuns"
         self.api.call("POST", path, {"logical_date": None, "partition_key": partition})
 
-    def pause(self, stage: str) -> None:
-        """Let a stage run for no further partition."""
-        self.api.call("PATCH", f"/dags/{USE_CASE}.{stage}", {"is_paused": True}, update_mask="is_paused")
-
     def answer(self, run: DagRun, option: str) -> None:
         """Answer the question that a run asks a person."""
         path = f"/dags/{run.dag_id}/dagRuns/{quote(run.dag_run_id, safe='')}/taskInstances/approve/-1/hitlDetails"
