@@ -1,7 +1,8 @@
 """Compute every feature view of a partition in one pass over the curated deliveries up to it.
 
-Artifact: `<view>.parquet`, see core.feature_computation. Inputs are the curated partitions read;
-partitions of the window without data (rejected, or undecided) are in `parameters.missing`.
+Artifact: `<view>.parquet`, see core.feature_computation, and `summary.parquet`, the values of the delivered rows and
+of the features (core.monitoring.day_summary). Inputs are the curated partitions read; partitions of the window without
+data (rejected, or undecided) are in `parameters.missing`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from nightshift.errors import PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import parse_partition, partition_range
 from nightshift.services.curated import load_feeds
+from nightshift.services.day_summaries import SUMMARY, summary_of_features
 from nightshift.steps.context import StepContext
 
 STEP = "build_features"
@@ -51,7 +53,8 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     return context.commit(
         STEP,
         kind="features",
-        files={f"{name}.parquet": table for name, table in tables.items()},
+        files={f"{name}.parquet": table for name, table in tables.items()}
+        | {SUMMARY: summary_of_features(use_case, feeds, tables, partition)},
         inputs={"curated": [curated[uri] for uri in sorted(curated)]},
         parameters={
             "lookback_days": features.lookback_days,

@@ -1,9 +1,9 @@
 """Score every row of the scoring spine with each chosen version, on the features of its signature.
 
 Artifact: `scores.parquet` (what is published: prediction key, extra columns, calibrated score, decision,
-model_version), `all_scores.parquet` (the scores of every version: key, role, spec_id, model_version, raw_score, score)
-and `features.parquet` (key and the primary's features, for drift checks). Rows are sorted by key; in
-`all_scores.parquet` by batch and version first.
+model_version), `all_scores.parquet` (the scores of every version: key, role, spec_id, model_version, raw_score, score),
+`features.parquet` (key and the primary's features) and `summary.parquet` (the primary's scores before calibration, see
+core.monitoring.day_summary). Rows are sorted by key; in `all_scores.parquet` by batch and version first.
 
 For a canary's share of the rows the challenger's score and version are published. A shadow that cannot score every
 row, or a canary whose scores would not pass the audit, is left out with the reason in the metrics; the primary is
@@ -34,6 +34,7 @@ from nightshift.core.inference.calibration import calibrated
 from nightshift.core.inference.onnx_model import Signature, load_session
 from nightshift.core.inference.onnx_model import score as raw_scores
 from nightshift.core.lifecycle.canary import canary_rows
+from nightshift.core.monitoring.day_summary import summarise
 from nightshift.core.monitoring.score_audit import PROBABILITY_CHECKS, audit_scores
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel, SpecCalibration
@@ -41,6 +42,7 @@ from nightshift.errors import AuditFailed, FeatureContractError, PartitionReject
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features
 from nightshift.services.curated import delivered_spine
+from nightshift.services.day_summaries import SCORES_SOURCE, SUMMARY
 from nightshift.services.live_scores import ALL_SCORES
 from nightshift.steps.context import StepContext
 
@@ -111,10 +113,11 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
     for version, reason in failed.items():
         log.error("%s %s: shadow %s is left out: %s", use_case.name, partition, version, reason)
     log.info("%s %s: %d rows; %s", use_case.name, partition, scheduled.num_rows, choice.why)
+    summary = _summary(context, files[ALL_SCORES], choice.primary)
     return context.commit(
         "score",
         kind="scores",
-        files=files,
+        files={**files, SUMMARY: summary},
         inputs={
             "model_choice": [model_choice],
             "calibration": [calibration],
@@ -130,6 +133,14 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
         metrics={"failed_shadows": failed} if failed else {},
         rows=scheduled.num_rows,
     )
+
+
+def _summary(context: StepContext, all_scores: bytes, primary: ScoredModel) -> pa.Table:
+    """The summary of the primary's scores before calibration."""
+    rows = pq.read_table(pa.BufferReader(all_scores))
+    own = rows.filter(pc.equal(rows["model_version"], primary.model_version)).select(["raw_score"])
+    cutoff = context.use_case.cutoff(context.partition)
+    return summarise(SCORES_SOURCE, own, partition=context.partition, cutoff=cutoff)
 
 
 def _load(store: ArtifactStore, chosen: ScoredModel, calibrations: Mapping[str, SpecCalibration]) -> LoadedVersion:
