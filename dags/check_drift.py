@@ -1,9 +1,9 @@
-"""Compare a partition's features, scores and labels with the training reference of the model.
+"""Compare a partition's deliveries, features, scores and known outcomes with those of the partitions before it.
 
-**compare_drift** measures data, prediction and label drift against thresholds that come from comparing
-blocks of the reference's days with the others. **report_drift** writes the HTML report. **record_drift** fills
-`drift_daily`, `performance_daily` (of every day that labels were delivered for, also late ones) and `outcomes`,
-and sends the alert or requests a search.
+**record_performance** fills `outcomes` and `performance_daily` (of every day that labels were delivered for, also late
+ones, and by slice). **compare_drift** compares statistics of the last 1, 7 and 28 days with their range in the days
+before, column by column, and sums up residuals and losses. **report_drift** writes the HTML report. **record_drift**
+fills `drift_daily`, and sends the alert or requests a search.
 **request_search** requests a search for better specs on the use case's search weekday and when drift calls for it
 (response `retrain`); otherwise it is skipped.
 

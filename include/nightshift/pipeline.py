@@ -143,7 +143,8 @@ STAGES = (
         priority=10,
         nightly=True,
         steps=(
-            Step("compare_drift"),
+            Step("record_performance"),
+            Step("compare_drift", {"performance": "record_performance"}),
             Step("report_drift", {"drift": "compare_drift"}),
             Step("record_drift", {"drift": "compare_drift", "report": "report_drift"}),
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -29,71 +29,106 @@ def performance(desk: Desk) -> dict[tuple[int, str, str], dict[str, Any]]:
 
 # Drift
 
+NIGHTS = 9
+"""The policy needs eight earlier partitions."""
 
-def test_an_ordinary_partition_asks_for_nothing(desk: Desk) -> None:
-    # Scores spread as evenly as the reference's.
+
+def live_nights(desk: Desk, last: dict[str, Any] | None = None) -> date:
+    """Predict D and the NIGHTS after it; `last`: what is delivered with the last of them. Returns that partition."""
     begin(desk, graph=EVEN)
-    desk.night(D, labels=ALTERNATING)
+    for number in range(NIGHTS + 1):
+        desk.night(days_after(number), **(last or {} if number == NIGHTS else {}))
+        if number < NIGHTS:
+            desk.step("record_performance", days_after(number))
+    return days_after(NIGHTS)
+
+
+def drift_of(desk: Desk, partition: date) -> Drift:
+    return desk.store.read_document(desk.store.current(desk.use_case.name, "compare_drift", partition), Drift)
+
+
+def test_an_ordinary_partition_needs_no_response(desk: Desk) -> None:
+    partition = live_nights(desk)
+    assert response(desk, partition) == "none"
+    verdicts = {kind: group.verdict for kind, group in drift_of(desk, partition).groups.items()}
+    assert verdicts == {"data": "stable", "prediction": "stable", "label": "stable", "concept": "not judged"}
+    assert {(row["drift"], row["source"]) for row in desk.rows("drift_daily")} == {
+        ("data", "bookings"), ("prediction", "scores"), ("label", "outcomes")
+    }  # fmt: skip
+    assert not [row for row in desk.rows("drift_daily") if row["drifted"]]
+
+
+def test_too_few_partitions_before_are_not_judged(desk: Desk) -> None:
+    begin(desk, graph=EVEN)
+    desk.night(D)
     assert response(desk, D) == "none"
-    assert desk.count("performance_daily") == 0  # nothing was predicted for D itself
-    assert desk.count("drift_daily") == 3
+    assert drift_of(desk, D).verdict == "not judged"
+    assert desk.count("drift_daily") == 0
     assert desk.count("outcomes") == BOOKINGS
 
 
-def test_outcomes_that_are_all_late_ask_for_a_search_once(desk: Desk, webhook: tuple[str, list[str]]) -> None:
+def test_a_delivery_that_differs_is_an_alert(desk: Desk) -> None:
+    partition = live_nights(desk, {"bookings": BOOKINGS // 4})
+    assert response(desk, partition) == "alert"
+    drifted = {
+        (row["source"], row["column_name"], row["statistic"]) for row in desk.rows("drift_daily") if row["drifted"]
+    }
+    assert ("bookings", "", "rows") in drifted
+    assert {one for one in drifted if one[0] != "bookings"} == set()
+
+
+def test_outcomes_that_are_all_late_request_a_search_once(desk: Desk, webhook: tuple[str, list[str]]) -> None:
     url, received = webhook
     desk.settings = desk.settings.model_copy(update={"alert_webhook_url": SecretStr(url)})
-    begin(desk, graph=EVEN)
-    desk.night(D, labels=[1] * BOOKINGS)
-    assert response(desk, D) == "retrain"
-    rows = sql.SQL("SELECT xmin, * FROM {} ORDER BY drift, column_name").format(desk.warehouse.table("drift_daily"))
+    partition = live_nights(desk, {"labels": [1] * BOOKINGS})
+    assert response(desk, partition) == "retrain"
+    rows = sql.SQL("SELECT xmin, * FROM {} ORDER BY drift, source, column_name").format(
+        desk.warehouse.table("drift_daily")
+    )
     with desk.warehouse.connection() as connection:
         before = connection.execute(rows).fetchall()
-    desk.check_drift(D)
+    desk.check_drift(partition)
     with desk.warehouse.connection() as connection:
         assert connection.execute(rows).fetchall() == before
     assert len(received) == 1
-    assert "label drifted" in received[0]
+    assert f"outcomes.{desk.use_case.label}: rate 1 over 1 day" in received[0]
     assert "report.html" in received[0]
+    # The next night the same drift goes on: it is recorded with its beginning, and is no news.
+    after = partition + timedelta(days=1)
+    desk.night(after, labels=[1] * BOOKINGS)
+    desk.check_drift(after)
+    since = {row["partition"]: row["since"] for row in desk.rows("drift_daily") if row["source"] == "outcomes"}
+    assert since[partition] == partition
+    if since[after] is not None:
+        assert since[after] == partition
+    assert len(received) == 1
 
 
 def test_an_alert_that_is_not_taken_does_not_fail_the_step(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     url = SecretStr("http://127.0.0.1:1/secret")
     desk.settings = desk.settings.model_copy(update={"alert_webhook_url": url})
-    begin(desk, graph=EVEN)
-    desk.night(D, labels=[1] * BOOKINGS)
-    assert response(desk, D) == "retrain"
+    partition = live_nights(desk, {"labels": [1] * BOOKINGS})
+    assert response(desk, partition) == "retrain"
     assert "did not accept the message" in caplog.text
     assert "/secret" not in caplog.text
 
 
 def test_what_a_canary_published_is_not_the_primarys_drift(desk: Desk) -> None:
-    drifts = []
-    for canary in (False, True):
-        if canary:
-            challenger = desk.use_case.challengers[0]
-            desk.register(challenger, D, TERRIBLE, role="challenger")
-            desk.decide(D, "shadow", challenger)
-            desk.decide(D, "canary", challenger, share=0.4)
-        else:
-            begin(desk, graph=EVEN)
-        desk.night(days_after(1))
-        drifts.append(desk.store.read_document(desk.step("compare_drift", days_after(1)), Drift))
-    published = {row["model_version"] for row in desk.rows("predictions")}
-    assert len(published) == 2
-    assert drifts[0].groups["prediction"] == drifts[1].groups["prediction"]
-
-
-def test_calibration_is_not_drift_of_the_version(desk: Desk) -> None:
-    begin(desk, graph=EVEN)
-    drifts = []
-    for number in range(4):
-        desk.night(days_after(number), labels=[1] * BOOKINGS)
-        drifts.append(
-            desk.store.read_document(desk.step("compare_drift", days_after(number)), Drift).groups["prediction"]
-        )
-    assert all(one == drifts[0] for one in drifts)
-    assert min(row["p_late"] for row in desk.rows("predictions", "1 DESC")[:BOOKINGS]) > 0.2
+    partition = live_nights(desk)
+    summaries = [desk.store.read_table(desk.store.current(desk.use_case.name, "score", partition), "summary.parquet")]
+    challenger = desk.use_case.challengers[0]
+    desk.register(challenger, D, TERRIBLE, role="challenger")
+    desk.decide(D, "shadow", challenger)
+    desk.decide(D, "canary", challenger, share=0.4)
+    desk.predict(partition)
+    summaries.append(
+        desk.store.read_table(desk.store.current(desk.use_case.name, "score", partition), "summary.parquet")
+    )
+    assert (
+        len({row["model_version"] for row in desk.rows("predictions") if row["booking_date"] == days_after(NIGHTS + 1)})
+        == 2
+    )
+    assert summaries[0].equals(summaries[1])
 
 
 # Performance
@@ -106,6 +141,7 @@ def test_performance_is_of_the_day_that_matured(desk: Desk) -> None:
     found = performance(desk)
     champion, fallback = desk.use_case.champion.name, desk.use_case.fallback.name
     assert set(found) == {(1, "published", champion), (1, "champion", champion), (1, "fallback", fallback)}
+    assert {row["slice_column"] for row in desk.rows("performance_daily")} == {""}
     row = found[1, "published", champion]
     scores = np.array([one["p_late"] for one in desk.rows("predictions") if one["booking_date"] == days_after(1)])
     labels = np.array(late_bookings(days_after(1)))

@@ -86,13 +86,16 @@ def test_gates_and_monitoring_are_replaced_not_added(warehouse: Warehouse) -> No
     ]
     drift = {
         "drift": "data",
+        "source": "parcels",
         "column_name": "weight_kg",
-        "psi": 0.1,
-        "threshold": None,
-        "exceeds": False,
-        "rows": 5,
-        "verdict": "not judged",
-        "model_version": "m",
+        "statistic": "level",
+        "days": 7,
+        "value": 0.6,
+        "low": 0.4,
+        "high": 0.5,
+        "excess": 1.2,
+        "drifted": True,
+        "since": DAY,
         "comparison_uri": "s3://b/c/",
     }
     for _ in range(2):
@@ -108,7 +111,7 @@ def performance(known_on: date, *, log_loss: float = 0.5, role: str = "published
     row = {"partition": DAY - timedelta(days=1), "role": role, "spec_id": "s", "model_version": "m", "auc": None}
     return row | {
         "known_on": known_on, "rows": 5, "predictions": 9, "log_loss": log_loss, "brier": 0.2, "mean_score": 0.4,
-        "label_rate": 0.3,
+        "label_rate": 0.3, "slice_column": "", "slice_value": "", "expected_log_loss": 0.5,
     }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.monitoring.drift import build_reference
+from nightshift.core.monitoring.day_summary import summarise
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import RiskPolicy
@@ -117,7 +117,7 @@ def sigmoid_of_hours(slope: float, bias: float) -> bytes:
 
 
 EVEN = sigmoid_of_hours(0.11, -2.15)
-"""Scores from 0.1 to 0.9, spread nearly as evenly as those of the drift reference."""
+"""Scores from 0.1 to 0.9, spread evenly."""
 GOOD = sigmoid_of_hours(0.3, -6.0)
 SIMILAR = sigmoid_of_hours(0.32, -6.4)
 POOR = sigmoid_of_hours(0.02, -0.4)
@@ -180,6 +180,17 @@ class Desk:
             use_case=name, step="publish", partition=partition, kind="curated", files=files,
             inputs={"landed": [landed]}, rows=bookings,
         )  # fmt: skip
+        columns = [column.name for column in self.use_case.feed("bookings").curated]
+        summary = summarise(
+            "bookings",
+            files["bookings.parquet"].select(columns),
+            partition=partition,
+            cutoff=self.use_case.cutoff(partition),
+        )
+        self.store.commit(
+            use_case=name, step="build_features", partition=partition, kind="features",
+            files={"summary.parquet": summary}, inputs={"curated": [curated]},
+        )  # fmt: skip
         self.store.commit(
             use_case=name, step="publish_features", partition=partition, kind="features", files={},
             inputs={"curated": [curated]},
@@ -217,19 +228,6 @@ class Desk:
         feature: str = "hours",
     ) -> ArtifactRef:
         """A version of a spec as `fit` would commit it, without recording it."""
-        rng = np.random.default_rng(0)
-        n = 30 * BOOKINGS
-        days = [partition - timedelta(days=i // BOOKINGS) for i in range(n)]
-        table = pa.table(
-            {
-                "hours": rng.uniform(0, BOOKINGS, n),
-                self.use_case.score: rng.uniform(0.1, 0.9, n),
-                self.use_case.label: rng.integers(0, 2, n),
-                "day": pa.array(days, pa.date32()),
-            }
-        )
-        numeric = ("hours", self.use_case.score, self.use_case.label)
-        reference = build_reference(table, numeric=numeric, categorical=(), day_column="day")
         signature = Signature(numeric=(feature,), feature_service=service, score=self.use_case.score)
         return self.store.commit(
             use_case=self.use_case.name,
@@ -241,7 +239,6 @@ class Desk:
                 "model.onnx": graph,
                 **signature.to_files(),
                 "spec.json": spec.model_dump_json(indent=1).encode(),
-                **reference.to_files(),
             },
             inputs={"training_set": [training_set] if training_set else []},
         )
@@ -317,7 +314,8 @@ class Desk:
 
     def check_drift(self, partition: date) -> ArtifactRef:
         """Compare, report and record the drift of a published partition."""
-        drift = self.step("compare_drift", partition)
+        performance = self.step("record_performance", partition)
+        drift = self.step("compare_drift", partition, performance=performance)
         report = self.step("report_drift", partition, drift=drift)
         return self.step("record_drift", partition, drift=drift, report=report)
 

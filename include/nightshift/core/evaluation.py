@@ -62,6 +62,13 @@ def row_losses(labels: Labels, probability: Floats) -> Floats:
     return np.asarray(-np.where(labels == 1, np.log(p), np.log1p(-p)), dtype=np.float64)
 
 
+def expected_log_loss(probability: Floats) -> float:
+    """Mean entropy of probabilities in nats: their log loss if they are calibrated."""
+    return float((probability * row_losses(np.ones(len(probability), np.int64), probability)).mean()) + float(
+        ((1 - probability) * row_losses(np.zeros(len(probability), np.int64), probability)).mean()
+    )
+
+
 def log_odds(probability: Floats) -> Floats:
     """Log odds of probabilities [n], which are bounded away from 0 and 1 as in the log loss."""
     p = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)

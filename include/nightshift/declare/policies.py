@@ -236,10 +236,47 @@ class AuditPolicy:
 
 @dataclass(frozen=True)
 class DriftPolicy:
-    """How drift is measured. A threshold is a `quantile` of the index of blocks of reference days against the rest."""
+    """When a statistic of the last days has drifted from the `reference_days` before them (see core.monitoring.drift).
 
-    quantile: float = 0.99
-    block_days: int = 1
-    bins: int = 10
-    resamples: int = 500
-    minimum_reference_days: int = 14
+    Each of the `windows` (days) is compared with windows of the same length. A window is judged if it holds
+    `least_values`, and if the reference has data on `least_reference_days` and on four times the window's days. It has
+    drifted if it is outside the reference's range by more than `factor` times the width of the range and by more than
+    the least change of its statistic: `least_share` of shares, `least_new` of texts that are new, `least_strange` of
+    numbers never seen, far outside or all alike, `least_repeated` of days that repeat the one before, and
+    `least_log_odds` of rows, ranks and rates, which are compared as log odds (0.4 is from 0.5 to 0.6).
+
+    Residuals and losses drift when their cumulative sum over `cusum_days` exceeds `cusum_bound` standard deviations,
+    `cusum_slack` of them being ordinary a day and `cusum_clip` the most that a day counts (see
+    core.monitoring.outcome_drift); slices with fewer than `least_slice_rows` on a day are left out of it.
+
+    Drift that was found in the last `quiet_days` is the same drift: it causes no further response.
+    """
+
+    windows: tuple[int, ...] = (1, 7, 28)
+    reference_days: int = 112
+    least_reference_days: int = 28
+    least_values: int = 20
+    factor: float = 2.0
+    least_share: float = 0.05
+    least_new: float = 0.02
+    least_strange: float = 0.3
+    least_repeated: float = 0.4
+    least_log_odds: float = 0.4
+    cusum_days: int = 28
+    cusum_slack: float = 0.5
+    cusum_bound: float = 8.0
+    cusum_clip: float = 4.0
+    least_slice_rows: int = 30
+    quiet_days: int = 28
+
+    @property
+    def days(self) -> int:
+        """Partitions that are read: the longest window and its reference."""
+        return self.reference_days + max(self.windows)
+
+    def least_change(self, statistic: str) -> float:
+        """The least change of a statistic that matters."""
+        least = {"new": self.least_new, "repeated": self.least_repeated}
+        least |= dict.fromkeys(("commonest", "unseen", "outside"), self.least_strange)
+        least |= dict.fromkeys(("rows", "level", "spread", "rate"), self.least_log_odds)
+        return least.get(statistic, self.least_share)

@@ -8,52 +8,80 @@ from typing import ClassVar, Literal
 
 from nightshift.artifact import Document, Value
 
-DriftKind = Literal["data", "prediction", "label"]
+DriftKind = Literal["data", "prediction", "label", "concept"]
+"""Of feeds and features; of scores; of the share of positive labels; of residuals and losses."""
+
 DriftVerdict = Literal["stable", "drifted", "not judged"]
 Response = Literal["none", "alert", "retrain"]
+Statistic = Literal[
+    "rows",
+    "nulls",
+    "new",
+    "gone",
+    "commonest",
+    "unseen",
+    "outside",
+    "level",
+    "spread",
+    "repeated",
+    "rate",
+    "residual",
+    "loss",
+]
+"""See core.monitoring.drift and core.monitoring.outcome_drift."""
 
 
 class ColumnDrift(Value):
-    """One column of one partition compared with the reference. `exceeds` is psi > threshold.
+    """A statistic of a column's last `days` days, and its range `low` to `high` in the reference.
 
-    `threshold` is None if the reference has too few days to estimate it.
+    `source`: the feed, feature view, `scores` or `outcomes`; `column`: empty for the rows of a source, `name=value`
+    for a slice. `excess`: how far outside the range the value is, as a multiple of what is tolerated: beyond 1 or -1
+    it has drifted.
     """
 
+    source: str
     column: str
-    psi: float
-    threshold: float | None
-    exceeds: bool
-    rows: int
+    statistic: Statistic
+    days: int
+    value: float
+    low: float
+    high: float
+    excess: float
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it has drifted."""
+        return abs(self.excess) > 1
+
+    @property
+    def name(self) -> str:
+        """Source and column, for messages."""
+        return f"{self.source}.{self.column}" if self.column else self.source
 
 
 class GroupDrift(Value):
-    """Columns evaluated together. `allowed`: how many of them exceed at once on ordinary days."""
+    """Columns of one kind, the largest excess first."""
 
     verdict: DriftVerdict
     reason: str
-    allowed: int
     columns: tuple[ColumnDrift, ...]
+
+    @property
+    def drifted(self) -> tuple[ColumnDrift, ...]:
+        """Those that have drifted."""
+        return tuple(one for one in self.columns if one.drifted)
 
 
 class Drift(Document):
-    """A partition compared with the training reference of its primary version, at `quantile`.
-
-    `counts`: rows by bin, by column. `label_rate`: share of positive labels of `label_day`, the newest that matured.
-    """
+    """A partition compared with the partitions before it. `model_version`: the primary version that scored it."""
 
     FILE: ClassVar[str] = "drift.json"
 
     use_case: str
     partition: date
     model_version: str
-    quantile: float
     verdict: DriftVerdict
     groups: Mapping[DriftKind, GroupDrift]
-    counts: Mapping[str, tuple[int, ...]]
-    score: str
-    label: str
-    label_day: date | None
-    label_rate: float | None
 
 
 class DriftResponse(Document):

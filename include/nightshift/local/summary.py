@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
@@ -13,7 +14,7 @@ from psycopg.rows import class_row
 from nightshift.core.lifecycle.state import STEP_ORDER
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import VERSION_ACTIONS, Deployment
-from nightshift.documents.check_drift import DriftKind, DriftVerdict
+from nightshift.documents.check_drift import DriftKind
 from nightshift.documents.predict import Calibration
 from nightshift.errors import NightshiftError
 from nightshift.io.artifact_store import ArtifactStore
@@ -24,6 +25,7 @@ from nightshift.pipeline import NIGHTLY
 from nightshift.settings import load_settings
 
 NOT_KNOWN = "-"
+OVERALL: LiteralString = "role = 'published' AND slice_column = ''"
 R = TypeVar("R", "_Performance", "_Drift")
 
 
@@ -42,8 +44,7 @@ class _Drift:
 
     partition: date
     drift: DriftKind
-    exceeds: bool
-    verdict: DriftVerdict
+    drifted: bool
 
 
 def summarise(use_case: UseCase, first: date | None = None, last: date | None = None) -> str:
@@ -55,7 +56,7 @@ def summarise(use_case: UseCase, first: date | None = None, last: date | None = 
     if not published:
         return f"No partition of {use_case.name} has been published yet: run `make demo`, or {use_case.name}.ingest."
     decisions = warehouse.decisions()
-    performance = _rows(warehouse, "performance_daily", _Performance, first, last, "role = 'published'")
+    performance = _rows(warehouse, "performance_daily", _Performance, first, last, OVERALL)
     drift = _rows(warehouse, "drift_daily", _Drift, first, last)
     seconds = _seconds(use_case)
     lines = []
@@ -155,14 +156,12 @@ def _decided(decisions: Sequence[Deployment]) -> str:
 
 
 def _verdict(rows: Sequence[_Drift]) -> str:
-    """ "stable", or what drifted with the number of columns beyond their threshold."""
+    """ "stable", or what drifted with the number of columns; "-" if nothing was judged."""
     if not rows:
         return NOT_KNOWN
-    drifted = sorted({row.drift for row in rows if row.verdict == "drifted"})
-    if drifted:
-        counts = [f"{kind} ({sum(row.exceeds for row in rows if row.drift == kind)})" for kind in drifted]
-        return f"drifted: {', '.join(counts)}"
-    return "stable" if any(row.verdict == "stable" for row in rows) else "not judged"
+    drifted = Counter(row.drift for row in rows if row.drifted)
+    counts = [f"{kind} ({count})" for kind, count in sorted(drifted.items())]
+    return f"drifted: {', '.join(counts)}" if counts else "stable"
 
 
 def _seconds(use_case: UseCase) -> dict[str, str]:

@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 INK, SOFT, GRID = "#1c2733", "#5a6b7d", "#dde3ea"
@@ -64,6 +65,13 @@ def percent(axis: Axis) -> None:
     """Show the ticks of an axis of shares as percentages."""
     axis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(matplotlib.ticker.PercentFormatter(xmax=1, decimals=0))
+
+
+def dates(axes: Axes) -> None:
+    """Show the ticks of the x axis as dates, few and short."""
+    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def svg(figure: Figure) -> str:

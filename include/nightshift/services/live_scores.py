@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.evaluation import quality
+from nightshift.core.evaluation import expected_log_loss, quality
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.declare.use_case import UseCase
@@ -44,7 +44,8 @@ class ScoredPartition:
 class PartitionLoss(Quality):
     """Quality of one version's calibrated scores of one partition, on the known labels.
 
-    `rows`: predictions with a known label; `predictions`: all of them.
+    `rows`: predictions with a known label; `predictions`: all of them. `expected_log_loss`: the log loss that the
+    scores of those rows promise, the mean of -p ln p - (1 - p) ln(1 - p).
     """
 
     partition: date
@@ -53,6 +54,7 @@ class PartitionLoss(Quality):
     role: str
     rows: int
     predictions: int
+    expected_log_loss: float
 
 
 def scored_partition(store: ArtifactStore, use_case: UseCase, partition: date) -> ScoredPartition | None:
@@ -126,6 +128,7 @@ def losses(use_case: UseCase, partition: date, rows: pa.Table, labels: pa.Table)
                 role=role,
                 rows=len(label),
                 predictions=own.num_rows,
+                expected_log_loss=expected_log_loss(score),
                 **dict(quality(label, score)),
             )
         )

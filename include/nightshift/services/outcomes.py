@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
 from nightshift.declare.use_case import UseCase
@@ -25,16 +24,6 @@ class Outcomes:
     refs: tuple[ArtifactRef, ...]
     spine: pa.Table
     rejected: str = ""
-
-    def matured_day(self, use_case: UseCase) -> date | None:
-        """The newest day among the outcomes; earlier ones are corrections. None if there are none."""
-        newest: date | None = pc.max(self.table[use_case.prediction_date]).as_py()
-        return newest
-
-    def matured(self, use_case: UseCase) -> pa.Table:
-        """The outcomes of that newest day."""
-        day = pa.scalar(self.matured_day(use_case), pa.date32())
-        return self.table.filter(pc.equal(self.table[use_case.prediction_date], day))
 
 
 def delivered_outcomes(use_case: UseCase, store: ArtifactStore, partition: date) -> Outcomes:

@@ -10,7 +10,6 @@ import pytest
 from nightshift.artifact import Document
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.lifecycle.reproduction import value_differences
-from nightshift.core.monitoring.drift import ReferenceBins
 from nightshift.declare.models import ModelSpec
 from nightshift.documents.check_drift import Drift, DriftResponse
 from nightshift.documents.promote import Review
@@ -25,7 +24,6 @@ STORED = Path(__file__).with_name("stored")
         ("card", ModelCard),
         ("drift", Drift),
         ("parity", Parity),
-        ("reference", ReferenceBins),
         ("response", DriftResponse),
         ("review", Review),
         ("signature", Signature),

@@ -129,14 +129,13 @@ def policy_faults(use_case: UseCase) -> Iterator[DeclarationFault]:
     if not 0 < promotion.canary_share <= 1:
         what = f"promotion.canary_share is {promotion.canary_share}."
         yield DeclarationFault("NS-USECASE-036", what, "Give a share above 0, at most 1.", ("canary_share",))
-    if drift.resamples + 1 < 1 / (1 - drift.quantile):
-        what = f"A quantile of {drift.quantile} of {drift.resamples} resamples does not exist: nothing ever drifts."
-        advice = f"Take at least {1 / (1 - drift.quantile):.0f} resamples, or a lower quantile."
-        yield DeclarationFault("NS-USECASE-037", what, advice, ("resamples",))
-    if drift.minimum_reference_days < 2 * drift.block_days:
-        what = f"drift.minimum_reference_days {drift.minimum_reference_days} is below two blocks of {drift.block_days}."
-        advice = f"Take at least {2 * drift.block_days}."
-        yield DeclarationFault("NS-USECASE-038", what, advice, ("minimum_reference_days",))
+    if not drift.windows or min(drift.windows) < 1:
+        what = f"drift.windows is {drift.windows}: no day is compared."
+        yield DeclarationFault("NS-USECASE-037", what, "Give lengths of at least one day.", ("windows",))
+    if drift.least_reference_days > drift.reference_days:
+        what = f"drift.reference_days {drift.reference_days} is below least_reference_days: nothing ever drifts."
+        advice = f"Take at least {drift.least_reference_days}."
+        yield DeclarationFault("NS-USECASE-038", what, advice, ("reference_days",))
     if use_case.last_partition is None:
         return
     days, needed = (use_case.last_partition - use_case.first_partition).days + 1, partitions_needed(use_case)

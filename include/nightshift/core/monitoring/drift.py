@@ -1,335 +1,266 @@
-"""Drift of one partition's data from the data that the model was trained on.
+"""Drift of columns: statistics of the last days compared with those of the days before.
 
-A reference holds, for every column, counts of rows per day and bin. A partition is binned the same
-way and compared by the population stability index. The threshold of the index is not a
-constant: it is estimated from the reference, by comparing each block of its days with all the
-others. Rows of a day are correlated (they share its weather, say), so the block, not the row, is the
-unit that is compared.
+The unit is the day. Rows of a day share its weather, say, so that a test on rows finds drift every day. A statistic of
+the last w days is compared with the same statistic of every w consecutive days of the reference, the
+`reference_days` before them. It has drifted if it lies outside the range of these by more than `factor` times the
+width of that range, and by more than the least change that matters. All statistics are shares from 0 to 1 (see
+`window_statistics`), so that one rule fits every column, whatever its unit or distribution. Ranks of some hundred days
+cannot give the p-values of one in ten thousand that correcting for a thousand statistics a day needs; that is what the
+factor is for, and docs/drift.md has the false alarms it leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
-from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from nightshift.artifact import Document
-from nightshift.core.arrays import Floats
+from nightshift.core.arrays import Floats, Integers
+from nightshift.core.monitoring.day_summary import IDENTIFIER
 from nightshift.declare.policies import DriftPolicy
-from nightshift.documents.check_drift import ColumnDrift, DriftKind, DriftVerdict, GroupDrift, Response
+from nightshift.documents.check_drift import ColumnDrift, DriftKind, DriftVerdict, GroupDrift, Response, Statistic
 
-Counts = npt.NDArray[np.int64]
+ROWS = ""
+"""Column name of the statistic that concerns all columns of a source."""
 
-REFERENCE_TABLE = "reference.parquet"
-PSEUDO_COUNT = 0.5
-MOST_LEVELS = 20
+UPWARDS = frozenset({"nulls", "new", "gone", "commonest", "unseen", "outside", "repeated"})
+"""Statistics of which only a rise is drift."""
 
+LOG_ODDS = frozenset({"rows", "level", "spread", "rate"})
+"""Statistics whose ordinary range may fill much of 0 to 1: they are compared as log odds."""
 
-@dataclass(frozen=True)
-class Bins:
-    """How one column is binned; the last bin holds the nulls.
+LEAST_PROBABILITY = 0.01
 
-    Numeric: bin i is (edges[i-1], edges[i]], unbounded at both ends, NaN is null. The first
-    and the last of them lie far outside the reference and are empty in it. `levels`, if any, are
-    the values of the bins between.
-    Categorical: one bin per level, then one for every other value.
-    """
-
-    kind: Literal["numeric", "categorical"]
-    edges: tuple[float, ...] = ()
-    levels: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> int:
-        """Number of bins, the one for nulls included."""
-        return (len(self.edges) if self.kind == "numeric" else len(self.levels)) + 2
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """A name for each bin, for reports."""
-        if self.kind == "categorical":
-            return (*self.levels, "other", "missing")
-        if not self.edges:
-            return ("any", "missing")
-        inner = self.edges[1:-1]
-        if self.levels:
-            between: tuple[str, ...] = self.levels
-        elif not inner:
-            between = ("usual",)
-        else:
-            texts = _texts(inner)
-            between = (f"≤ {texts[0]}", *(f"{low} to {high}" for low, high in pairwise(texts)), f"> {texts[-1]}")
-        return ("far below", *between, "far above", "missing")
-
-    def assign(self, column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.intp]:
-        """The bin of each value of a column (any numeric or boolean type, or strings)."""
-        if self.kind == "numeric":
-            values = as_floats(column)
-            positions = np.searchsorted(np.asarray(self.edges, dtype=np.float64), values, side="left")
-            return np.where(np.isnan(values), self.size - 1, positions)
-        strings = column.cast(pa.string())
-        level_codes = pc.fill_null(pc.index_in(strings, value_set=pa.array(self.levels, pa.string())), len(self.levels))
-        codes = np.asarray(level_codes, dtype=np.intp)
-        return np.where(np.asarray(pc.is_null(strings), dtype=bool), self.size - 1, codes)
-
-
-class ReferenceBins(Document):
-    """Days, bins and sparse columns of a Reference, whose counts are in the file REFERENCE_TABLE."""
-
-    FILE: ClassVar[str] = "reference.json"
-
-    days: tuple[date, ...]
-    sparse: tuple[str, ...]
-    bins: Mapping[str, Bins]
+SEVERAL = 10
+"""A day with fewer different numbers may repeat the day before by chance."""
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Counts per column: array [day, bin] over `days`, which are sorted and distinct.
+class ColumnCounts:
+    """Values of a column on consecutive days, the last one the partition that is checked.
 
-    Columns in `sparse` have values on some days only (a score on holdout days): days on which
-    such a column has no value are not part of its history.
+    `counts` [day, bin]: rows per value, for numbers in ascending order of `numbers` [bin], which is None for texts.
+    `nulls` [day]. `delivered` [day]: whether the column's source has data for the day.
     """
 
-    days: tuple[date, ...]
-    bins: Mapping[str, Bins]
-    counts: Mapping[str, Counts]
-    sparse: tuple[str, ...] = ()
+    counts: Integers
+    nulls: Integers
+    delivered: npt.NDArray[np.bool_]
+    numbers: Floats | None = None
 
-    def history(self, column: str) -> Counts:
-        """Counts [day, bin] of the days that count for a column."""
-        counts = self.counts[column]
-        if column in self.sparse:
-            counts = counts[counts[:, :-1].sum(axis=1) > 0]
-        observed: Counts = counts[counts.sum(axis=1) > 0]
-        return observed
-
-    def count(self, table: pa.Table) -> dict[str, Counts]:
-        """Rows per bin [bin] by column, for the reference's columns that the table has."""
-        present = [name for name in self.bins if name in table.column_names]
-        return {
-            name: np.bincount(self.bins[name].assign(table[name]), minlength=self.bins[name].size) for name in present
-        }
-
-    def to_files(self) -> dict[str, bytes | pa.Table]:
-        """Two files by name: non-zero counts, and a ReferenceBins."""
-        parts = []
-        for name, counts in self.counts.items():
-            day, bin_ = np.nonzero(counts)
-            parts.append(
-                pa.table(
-                    {
-                        "column": pa.array([name] * len(day), pa.string()),
-                        "day": pa.array([self.days[i] for i in day], pa.date32()),
-                        "bin": pa.array(bin_, pa.int32()),
-                        "rows": pa.array(counts[day, bin_], pa.int64()),
-                    }
-                )
-            )
-        bins = ReferenceBins(days=self.days, sparse=self.sparse, bins=self.bins)
-        return {REFERENCE_TABLE: pa.concat_tables(parts), **bins.to_files()}
-
-    @classmethod
-    def from_files(cls, described: ReferenceBins, table: pa.Table) -> Reference:
-        """The reference that `to_files` wrote, from its two files."""
-        days, bins = described.days, described.bins
-        position = np.searchsorted(np.asarray(days, "datetime64[D]"), table["day"].to_numpy())
-        column, bin_, rows = table["column"].to_numpy(), table["bin"].to_numpy(), table["rows"].to_numpy()
-        counts = {}
-        for name, b in bins.items():
-            mine = column == name
-            counts[name] = np.zeros((len(days), b.size), np.int64)
-            counts[name][position[mine], bin_[mine]] = rows[mine]
-        return cls(days=days, bins=bins, counts=counts, sparse=described.sparse)
+    def last(self, days: int) -> ColumnCounts:
+        """The same of the last `days` days."""
+        return ColumnCounts(self.counts[-days:], self.nulls[-days:], self.delivered[-days:], self.numbers)
 
 
-def build_reference(
-    table: pa.Table,
-    *,
-    numeric: Sequence[str],
-    categorical: Sequence[str],
-    day_column: str,
-    bins: int = 10,
-    sparse: Sequence[str] = (),
-) -> Reference:
-    """Bin a reference table.
+def column_counts(summaries: Mapping[date, pa.Table], days: Sequence[date]) -> dict[tuple[str, str], ColumnCounts]:
+    """The counts by source and column on `days` (ascending), from summaries (SUMMARY_SCHEMA) by day.
 
-    `day_column` (date) is the day of a row. Numeric columns (including score and label)
-    get about `bins` bins of equal mass, categorical ones a bin for each of their 20 most
-    frequent values; each gets one for nulls. `sparse` names columns whose history excludes the
-    days on which they are null.
+    Columns of identifiers are left out, as are those that the last day does not have.
     """
-    days, position = np.unique(table[day_column].cast(pa.date32()).to_numpy(), return_inverse=True)
-    column_bins = {name: numeric_bins(as_floats(table[name]), bins) for name in numeric}
-    column_bins |= {name: categorical_bins(table[name]) for name in categorical}
-    counts = {}
-    for name, b in column_bins.items():
-        flat = np.bincount(position * b.size + b.assign(table[name]), minlength=len(days) * b.size)
-        counts[name] = flat.reshape(len(days), b.size)
-    return Reference(days=tuple(days.tolist()), bins=column_bins, counts=counts, sparse=tuple(sparse))
+    position = {day: number for number, day in enumerate(days)}
+    frames = [summaries[day].to_pandas().assign(day=position[day]) for day in days if day in summaries]
+    if not frames or days[-1] not in summaries:
+        return {}
+    everything = pd.concat(frames)
+    result = {}
+    for (source, column), rows in everything.groupby(["source", "column_name"]):
+        day, frequency = rows["day"].to_numpy(), rows["rows"].to_numpy()
+        missing = (rows["number"].isna() & rows["text"].isna()).to_numpy()
+        is_text = rows["text"].notna().any()
+        if day.max() < len(days) - 1 or (is_text and (rows["text"] == IDENTIFIER).any()):
+            continue
+        values, code = np.unique(rows["text" if is_text else "number"].to_numpy()[~missing], return_inverse=True)
+        counts = np.zeros((len(days), len(values)), np.int64)
+        np.add.at(counts, (day[~missing], code), frequency[~missing])
+        nulls = np.bincount(day[missing], frequency[missing], len(days)).astype(np.int64)
+        delivered = np.isin(np.arange(len(days)), day)
+        numbers = None if is_text else values.astype(np.float64)
+        result[str(source), str(column)] = ColumnCounts(counts, nulls, delivered, numbers)
+    return result
 
 
-def numeric_bins(values: Floats, bins: int) -> Bins:
-    """Bins of about equal mass; a value that fills a bin gets one of its own.
+def drift_of_columns(columns: Mapping[tuple[str, str], ColumnCounts], policy: DriftPolicy) -> list[ColumnDrift]:
+    """The statistic of each column, and of the rows of each source, that is furthest from drifting or beyond it.
 
-    With at most `bins` distinct values: one bin each. A further bin at either end starts half the
-    reference's range beyond it: equal-mass bins alone do not detect a column in the wrong unit, if
-    its last bin is full on ordinary days.
+    In the order of sources and columns. Columns without a judgement are left out: too few days of reference, or values.
     """
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return Bins("numeric")
-    distinct = np.unique(finite)
-    low, high = float(distinct[0]), float(distinct[-1])
-    outer = [low - (high - low) / 2, high + (high - low) / 2] if high > low else [np.nextafter(low, -np.inf), low]
-    if len(distinct) <= bins:
-        inner = (distinct[:-1] + distinct[1:]) / 2
-        return Bins("numeric", (outer[0], *inner.tolist(), outer[1]), tuple(f"{value:.6g}" for value in distinct))
-    cuts = np.quantile(finite, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf")
-    repeated = np.unique(cuts[1:][cuts[1:] == cuts[:-1]])
-    inner = np.unique(np.concatenate([cuts, np.nextafter(repeated, -np.inf)]))
-    inner = inner[(inner >= low) & (inner < high)]
-    return Bins("numeric", (outer[0], *inner.tolist(), outer[1]))
+    result = []
+    rows_of: set[str] = set()
+    for (source, name), column in sorted(columns.items(), key=lambda item: item[0]):
+        if source not in rows_of:
+            rows_of.add(source)
+            result += _largest(source, ROWS, column, policy)
+        result += _largest(source, name, column, policy)
+    return result
 
 
-def categorical_bins(column: pa.ChunkedArray) -> Bins:
-    """A bin for each of the most frequent values, ties broken by name."""
-    counted = pc.value_counts(column.cast(pa.string()).drop_null())
-    values, counts = counted.field("values").to_pylist(), counted.field("counts").to_pylist()
-    ordered = sorted(zip(values, counts, strict=True), key=lambda item: (-item[1], item[0]))
-    return Bins("categorical", levels=tuple(value for value, _ in ordered[:MOST_LEVELS]))
+def _largest(source: str, name: str, column: ColumnCounts, policy: DriftPolicy) -> list[ColumnDrift]:
+    judged = [one for days in policy.windows for one in _judgements(source, name, column, days, policy)]
+    return [max(judged, key=lambda one: abs(one.excess))] if judged else []
 
 
-def as_floats(column: pa.ChunkedArray | pa.Array) -> Floats:
-    """A numeric or boolean column as float64, nulls as NaN."""
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    return np.asarray(column.cast(pa.float64()), dtype=np.float64)
-
-
-def _texts(edges: Sequence[float]) -> list[str]:
-    """Numbers with as few decimals as keep them distinct; those that differ by rounding only may be equal."""
-    gaps = [high - low for low, high in pairwise(edges) if high - low > 1e-9 * max(abs(high), abs(low))]
-    digits = 6 if not gaps else int(np.clip(1 - np.floor(np.log10(min(gaps))), 0, 6))
-    return [f"{edge:.{digits}f}" if abs(edge) < 1e9 else f"{edge:.3g}" for edge in edges]
-
-
-def shares(counts: Counts) -> Floats:
-    """Share of each bin (last axis), with half a row added to each bin, so that none is 0."""
-    padded = counts + PSEUDO_COUNT
-    return np.asarray(padded / padded.sum(axis=-1, keepdims=True), dtype=np.float64)
-
-
-def population_stability_index(observed: Floats, expected: Floats) -> Floats:
-    """PSI = sum over bins (last axis) of (observed - expected) * ln(observed / expected).
-
-    Both are shares above 0. This is the symmetrised Kullback-Leibler divergence (Jeffreys 1946).
-    """
-    return np.asarray(((observed - expected) * np.log(observed / expected)).sum(axis=-1), dtype=np.float64)
-
-
-def block_indices(history: Counts, policy: DriftPolicy, seed: int) -> Floats:
-    """PSI of blocks of consecutive days compared with all other days: one value per block.
-
-    Every block once if there are at most `policy.resamples`, else that many drawn without
-    replacement.
-    """
-    days = len(history)
-    starts = np.arange(days - policy.block_days + 1)
-    if len(starts) > policy.resamples:
-        starts = np.sort(np.random.default_rng(seed).choice(starts, policy.resamples, replace=False))
-    running = np.vstack([np.zeros((1, history.shape[1]), np.int64), history.cumsum(axis=0)])
-    block = running[starts + policy.block_days] - running[starts]
-    return population_stability_index(shares(block), shares(history.sum(axis=0) - block))
-
-
-def upper_quantile(values: npt.NDArray[Any], quantile: float) -> Any:
-    """The bound, along axis 0, that one more value of the same kind exceeds with probability 1 - quantile at most.
-
-    The value of rank ceil((n + 1) * quantile) of n, as in split conformal prediction (Papadopoulos
-    et al. 2002). With n < quantile / (1 - quantile) values it is the largest, and the probability 1 / (n + 1).
-    """
-    rank = min(len(values), int(np.ceil((len(values) + 1) * quantile)))
-    return np.partition(values, rank - 1, axis=0)[rank - 1]
+def _judgements(source: str, name: str, column: ColumnCounts, days: int, policy: DriftPolicy) -> list[ColumnDrift]:
+    """Every statistic of the last `days` days that can be judged."""
+    column = column.last(days + policy.reference_days)
+    reference = len(column.delivered) - days
+    if column.delivered[:reference].sum() < max(policy.least_reference_days, 4 * days):
+        return []
+    if name == ROWS:
+        statistics: dict[Statistic, Floats] = {"rows": window_rows(column, days, reference)}
+    else:
+        statistics = window_statistics(column, days, reference, policy.least_values)
+    complete = _windows(column.delivered.astype(np.int64), days) > 0
+    judged = []
+    for statistic, values in statistics.items():
+        earlier = values[: reference - days + 1]
+        earlier = earlier[np.isfinite(earlier) & complete[: len(earlier)]]
+        if len(earlier) > policy.least_reference_days - days and np.isfinite(values[-1]):
+            judged.append(compare(source, name, statistic, days, float(values[-1]), earlier, policy))
+    return judged
 
 
 def compare(
-    reference: Reference, counts: Mapping[str, Counts], columns: Iterable[str], policy: DriftPolicy, seed: int
-) -> GroupDrift:
-    """Compare a group of columns of a partition with the reference; `counts` are from `Reference.count`.
+    source: str, column: str, statistic: Statistic, days: int, value: float, earlier: Floats, policy: DriftPolicy
+) -> ColumnDrift:
+    """Compare a value of a statistic with those of earlier windows [n], by the rule of the policy."""
+    low, high = float(earlier.min()), float(earlier.max())
+    now, least, most = (_log_odds(one) if statistic in LOG_ODDS else one for one in (value, low, high))
+    beyond = max(now - most, 0.0) if now > most or statistic in UPWARDS else min(now - least, 0.0)
+    excess = beyond / max(policy.least_change(statistic), policy.factor * (most - least))
+    return ColumnDrift(
+        source=source, column=column, statistic=statistic, days=days, value=value, low=low, high=high, excess=excess
+    )
 
-    A column exceeds if its index is above the `policy.quantile` (`upper_quantile`) of the indices of
-    reference blocks compared with the rest. With many columns some exceed on any day, so the group has drifted only
-    if more of them do than at that same quantile of the reference's own blocks.
+
+def curve(
+    columns: Mapping[tuple[str, str], ColumnCounts], one: ColumnDrift, days: Sequence[date], policy: DriftPolicy
+) -> tuple[list[date], Floats]:
+    """The statistic of a comparison in every window of the policy's days: the last day of each window, and its value.
+
+    `columns` and `days` as in `column_counts`. Windows of too few values are left out.
     """
-    names = [name for name in columns if name in counts]
-    histories = {name: reference.history(name) for name in names}
-    least = max(policy.minimum_reference_days, 2 * policy.block_days)
-    drifts, normal = [], {}
-    for name in names:
-        history, rows = histories[name], int(counts[name].sum())
-        psi = float(population_stability_index(shares(counts[name]), shares(history.sum(axis=0)))) if rows else 0.0
-        threshold = None
-        if len(history) >= least and rows:
-            normal[name] = block_indices(history, policy, seed)
-            threshold = float(upper_quantile(normal[name], policy.quantile))
-        exceeds = threshold is not None and psi > threshold
-        drifts.append(ColumnDrift(column=name, psi=psi, threshold=threshold, exceeds=exceeds, rows=rows))
-    if not normal:
-        days = max((len(history) for history in histories.values()), default=0)
-        reason = f"needs rows and at least {least} days of reference; the reference has {days}"
-        return GroupDrift(verdict="not judged", reason=reason, allowed=0, columns=tuple(drifts))
-    allowed = _allowed(list(normal.values()), policy.quantile)
-    exceeding = sum(c.exceeds for c in drifts)
-    verdict: DriftVerdict = "drifted" if exceeding > allowed else "stable"
-    reason = f"{exceeding} of {len(normal)} columns beyond their threshold; ordinary days show up to {allowed}"
-    if len(normal) == 1:
-        reason = "beyond its threshold" if exceeding else "within its threshold"
-    blocks = min(len(values) for values in normal.values())
-    if blocks + 1 < 1 / (1 - policy.quantile):
-        reason += f" (so short a reference, {blocks} days, gives one false alarm in {blocks + 1} nights)"
-    return GroupDrift(verdict=verdict, reason=reason, allowed=allowed, columns=tuple(drifts))
+    # The number of rows of a source is that of any of its columns.
+    key = (one.source, one.column) if one.column else next(name for name in sorted(columns) if name[0] == one.source)
+    column = columns[key].last(one.days + policy.reference_days)
+    reference = len(column.delivered) - one.days
+    if one.column:
+        values = window_statistics(column, one.days, reference, policy.least_values)[one.statistic]
+    else:
+        values = window_rows(column, one.days, reference)
+    ends = days[len(days) - len(values) :]
+    shown = np.isfinite(values)
+    return [day for day, is_shown in zip(ends, shown, strict=True) if is_shown], values[shown]
 
 
-def _allowed(normal: Sequence[Floats], quantile: float) -> int:
-    """How many columns exceed at once on the reference's own blocks, at the quantile.
+def _log_odds(share: float) -> float:
+    bounded = min(max(share, LEAST_PROBABILITY), 1 - LEAST_PROBABILITY)
+    return float(np.log(bounded / (1 - bounded)))
 
-    A block is compared with thresholds computed without it, as a new partition is.
-    """
-    blocks = min(len(values) for values in normal)
-    aligned = np.column_stack([values[-blocks:] for values in normal])
-    beyond = np.empty_like(aligned, dtype=bool)
-    for block in range(blocks):
-        beyond[block] = aligned[block] > upper_quantile(np.delete(aligned, block, axis=0), quantile)
-    if aligned.shape[1] == 1:
-        return 0
-    return int(upper_quantile(beyond.sum(axis=1), quantile))
+
+def group(columns: Sequence[ColumnDrift], not_judged: str) -> GroupDrift:
+    """The verdict on columns of one kind; `not_judged`: the reason if there are none."""
+    ordered = tuple(sorted(columns, key=lambda one: (-abs(one.excess), one.name)))
+    if not ordered:
+        return GroupDrift(verdict="not judged", reason=not_judged, columns=())
+    drifted = [one for one in ordered if one.drifted]
+    reason = f"{len(drifted)} of {len(ordered)} drifted"
+    if drifted:
+        reason += f": {describe(drifted[0])}"
+    return GroupDrift(verdict="drifted" if drifted else "stable", reason=reason, columns=ordered)
+
+
+def describe(one: ColumnDrift) -> str:
+    """What moved, in a phrase."""
+    window = "1 day" if one.days == 1 else f"{one.days} days"
+    return f"{one.name}: {one.statistic} {one.value:.3g} over {window}, {one.low:.3g} to {one.high:.3g} before"
 
 
 def overall_verdict(groups: Sequence[GroupDrift]) -> DriftVerdict:
-    """Drifted if any group is, stable if none is and at least one could be evaluated, else not judged."""
-    verdicts = {group.verdict for group in groups}
+    """Drifted if any group is, stable if none is and at least one was judged, else not judged."""
+    verdicts = {one.verdict for one in groups}
     for verdict in ("drifted", "stable"):
         if verdict in verdicts:
             return verdict
     return "not judged"
 
 
-def response(verdicts: Mapping[DriftKind, DriftVerdict]) -> Response:
-    """The response to the verdicts on `data`, `prediction` and `label`.
-
-    Retrain if the labels have drifted, or both the inputs and the scores (data and prediction). One of
-    these alone is an alert: a model can be right about inputs it has rarely seen, and the reference of
-    scores spans the holdout only, so it exceeds its threshold more often than declared.
-    """
-    drifted = {group for group, verdict in verdicts.items() if verdict == "drifted"}
-    if "label" in drifted or {"data", "prediction"} <= drifted:
+def response(groups: Mapping[DriftKind, GroupDrift]) -> Response:
+    """The response to drift: retrain if labels or the relation of labels to scores have drifted, or both the inputs
+    and the scores. One of these alone is an alert: a model can be right about inputs it has rarely seen."""
+    drifted = {kind for kind, one in groups.items() if one.verdict == "drifted"}
+    if drifted & {"label", "concept"} or {"data", "prediction"} <= drifted:
         return "retrain"
     return "alert" if drifted else "none"
+
+
+def window_rows(column: ColumnCounts, days: int, reference: int) -> Floats:
+    """n / (n + usual n) of every window of `days` days: 0.5 is usual, 1/3 half of it, 2/3 twice as many rows.
+
+    Usual is the median of the windows of the first `reference` days, those without a delivered day left out.
+    """
+    rows = _windows(column.counts.sum(axis=1) + column.nulls, days).astype(np.float64)
+    earlier = slice(0, reference - days + 1)
+    usual = np.median(rows[earlier][_windows(column.delivered.astype(np.int64), days)[earlier] > 0])
+    return np.asarray(rows / np.maximum(rows + usual, 1))
+
+
+def window_statistics(column: ColumnCounts, days: int, reference: int, least_values: int) -> dict[Statistic, Floats]:
+    """Statistics of every window of `days` consecutive days [windows]; NaN for one with fewer than `least_values`.
+
+    The reference is the first `reference` days; a window inside of it is compared with its other days.
+
+    - nulls: share of null cells
+    - new: share of texts that the reference does not have
+    - gone: share of the reference's texts that do not occur
+    - commonest: share of the value that is most frequent: 1 if a column is constant
+    - unseen: share of numbers between the reference's smallest and largest that it does not have
+    - outside: share of numbers beyond the reference's range by more than half of its width
+    - level: probability that a number is larger than one of the reference, 0.5 without change (Mann and Whitney 1947)
+    - spread: mean of |2 u - 1|, u a number's rank in the reference: 0.5 without change
+    - repeated: share of days whose numbers are those of the day before, each in the same frequency, and not few
+    """
+    counts = _windows(column.counts, days)
+    nulls = _windows(column.nulls, days)
+    filled = counts.sum(axis=1)
+    pool = column.counts[:reference].sum(axis=0)
+    total = max(int(pool.sum()), 1)
+    others = np.broadcast_to(pool, counts.shape).copy()
+    others[: reference - days + 1] -= counts[: reference - days + 1]
+    seen = others > 0
+    values, cells = np.maximum(filled, 1), np.maximum(filled + nulls, 1)
+    result: dict[Statistic, Floats] = {"commonest": counts.max(axis=1, initial=0) / values}
+    if column.numbers is None:
+        result["new"] = np.where(seen, 0, counts).sum(axis=1) / values
+        result["gone"] = ((counts == 0) @ pool) / total
+    else:
+        between = np.maximum.accumulate(seen, axis=1) & np.maximum.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
+        result["unseen"] = np.where(between & ~seen, counts, 0).sum(axis=1) / values
+        smallest = np.where(seen, column.numbers, np.inf).min(axis=1, initial=np.inf)
+        largest = np.where(seen, column.numbers, -np.inf).max(axis=1, initial=-np.inf)
+        half = (largest - smallest)[:, None] / 2
+        far = (column.numbers < smallest[:, None] - half) | (column.numbers > largest[:, None] + half)
+        result["outside"] = np.where(far, counts, 0).sum(axis=1) / values
+        rank = (np.cumsum(pool) - pool / 2) / total
+        result["level"] = counts @ rank / values
+        result["spread"] = counts @ np.abs(2 * rank - 1) / values
+    result = {name: np.where(filled >= least_values, found, np.nan) for name, found in result.items()}
+    enough = filled + nulls >= least_values
+    result["nulls"] = np.where(enough, nulls / cells, np.nan)
+    if column.numbers is not None:
+        same = (column.counts[1:] == column.counts[:-1]).all(axis=1) & (column.nulls[1:] == column.nulls[:-1])
+        several = (column.counts[1:] > 0).sum(axis=1) >= SEVERAL
+        repeated = _windows(np.concatenate([[0], same & several]).astype(np.int64), days)
+        result["repeated"] = np.where(enough, repeated / days, np.nan)
+    return result
+
+
+def _windows(values: Integers, days: int) -> Integers:
+    """Sums over every `days` consecutive days, the oldest first: [n - days + 1, ...]."""
+    running = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+    return np.asarray(running[days:] - running[:-days], dtype=np.int64)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.models.training_split import PARTITION, TrainingSplit
-from nightshift.core.monitoring.drift import build_reference
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Role
@@ -19,34 +16,6 @@ MODEL = "model.onnx"
 FULL_PRECISION = "full_precision.onnx"
 """Only for a quantized graph: the graph it was made from."""
 HOLDOUT = "holdout.parquet"
-
-
-def package(
-    use_case: UseCase,
-    model: bytes,
-    signature: Signature,
-    split: TrainingSplit,
-    holdout_score: npt.NDArray[np.float64],
-    card: ModelCard,
-) -> dict[str, bytes | pa.Table]:
-    """The files of a version by name: graph, signature, drift reference and card.
-
-    The reference holds the features and labels of all rows, but the scores of the holdout rows only:
-    scores of training rows are over-confident.
-    """
-    scored = [
-        split.train.append_column(signature.score, pa.nulls(split.train.num_rows, pa.float64())),
-        split.holdout.append_column(signature.score, pa.array(holdout_score, pa.float64())),
-    ]
-    reference = build_reference(
-        pa.concat_tables(scored),
-        numeric=[*signature.numeric, signature.score, split.label],
-        categorical=list(signature.categorical),
-        day_column=PARTITION,
-        bins=use_case.drift.bins,
-        sparse=(signature.score,),
-    )
-    return {MODEL: model, **signature.to_files(), **card.to_files(), **reference.to_files()}
 
 
 def describe(

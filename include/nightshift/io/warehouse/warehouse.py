@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from types import EllipsisType
 from typing import Literal, LiteralString
 
@@ -27,6 +27,28 @@ from nightshift.io.warehouse.schema import Connection, column_list, copy_rows, t
 from nightshift.settings import Settings
 
 TRAINING = ("register", "record_failure")
+
+PERFORMANCE_SCHEMA = pa.schema(
+    [
+        pa.field("partition", pa.date32()),
+        pa.field("prediction_date", pa.date32()),
+        pa.field("role", pa.string()),
+        pa.field("spec_id", pa.string()),
+        pa.field("model_version", pa.string()),
+        pa.field("slice_column", pa.string()),
+        pa.field("slice_value", pa.string()),
+        pa.field("known_on", pa.date32()),
+        pa.field("rows", pa.int64()),
+        pa.field("predictions", pa.int64()),
+        pa.field("auc", pa.float64()),
+        pa.field("log_loss", pa.float64()),
+        pa.field("expected_log_loss", pa.float64()),
+        pa.field("brier", pa.float64()),
+        pa.field("mean_score", pa.float64()),
+        pa.field("label_rate", pa.float64()),
+    ]
+)
+"""Columns of performance_daily."""
 
 
 class Warehouse:
@@ -186,6 +208,27 @@ class Warehouse:
             connection.execute(sql.SQL("DELETE {of_day}").format(**parts))
             connection.execute(sql.SQL("INSERT INTO {table} SELECT * FROM {staged}").format(**parts))
         return True
+
+    def performance(self, first: date, last: date, role: str) -> pa.Table:
+        """The rows of performance_daily in a role, of the partitions first to last, slices included, oldest first."""
+        names = PERFORMANCE_SCHEMA.names
+        query = sql.SQL(
+            "SELECT {} FROM {} WHERE partition BETWEEN %s AND %s AND role = %s "
+            "ORDER BY partition, slice_column, slice_value, model_version"
+        ).format(column_list(names), self.table("performance_daily"))
+        with self.connection() as connection:
+            rows = connection.execute(query, [first, last, role]).fetchall()
+        return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=PERFORMANCE_SCHEMA)
+
+    def drifts_since(self, partition: date, days: int) -> dict[tuple[str, str, str], date]:
+        """Drift, source and column of what had drifted in the `days` partitions before one, and since when."""
+        query = sql.SQL(
+            "SELECT drift, source, column_name, max(since) FROM {} "
+            "WHERE drifted AND partition < %s AND partition >= %s GROUP BY 1, 2, 3"
+        ).format(self.table("drift_daily"))
+        with self.connection() as connection:
+            rows = connection.execute(query, [partition, partition - timedelta(days=days)]).fetchall()
+        return {(drift, source, column): since for drift, source, column, since in rows}
 
     def record_backtest(self, backtest_id: str, losses: pa.Table) -> None:
         """Record the losses of a backtest, unless they are recorded already.

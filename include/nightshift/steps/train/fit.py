@@ -1,7 +1,7 @@
 """Fit a spec on every matured row and export it; measure the spec by a second fit on older rows only.
 
 Artifact (variant: the spec id): `model.onnx` (what is shipped, fitted on all rows), `signature.json`, `spec.json`,
-`card.json`, the drift reference, `parity.json` (the graph against the fitted model; a difference is a failing gate
+`card.json`, `parity.json` (the graph against the fitted model; a difference is a failing gate
 of `verify`), `holdout.parquet` (prediction key, partition, label, and the score of a version fitted without the
 newest `holdout_days` partitions, which are those rows; that version is not shipped), and for a quantized version
 `full_precision.onnx`. The fitted model itself is not kept.
@@ -22,7 +22,7 @@ from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.gates.version_parity import check_version_parity
 from nightshift.core.inference.onnx_model import load_session, score
 from nightshift.core.models.training_split import split_rows
-from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, describe, package
+from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL, describe
 from nightshift.core.versions.version import export_version, fit_spec, signature_of_spec
 from nightshift.declare.models import ModelSpec
 from nightshift.services.training_rows import load_training_set
@@ -51,7 +51,10 @@ def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -
     parity = check_version_parity(use_case, version, split.holdout)
     card = describe(use_case, signature, split, metrics, role=role, spec=declared)
     holdout = split.holdout.select([*use_case.key_columns, PARTITION, label])
-    files = package(use_case, version.graph, signature, split, scores, card) | {
+    files: dict[str, bytes | pa.Table] = {
+        MODEL: version.graph,
+        **signature.to_files(),
+        **card.to_files(),
         ModelSpec.FILE: store.read(spec, ModelSpec.FILE),
         **parity.to_files(),
         HOLDOUT: holdout.append_column(signature.score, pa.array(scores, pa.float64())),

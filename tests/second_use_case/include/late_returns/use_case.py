@@ -133,9 +133,9 @@ USE_CASE = UseCase(
         block_days=2,
         margin_log_loss=0.5,
         margin_calibration=0.1,
-        shadow_partitions=1,
+        shadow_partitions=2,
         live_band=0.5,
-        canary_partitions=1,
+        canary_partitions=2,
         canary_share=0.25,
         watch_partitions=2,
         emergency_margin=2.0,
@@ -147,8 +147,6 @@ USE_CASE = UseCase(
         largest_flip_share=0.2,
         least_rows_per_second=2_000.0,
         largest_single_row_p99_ms=250.0,
-        # Each one more is a clean process for every verification.
-        onnxruntime_versions=("1.31.1",),
     ),
     slices=SlicePolicy(columns=("customer",), least_rows=30, margin_log_loss=0.2),
     # The score of 15 demands that a person approves each model.
@@ -156,6 +154,6 @@ USE_CASE = UseCase(
         risks=(Risk("tools are missing", likelihood=5, impact=3, worst_case="a building site stands still"),),
     ),
     sources=(DataSource("made up by replay.py", "Apache-2.0"),),
-    drift=DriftPolicy(resamples=100, minimum_reference_days=8),
+    drift=DriftPolicy(windows=(1, 7), reference_days=28, least_reference_days=8),
     tags=("tools",),
 )

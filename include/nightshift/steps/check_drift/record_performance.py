@@ -1,0 +1,97 @@
+"""Record the outcomes that a partition delivered, and the performance of the predictions whose labels are known.
+
+Artifact: `performance.parquet`, the rows of performance_daily. Performance is recomputed, from all labels recorded by
+now, for every day that the partition delivered labels for (the day that matured, and earlier ones with late or
+corrected labels), and for the day that it predicted: in a backfill later partitions may have delivered those labels
+before it was published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.features.training_rows import KNOWN_ON
+from nightshift.declare.use_case import UseCase
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse.publications import MODEL_VERSION, Publication
+from nightshift.io.warehouse.warehouse import PERFORMANCE_SCHEMA
+from nightshift.services.live_scores import ALL_SCORES, losses
+from nightshift.services.outcomes import delivered_outcomes
+from nightshift.steps.context import StepContext
+
+PUBLISHED = "published"
+
+
+def run(context: StepContext) -> ArtifactRef:
+    """Add the partition's outcomes, replace the rows of performance_daily of their days, commit them.
+
+    Raises PartitionNotReady if the partition has not been ingested, WarehouseUnavailable.
+    """
+    use_case, store, partition, warehouse = context.use_case, context.store, context.partition, context.warehouse
+    outcomes = delivered_outcomes(use_case, store, partition)
+    warehouse.record_outcomes(partition, outcomes.table)
+    days = {*outcomes.table[use_case.prediction_date].unique().to_pylist(), partition + timedelta(days=1)}
+    publications = {day: warehouse.publication_of(day) for day in sorted(days)}
+    labels = warehouse.outcomes(sorted(days))
+    rows, scores = [PERFORMANCE_SCHEMA.empty_table()], []
+    for day, publication in publications.items():
+        of_day = labels.filter(pc.equal(labels[use_case.prediction_date], pa.scalar(day, pa.date32())))
+        if publication is not None and of_day.num_rows:
+            rows.append(_performance(use_case, store, publication, of_day))
+            scores.append(publication.scores)
+            warehouse.record_performance(day, rows[-1].drop_columns(["prediction_date"]))
+    table = pa.concat_tables(rows)
+    return context.commit(
+        "record_performance",
+        kind="performance",
+        files={"performance.parquet": table},
+        inputs={"scores": scores, "curated": outcomes.refs},
+        metrics={"outcomes": outcomes.table.num_rows},
+        rows=table.num_rows,
+    )
+
+
+def _performance(use_case: UseCase, store: ArtifactStore, publication: Publication, labels: pa.Table) -> pa.Table:
+    """Rows of performance_daily of one publication; `labels`: the key, the label and `known_on`.
+
+    One row of role `published` for each version that scored published rows, on those rows, and on those of each
+    declared slice; and one for each version, in its role, on all rows.
+    """
+    known = {"prediction_date": publication.prediction_date, "known_on": pc.max(labels[KNOWN_ON]).as_py()}
+    measured = [
+        {**known, "slice_column": column, "slice_value": value, **dict(one)}
+        for column, value, rows in _slices(use_case, store, publication.scores)
+        for one in losses(use_case, publication.partition, rows, labels)
+    ]
+    return pa.Table.from_pylist(measured, schema=PERFORMANCE_SCHEMA)
+
+
+def _slices(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef) -> Iterator[tuple[str, str, pa.Table]]:
+    """(slice column, value, rows): all rows of all versions, and the published ones by slice.
+
+    Rows: key, role, spec_id, model_version, score.
+    """
+    everything = store.read_table(scores, ALL_SCORES).drop_columns(["raw_score"])
+    table = store.read_table(scores, "scores.parquet")
+    spec_of = dict(zip(everything[MODEL_VERSION].to_pylist(), everything["spec_id"].to_pylist(), strict=True))
+    versions = table[MODEL_VERSION].to_pylist()
+    published = table.select([*use_case.key_columns, use_case.score, MODEL_VERSION])
+    published = published.rename_columns([*use_case.key_columns, "score", MODEL_VERSION])
+    published = published.append_column("role", pa.array([PUBLISHED] * len(versions), pa.string()))
+    published = published.append_column("spec_id", pa.array([spec_of[one] for one in versions], pa.string()))
+    published = published.select(everything.column_names)
+    yield "", "", pa.concat_tables([published, everything])
+    # Rows are in the order of the published ones.
+    features = store.read_table(scores, "features.parquet")
+    for column in use_case.slices.columns:
+        having = next((one for one in (features, table) if column in one.column_names), None)
+        if having is None:  # not a feature of this version
+            continue
+        values = having[column].cast(pa.string())
+        for value in sorted(values.unique().drop_null().to_pylist()):
+            yield column, value, published.filter(pc.equal(values, value))
