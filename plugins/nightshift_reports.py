@@ -54,11 +54,30 @@ def _reports_app() -> Any:
             nightly_reports=NIGHTLY,
             on_demand_reports=ON_DEMAND,
             use_cases=[
-                (one.title, addresses(bucket, one, NIGHTLY), addresses(bucket, one, ON_DEMAND))
+                (one.title, f"overview/{one.name}", addresses(bucket, one, NIGHTLY), addresses(bucket, one, ON_DEMAND))
                 for one in readable(user)
             ],
         )
         return HTMLResponse(page, headers=headers)
+
+    @app.get("/overview/{use_case}")
+    def use_case_overview(use_case: str, user: GetUserDep) -> HTMLResponse:
+        from nightshift.io.warehouse.warehouse import Warehouse
+        from nightshift.reports.overview import render
+        from nightshift.services.overview import overview
+        from nightshift.services.report_pages import NIGHTLY, addresses
+        from nightshift.settings import load_settings
+
+        declared = next((one for one in readable(user) if one.name == use_case), None)
+        if declared is None:
+            raise HTTPException(404, f"There is no use case {use_case!r} that you may read.")
+        bucket = store()
+        links = {
+            partition: {report.title: f"../{page}" for report, page in zip(NIGHTLY, pages, strict=True) if page}
+            for partition, pages in addresses(bucket, declared, NIGHTLY).items()
+        }
+        found = overview(bucket, Warehouse(load_settings(), declared), declared)
+        return HTMLResponse(render(found, links, "../"), headers=headers)
 
     @app.get("/files/{use_case}/{step}/{partition}/{path:path}")
     def report(use_case: str, step: str, partition: str, path: str, user: GetUserDep) -> Response:
