@@ -111,7 +111,9 @@ def nothing(now: pa.Table) -> pa.Table:
 def a_week_late(now: pa.Table) -> pa.Table:
     """Outcomes of the same day of the week before."""
     return with_column(
-        now, "flight_date", pc.cast(pc.subtract(pc.cast(now["flight_date"], pa.int32()), 7), pa.date32())
+        now,
+        "flight_date",
+        pc.cast(pc.subtract(pc.cast(now["flight_date"], pa.int32()), pa.scalar(7, pa.int32())), pa.date32()),
     )
 
 
@@ -126,8 +128,8 @@ PLANTED = (
     Planted("dew point in Celsius", "weather", ("dew_point_f",), scaled("dew_point_f", 5 / 9, -160 / 9), 10),
     Planted("temperature in Celsius", "weather", ("temperature_f",), scaled("temperature_f", 5 / 9, -160 / 9), 10),
     Planted("wind frozen at one value", "weather", ("wind_speed_mph",), frozen("wind_speed_mph"), 10),
-    Planted("weather 5 h late", "weather", ("observed_at",), shifted("observed_at", 5), 1),
-    Planted("weather 1 h late", "weather", ("observed_at",), shifted("observed_at", 1), 1),
+    # An hour late is found before: observations after the cutoff are quarantined.
+    Planted("weather 5 h late", "weather", ("observed_at",), shifted("observed_at", 5), 10),
     Planted("weather of the day before again", "weather", (), None, 1),
     Planted("an airport's weather missing", "weather", ("", "origin"), without("origin", "LGA"), 1),
     Planted("hours for minutes", "flights", ("air_time_minutes",), scaled("air_time_minutes", 1 / 60), 1),

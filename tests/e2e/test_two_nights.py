@@ -94,7 +94,13 @@ def test_two_nights_by_backfill(stack):
     assert report.removeprefix("nightshift/") in stack.page("nightshift/").decode()
     assert "Tools that will come back late" in stack.page(report).decode()
     assert b"<html" in stack.page(f"nightshift/files/late_returns/validate/{NIGHTS[0]}/data_docs/index.html")
-    for path in ("nightshift/", report):
+    overview = stack.page("nightshift/overview/late_returns").decode()
+    ((loss,),) = stack.rows(
+        "SELECT log_loss FROM late_returns.performance_daily WHERE role = 'published' AND slice_column = ''"
+    )
+    assert f"{NIGHTS[-1]} is published; nothing needs you" in overview
+    assert f"{loss:.4f}" in overview
+    for path in ("nightshift/", report, "nightshift/overview/late_returns"):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             stack.page(path, signed_in=False)
 

@@ -82,6 +82,7 @@ class Nights:
         return self.step("record_failure", partition, stage=stage, run_id="a run", failed_tasks=["a task"])
 
     def check_drift(self, partition: date) -> ArtifactRef:
-        drift = self.step("compare_drift", partition)
+        performance = self.step("record_performance", partition)
+        drift = self.step("compare_drift", partition, performance=performance)
         report = self.step("report_drift", partition, drift=drift)
         return self.step("record_drift", partition, drift=drift, report=report)

@@ -258,7 +258,7 @@ class DriftPolicy:
     least_values: int = 20
     factor: float = 2.0
     least_share: float = 0.05
-    least_new: float = 0.02
+    least_new: float = 0.01
     least_strange: float = 0.3
     least_repeated: float = 0.4
     least_log_odds: float = 0.4

@@ -19,6 +19,7 @@ Statistic = Literal[
     "new",
     "gone",
     "commonest",
+    "shape",
     "unseen",
     "outside",
     "level",

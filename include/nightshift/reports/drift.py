@@ -31,6 +31,7 @@ STATISTICS = (
     ("nulls", "share of null cells"),
     ("new", "share of texts that the reference does not have"),
     ("gone", "share of the reference's texts that do not occur"),
+    ("shape", "share of values that would have to differ for the distribution to be the reference's"),
     ("commonest", "share of the most frequent value; 1 if a column is constant"),
     ("unseen", "share of numbers between the reference's smallest and largest that it does not have: another unit"),
     ("outside", "share of numbers beyond the reference's range by more than half of its width"),

@@ -28,7 +28,7 @@ from nightshift.documents.check_drift import ColumnDrift, DriftKind, DriftVerdic
 ROWS = ""
 """Column name of the statistic that concerns all columns of a source."""
 
-UPWARDS = frozenset({"nulls", "new", "gone", "commonest", "unseen", "outside", "repeated"})
+UPWARDS = frozenset({"nulls", "new", "gone", "commonest", "shape", "unseen", "outside", "repeated"})
 """Statistics of which only a rise is drift."""
 
 LOG_ODDS = frozenset({"rows", "level", "spread", "rate"})
@@ -218,6 +218,7 @@ def window_statistics(column: ColumnCounts, days: int, reference: int, least_val
     - nulls: share of null cells
     - new: share of texts that the reference does not have
     - gone: share of the reference's texts that do not occur
+    - shape: total variation distance from the reference: the share of values that would have to differ
     - commonest: share of the value that is most frequent: 1 if a column is constant
     - unseen: share of numbers between the reference's smallest and largest that it does not have
     - outside: share of numbers beyond the reference's range by more than half of its width
@@ -234,7 +235,11 @@ def window_statistics(column: ColumnCounts, days: int, reference: int, least_val
     others[: reference - days + 1] -= counts[: reference - days + 1]
     seen = others > 0
     values, cells = np.maximum(filled, 1), np.maximum(filled + nulls, 1)
-    result: dict[Statistic, Floats] = {"commonest": counts.max(axis=1, initial=0) / values}
+    expected = others / np.maximum(others.sum(axis=1), 1)[:, None]
+    result: dict[Statistic, Floats] = {
+        "commonest": counts.max(axis=1, initial=0) / values,
+        "shape": np.asarray(np.abs(counts / values[:, None] - expected).sum(axis=1) / 2),
+    }
     if column.numbers is None:
         result["new"] = np.where(seen, 0, counts).sum(axis=1) / values
         result["gone"] = ((counts == 0) @ pool) / total

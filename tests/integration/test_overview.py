@@ -1,0 +1,86 @@
+"""The overview of a use case: what it reads from the warehouse and the store, and the page."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from nightshift.artifact import Decision
+from nightshift.core.monitoring.overview import Overview
+from nightshift.reports.overview import headline, render
+from nightshift.services.overview import overview
+from support.desk import BOOKINGS, Desk, begin, days_after
+
+
+def overview_of(desk: Desk) -> Overview:
+    return overview(desk.store, desk.warehouse, desk.use_case)
+
+
+def page_of(desk: Desk) -> str:
+    return render(overview_of(desk), {str(days_after(0)): {"Drift report": "../files/x"}}, "../").decode()
+
+
+def test_before_the_first_night_there_is_nothing_to_see(desk: Desk) -> None:
+    found = overview_of(desk)
+    assert (found.delivered, found.nights, found.problems) == (None, [], [])
+    assert "Nothing has been published yet" in page_of(desk)
+
+
+def test_numbers_are_those_of_the_warehouse(desk: Desk) -> None:
+    begin(desk)
+    for number in range(3):
+        desk.night(days_after(number))
+        desk.step("record_performance", days_after(number))
+    found = overview_of(desk)
+    assert [night.partition for night in found.nights] == [days_after(2), days_after(1), days_after(0)]
+    newest, last, first = found.nights
+    assert (newest.log_loss, newest.known, newest.rows) == (None, None, BOOKINGS)
+    recorded = {(row["prediction_date"], row["role"]): row for row in desk.rows("performance_daily")}
+    for night in (last, first):
+        day = night.partition + timedelta(days=1)
+        assert night.log_loss == pytest.approx(recorded[day, "published"]["log_loss"])
+        assert night.expected_log_loss == pytest.approx(recorded[day, "published"]["expected_log_loss"])
+        assert night.fallback_log_loss == pytest.approx(recorded[day, "fallback"]["log_loss"])
+        assert night.known == 1.0
+    page = page_of(desk)
+    assert f"{first.log_loss:.4f}" in page
+    assert 'href="../files/x"' in page
+    assert newest.version_days == 3  # trained before the first of these nights, and not since
+    assert headline(found) == f"{days_after(2)} is published; 1 problem needs you"
+    assert "3 days old" in found.problems[0].what
+
+
+def test_a_partition_that_is_delivered_and_not_published_needs_a_person(desk: Desk) -> None:
+    begin(desk)
+    desk.night(days_after(0))
+    desk.deliver(days_after(1))
+    found = overview_of(desk)
+    assert headline(found) == f"{days_after(1)} is delivered and not published; 1 problem needs you"
+    (problem,) = found.problems
+    assert f"{desk.use_case.name}.predict of {days_after(1)}" in problem.advice
+
+
+def test_a_rejected_partition_is_shown_with_its_reason(desk: Desk) -> None:
+    begin(desk)
+    desk.night(days_after(0))
+    rejected = Decision(status="rejected", ref=None, reason="weather: no file <b>at all</b>")
+    desk.store.decide(desk.use_case.name, "publish", days_after(1), rejected)
+    (problem,) = overview_of(desk).problems
+    assert problem.what == f"ingest rejected {days_after(1)}: weather: no file <b>at all</b>"
+    page = page_of(desk)
+    assert "no file &lt;b&gt;at all" in page
+    assert "no file <b>" not in page
+
+
+def test_the_kill_switch_and_an_unanswered_approval_are_shown(desk: Desk) -> None:
+    begin(desk)
+    challenger = desk.use_case.challengers[0]
+    desk.register(challenger, days_after(0), role="challenger")
+    desk.decide(days_after(0), "shadow", challenger)
+    desk.decide(days_after(0), "awaiting_approval", challenger)
+    desk.decide(days_after(0), "killed")
+    desk.night(days_after(0))
+    advice = " ".join(problem.advice for problem in overview_of(desk).problems)
+    assert f"{desk.use_case.name}.promote of {days_after(0)}" in advice
+    assert f"{desk.use_case.name}.kill_switch" in advice
