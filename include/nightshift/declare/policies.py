@@ -242,8 +242,9 @@ class DriftPolicy:
     `least_values`, and if the reference has data on `least_reference_days` and on four times the window's days. It has
     drifted if it is outside the reference's range by more than `factor` times the width of the range and by more than
     the least change of its statistic: `least_share` of shares, `least_new` of texts that are new, `least_strange` of
-    numbers never seen, far outside or all alike, `least_repeated` of days that repeat the one before, and
-    `least_log_odds` of rows, ranks and rates, which are compared as log odds (0.4 is from 0.5 to 0.6).
+    numbers never seen or far outside, `least_repeated` of days that repeat the one before, and
+    `least_log_odds` of rows, ranks, rates and the commonest value, which are compared as log odds (0.4: from 0.5 to
+    0.6).
 
     Residuals and losses drift when their cumulative sum over `cusum_days` exceeds `cusum_bound` standard deviations,
     `cusum_slack` of them being ordinary a day and `cusum_clip` the most that a day counts (see
@@ -277,6 +278,6 @@ class DriftPolicy:
     def least_change(self, statistic: str) -> float:
         """The least change of a statistic that matters."""
         least = {"new": self.least_new, "repeated": self.least_repeated}
-        least |= dict.fromkeys(("commonest", "unseen", "outside"), self.least_strange)
-        least |= dict.fromkeys(("rows", "level", "spread", "rate"), self.least_log_odds)
+        least |= dict.fromkeys(("unseen", "outside"), self.least_strange)
+        least |= dict.fromkeys(("rows", "level", "spread", "commonest", "rate"), self.least_log_odds)
         return least.get(statistic, self.least_share)

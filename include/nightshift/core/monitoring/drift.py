@@ -31,7 +31,7 @@ ROWS = ""
 UPWARDS = frozenset({"nulls", "new", "gone", "commonest", "shape", "unseen", "outside", "repeated"})
 """Statistics of which only a rise is drift."""
 
-LOG_ODDS = frozenset({"rows", "level", "spread", "rate"})
+LOG_ODDS = frozenset({"rows", "level", "spread", "commonest", "rate"})
 """Statistics whose ordinary range may fill much of 0 to 1: they are compared as log odds."""
 
 LEAST_PROBABILITY = 0.01
