@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import date
 
+import pyarrow as pa
 import pytest
 
 from nightshift.local import summary
 from nightshift.settings import Settings
+from nightshift.steps.check_drift.record_drift import DRIFT_SCHEMA
 from support.desk import BOOKINGS, D, Desk, begin, days_after
 
 
@@ -39,8 +41,14 @@ def test_a_row_has_the_records_of_its_partition(desk: Desk) -> None:
     first, second = rows.values()
     assert (first["published"], first["spec"]) == (str(BOOKINGS), desk.use_case.champion.spec_id)
     assert first["log loss"] == f"{float(first['log loss']):.4f}"
-    assert (second["log loss"], first["drift"]) == ("-", "-")
-    assert second["drift"] != "-"
+    assert (second["log loss"], first["drift"], second["drift"]) == ("-", "-", "-")
+    drift = {"drift": "data", "source": "bookings", "column_name": "hours", "statistic": "level", "days": 1,
+             "value": 0.5, "low": 0.4, "high": 0.6, "excess": 0.0, "drifted": False, "since": None,
+             "comparison_uri": "s3://b/c/"}  # fmt: skip
+    moved = drift | {"column_name": "branch", "drifted": True, "excess": 2.0, "since": D}
+    for day, found in ((D, [drift]), (days_after(1), [drift, moved])):
+        desk.warehouse.replace_partition("drift_daily", day, pa.Table.from_pylist(found, schema=DRIFT_SCHEMA))
+    assert [row["drift"] for row in cells(summary.summarise(desk.use_case)).values()] == ["stable", "drifted: data (1)"]
     assert list(cells(summary.summarise(desk.use_case, days_after(1)))) == [days_after(1)]
     text = summary.summarise(desk.use_case, last=D - (days_after(1) - D))
     assert "has been published" in text

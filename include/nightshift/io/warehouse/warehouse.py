@@ -210,14 +210,17 @@ class Warehouse:
         return True
 
     def performance(self, first: date, last: date, role: str) -> pa.Table:
-        """The rows of performance_daily in a role, of the partitions first to last, slices included, oldest first."""
+        """The rows of performance_daily in a role, of the partitions first to last, slices included, oldest first.
+
+        Those whose labels were known by the partition `last`.
+        """
         names = PERFORMANCE_SCHEMA.names
         query = sql.SQL(
-            "SELECT {} FROM {} WHERE partition BETWEEN %s AND %s AND role = %s "
+            "SELECT {} FROM {} WHERE partition BETWEEN %s AND %s AND known_on <= %s AND role = %s "
             "ORDER BY partition, slice_column, slice_value, model_version"
         ).format(column_list(names), self.table("performance_daily"))
         with self.connection() as connection:
-            rows = connection.execute(query, [first, last, role]).fetchall()
+            rows = connection.execute(query, [first, last, last, role]).fetchall()
         return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=PERFORMANCE_SCHEMA)
 
     def drifts_since(self, partition: date, days: int) -> dict[tuple[str, str, str], date]:

@@ -1,15 +1,15 @@
 """Record the outcomes that a partition delivered, and the performance of the predictions whose labels are known.
 
-Artifact: `performance.parquet`, the rows of performance_daily. Performance is recomputed, from all labels recorded by
-now, for every day that the partition delivered labels for (the day that matured, and earlier ones with late or
-corrected labels), and for the day that it predicted: in a backfill later partitions may have delivered those labels
-before it was published.
+Artifact: `performance.parquet`, the rows of performance_daily of every day that the partition delivered labels for (the
+day that matured, and earlier ones with late or corrected labels), recomputed from all labels delivered up to it. The
+day that it predicted itself is recorded besides, if its labels are there: in a backfill later partitions may have
+delivered them before it was published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,7 @@ from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import MODEL_VERSION, Publication
 from nightshift.io.warehouse.warehouse import PERFORMANCE_SCHEMA
-from nightshift.services.live_scores import ALL_SCORES, losses
+from nightshift.services.live_scores import ALL_SCORES, known_labels, losses
 from nightshift.services.outcomes import delivered_outcomes
 from nightshift.steps.context import StepContext
 
@@ -35,25 +35,35 @@ def run(context: StepContext) -> ArtifactRef:
     use_case, store, partition, warehouse = context.use_case, context.store, context.partition, context.warehouse
     outcomes = delivered_outcomes(use_case, store, partition)
     warehouse.record_outcomes(partition, outcomes.table)
-    days = {*outcomes.table[use_case.prediction_date].unique().to_pylist(), partition + timedelta(days=1)}
-    publications = {day: warehouse.publication_of(day) for day in sorted(days)}
-    labels = warehouse.outcomes(sorted(days))
+    days = sorted(outcomes.table[use_case.prediction_date].unique().to_pylist())
+    labels, deliveries = known_labels(store, use_case, days, partition)
     rows, scores = [PERFORMANCE_SCHEMA.empty_table()], []
-    for day, publication in publications.items():
+    for day in days:
         of_day = labels.filter(pc.equal(labels[use_case.prediction_date], pa.scalar(day, pa.date32())))
-        if publication is not None and of_day.num_rows:
+        if (publication := warehouse.publication_of(day)) is not None and of_day.num_rows:
             rows.append(_performance(use_case, store, publication, of_day))
             scores.append(publication.scores)
             warehouse.record_performance(day, rows[-1].drop_columns(["prediction_date"]))
+    _record_own_day(context, partition + timedelta(days=1))
     table = pa.concat_tables(rows)
     return context.commit(
         "record_performance",
         kind="performance",
         files={"performance.parquet": table},
-        inputs={"scores": scores, "curated": outcomes.refs},
+        inputs={"scores": scores, "curated": list({ref.sha256: ref for ref in [*outcomes.refs, *deliveries]}.values())},
         metrics={"outcomes": outcomes.table.num_rows},
         rows=table.num_rows,
     )
+
+
+def _record_own_day(context: StepContext, day: date) -> None:
+    """Record the performance of the day that the partition predicted, from the labels recorded by now, if any."""
+    warehouse = context.warehouse
+    labels = warehouse.outcomes([day])
+    publication = warehouse.publication_of(day) if labels.num_rows else None
+    if publication is not None:
+        rows = _performance(context.use_case, context.store, publication, labels)
+        warehouse.record_performance(day, rows.drop_columns(["prediction_date"]))
 
 
 def _performance(use_case: UseCase, store: ArtifactStore, publication: Publication, labels: pa.Table) -> pa.Table:
