@@ -17,7 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +40,10 @@ NIGHTS = 10
 FIRST_NIGHT = date(2013, 2, 1)
 CHUNK = 31
 
+_shared: dict[str, Any] = {}
+
 Tables = Mapping[str, pa.Table]
+Alarms = list[tuple[date, ColumnDrift]]
 Fault = Callable[[pa.Table], pa.Table]
 
 
@@ -96,11 +101,9 @@ def without(column: str, value: str) -> Fault:
     return lambda now: now.filter(pc.not_equal(now[column], value))
 
 
-def frozen(column: str) -> Fault:
-    """Every row has one ordinary value."""
-    return lambda now: with_column(
-        now, column, pa.array([pc.approximate_median(now[column]).as_py()] * now.num_rows, now[column].type)
-    )
+def frozen(column: str, value: float) -> Fault:
+    """Every row of every night has the same ordinary value."""
+    return lambda now: with_column(now, column, pa.array([value] * now.num_rows, now[column].type))
 
 
 def nothing(now: pa.Table) -> pa.Table:
@@ -127,7 +130,7 @@ PLANTED = (
     Planted("wind in km/h", "weather", ("wind_speed_mph",), scaled("wind_speed_mph", 1.609344), 10),
     Planted("dew point in Celsius", "weather", ("dew_point_f",), scaled("dew_point_f", 5 / 9, -160 / 9), 10),
     Planted("temperature in Celsius", "weather", ("temperature_f",), scaled("temperature_f", 5 / 9, -160 / 9), 10),
-    Planted("wind frozen at one value", "weather", ("wind_speed_mph",), frozen("wind_speed_mph"), 10),
+    Planted("wind frozen at one value", "weather", ("wind_speed_mph",), frozen("wind_speed_mph", 9.20624), 10),
     # An hour late is found before: observations after the cutoff are quarantined.
     Planted("weather 5 h late", "weather", ("observed_at",), shifted("observed_at", 5), 10),
     Planted("weather of the day before again", "weather", (), None, 1),
@@ -142,8 +145,10 @@ PLANTED = (
     Planted("a small carrier (VX) renamed", "schedule", ("carrier",), renamed("carrier", "VX", "XV"), 1),
     Planted("distance in kilometres", "schedule", ("distance_miles",), scaled("distance_miles", 1.609344), 1),
     Planted("a feature in km/h", "origin_weather", ("wind_speed_mph",), scaled("wind_speed_mph", 1.609344), 10),
-    Planted("a feature frozen", "origin_weather", ("wind_speed_mph",), frozen("wind_speed_mph"), 10),
-    Planted("a row feature frozen", "flight_form", ("flight_minutes_lost_60d",), frozen("flight_minutes_lost_60d"), 1),
+    Planted("a feature frozen", "origin_weather", ("wind_speed_mph",), frozen("wind_speed_mph", 9.20624), 10),
+    Planted(
+        "a row feature frozen", "flight_form", ("flight_minutes_lost_60d",), frozen("flight_minutes_lost_60d", 5.0), 1
+    ),
     Planted("features of the day before", "flight_form", (), None, 1),
 )
 
@@ -202,33 +207,34 @@ def nights_to_alarm(planted: Planted, tables: Mapping[date, Tables], start: date
     return None
 
 
-def ordinary_alarms(summaries: Mapping[date, pa.Table]) -> list[tuple[date, ColumnDrift]]:
+def ordinary_alarms(columns: Mapping[tuple[str, str], ColumnCounts], days: Sequence[date]) -> Alarms:
     """The first night of each drift without a fault: none of the same column in the `quiet_days` before."""
+    nights = [position for position, night in enumerate(days) if night >= FIRST_NIGHT]
+    _shared.update(columns=columns, days=days)
+    # Forked after `_shared` is filled: the counts of a year are not copied to each process.
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        found = list(pool.map(drifted_on, nights, chunksize=8))
     last: dict[str, date] = {}
     alarms = []
-    days = sorted(summaries)
-    columns = column_counts(summaries, days)
-    for position, night in enumerate(days):
-        if night < FIRST_NIGHT:
-            continue
-        first = max(0, position + 1 - POLICY.days)
-        part = {
-            key: ColumnCounts(
-                one.counts[first : position + 1],
-                one.nulls[first : position + 1],
-                one.delivered[first : position + 1],
-                one.numbers,
-            )
-            for key, one in columns.items()
-            if one.delivered[position]
-        }
-        for one in drift_of_columns(part, POLICY):
-            if one.drifted:
-                known = last.get(one.name)
-                if known is None or (night - known).days > POLICY.quiet_days:
-                    alarms.append((night, one))
-                last[one.name] = night
+    for position, drifted in zip(nights, found, strict=True):
+        night = days[position]
+        for one in drifted:
+            known = last.get(one.name)
+            if known is None or (night - known).days > POLICY.quiet_days:
+                alarms.append((night, one))
+            last[one.name] = night
     return alarms
+
+
+def drifted_on(position: int) -> list[ColumnDrift]:
+    """What has drifted on the night at a position among the shared days."""
+    part = slice(max(0, position + 1 - POLICY.days), position + 1)
+    columns = {
+        key: ColumnCounts(one.counts[part], one.nulls[part], one.delivered[part], one.numbers)
+        for key, one in _shared["columns"].items()
+        if one.delivered[position]
+    }
+    return [one for one in drift_of_columns(columns, POLICY) if one.drifted]
 
 
 def main() -> None:
@@ -262,9 +268,10 @@ def main() -> None:
     seconds = time.perf_counter() - started
     print(f"\nsummaries: {1000 * seconds / len(tables):.0f} ms a night")
     started = time.perf_counter()
-    alarms = ordinary_alarms(summaries)
-    nights = sum(day >= FIRST_NIGHT for day in tables)
-    print(f"check: {1000 * (time.perf_counter() - started) / nights:.0f} ms a night\n")
+    days = sorted(summaries)
+    alarms = ordinary_alarms(column_counts(summaries, days), days)
+    nights = sum(day >= FIRST_NIGHT for day in days)
+    print(f"check: {1000 * (time.perf_counter() - started) / nights:.0f} ms a night, two at a time\n")
     by_night: dict[date, list[ColumnDrift]] = defaultdict(list)
     for night, one in alarms:
         by_night[night].append(one)

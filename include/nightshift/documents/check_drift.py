@@ -60,6 +60,14 @@ class ColumnDrift(Value):
         return f"{self.source}.{self.column}" if self.column else self.source
 
 
+class Curve(Value):
+    """A statistic in the windows that end on `days`; the last one is the partition's."""
+
+    drift: ColumnDrift
+    days: tuple[date, ...]
+    values: tuple[float, ...]
+
+
 class GroupDrift(Value):
     """Columns of one kind, the largest excess first."""
 
@@ -74,7 +82,10 @@ class GroupDrift(Value):
 
 
 class Drift(Document):
-    """A partition compared with the partitions before it. `model_version`: the primary version that scored it."""
+    """A partition compared with the partitions before it. `model_version`: the primary version that scored it.
+
+    `curves`: of the columns of deliveries, features and scores with the largest excess.
+    """
 
     FILE: ClassVar[str] = "drift.json"
 
@@ -83,6 +94,7 @@ class Drift(Document):
     model_version: str
     verdict: DriftVerdict
     groups: Mapping[DriftKind, GroupDrift]
+    curves: tuple[Curve, ...] = ()
 
 
 class DriftResponse(Document):

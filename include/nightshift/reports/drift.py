@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from nightshift.core.arrays import Floats
 from nightshift.core.monitoring.drift import describe
 from nightshift.core.monitoring.outcome_drift import SliceDay
-from nightshift.documents.check_drift import ColumnDrift, Drift, DriftKind
+from nightshift.documents.check_drift import ColumnDrift, Curve, Drift, DriftKind
 from nightshift.reports.page import BLUE, GREY, INK, ORANGE, dates, percent, render_page, style, svg
 
 COLUMNS_SHOWN = 15
-PLOTTED = 6
 MARK_PERCENT = 50.0
 
 NAMES: dict[DriftKind, str] = {
@@ -45,15 +42,6 @@ STATISTICS = (
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A statistic in the windows that end on `days`; the last one is the partition's."""
-
-    drift: ColumnDrift
-    days: Sequence[date]
-    values: Floats
-
-
-@dataclass(frozen=True)
 class Row:
     """One column in the table, with the width of its bar in percent."""
 
@@ -65,7 +53,6 @@ class Row:
 def render(
     drift: Drift,
     *,
-    curves: Sequence[Curve],
     outcomes: Sequence[SliceDay],
     label: str,
     title: str,
@@ -73,7 +60,7 @@ def render(
 ) -> bytes:
     """The page for one comparison. Equal inputs give equal bytes within one version of matplotlib.
 
-    `curves`: of the columns to plot. `outcomes`: days with known labels, ascending.
+    `outcomes`: days with known labels, ascending.
     """
     groups = drift.groups
     rows = [
@@ -92,18 +79,12 @@ def render(
         "rows": rows,
         "shown": max(COLUMNS_SHOWN, len(drifted)),
         "mark": MARK_PERCENT,
-        "curves": _curves(curves),
+        "curves": _curves(drift.curves),
         "outcomes": _outcomes(outcomes, label),
         "statistics": STATISTICS,
         "sources": sources,
     }
     return render_page("drift.html.j2", drift=drift, page=page)
-
-
-def plotted(drift: Drift) -> list[ColumnDrift]:
-    """The columns of deliveries, features and scores with the largest excess, at most PLOTTED."""
-    found = [one for kind in ("data", "prediction") if kind in drift.groups for one in drift.groups[kind].columns]  # type: ignore[index]
-    return sorted(found, key=lambda one: (-abs(one.excess), one.name))[:PLOTTED]
 
 
 def _summary(drift: Drift, drifted: Sequence[ColumnDrift]) -> str:

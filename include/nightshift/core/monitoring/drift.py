@@ -23,7 +23,15 @@ import pyarrow as pa
 from nightshift.core.arrays import Floats, Integers
 from nightshift.core.monitoring.day_summary import IDENTIFIER
 from nightshift.declare.policies import DriftPolicy
-from nightshift.documents.check_drift import ColumnDrift, DriftKind, DriftVerdict, GroupDrift, Response, Statistic
+from nightshift.documents.check_drift import (
+    ColumnDrift,
+    Curve,
+    DriftKind,
+    DriftVerdict,
+    GroupDrift,
+    Response,
+    Statistic,
+)
 
 ROWS = ""
 """Column name of the statistic that concerns all columns of a source."""
@@ -140,8 +148,8 @@ def compare(
 
 def curve(
     columns: Mapping[tuple[str, str], ColumnCounts], one: ColumnDrift, days: Sequence[date], policy: DriftPolicy
-) -> tuple[list[date], Floats]:
-    """The statistic of a comparison in every window of the policy's days: the last day of each window, and its value.
+) -> Curve:
+    """The statistic of a comparison in every window of the policy's days.
 
     `columns` and `days` as in `column_counts`. Windows of too few values are left out.
     """
@@ -154,8 +162,13 @@ def curve(
     else:
         values = window_rows(column, one.days, reference)
     ends = days[len(days) - len(values) :]
-    shown = np.isfinite(values)
-    return [day for day, is_shown in zip(ends, shown, strict=True) if is_shown], values[shown]
+    known = [(day, value) for day, value in zip(ends, values.tolist(), strict=True) if np.isfinite(value)]
+    return Curve(drift=one, days=tuple(day for day, _ in known), values=tuple(value for _, value in known))
+
+
+def largest(columns: Sequence[ColumnDrift], most: int) -> list[ColumnDrift]:
+    """The columns with the largest excess, at most `most`."""
+    return sorted(columns, key=lambda one: (-abs(one.excess), one.name))[:most]
 
 
 def _log_odds(share: float) -> float:
@@ -165,7 +178,7 @@ def _log_odds(share: float) -> float:
 
 def group(columns: Sequence[ColumnDrift], not_judged: str) -> GroupDrift:
     """The verdict on columns of one kind; `not_judged`: the reason if there are none."""
-    ordered = tuple(sorted(columns, key=lambda one: (-abs(one.excess), one.name)))
+    ordered = tuple(largest(columns, len(columns)))
     if not ordered:
         return GroupDrift(verdict="not judged", reason=not_judged, columns=())
     drifted = [one for one in ordered if one.drifted]

@@ -10,7 +10,15 @@ import logging
 from datetime import timedelta
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.monitoring.drift import column_counts, drift_of_columns, group, overall_verdict
+from nightshift.core.monitoring.drift import (
+    ColumnCounts,
+    column_counts,
+    curve,
+    drift_of_columns,
+    group,
+    largest,
+    overall_verdict,
+)
 from nightshift.core.monitoring.outcome_drift import EVERYTHING, concept_drift, label_drift
 from nightshift.documents.check_drift import ColumnDrift, Drift, DriftKind
 from nightshift.documents.predict import ModelChoice
@@ -21,6 +29,7 @@ from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
+PLOTTED = 6
 REFERENCE_TOO_SHORT = "at least {days} days of reference are needed"
 
 
@@ -37,13 +46,17 @@ def run(context: StepContext, *, performance: ArtifactRef) -> ArtifactRef:
     first = max(partition - timedelta(days=policy.days - 1), use_case.first_partition)
     window = partition_range(first, partition)
     columns: dict[DriftKind, list[ColumnDrift]] = {}
+    counts: dict[tuple[str, str], ColumnCounts] = {}
     inputs = {"performance": [performance], "scores": [scores], "model_choice": [choice]}
     for kind, step in SUMMARIES.items():
         summaries, refs = read_summaries(store, use_case, step, window)
-        found = drift_of_columns(column_counts(summaries, window), policy)
+        counted = column_counts(summaries, window)
+        counts |= counted
+        found = drift_of_columns(counted, policy)
         # There are as many scores as rows to score: their number is that of a delivery.
         columns[kind] = [one for one in found if one.column] if kind == "prediction" else found
         inputs[f"{step}_summaries"] = refs
+    plotted = largest([*columns["data"], *columns["prediction"]], PLOTTED)
     slices = slice_days(context.warehouse, use_case, first, partition)
     columns["label"] = label_drift(slices.get(EVERYTHING, ()), use_case.label, policy)
     columns["concept"] = concept_drift(slices, policy)
@@ -55,6 +68,7 @@ def run(context: StepContext, *, performance: ArtifactRef) -> ArtifactRef:
         model_version=store.read_document(choice, ModelChoice).primary.model_version,
         verdict=overall_verdict(list(groups.values())),
         groups=groups,
+        curves=tuple(curve(counts, one, window, policy) for one in plotted),
     )
     for name, one in groups.items():
         log.info("%s %s: %s drift: %s (%s)", use_case.name, partition, name, one.verdict, one.reason)

@@ -114,9 +114,9 @@ def test_a_curve_ends_with_the_value_that_was_compared() -> None:
     days = partition_range(FIRST, FIRST + timedelta(days=DAYS - 1))
     columns = column_counts(tables, days)
     for one in drift_of_columns(columns, POLICY):
-        ends, values = curve(columns, one, days, POLICY)
-        assert (ends[-1], values[-1]) == (days[-1], one.value)
-        assert one.low == values[: -one.days].min()
+        found = curve(columns, one, days, POLICY)
+        assert (found.days[-1], found.values[-1]) == (days[-1], one.value)
+        assert one.low == min(found.values[: -one.days])
 
 
 def column(name: str, excess: float) -> ColumnDrift:
