@@ -100,6 +100,15 @@ def test_nights(trained_nights: Nights) -> None:
         assert (version, newest.partition) == (newest.model_version, night - DAY)
         assert {one.role for one in scored_with(nights, night).shadows} == {"fallback"}
 
+    # Every row is in one slice of each declared column.
+    sliced = rows(
+        nights,
+        "SELECT prediction_date, sum(rows) FILTER (WHERE slice_column = ''), "
+        "sum(rows) FILTER (WHERE slice_column = 'customer') FROM late_returns.performance_daily "
+        "WHERE role = 'published' GROUP BY 1",
+    )
+    assert sliced == [(two[1], 40, 40)]
+
     # The same nights again: the same artifacts, decisions and rows.
     before, decided = predictions(nights), Warehouse(nights.settings, nights.use_case).decisions()
     nights.deliver(two)
