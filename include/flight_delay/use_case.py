@@ -84,10 +84,10 @@ USE_CASE = UseCase(
         Column("scheduled_departure_at", "timestamp", nullable=False),
     ),
     champion=ModelSpec(
-        name="level_blend",
-        estimators=("level_blend",),
+        name="two_level_blend",
+        estimators=("two_level_blend",),
         # `scale` below 1, because the level of tomorrow is uncertain: see LogOddsBlend.
-        parameters={"level_blend": {**LEVELS, "scale": 0.95}},
+        parameters={"two_level_blend": {**TWO_LEVELS, "scale": 0.95}},
         half_life_days=90,
         calibration=CALIBRATION,
     ),
@@ -100,9 +100,9 @@ USE_CASE = UseCase(
             half_life_days=90,
         ),
         ModelSpec(
-            name="two_level_blend",
-            estimators=("two_level_blend",),
-            parameters={"two_level_blend": {**TWO_LEVELS, "scale": 0.95}},
+            name="level_blend",
+            estimators=("level_blend",),
+            parameters={"level_blend": {**LEVELS, "scale": 0.95}},
             half_life_days=90,
             calibration=CALIBRATION,
         ),

@@ -98,7 +98,7 @@ def test_two_nights_by_backfill(stack):
     ((loss,),) = stack.rows(
         "SELECT log_loss FROM late_returns.performance_daily WHERE role = 'published' AND slice_column = ''"
     )
-    assert f"{NIGHTS[-1]} is published; nothing needs you" in overview
+    assert f"{NIGHTS[-1]} is published; no problems" in overview
     assert f"{loss:.4f}" in overview
     for path in ("nightshift/", report, "nightshift/overview/late_returns"):
         with pytest.raises(urllib.error.HTTPError, match="401"):

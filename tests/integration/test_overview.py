@@ -47,7 +47,7 @@ def test_numbers_are_those_of_the_warehouse(desk: Desk) -> None:
     assert f"{first.log_loss:.4f}" in page
     assert 'href="../files/x"' in page
     assert newest.version_days == 3  # trained before the first of these nights, and not since
-    assert headline(found) == f"{days_after(2)} is published; 1 problem needs you"
+    assert headline(found) == f"{days_after(2)} is published; 1 problem"
     assert "3 days old" in found.problems[0].what
 
 
@@ -56,7 +56,7 @@ def test_a_partition_that_is_delivered_and_not_published_needs_a_person(desk: De
     desk.night(days_after(0))
     desk.deliver(days_after(1))
     found = overview_of(desk)
-    assert headline(found) == f"{days_after(1)} is delivered and not published; 1 problem needs you"
+    assert headline(found) == f"{days_after(1)} is delivered and not published; 1 problem"
     (problem,) = found.problems
     assert f"{desk.use_case.name}.predict of {days_after(1)}" in problem.advice
 

@@ -109,7 +109,7 @@ def _curves(curves: Sequence[Curve]) -> str:
         axes.plot(days, curve.values, color=GREY, linewidth=1.1)
         axes.plot(days[-1:], curve.values[-1:], "o", color=ORANGE if one.drifted else BLUE, markersize=6)
         window = "1 day" if one.days == 1 else f"{one.days} days"
-        axes.set_title(one.name, fontsize=9, color=INK, loc="left", fontweight="bold")
+        axes.set_title(one.column or one.source, fontsize=8.5, color=INK, loc="left", fontweight="bold")
         style(axes, y=f"{one.statistic}, {window}")
         dates(axes)
     for axes in list(figure.axes)[len(curves) :]:

@@ -39,11 +39,7 @@ def headline(overview: Overview) -> str:
         return "Nothing has been published yet"
     newest = overview.nights[0].partition
     count = len(overview.problems)
-    problems = (
-        "nothing needs you"
-        if not count
-        else f"{count} problem{'s' if count > 1 else ''} need{'' if count > 1 else 's'} you"
-    )
+    problems = f"{count or 'no'} problem{'' if count == 1 else 's'}"
     if overview.delivered is not None and newest < overview.delivered:
         return f"{overview.delivered} is delivered and not published; {problems}"
     return f"{newest} is published; {problems}"

@@ -69,7 +69,7 @@ def percent(axis: Axis) -> None:
 
 def dates(axes: Axes) -> None:
     """Show the ticks of the x axis as dates, few and short."""
-    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator(minticks=2, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
