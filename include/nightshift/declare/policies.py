@@ -240,11 +240,10 @@ class DriftPolicy:
 
     Each of the `windows` (days) is compared with windows of the same length. A window is judged if it holds
     `least_values`, and if the reference has data on `least_reference_days` and on four times the window's days. It has
-    drifted if it is outside the reference's range by more than `factor` times the width of the range and by more than
-    the least change of its statistic: `least_share` of shares, `least_new` of texts that are new, `least_strange` of
-    numbers never seen or far outside, `least_repeated` of days that repeat the one before, and
-    `least_log_odds` of rows, ranks, rates and the commonest value, which are compared as log odds (0.4: from 0.5 to
-    0.6).
+    drifted if it is outside the reference's range by more than `factor` times the width of the range (of rows, ranks,
+    rates and the commonest value: as log odds) and by more than the least change of its statistic: `least_share` of
+    shares, `least_shift` of rows, ranks, rates and shapes, `least_new` of texts that are new, `least_strange` of
+    numbers never seen, far outside or all alike, `least_repeated` of days that repeat the one before.
 
     Residuals and losses drift when their cumulative sum over `cusum_days` exceeds `cusum_bound` standard deviations,
     `cusum_slack` of them being ordinary a day and `cusum_clip` the most that a day counts (see
@@ -262,7 +261,7 @@ class DriftPolicy:
     least_new: float = 0.01
     least_strange: float = 0.3
     least_repeated: float = 0.4
-    least_log_odds: float = 0.4
+    least_shift: float = 0.1
     cusum_days: int = 28
     cusum_slack: float = 0.5
     cusum_bound: float = 8.0
@@ -278,6 +277,6 @@ class DriftPolicy:
     def least_change(self, statistic: str) -> float:
         """The least change of a statistic that matters."""
         least = {"new": self.least_new, "repeated": self.least_repeated}
-        least |= dict.fromkeys(("unseen", "outside"), self.least_strange)
-        least |= dict.fromkeys(("rows", "level", "spread", "commonest", "rate"), self.least_log_odds)
+        least |= dict.fromkeys(("commonest", "unseen", "outside"), self.least_strange)
+        least |= dict.fromkeys(("rows", "level", "spread", "shape", "rate"), self.least_shift)
         return least.get(statistic, self.least_share)

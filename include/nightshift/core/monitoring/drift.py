@@ -138,9 +138,12 @@ def compare(
 ) -> ColumnDrift:
     """Compare a value of a statistic with those of earlier windows [n], by the rule of the policy."""
     low, high = float(earlier.min()), float(earlier.max())
-    now, least, most = (_log_odds(one) if statistic in LOG_ODDS else one for one in (value, low, high))
-    beyond = max(now - most, 0.0) if now > most or statistic in UPWARDS else min(now - least, 0.0)
-    excess = beyond / max(policy.least_change(statistic), policy.factor * (most - least))
+    beyond = max(value - high, 0.0) if value > high or statistic in UPWARDS else min(value - low, 0.0)
+    excess = beyond / policy.least_change(statistic)
+    scale = _log_odds if statistic in LOG_ODDS else float
+    if width := scale(high) - scale(low):
+        distance = scale(value) - scale(high if beyond > 0 else low)
+        excess = min(excess, distance / (policy.factor * width), key=abs)
     return ColumnDrift(
         source=source, column=column, statistic=statistic, days=days, value=value, low=low, high=high, excess=excess
     )
