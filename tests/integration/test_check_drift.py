@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
 from nightshift.documents.check_drift import Drift
+from nightshift.steps.check_drift.record_drift import DRIFT_SCHEMA
 from support.desk import BOOKINGS, EVEN, TERRIBLE, D, Desk, begin, begin_canary, days_after, late_bookings
 
 ALTERNATING = [i % 2 for i in range(BOOKINGS)]
@@ -93,15 +95,23 @@ def test_outcomes_that_are_all_late_request_a_search_once(desk: Desk, webhook: t
     assert len(received) == 1
     assert f"outcomes.{desk.use_case.label}: rate 1 over 1 day" in received[0]
     assert "report.html" in received[0]
-    # The next night the same drift goes on: it is recorded with its beginning, and is no news.
-    after = partition + timedelta(days=1)
-    desk.night(after, labels=[1] * BOOKINGS)
-    desk.check_drift(after)
-    since = {row["partition"]: row["since"] for row in desk.rows("drift_daily") if row["source"] == "outcomes"}
-    assert since[partition] == partition
-    if since[after] is not None:
-        assert since[after] == partition
-    assert len(received) == 1
+
+
+def test_drift_that_goes_on_keeps_its_beginning_and_needs_no_response(
+    desk: Desk, webhook: tuple[str, list[str]]
+) -> None:
+    url, received = webhook
+    desk.settings = desk.settings.model_copy(update={"alert_webhook_url": SecretStr(url)})
+    partition = live_nights(desk, {"labels": [1] * BOOKINGS})
+    began = days_after(NIGHTS - 1)
+    earlier = {"drift": "label", "source": "outcomes", "column_name": desk.use_case.label, "statistic": "rate",
+               "days": 1, "value": 1.0, "low": 0.4, "high": 0.6, "excess": 2.0, "drifted": True, "since": began,
+               "comparison_uri": "s3://b/c/"}  # fmt: skip
+    desk.warehouse.replace_partition("drift_daily", began, pa.Table.from_pylist([earlier], schema=DRIFT_SCHEMA))
+    assert response(desk, partition) == "none"
+    since = {row["partition"]: row["since"] for row in desk.rows("drift_daily") if row["drifted"]}
+    assert since == {began: began, partition: began}
+    assert received == []
 
 
 def test_an_alert_that_is_not_taken_does_not_fail_the_step(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
