@@ -12,6 +12,7 @@ import pytest
 from nightshift.core.monitoring.day_summary import summarise
 from nightshift.core.monitoring.drift import (
     column_counts,
+    compare,
     curve,
     describe,
     drift_of_columns,
@@ -117,6 +118,22 @@ def test_a_curve_ends_with_the_value_that_was_compared() -> None:
         found = curve(columns, one, days, POLICY)
         assert (found.days[-1], found.values[-1]) == (days[-1], one.value)
         assert one.low == min(found.values[: -one.days])
+
+
+@pytest.mark.parametrize(
+    ("statistic", "earlier", "value", "excess"),
+    [
+        ("level", [0.5, 0.5], 0.55, 0.5),
+        ("level", [0.5, 0.5], 0.3, -2.0),
+        ("level", [0.995, 0.999], 0.5, -4.95),
+        ("nulls", [0.0, 0.1], 0.4, 1.5),
+        ("nulls", [0.2, 0.3], 0.0, 0.0),
+        ("commonest", [0.14, 0.14], 0.28, 0.14 / 0.3),
+    ],
+)
+def test_a_value_is_compared_with_range_and_least_change(statistic, earlier, value, excess) -> None:
+    one = compare("weather", "wind", statistic, 7, value, np.array(earlier), POLICY)
+    assert one.excess == pytest.approx(excess)
 
 
 def column(name: str, excess: float) -> ColumnDrift:
