@@ -13,34 +13,38 @@ from airflow.plugins_manager import AirflowPlugin
 MENU = "nightshift"
 
 
-@cache
-def _reports_app() -> Any:
+def readable(user: Any) -> list[Any]:
+    """The use cases whose DAGs a user may read."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+
+    from nightshift.declare.discovery import all_use_cases
+
+    manager = get_auth_manager()
+    return [
+        use_case
+        for use_case in all_use_cases()
+        if manager.is_authorized_dag(method="GET", details=DagDetails(id=f"{use_case.name}.ingest"), user=user)
+    ]
+
+
+def store() -> Any:
+    """The object store of the settings."""
+    from nightshift.io.artifact_store import ArtifactStore
+    from nightshift.settings import load_settings
+
+    return ArtifactStore(load_settings())
+
+
+@cache
+def _reports_app() -> Any:
     from airflow.api_fastapi.core_api.security import GetUserDep
     from fastapi import FastAPI, HTTPException, Response
     from fastapi.responses import HTMLResponse
 
-    from nightshift.declare.discovery import all_use_cases
-    from nightshift.declare.use_case import UseCase
-
     app = FastAPI(title="Nightshift reports", docs_url=None, redoc_url=None, openapi_url=None)
     # Reports show delivered values; a script in one of them must not run with the user's session.
     headers = {"Content-Security-Policy": "script-src 'none'; object-src 'none'", "X-Content-Type-Options": "nosniff"}
-
-    def readable(user: Any) -> list[UseCase]:
-        manager = get_auth_manager()
-        return [
-            use_case
-            for use_case in all_use_cases()
-            if manager.is_authorized_dag(method="GET", details=DagDetails(id=f"{use_case.name}.ingest"), user=user)
-        ]
-
-    def store() -> Any:
-        from nightshift.io.artifact_store import ArtifactStore
-        from nightshift.settings import load_settings
-
-        return ArtifactStore(load_settings())
 
     @app.get("/")
     def index(user: GetUserDep) -> HTMLResponse:

@@ -84,3 +84,25 @@ def test_the_kill_switch_and_an_unanswered_approval_are_shown(desk: Desk) -> Non
     advice = " ".join(problem.advice for problem in overview_of(desk).problems)
     assert f"{desk.use_case.name}.promote of {days_after(0)}" in advice
     assert f"{desk.use_case.name}.kill_switch" in advice
+
+
+def test_several_unpublished_partitions_are_one_problem(desk: Desk) -> None:
+    begin(desk)
+    desk.night(days_after(0))
+    for number in range(1, 4):
+        desk.deliver(days_after(number))
+    (problem,) = overview_of(desk).problems
+    assert problem.what == f"3 partitions up to {days_after(3)} are delivered, and not published"
+    assert str(days_after(1)) in problem.advice
+
+
+def test_a_spec_whose_newest_training_left_no_version_is_a_problem(desk: Desk) -> None:
+    begin(desk)
+    desk.night(days_after(0))
+    fallback = desk.use_case.fallback
+    desk.decide(days_after(0), "rejected", fallback, role="fallback", by="register", model_version="m")
+    (problem,) = overview_of(desk).problems
+    assert problem.what.startswith(f"the newest training of {fallback.spec_id} was rejected (1 ")
+    desk.register(fallback, days_after(1), role="fallback")
+    desk.night(days_after(1))
+    assert not [one for one in overview_of(desk).problems if fallback.spec_id in one.what]

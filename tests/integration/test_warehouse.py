@@ -129,6 +129,15 @@ def test_later_labels_replace_a_days_performance(warehouse: Warehouse) -> None:
         assert connection.execute(query).fetchall() == [(DAY, later, 0.7)]
 
 
+def test_performance_is_read_as_it_was_known(warehouse: Warehouse) -> None:
+    sliced = performance(DAY) | {"slice_column": "branch", "slice_value": "north"}
+    warehouse.record_performance(DAY, pa.Table.from_pylist([performance(DAY), sliced]))
+    earlier = DAY - timedelta(days=1)
+    assert warehouse.performance(earlier, earlier, "published").num_rows == 0
+    assert warehouse.performance(earlier, DAY, "published")["slice_value"].to_pylist() == ["", "north"]
+    assert warehouse.performance(earlier, DAY, "champion").num_rows == 0
+
+
 def shadows(score: float, *, rows: int = 3) -> pa.Table:
     return pa.table(
         {

@@ -64,9 +64,8 @@ def row_losses(labels: Labels, probability: Floats) -> Floats:
 
 def expected_log_loss(probability: Floats) -> float:
     """Mean entropy of probabilities in nats: their log loss if they are calibrated."""
-    return float((probability * row_losses(np.ones(len(probability), np.int64), probability)).mean()) + float(
-        ((1 - probability) * row_losses(np.zeros(len(probability), np.int64), probability)).mean()
-    )
+    p = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).mean())
 
 
 def log_odds(probability: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, timedelta
 
@@ -11,6 +12,7 @@ from psycopg.rows import class_row, dict_row
 from nightshift.core.lifecycle.state import State
 from nightshift.core.monitoring.overview import Night, OpenDrift, Overview, Problem
 from nightshift.declare.use_case import UseCase
+from nightshift.deployment import VERSION_ACTIONS, Deployment
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
@@ -30,6 +32,8 @@ def overview(store: ArtifactStore, warehouse: Warehouse, use_case: UseCase) -> O
     drifts = _open_drifts(warehouse)
     state = warehouse.state_as_of(delivered + timedelta(days=1)) if delivered else None
     problems = [] if delivered is None else _problems(store, use_case, delivered, nights, state)
+    if delivered is not None:
+        problems += _rejected_trainings(warehouse, delivered)
     return Overview(use_case, delivered, nights, drifts, problems, _decisions(warehouse))
 
 
@@ -75,6 +79,25 @@ def _decisions(warehouse: Warehouse) -> list[dict[str, object]]:
         return cursor.execute(query, [DECISIONS_SHOWN]).fetchall()
 
 
+def _rejected_trainings(warehouse: Warehouse, delivered: date) -> list[Problem]:
+    """The specs whose newest training within the checked partitions left no version."""
+    first = delivered - timedelta(days=CHECKED_PARTITIONS - 1)
+    by_spec: dict[str, list[Deployment]] = defaultdict(list)
+    for one in warehouse.decisions():
+        if one.action in VERSION_ACTIONS and first <= one.partition <= delivered:
+            by_spec[one.spec_id].append(one)
+    problems = []
+    for spec_id, trainings in by_spec.items():
+        newest = max(trainings, key=lambda one: one.partition)
+        if newest.action == "registered":
+            continue
+        count = len({one.partition for one in trainings if one.action != "registered"})
+        what = f"the newest training of {spec_id or 'all specs'} was {newest.action} ({count} of the last partitions')"
+        advice = f"see gate_results and the model card of {newest.partition}; an earlier version scores"
+        problems.append(Problem(what, advice))
+    return problems
+
+
 def _problems(
     store: ArtifactStore, use_case: UseCase, delivered: date, nights: Sequence[Night], state: State | None
 ) -> list[Problem]:
@@ -94,6 +117,7 @@ def _problems(
     published = {night.partition for night in nights}
     stages = {"ingest": "publish", "materialize": "publish_features", "predict": "publish_predictions"}
     statuses = {stage: store.decisions(name, step, partitions) for stage, step in stages.items()}
+    unpublished = []
     for day in reversed(partitions):
         rejected = [
             (stage, one.reason) for stage in stages if (one := statuses[stage][day]) and one.status == "rejected"
@@ -102,7 +126,12 @@ def _problems(
             stage, reason = rejected[0]
             problems.append(Problem(f"{stage} rejected {day}: {reason}", f"correct it and run {name}.{stage} again"))
         elif day not in published:
-            problems.append(Problem(f"{day} is delivered, and not published", f"look at {name}.predict of {day}"))
+            unpublished.append(day)
+    if unpublished:
+        days = str(unpublished[0]) if len(unpublished) == 1 else f"{len(unpublished)} partitions up to {unpublished[0]}"
+        verb = "is" if len(unpublished) == 1 else "are"
+        advice = f"look at {name}.predict of {unpublished[-1]}"
+        problems.append(Problem(f"{days} {verb} delivered, and not published", advice))
     if nights and nights[0].role == "champion" and nights[0].version_days > OLDEST_VERSION_DAYS:
         age = f"the newest predictions are from a version {nights[0].version_days} days old"
         problems.append(Problem(age, f"look at {name}.train of {nights[0].partition}"))

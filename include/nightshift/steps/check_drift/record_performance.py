@@ -20,11 +20,10 @@ from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import MODEL_VERSION, Publication
 from nightshift.io.warehouse.warehouse import PERFORMANCE_SCHEMA
+from nightshift.services.drift_inputs import PUBLISHED
 from nightshift.services.live_scores import ALL_SCORES, known_labels, losses
 from nightshift.services.outcomes import delivered_outcomes
 from nightshift.steps.context import StepContext
-
-PUBLISHED = "published"
 
 
 def run(context: StepContext) -> ArtifactRef:

@@ -11,6 +11,7 @@ import pytest
 
 from nightshift.core.monitoring.day_summary import summarise
 from nightshift.core.monitoring.drift import (
+    ColumnCounts,
     column_counts,
     compare,
     curve,
@@ -19,6 +20,7 @@ from nightshift.core.monitoring.drift import (
     group,
     overall_verdict,
     response,
+    window_statistics,
 )
 from nightshift.declare.policies import DriftPolicy
 from nightshift.documents.check_drift import ColumnDrift, DriftKind, GroupDrift
@@ -118,6 +120,17 @@ def test_a_curve_ends_with_the_value_that_was_compared() -> None:
         found = curve(columns, one, days, POLICY)
         assert (found.days[-1], found.values[-1]) == (days[-1], one.value)
         assert one.low == min(found.values[: -one.days])
+
+
+def test_shape_and_new_are_shares_of_values() -> None:
+    days = np.full((30, 10), 20, np.int64)
+    days[-1] = [40, 0] * 5
+    delivered, nulls = np.ones(30, bool), np.zeros(30, np.int64)
+    found = window_statistics(ColumnCounts(days, nulls, delivered, np.arange(10.0)), 1, 29, 20)
+    assert found["shape"][[0, -1]] == pytest.approx([0.0, 0.5])
+    texts = np.array([[20, 0]] * 29 + [[15, 5]])
+    found = window_statistics(ColumnCounts(texts, nulls, delivered), 1, 29, 20)
+    assert found["new"][[0, -1]] == pytest.approx([0.0, 0.25])
 
 
 @pytest.mark.parametrize(
