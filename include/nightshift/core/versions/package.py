@@ -1,4 +1,4 @@
-"""The files of a version, for scoring, monitoring and explaining it."""
+"""The names of the files of a version, and its card."""
 
 from __future__ import annotations
 
