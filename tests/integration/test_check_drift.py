@@ -53,7 +53,9 @@ def test_an_ordinary_partition_needs_no_response(desk: Desk) -> None:
     partition = live_nights(desk)
     assert response(desk, partition) == "none"
     verdicts = {kind: group.verdict for kind, group in drift_of(desk, partition).groups.items()}
-    assert verdicts == {"data": "stable", "prediction": "stable", "label": "stable", "concept": "not judged"}
+    assert verdicts == {
+        "data": "stable", "prediction": "stable", "label": "stable", "concept": "not judged", "skew": "not judged"
+    }  # fmt: skip
     assert {(row["drift"], row["source"]) for row in desk.rows("drift_daily")} == {
         ("data", "bookings"), ("prediction", "scores"), ("label", "outcomes")
     }  # fmt: skip

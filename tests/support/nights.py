@@ -70,8 +70,8 @@ class Nights:
         reviewed = self.step("review", partition)
         return self.step("advance", partition, reviewed=reviewed)
 
-    def predict(self, partition: date) -> ArtifactRef:
-        choice = self.step("resolve_model", partition)
+    def predict(self, partition: date, *, allow_undecided: bool = False) -> ArtifactRef:
+        choice = self.step("resolve_model", partition, allow_undecided=allow_undecided)
         calibration = self.step("calibrate", partition, model_choice=choice)
         scores = self.step("score", partition, model_choice=choice, calibration=calibration)
         audited = self.step("audit", partition, scores=scores)

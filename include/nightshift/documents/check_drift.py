@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 
 from nightshift.artifact import Document, Value
 
-DriftKind = Literal["data", "prediction", "label", "concept"]
-"""Of feeds and features; of scores; of the share of positive labels; of residuals and losses."""
+DriftKind = Literal["data", "prediction", "label", "concept", "skew"]
+"""Of feeds and features; of scores; of the share of positive labels; of residuals and losses; of the features used in
+scoring from those used in training."""
 
 DriftVerdict = Literal["stable", "drifted", "not judged"]
 Response = Literal["none", "alert", "retrain"]
@@ -28,8 +29,9 @@ Statistic = Literal[
     "rate",
     "residual",
     "loss",
+    "skew",
 ]
-"""See core.monitoring.drift and core.monitoring.outcome_drift."""
+"""See core.monitoring.drift, core.monitoring.outcome_drift and core.monitoring.skew."""
 
 
 class ColumnDrift(Value):
@@ -37,7 +39,7 @@ class ColumnDrift(Value):
 
     `source`: the feed, feature view, `scores` or `outcomes`; `column`: empty for the rows of a source, `name=value`
     for a slice. `excess`: how far outside the range the value is, as a multiple of what is tolerated: beyond 1 or -1
-    it has drifted.
+    it has drifted. `skew` has no reference: its range is 0.
     """
 
     source: str

@@ -21,6 +21,7 @@ NAMES: dict[DriftKind, str] = {
     "prediction": "Scores",
     "label": "Outcomes",
     "concept": "Outcomes against scores",
+    "skew": "Scoring against training",
 }
 
 STATISTICS = (
@@ -38,6 +39,7 @@ STATISTICS = (
     ("rate", "share of positive labels"),
     ("residual, loss", "cumulative sums, in standard deviations, of label rate minus mean score, and of log loss minus "
      "the loss that the scores promise"),
+    ("skew", "share of rows that were scored with another value of a feature than training has for them: any is drift"),
 )  # fmt: skip
 
 

@@ -193,6 +193,8 @@ def group(columns: Sequence[ColumnDrift], not_judged: str) -> GroupDrift:
 
 def describe(one: ColumnDrift) -> str:
     """What moved, in a phrase."""
+    if one.statistic == "skew":
+        return f"{one.name}: {one.value:.3g} of the rows were scored with another value than training has"
     window = "1 day" if one.days == 1 else f"{one.days} days"
     return f"{one.name}: {one.statistic} {one.value:.3g} over {window}, {one.low:.3g} to {one.high:.3g} before"
 

@@ -1,7 +1,8 @@
 """Compare a partition's deliveries, features, scores and known outcomes with those of the partitions before it.
 
-Artifact: `drift.json`. The same number of partitions is read however long the history is: the reference and the longest
-window of the policy.
+Besides, the newest training rows that are published for certain, those of the partition before, are compared with the
+features that these rows were scored with. Artifact: `drift.json`. The same number of partitions is read however long
+the history is: the reference and the longest window of the policy, and those that predicted the training rows.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from nightshift.core.monitoring.drift import (
     overall_verdict,
 )
 from nightshift.core.monitoring.outcome_drift import EVERYTHING, concept_drift, label_drift
+from nightshift.core.monitoring.skew import skew
 from nightshift.documents.check_drift import ColumnDrift, Drift, DriftKind
 from nightshift.documents.predict import ModelChoice
 from nightshift.partitions import partition_range
 from nightshift.services.day_summaries import read_summaries
-from nightshift.services.drift_inputs import SUMMARIES, slice_days
+from nightshift.services.drift_inputs import SUMMARIES, slice_days, source_of_features, used_features
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,8 @@ def run(context: StepContext, *, performance: ArtifactRef) -> ArtifactRef:
     columns["concept"] = concept_drift(slices, policy)
     reason = REFERENCE_TOO_SHORT.format(days=policy.least_reference_days)
     groups = {kind: group(found, reason) for kind, found in columns.items()}
+    parts, inputs["used_features"], nothing = used_features(store, use_case, partition - timedelta(days=1))
+    groups["skew"] = skew(parts, use_case.key_columns, source_of_features(use_case), nothing)
     drift = Drift(
         use_case=use_case.name,
         partition=partition,
