@@ -1,16 +1,19 @@
 """Plant faults into real nights of 2013 and count the nights until the drift check names them; list ordinary alarms.
 
-    python benchmarks/drift.py [--cache DIR]
+    python benchmarks/drift.py [--cache DIR] [--evidently PYTHON]
 
 Deliveries, features and summaries are those of the use case's own SQL and of the product's own code, without any
-service; DIR keeps them for the next run. Exits with 1 if a stated aim is missed.
+service; DIR keeps them for the next run. PYTHON: an interpreter with Evidently, which then checks a night with the same
+rows. Exits with 1 if a stated aim is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import pickle
+import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +27,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from flight_rows import curated_feeds, features_of
 
-from nightshift.core.monitoring.day_summary import summarise
+from nightshift.core.monitoring.day_summary import MOST_TEXTS, summarise
 from nightshift.core.monitoring.drift import ColumnCounts, column_counts, describe, drift_of_columns
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.policies import DriftPolicy
@@ -39,6 +43,29 @@ STARTS = (date(2013, 4, 10), date(2013, 6, 5), date(2013, 8, 20), date(2013, 11,
 NIGHTS = 10
 FIRST_NIGHT = date(2013, 2, 1)
 CHUNK = 31
+HISTORIES = (60, 150, 300)
+"""Days of history before a check whose cost is measured."""
+EVIDENTLY = """
+import sys, time
+from pathlib import Path
+start = time.process_time()
+import pandas as pd
+from evidently import DataDefinition, Dataset, Report
+from evidently.presets import DataDriftPreset
+imported, columns = time.process_time(), 0
+for path in sorted(Path(sys.argv[1]).glob("*-night.parquet")):
+    night = pd.read_parquet(path)
+    reference = pd.read_parquet(str(path).replace("-night", "-reference"))
+    texts = [name for name in night if night[name].dtype == object]
+    definition = DataDefinition(
+        numerical_columns=[name for name in night if name not in texts], categorical_columns=texts
+    )
+    rows = [Dataset.from_pandas(table, data_definition=definition) for table in (night, reference)]
+    Report([DataDriftPreset()]).run(*rows).dict()
+    columns += len(night.columns)
+end = time.process_time()
+print(f"{columns} columns, {end - imported:.1f} s, and {imported - start:.1f} s to import it")
+"""
 
 _shared: dict[str, Any] = {}
 
@@ -237,9 +264,50 @@ def drifted_on(position: int) -> list[ColumnDrift]:
     return [one for one in drift_of_columns(columns, POLICY) if one.drifted]
 
 
+def cost(summaries: Mapping[date, pa.Table], days: Sequence[date]) -> None:
+    """Print the processor time of a check after histories of different lengths."""
+    for history in HISTORIES:
+        known = {day: summaries[day] for day in days[: history + 1]}
+        started = time.process_time()
+        drift_of_night(known, days[history], POLICY)
+        print(f"check after {history} days of history: {time.process_time() - started:.2f} s of processor time")
+
+
+def evidently(python: Path, tables: Mapping[date, Tables], night: date) -> None:
+    """Print the processor time of Evidently's preset on a night, with the rows of the same reference days.
+
+    Columns of identifiers are left out; timestamps and dates are numbers.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for source, table in tables[night].items():
+            days = [day for day in tables if night - timedelta(POLICY.reference_days) <= day < night]
+            reference = pa.concat_tables([tables[day][source] for day in days])
+            for name, rows in (("night", table), ("reference", reference)):
+                frame = {
+                    column: plain(rows[column])
+                    for column in rows.column_names
+                    if not pa.types.is_string(rows[column].type) or len(reference[column].unique()) <= MOST_TEXTS
+                }
+                pq.write_table(pa.table(frame), Path(folder) / f"{source}-{name}.parquet")
+        done = subprocess.run([python, "-c", EVIDENTLY, folder], capture_output=True, text=True, check=True)
+    print(f"Evidently's preset on {night} and its reference: {done.stdout.strip()}")
+
+
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts as they are, everything else as float64."""
+    if pa.types.is_string(column.type):
+        return column
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.int32())
+    elif pa.types.is_timestamp(column.type) or pa.types.is_boolean(column.type):
+        column = column.cast(pa.int64())
+    return column.cast(pa.float64())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path)
+    parser.add_argument("--evidently", type=Path, metavar="PYTHON")
     arguments = parser.parse_args()
     path = arguments.cache / "deliveries.pickle" if arguments.cache else None
     last = USE_CASE.last_partition
@@ -267,8 +335,11 @@ def main() -> None:
     summaries = {day: summary(found, day) for day, found in tables.items()}
     seconds = time.perf_counter() - started
     print(f"\nsummaries: {1000 * seconds / len(tables):.0f} ms a night")
-    started = time.perf_counter()
     days = sorted(summaries)
+    cost(summaries, days)
+    if arguments.evidently is not None:
+        evidently(arguments.evidently, tables, days[HISTORIES[1]])
+    started = time.perf_counter()
     alarms = ordinary_alarms(column_counts(summaries, days), days)
     nights = sum(day >= FIRST_NIGHT for day in days)
     print(f"check: {1000 * (time.perf_counter() - started) / nights:.0f} ms a night, two at a time\n")

@@ -86,5 +86,7 @@ def used_features(
 
 
 def source_of_features(use_case: UseCase) -> dict[str, str]:
-    """The feature view of each feature; those of the spine are left out."""
-    return {name: table.name for table in use_case.features.tables for name in (*table.numeric, *table.categorical)}
+    """The feature view of each feature, or the training spine."""
+    features = use_case.features
+    spine = dict.fromkeys(features.join_keys, use_case.training_spine.stem)
+    return spine | {name: table.name for table in features.tables for name in (*table.numeric, *table.categorical)}

@@ -68,9 +68,9 @@ def differences(one: UsedFeatures, key: Sequence[str]) -> Differences:
 def skew(parts: Sequence[UsedFeatures], key: Sequence[str], source_of: Mapping[str, str], nothing: str) -> GroupDrift:
     """The verdict on the features of all parts; any row that differs is drift.
 
-    One ColumnDrift a feature: the share of rows that differ. `source_of`: the feature view by feature. `nothing`: the
-    reason if there are no parts. Rows whose features were published again after scoring, and rows without a
-    prediction, are counted in the reason, and do not decide.
+    One ColumnDrift a feature: the share of rows that differ. `source_of`: the feature view, or the spine, by feature.
+    `nothing`: the reason if there are no parts. Rows whose features were published again after scoring, and rows
+    without a prediction, are counted in the reason, and do not decide.
     """
     rows: Counter[str] = Counter()
     different: Counter[str] = Counter()
@@ -85,7 +85,7 @@ def skew(parts: Sequence[UsedFeatures], key: Sequence[str], source_of: Mapping[s
         compared += found.rows
         rows.update(dict.fromkeys(found.columns, found.rows))
         different.update(found.columns)
-    judged = [_column(source_of.get(name, ""), name, different[name], count) for name, count in rows.items() if count]
+    judged = [_column(source_of[name], name, different[name], count) for name, count in rows.items() if count]
     counted = [f"{compared} rows compared"] if compared else []
     counted += [f"{unmatched} rows have no prediction"] if unmatched else []
     counted += republished[:NAMED]
