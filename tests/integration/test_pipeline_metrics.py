@@ -106,7 +106,8 @@ def test_steps_and_feeds_are_recorded_and_shown(trained_nights: Nights, attempt:
     numbers = ("delivery", "files", "delivered", "duplicates", "published", "quarantined")
     assert [bookings[name] for name in numbers] == [NIGHT, 1, 41, 1, 38, 2]
 
-    nights.train(NIGHT)
+    # As if the training of the partition ended now.
+    nights.store.commit(use_case="late_returns", step="register", partition=NIGHT, kind="registration", files={})
     again = nights.step("record_pipeline", NIGHT)
     assert again != first
     assert nights.step("record_pipeline", NIGHT) == again
@@ -200,8 +201,8 @@ def test_rules_are_shown_where_there_are_any(desk: Desk) -> None:
     with desk.warehouse.connection() as connection:
         connection.execute(
             sql.SQL(
-                "CREATE TABLE IF NOT EXISTS {} (partition date, rule text, action text, fired boolean, matched integer, "
-                "at_least integer, of_last integer, began boolean, acted boolean, effect text, evidence jsonb)"
+                "CREATE TABLE IF NOT EXISTS {} (partition date, rule text, action text, fired boolean, "
+                "matched integer, at_least integer, of_last integer, began boolean, acted boolean, effect text, evidence jsonb)"
             ).format(desk.warehouse.table("rules_daily"))
         )
         insert = sql.SQL("INSERT INTO {} ({}, evidence) VALUES ({}, '[]')").format(

@@ -107,6 +107,7 @@ class Families:
         self._samples = samples
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The families in the order of GAUGES, those without samples included."""
         for name, text in GAUGES.items():
             own = [(use_case, one) for use_case, one in self._samples if one.name == name]
             labels = ["use_case", *(own[0][1].labels if own else ())]

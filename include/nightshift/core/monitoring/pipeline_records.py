@@ -97,9 +97,7 @@ def feed_rows(landed: Manifest | None, curated: Manifest | None) -> pa.Table:
                 "delivered": numbers.delivered,
                 "duplicates": numbers.exact_duplicates,
                 "published": published,
-                "quarantined": None
-                if published is None
-                else numbers.delivered - numbers.exact_duplicates - published,
+                "quarantined": None if published is None else numbers.delivered - numbers.exact_duplicates - published,
             }
         )
     return pa.Table.from_pylist(rows, schema=FEEDS_SCHEMA)

@@ -29,9 +29,7 @@ def landed(*uris: str, delivered: int = 10, duplicates: int = 1) -> Manifest:
 
 
 def test_a_published_step_has_the_numbers_of_its_manifest() -> None:
-    attempt = Attempt(
-        dag_id="u.predict", run_id="r", try_number=3, started_at="2020-03-03T03:00:05+01:00", seconds=2.5
-    )
+    attempt = Attempt(dag_id="u.predict", run_id="r", try_number=3, started_at="2020-03-03T03:00:05+01:00", seconds=2.5)
     files = [FileEntry(path=name, sha256="0" * 64, bytes=size) for name, size in (("a", 40), ("b", 2))]
     rows = pipeline_rows({("predict", "score", ""): published(manifest("score", rows=7, attempt=attempt, files=files))})
     assert rows.schema == PIPELINE_SCHEMA
