@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
-from typing import Any
 
 import pandas as pd
-import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
-from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from nightshift.artifact import Attempt
@@ -21,12 +18,11 @@ from nightshift.errors import DataContractError
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.services.metrics import GAUGES, metrics_text, midnight
 from nightshift.steps.check_drift import record_pipeline
-from support.desk import Desk, begin, days_after
-from support.history import TRAINED
+from second_use_case.include.late_returns.replay import deliveries
+from support.desk import D, Desk, begin, days_after
 from support.nights import Nights
 
 DAY = timedelta(days=1)
-NIGHT, NEXT = TRAINED + DAY, TRAINED + 2 * DAY
 LONG_AFTER = datetime(2020, 5, 20, tzinfo=UTC)
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -46,15 +42,10 @@ def gauges(body: bytes) -> Gauges:
     return found
 
 
-def metrics(nights: Nights | Desk, now: datetime = LONG_AFTER) -> Gauges:
-    body, media_type = metrics_text([nights.use_case], nights.settings, nights.store, now)
+def metrics(desk: Desk, now: datetime = LONG_AFTER) -> Gauges:
+    body, media_type = metrics_text([desk.use_case], desk.settings, desk.store, now)
     assert media_type.startswith("text/plain")
     return gauges(body)
-
-
-def rows(nights: Nights, table: str) -> list[dict[str, Any]]:
-    with psycopg.connect(nights.settings.warehouse_url.get_secret_value(), row_factory=dict_row) as connection:
-        return connection.execute(f"SELECT * FROM late_returns.{table} ORDER BY 1, 2, 3").fetchall()
 
 
 def too_long(feed: str, body: bytes) -> bytes:
@@ -79,42 +70,52 @@ def attempt() -> Iterator[Attempt]:
     CURRENT_ATTEMPT.reset(token)
 
 
-def test_steps_and_feeds_are_recorded_and_shown(trained_nights: Nights, attempt: Attempt) -> None:
-    nights = trained_nights
-    nights.deliver([NIGHT], too_long)
-    nights.ingest(NIGHT)
-    nights.materialize(NIGHT)
-    scores = nights.predict(NIGHT)
-    nights.check_drift(NIGHT)
-    first = nights.step("record_pipeline", NIGHT)
+def ingest(desk: Desk, partition: date, change: Callable[[str, bytes], bytes] = lambda feed, body: body) -> None:
+    """Deliver what the second use case's producer delivers, and ingest it."""
+    for feed, dt, name, body in deliveries(partition):
+        desk.store.put(f"landing/{desk.use_case.name}/{feed}/dt={dt}/{name}", change(feed, body))
+    Nights(desk.use_case, desk.settings, desk.store).ingest(partition)
 
-    steps = {(row["partition"], row["step"], row["variant"]): row for row in rows(nights, "pipeline_daily")}
-    scored = steps[NIGHT, "score", ""]
-    manifest = nights.store.manifest(scores)
+
+def commit(desk: Desk, step: str, partition: date) -> None:
+    """As if the step ended now."""
+    desk.store.commit(use_case=desk.use_case.name, step=step, partition=partition, kind=step, files={})
+
+
+def test_steps_and_feeds_are_recorded_and_shown(desk: Desk, attempt: Attempt) -> None:
+    begin(desk)
+    ingest(desk, D, too_long)
+    commit(desk, "publish_features", D)
+    desk.predict(D)
+    scores = desk.store.current(desk.use_case.name, "score", D)
+    first = desk.step("record_pipeline", D)
+
+    steps = {(row["partition"], row["step"], row["variant"]): row for row in desk.rows("pipeline_daily")}
+    scored = steps[D, "score", ""]
+    manifest = desk.store.manifest(scores)
     assert (scored["rows"], scored["bytes"]) == (scores.rows, sum(file.bytes for file in manifest.files))
     assert (scored["seconds"], scored["tries"], scored["run_id"]) == (manifest.attempt.seconds, 2, "a run")
     assert (scored["stage"], scored["artifact_uri"], scored["started_at"]) == (
         "predict", scores.uri, datetime(2020, 3, 18, 3, tzinfo=UTC)
     )  # fmt: skip
-    # The training of the partition ends later; those of the week before have a row for each spec.
-    assert (NIGHT, "register", "") not in steps
-    assert len([key for key in steps if key[:2] == (TRAINED, "fit")]) == 2
-    assert min(day for day, *_ in steps) == NIGHT - timedelta(days=record_pipeline.LOOK_BACK)
+    # The training of the partition ends later; that of the partition before has a row for each spec.
+    assert (D, "register", "") not in steps
+    assert len([key for key in steps if key[:2] == (D - DAY, "fit")]) == 2
 
-    feeds = {(row["partition"], row["feed"]): row for row in rows(nights, "feeds_daily")}
-    bookings = feeds[NIGHT, "bookings"]
-    numbers = ("delivery", "files", "delivered", "duplicates", "published", "quarantined")
-    assert [bookings[name] for name in numbers] == [NIGHT, 1, 41, 1, 38, 2]
+    (bookings,) = [row for row in desk.rows("feeds_daily") if row["feed"] == "bookings"]
+    numbers = ("partition", "delivery", "files", "delivered", "duplicates", "published", "quarantined")
+    assert [bookings[name] for name in numbers] == [D, D, 1, 41, 1, 38, 2]
 
-    # As if the training of the partition ended now.
-    nights.store.commit(use_case="late_returns", step="register", partition=NIGHT, kind="registration", files={})
-    again = nights.step("record_pipeline", NIGHT)
+    commit(desk, "register", D)
+    again = desk.step("record_pipeline", D + DAY)
     assert again != first
-    assert nights.step("record_pipeline", NIGHT) == again
-    recorded = {row["step"] for row in rows(nights, "pipeline_daily") if row["partition"] == NIGHT}
-    assert {"register", "score", "record_drift"} <= recorded
+    assert desk.step("record_pipeline", D + DAY) == again
+    assert {"register", "score"} <= {row["step"] for row in desk.rows("pipeline_daily") if row["partition"] == D}
+    before = len(desk.rows("pipeline_daily"))
+    desk.step("record_pipeline", D + timedelta(days=record_pipeline.LOOK_BACK + 2))
+    assert len(desk.rows("pipeline_daily")) == before
 
-    shown = metrics(nights)
+    shown = metrics(desk)
     assert shown["up",] == 1
     assert shown["step_seconds", "predict", "score", ""] == scored["seconds"]
     assert shown["step_tries", "predict", "score", ""] == 2
@@ -122,37 +123,33 @@ def test_steps_and_feeds_are_recorded_and_shown(trained_nights: Nights, attempt:
     assert shown["feed_rows", "bookings"] == 41
     assert shown["feed_quarantined_share", "bookings"] == pytest.approx(2 / 41)
     assert shown["feed_quarantined_share", "returns"] == 0
-    assert shown["feed_delivery_timestamp_seconds", "bookings"] == midnight(NIGHT)
-    for stage in ("ingest", "materialize", "train", "predict", "check_drift"):
-        assert shown["stage_partition_timestamp_seconds", stage] == midnight(NIGHT), stage
+    assert shown["feed_delivery_timestamp_seconds", "bookings"] == midnight(D)
+    for stage in ("ingest", "materialize", "train", "predict"):
+        assert shown["stage_partition_timestamp_seconds", stage] == midnight(D), stage
     assert ("stage_partition_timestamp_seconds", "promote") not in shown
     assert {name for name, *_ in shown} <= set(GAUGES)
 
 
-def test_a_rejected_partition_is_recorded_by_the_next_one(trained_nights: Nights) -> None:
-    nights = trained_nights
-    nights.deliver([NIGHT], no_flag)
+def test_a_rejected_partition_is_recorded_by_the_next_one(desk: Desk) -> None:
     with pytest.raises(DataContractError):
-        nights.ingest(NIGHT)
-    nights.deliver([NEXT])
-    nights.ingest(NEXT)
-    nights.step("record_pipeline", NEXT)
-    steps = {(row["partition"], row["step"]): row for row in rows(nights, "pipeline_daily")}
-    rejected = steps[NIGHT, "publish"]
+        ingest(desk, D, no_flag)
+    ingest(desk, D + DAY)
+    desk.step("record_pipeline", D + DAY)
+    steps = {(row["partition"], row["step"]): row for row in desk.rows("pipeline_daily")}
+    rejected = steps[D, "publish"]
     assert (rejected["status"], rejected["seconds"], rejected["artifact_uri"]) == ("rejected", None, None)
-    assert steps[NIGHT, "validate"]["status"] == "published"
-    feeds = {(row["partition"], row["feed"]): row for row in rows(nights, "feeds_daily")}
-    assert (feeds[NIGHT, "returns"]["delivered"], feeds[NIGHT, "returns"]["quarantined"]) == (40, None)
-    shown = metrics(nights)
+    assert steps[D, "validate"]["status"] == "published"
+    feeds = {(row["partition"], row["feed"]): row for row in desk.rows("feeds_daily")}
+    assert (feeds[D, "returns"]["delivered"], feeds[D, "returns"]["quarantined"]) == (40, None)
+    shown = metrics(desk)
     assert shown["stage_rejected_partitions", "ingest"] == 1
-    assert shown["stage_partition_timestamp_seconds", "ingest"] == midnight(NEXT)
+    assert shown["stage_partition_timestamp_seconds", "ingest"] == midnight(D + DAY)
 
-    nights.deliver([NIGHT])
-    nights.ingest(NIGHT)
-    nights.step("record_pipeline", NEXT)
-    repaired = {(row["partition"], row["step"]): row for row in rows(nights, "pipeline_daily")}
-    assert repaired[NIGHT, "publish"]["status"] == "published"
-    assert metrics(nights)["stage_rejected_partitions", "ingest"] == 0
+    ingest(desk, D)
+    desk.step("record_pipeline", D + DAY)
+    repaired = {(row["partition"], row["step"]): row for row in desk.rows("pipeline_daily")}
+    assert repaired[D, "publish"]["status"] == "published"
+    assert metrics(desk)["stage_rejected_partitions", "ingest"] == 0
 
 
 def test_models_are_shown_as_the_warehouse_has_them(desk: Desk) -> None:
@@ -202,7 +199,8 @@ def test_rules_are_shown_where_there_are_any(desk: Desk) -> None:
         connection.execute(
             sql.SQL(
                 "CREATE TABLE IF NOT EXISTS {} (partition date, rule text, action text, fired boolean, "
-                "matched integer, at_least integer, of_last integer, began boolean, acted boolean, effect text, evidence jsonb)"
+                "matched integer, at_least integer, of_last integer, "
+                "began boolean, acted boolean, effect text, evidence jsonb)"
             ).format(desk.warehouse.table("rules_daily"))
         )
         insert = sql.SQL("INSERT INTO {} ({}, evidence) VALUES ({}, '[]')").format(
