@@ -3,7 +3,8 @@
 **record_performance** fills `outcomes` and `performance_daily` (of every day that labels were delivered for, also late
 ones, and by slice). **compare_drift** compares statistics of the last 1, 7 and 28 days with their range in the days
 before, column by column, and sums up residuals and losses. **report_drift** writes the HTML report. **record_drift**
-fills `drift_daily`, and sends the alert or requests a search.
+fills `drift_daily`, and sends the alert or requests a search. **record_pipeline** fills `pipeline_daily` (seconds,
+tries, rows and bytes of each step) and `feeds_daily` of the last eight partitions.
 **request_search** requests a search for better specs on the use case's search weekday and when drift calls for it
 (response `retrain`); otherwise it is skipped.
 

@@ -4,7 +4,9 @@ Only registration and access control: the files come from `nightshift.services.r
 authenticate a plugin's endpoints, so each of these requires a signed-in user who may read the use case's DAGs.
 """
 
+import hmac
 import os
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -28,6 +30,23 @@ def readable(user: Any) -> list[Any]:
     ]
 
 
+async def scraped(request: Any, bearer: Any) -> list[Any]:
+    """The use cases whose metrics a request may read: all with the token of the settings, else those of its user.
+
+    `bearer`: the credentials of its Authorization header, or None. Raises HTTPException 401 or 403.
+    """
+    from airflow.api_fastapi.core_api.security import get_user
+
+    from nightshift.declare.discovery import all_use_cases
+    from nightshift.settings import load_settings
+
+    token = load_settings().metrics_token
+    expected = token.get_secret_value().encode() if token else b""
+    if expected and bearer is not None and hmac.compare_digest(bearer.credentials.encode(), expected):
+        return list(all_use_cases())
+    return readable(await get_user(request, None, bearer))
+
+
 def store() -> Any:
     """The object store of the settings."""
     from nightshift.io.artifact_store import ArtifactStore
@@ -38,8 +57,9 @@ def store() -> Any:
 
 @cache
 def _reports_app() -> Any:
-    from airflow.api_fastapi.core_api.security import GetUserDep
-    from fastapi import FastAPI, HTTPException, Response
+    from airflow.api_fastapi.core_api.security import GetUserDep, bearer_scheme
+    from fastapi import Depends, FastAPI, HTTPException, Request, Response
+    from fastapi.concurrency import run_in_threadpool
     from fastapi.responses import HTMLResponse
 
     app = FastAPI(title="Nightshift reports", docs_url=None, redoc_url=None, openapi_url=None)
@@ -82,6 +102,16 @@ def _reports_app() -> Any:
         }
         found = overview(bucket, Warehouse(load_settings(), declared), declared)
         return HTMLResponse(render(found, links, "../"), headers=headers)
+
+    @app.get("/metrics")
+    async def metrics(request: Request, bearer: Any = Depends(bearer_scheme)) -> Response:  # noqa: B008 - FastAPI's way
+        from nightshift.services.metrics import metrics_text
+        from nightshift.settings import load_settings
+
+        use_cases = await scraped(request, bearer)
+        accept, now = request.headers.get("Accept", ""), datetime.now(UTC)
+        body, media_type = await run_in_threadpool(metrics_text, use_cases, load_settings(), store(), now, accept)
+        return Response(body, media_type=media_type)
 
     @app.get("/files/{use_case}/{step}/{partition}/{path:path}")
     def report(use_case: str, step: str, partition: str, path: str, user: GetUserDep) -> Response:

@@ -31,6 +31,9 @@ SpecAction = Literal[
 ]
 Action = Literal[VersionAction, SpecAction]
 Role = Literal["champion", "challenger", "former", "fallback"]
+"""Role of a spec."""
+ScoringRole = Literal[Role, "frozen"]
+"""Role of a version that scores. `frozen`: the first version of the champion's spec, which nothing is decided by."""
 Verdict = Literal["pass", "fail", "not applicable"]
 
 VERSION_ACTIONS = ("registered", "rejected", "failed")

@@ -131,6 +131,7 @@ STAGES = (
         "promote",
         priority=20,
         nightly=True,
+        decided_by="advance",
         steps=(
             Step("review"),
             Step("advance", {"reviewed": "review"}),
@@ -147,6 +148,7 @@ STAGES = (
             Step("compare_drift", {"performance": "record_performance"}),
             Step("report_drift", {"drift": "compare_drift"}),
             Step("record_drift", {"drift": "compare_drift", "report": "report_drift"}),
+            Step("record_pipeline", decides=False),
         ),
     ),
     Stage("backtest", priority=100, steps=(Step("backtest"), Step("nominate", {"backtest": "backtest"}))),

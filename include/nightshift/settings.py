@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     score_batch_rows: int = Field(default=50_000, ge=1)
     history_chunk_days: int = Field(default=10, ge=1, description="days per mapped task of backfill_history")
     alert_webhook_url: SecretStr | None = None
+    metrics_token: SecretStr | None = Field(
+        default=None, description="bearer token for /nightshift/metrics besides Airflow's own; None or empty: none"
+    )
 
     @model_validator(mode="after")
     def _redis_has_an_address(self) -> Settings:

@@ -14,6 +14,7 @@ from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.inference.calibration import calibrated
 from nightshift.core.lifecycle.canary import canary_rows
 from nightshift.documents.predict import Calibration, ModelChoice
+from nightshift.documents.promote import Review
 from nightshift.errors import AuditFailed, PartitionNotReady, TransientError, UnknownModel
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_scores import scored_partition
@@ -119,6 +120,57 @@ def test_a_challenger_that_is_also_the_fallback_scores_once(desk: Desk) -> None:
     assert [one.role for one in choice.shadows] == ["challenger"]
     desk.deliver(days_after(1))
     desk.predict(days_after(1))
+
+
+# The first version of the champion's spec
+
+
+def frozen_nights(desk: Desk, first: bytes = POOR) -> list[str]:
+    """Nights D + 1 to D + 3 of a champion whose first version answers otherwise. Returns both versions, first first."""
+    frozen = begin(desk, graph=first)
+    newest = desk.register(desk.use_case.champion, D, GOOD)
+    for number in range(1, 4):
+        desk.night(days_after(number))
+        desk.step("record_performance", days_after(number))
+    return [frozen.model_version, newest.model_version]
+
+
+def test_the_first_version_is_scored_beside_the_newest(desk: Desk) -> None:
+    frozen, newest = frozen_nights(desk)
+    choice = desk.choice(days_after(3))
+    assert choice.primary.model_version == newest
+    assert [(one.role, one.model_version) for one in choice.shadows][1:] == [("frozen", frozen)]
+    assert {row["model_version"] for row in desk.rows("predictions")} == {newest}
+    own = [row for row in desk.rows("shadow_predictions") if row["role"] == "frozen"]
+    assert len(own) == 3 * BOOKINGS
+    assert all(row["raw_score"] == row["score"] for row in own)
+    loss = {row["role"]: row["log_loss"] for row in desk.rows("performance_daily") if row["partition"] == days_after(2)}
+    assert set(loss) == {"published", "champion", "fallback", "frozen"}
+    assert loss["frozen"] > loss["published"]
+
+
+def test_nothing_is_decided_or_calibrated_by_the_first_version(desk: Desk) -> None:
+    frozen_nights(desk)
+    scored = scored_partition(desk.store, desk.use_case, days_after(2))
+    assert scored is not None
+    assert set(scored.rows["role"].to_pylist()) == {"champion", "fallback"}
+    ref = desk.store.current(desk.use_case.name, "calibrate", days_after(3))
+    champion = desk.store.read_document(ref, Calibration).specs[desk.use_case.champion.spec_id]
+    assert (champion.rows, len(champion.partitions)) == (2 * BOOKINGS, 2)
+    review = desk.store.read_document(desk.step("review", days_after(3)), Review)
+    assert {one.role for one in review.losses} == {"champion", "fallback"}
+
+
+@pytest.mark.parametrize("missing", ["model.onnx", "spec.json"])
+def test_a_first_version_that_is_gone_does_not_stop_the_primary(desk: Desk, missing: str) -> None:
+    frozen, newest = frozen_nights(desk)
+    ref = next(one.model for one in desk.choice(days_after(3)).shadows if one.role == "frozen")
+    desk.store.put(desk.store.key(ref.uri) + missing, b"other bytes")
+    desk.night(days_after(4))
+    published = {row["model_version"] for row in desk.rows("publications") if row["partition"] == days_after(4)}
+    assert published == {newest}
+    scores = desk.store.manifest(desk.store.current(desk.use_case.name, "score", days_after(4)))
+    assert set(scores.metrics.get("failed_shadows", {})) == ({frozen} if missing == "model.onnx" else set())
 
 
 # calibrate

@@ -7,13 +7,13 @@ from datetime import date
 from typing import ClassVar
 
 from nightshift.artifact import ArtifactRef, Document, Value
-from nightshift.deployment import Role
+from nightshift.deployment import ScoringRole
 
 
 class ScoredModel(Value):
     """A version that scores a partition. `share` of the rows publish its score (canary); 1 for the primary."""
 
-    role: Role
+    role: ScoringRole
     spec_id: str
     model_version: str
     model: ArtifactRef

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ _NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
 EXISTS = {"412", "PreconditionFailed"}
 CONFLICT = {"409", "ConditionalRequestConflict"}
 CONFLICT_TRIES = 6
+_CURRENT = re.compile(r"current(?:-(.+))?\.json")
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 
@@ -163,11 +165,12 @@ class ArtifactStore:
         ]
         return sorted(objects, key=lambda info: info.key)
 
-    def folders(self, prefix: str) -> Sequence[str]:
-        """Names of the folders right below a prefix that ends with "/", sorted."""
+    def folders(self, prefix: str, *, after: str = "") -> Sequence[str]:
+        """Names of the folders right below a prefix that ends with "/", sorted; those from the name `after` on."""
+        start = {"StartAfter": f"{prefix}{after}"} if after else {}
         return sorted(
             item["Prefix"].removeprefix(prefix).rstrip("/")
-            for page in self._pages(Prefix=prefix, Delimiter="/")
+            for page in self._pages(Prefix=prefix, Delimiter="/", **start)
             for item in page.get("CommonPrefixes", [])
         )
 
@@ -331,6 +334,14 @@ class ArtifactStore:
         """`decision` of many partitions, read in parallel."""
         statuses = in_parallel(lambda partition: self.decision(use_case, step, partition), partitions)
         return dict(zip(partitions, statuses, strict=True))
+
+    def variants(self, use_case: str, step: str, partition: date) -> dict[str, Decision]:
+        """The statuses of a partition of a step by variant; "" is the one without a variant."""
+        folder = f"{self.step_prefix(use_case, step)}{partition}/"
+        names = (info.key.removeprefix(folder) for info in self.list(folder))
+        variants = [match[1] or "" for name in names if (match := _CURRENT.fullmatch(name))]
+        statuses = ((one, self.decision(use_case, step, partition, variant=one)) for one in variants)
+        return {variant: status for variant, status in statuses if status is not None}
 
     def current(self, use_case: str, step: str, partition: date, *, variant: str = "") -> ArtifactRef:
         """The published artifact of a partition. Raises PartitionNotReady if there is none (yet)."""

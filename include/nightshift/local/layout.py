@@ -255,10 +255,15 @@ def this_host() -> str:
 
 
 def service_environment(public: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the services: that of this process, updated with the public one, telemetry off."""
+    """The environment of the services: that of this process, updated with the public one, telemetry off.
+
+    Of this process's settings of Airflow only those of its metrics are kept.
+    """
     base = processes.base_environment()
+    metrics = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__METRICS__")}
     return {
         **base,
+        **metrics,
         **public,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{base.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",

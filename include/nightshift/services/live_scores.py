@@ -32,6 +32,7 @@ VERSION_COLUMNS = ("role", "spec_id", "model_version")
 class ScoredPartition:
     """One partition's scores. `rows`: key, role, spec_id, model_version, raw_score, score; one row per key and version.
 
+    Without those of the frozen version: what is decided about its spec, and its calibration, depend on newer ones.
     `ref`: the artifact of step `score`. A shadow that `choice` names but that failed has no rows.
     """
 
@@ -63,7 +64,7 @@ def scored_partition(store: ArtifactStore, use_case: UseCase, partition: date) -
     if decision is None or (ref := decision.published) is None:
         return None
     (choice,) = store.manifest(ref).inputs["model_choice"]
-    rows = store.read_table(ref, ALL_SCORES)
+    rows = store.read_table(ref, ALL_SCORES).filter(pc.field("role") != "frozen")
     return ScoredPartition(partition, ref, store.read_document(choice, ModelChoice), rows)
 
 

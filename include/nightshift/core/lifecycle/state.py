@@ -14,7 +14,7 @@ from typing import Literal
 
 from nightshift.artifact import ArtifactRef
 from nightshift.declare.models import ModelSpec
-from nightshift.deployment import VERSION_ACTIONS, Deployment, Role
+from nightshift.deployment import VERSION_ACTIONS, Deployment, Role, ScoringRole
 from nightshift.errors import ConfigurationError
 
 Stage = Literal["shadow", "canary"]
@@ -72,10 +72,20 @@ class State:
 
     def version(self, spec_id: str | None) -> Version | None:
         """The newest version of a spec that is not retired, or None."""
-        if spec_id is None or spec_id in self.retired:
-            return None
-        ready = [v for v in self.versions.get(spec_id, ()) if v.model_version not in self.retired]
+        ready = self._ready(spec_id)
         return ready[-1] if ready else None
+
+    @property
+    def frozen(self) -> Version | None:
+        """The oldest version of the champion's spec that is not retired, or None."""
+        ready = self._ready(self.champion)
+        return ready[0] if ready else None
+
+    def _ready(self, spec_id: str | None) -> list[Version]:
+        """The versions of a spec that are not retired, the newest last."""
+        if spec_id is None or spec_id in self.retired:
+            return []
+        return [v for v in self.versions.get(spec_id, ()) if v.model_version not in self.retired]
 
     @property
     def watched(self) -> str | None:
@@ -102,14 +112,17 @@ class State:
         return None if fallback is None else ("fallback", fallback)
 
     @property
-    def shadows(self) -> list[tuple[Role, Version]]:
-        """The versions scored as shadows of the primary: challenger, watched former champion, fallback.
+    def shadows(self) -> list[tuple[ScoringRole, Version]]:
+        """The versions scored as shadows of the primary: challenger, watched former champion, fallback, frozen.
 
         While the kill switch is on only the fallback is scored.
         """
         if self.killed is not None or self.primary is None:
             return []
-        versions = [(role, self.version(spec_id)) for role, spec_id in self._roles[1:]]
+        versions: list[tuple[ScoringRole, Version | None]] = [
+            *((role, self.version(spec_id)) for role, spec_id in self._roles[1:]),
+            ("frozen", self.frozen),
+        ]
         return [(role, one) for role, one in versions if one is not None and one != self.primary[1]]
 
     @property

@@ -22,13 +22,13 @@ from nightshift.io.warehouse.schema import Connection, column_list, insert_row, 
 COLUMNS = tuple(Deployment.model_fields)
 
 
-def decisions(connection: Connection, use_case: UseCase) -> list[Deployment]:
-    """All decisions about the use case's models, in the order they were recorded."""
-    query = sql.SQL("SELECT {} FROM {} ORDER BY deployment_id").format(
+def decisions(connection: Connection, use_case: UseCase, *, without: Sequence[str] = ()) -> list[Deployment]:
+    """All decisions about the use case's models but those with the actions `without`, in the order of recording."""
+    query = sql.SQL("SELECT {} FROM {} WHERE action <> ALL(%s) ORDER BY deployment_id").format(
         column_list(COLUMNS), table_name(use_case, "deployments")
     )
     with connection.cursor(row_factory=dict_row) as cursor:
-        return [Deployment.model_validate(row) for row in cursor.execute(query)]
+        return [Deployment.model_validate(row) for row in cursor.execute(query, [list(without)])]
 
 
 def record(

@@ -19,7 +19,7 @@ from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.lifecycle.state import State, state_as_of
 from nightshift.declare.use_case import UseCase
-from nightshift.deployment import Deployment, GateResult
+from nightshift.deployment import VERSION_ACTIONS, Deployment, GateResult
 from nightshift.io.warehouse import deployments, publications
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.publications import Prediction, Publication
@@ -123,6 +123,11 @@ class Warehouse:
         with self.connection() as connection:
             return deployments.decisions(connection, self._use_case)
 
+    def spec_decisions(self) -> list[Deployment]:
+        """The decisions about specs, without those about versions: every training adds some of these."""
+        with self.connection() as connection:
+            return deployments.decisions(connection, self._use_case, without=VERSION_ACTIONS)
+
     def state_as_of(self, partition: date) -> State:
         """Which specs and versions serve a partition. See core.lifecycle.state."""
         return state_as_of(self.decisions(), partition)
@@ -171,7 +176,10 @@ class Warehouse:
             cursor.executemany(query, rows)
 
     def replace_partition(
-        self, table: Literal["shadow_predictions", "drift_daily"], partition: date, rows: pa.Table
+        self,
+        table: Literal["shadow_predictions", "drift_daily", "pipeline_daily", "feeds_daily"],
+        partition: date,
+        rows: pa.Table,
     ) -> bool:
         """Replace the rows of a partition; `rows` has every column but `partition`.
 

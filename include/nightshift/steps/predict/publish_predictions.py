@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from typing import cast
 
 import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.deployment import Role
 from nightshift.documents.predict import ModelChoice
 from nightshift.errors import AuditFailed
 from nightshift.io.provenance import CURRENT_ATTEMPT
@@ -53,7 +55,7 @@ def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> A
         prediction_date=days[0],
         spec_id=primary.spec_id,
         model_version=primary.model_version,
-        role=primary.role,
+        role=cast(Role, primary.role),  # Publication checks it
         model=primary.model,
         calibration=inputs["calibration"][0],
         scores=scores,

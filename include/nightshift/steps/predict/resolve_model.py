@@ -1,7 +1,8 @@
 """Choose the versions that score a partition: the primary, whose scores are published, and shadows.
 
 The primary is the champion's newest version from an earlier partition, or the fallback's if there is no champion
-or the kill switch is on. Shadows are the challenger, the former champion while it is watched, and the fallback.
+or the kill switch is on. Shadows are the challenger, the former champion while it is watched, the fallback, and the
+first version of the champion's spec (frozen).
 The training of the partition itself can neither delay nor change its predictions.
 """
 
@@ -12,7 +13,7 @@ from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version, state_as_of
-from nightshift.deployment import Role
+from nightshift.deployment import ScoringRole
 from nightshift.documents.predict import ModelChoice, ScoredModel
 from nightshift.errors import PartitionNotReady, UnknownModel
 from nightshift.io.warehouse.warehouse import TRAINING
@@ -54,7 +55,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     share = state.challenge.share if state.challenge and state.challenge.stage == "canary" else 0.0
     role, version = state.primary
     # One version may have two roles, for instance challenger and fallback; it scores once, in the first.
-    shadows: dict[str, tuple[Role, Version]] = {}
+    shadows: dict[str, tuple[ScoringRole, Version]] = {}
     for shadow in state.shadows:
         shadows.setdefault(shadow[1].model_version, shadow)
     choice = ModelChoice(
@@ -76,7 +77,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     )
 
 
-def _scored(role: Role, version: Version, share: float) -> ScoredModel:
+def _scored(role: ScoringRole, version: Version, share: float) -> ScoredModel:
     return ScoredModel(
         role=role,
         spec_id=version.spec_id,
@@ -87,7 +88,7 @@ def _scored(role: Role, version: Version, share: float) -> ScoredModel:
     )
 
 
-def _why(state: State, partition: date, role: Role, version: Version) -> str:
+def _why(state: State, partition: date, role: ScoringRole, version: Version) -> str:
     """Which version is primary, how old it is, and, of the fallback, why."""
     days = (partition - version.partition).days
     age = f"trained on partition {version.partition}, {days} day{'' if days == 1 else 's'} old"

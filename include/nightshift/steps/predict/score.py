@@ -146,7 +146,9 @@ def _summary(context: StepContext, all_scores: bytes, primary: ScoredModel) -> p
 def _load(store: ArtifactStore, chosen: ScoredModel, calibrations: Mapping[str, SpecCalibration]) -> LoadedVersion:
     signature = store.read_document(chosen.model, Signature)
     session = load_session(store.read(chosen.model, "model.onnx"))
-    return LoadedVersion(chosen, signature, session, calibrations.get(chosen.spec_id, SpecCalibration()))
+    # The frozen version shares its spec with the champion, whose calibration would hide how old it is.
+    calibration = None if chosen.role == "frozen" else calibrations.get(chosen.spec_id)
+    return LoadedVersion(chosen, signature, session, calibration or SpecCalibration())
 
 
 def _load_shadows(

@@ -250,6 +250,34 @@ def test_promoted_twice() -> None:
     assert state_as_of([*WATCHED, decide(8, "promoted", "b")], day(9)) == state_as_of(WATCHED, day(9))
 
 
+def test_frozen_is_the_first_version_of_the_champions_spec() -> None:
+    decisions = [*START, register(2, "a"), register(3, "a"), register(3, "b", "challenger"), decide(3, "shadow", "b")]
+    shadows = {n: names(state_as_of(decisions, day(n)))["shadows"] for n in (2, 3, 4)}
+    assert shadows[2] == [("fallback", "f1")]  # it is the primary itself
+    assert shadows[3] == [("fallback", "f1"), ("frozen", "a1")]
+    assert shadows[4] == [("challenger", "b3"), ("fallback", "f1"), ("frozen", "a1")]
+    promoted = [*decisions, register(5, "b"), decide(5, "promoted", "b", replaces="a"), register(6, "b")]
+    assert names(state_as_of(promoted, day(7)))["shadows"] == [("former", "a3"), ("fallback", "f1"), ("frozen", "b3")]
+    assert names(state_as_of([*promoted, decide(7, "killed")], day(8)))["shadows"] == []
+
+
+def test_frozen_is_neither_retired_nor_replaced_by_a_training_that_ran_again() -> None:
+    decisions = [*START, register(2, "a"), register(3, "a")]
+    retired = state_as_of([*decisions, decide(3, "retired", "a", model_version="a1")], day(4))
+    assert retired.frozen is not None
+    assert retired.frozen.model_version == "a2"
+    again = state_as_of([*decisions, register(1, "a", build="again")], day(4))
+    assert names(again)["shadows"] == [("fallback", "f1"), ("frozen", "a1again")]
+
+
+def test_frozen_is_never_primary_nor_trained() -> None:
+    decisions = [*START, register(2, "a"), decide(3, "retired", "a", model_version="a2")]
+    state = state_as_of(decisions, day(4))
+    assert names(state) == {"primary": ("champion", "a1"), "shadows": [("fallback", "f1")]}
+    assert "frozen" not in state.trained.values()
+    assert state_as_of([*START, decide(3, "retired", "a")], day(4)).frozen is None
+
+
 def test_kill_switch() -> None:
     decisions = [*WATCHED, decide(7, "killed"), decide(9, "restored")]
     killed = state_as_of(decisions, day(8))
