@@ -33,6 +33,9 @@ from nightshift.errors import ConfigurationError
 
 Window = Literal["day", "cutoff_to_cutoff"]
 
+BY_DEFAULT_AFTER = timedelta(hours=2)
+"""From the cutoff to the deadline of a use case that declares none."""
+
 
 @dataclass(frozen=True)
 class UseCase:
@@ -47,6 +50,10 @@ class UseCase:
     `prediction_extra` are further columns of it, `prediction_date` is the column of the key with the day that is
     predicted, the day after the partition. `champion` is the first champion's spec, `fallback` serves where there is no
     champion, `challengers` can be named in a backtest.
+
+    `deadline`: the time of the day, in `timezone`, by which a partition's predictions have to be published, on the day
+    of its cutoff, or on the next if the cutoff is later in the day; None: two hours after the cutoff. The watchdog
+    checks it, and no step depends on it.
 
     `window` says what the predicted day is: `day`, the calendar day, whose first hours are over at the cutoff; or
     `cutoff_to_cutoff`, the time from the partition's cutoff to the next, named by the day on which it begins.
@@ -88,6 +95,7 @@ class UseCase:
     sources: tuple[DataSource, ...] = ()
     tags: tuple[str, ...] = ()
     last_partition: date | None = None
+    deadline: time | None = None
     window: Window = "day"
     prediction_moment: str = ""
 
@@ -120,6 +128,12 @@ class UseCase:
                 "NS-USECASE-008",
                 f"{self.name}: on {day} the clocks of {self.timezone} skip or repeat the cutoff_time "
                 f"{self.cutoff_time}. Choose a time that every day has exactly once.",
+            )
+        if self.deadline and (day := _day_without_one_cutoff(self.timezone, self.deadline, self.first_partition)):
+            raise ConfigurationError(
+                "NS-ALERT-002",
+                f"{self.name}: on {day} the clocks of {self.timezone} skip or repeat the deadline {self.deadline}. "
+                "Choose a time that every day has exactly once.",
             )
 
     @property
@@ -165,6 +179,32 @@ class UseCase:
         """The cutoff of a partition in UTC: `cutoff_time` on the next day. The partition uses no later data."""
         local = datetime.combine(partition + timedelta(days=1), self.cutoff_time, ZoneInfo(self.timezone))
         return local.astimezone(UTC)
+
+    @property
+    def deadline_time(self) -> time:
+        """The time of the day of the deadline, in `timezone`; see `deadline`."""
+        return self.deadline or (datetime.combine(self.first_partition, self.cutoff_time) + BY_DEFAULT_AFTER).time()
+
+    @property
+    def deadline_cron(self) -> str:
+        """The schedule of the watchdog, in the use case's time zone."""
+        return f"{self.deadline_time.minute} {self.deadline_time.hour} * * *"
+
+    def deadline_of(self, partition: date) -> datetime:
+        """When the predictions of a partition have to be published, in UTC."""
+        days = 1 if self.deadline_time > self.cutoff_time else 2
+        local = datetime.combine(partition + timedelta(days=days), self.deadline_time, ZoneInfo(self.timezone))
+        return local.astimezone(UTC)
+
+    def due_partition(self, now: datetime) -> date | None:
+        """The newest partition whose deadline has passed at `now` (with time zone); None before the first is due.
+
+        None also after the last partition, if there is one: then no further predictions are expected.
+        """
+        due = now.astimezone(ZoneInfo(self.timezone)).date()
+        while self.deadline_of(due) > now:
+            due -= timedelta(days=1)
+        return due if self.first_partition <= due <= (self.last_partition or date.max) else None
 
     def prediction_window(self, partition: date) -> tuple[datetime, datetime]:
         """Start (included) and end (excluded) of what a partition predicts, in UTC; see `window`."""
