@@ -7,7 +7,6 @@ from typing import Any
 
 WAREHOUSE_CONNECTION = "nightshift_warehouse"
 OBJECT_STORE_CONNECTION = "nightshift_object_store"
-ALERTS_CONNECTION = "nightshift_alerts"
 
 
 def open_store() -> Any:
@@ -22,13 +21,10 @@ def open_store() -> Any:
 def use_connections() -> None:
     """Set missing environment variables from Airflow connections.
 
-    The environment takes precedence, so that tasks use what `make env` prints. The password of the connection for
-    alerts holds the URLs of the receivers.
+    The environment takes precedence, so that tasks use what `make env` prints.
     """
     if "NIGHTSHIFT_WAREHOUSE_URL" not in os.environ and (connection := _connection(WAREHOUSE_CONNECTION)):
         os.environ["NIGHTSHIFT_WAREHOUSE_URL"] = connection.get_uri().replace("postgres://", "postgresql://", 1)
-    if "NIGHTSHIFT_ALERT_URLS" not in os.environ and (connection := _connection(ALERTS_CONNECTION)):
-        os.environ["NIGHTSHIFT_ALERT_URLS"] = connection.password or ""
     if "AWS_ACCESS_KEY_ID" not in os.environ and (connection := _connection(OBJECT_STORE_CONNECTION)):
         os.environ["AWS_ACCESS_KEY_ID"] = connection.login or ""
         os.environ["AWS_SECRET_ACCESS_KEY"] = connection.password or ""
