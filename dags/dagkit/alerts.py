@@ -45,10 +45,8 @@ def alert_about(use_case: UseCase, context: Mapping[str, Any]) -> Alert:
     dag_run, ti = context.get("dag_run"), context.get("ti")
     due = use_case.due_partition(dag_run.run_after) if dag_run and stage == "watchdog" else None
     partition = due or _partition(context)
-    if due:
-        cause = CAUSE
-    else:
-        cause = f"failed:{stage}" if stage in NIGHTLY and partition else f"failed:{stage}:{run_id}"
+    of_run = "" if stage in NIGHTLY and partition else f":{run_id}"
+    cause = CAUSE if due else f"failed:{stage}{of_run}"
     what = f"{stage} of {partition}" if partition else stage
     message = f"{what} {REASONS.get(context['reason'], 'failed')}: {_failed_tasks(context)}run {run_id}"
     return Alert(partition, cause, f"{message}. Log: {ti.log_url}" if ti else message)
