@@ -240,5 +240,5 @@ def test_the_command_exits_with_one_and_alerts(
     use(down)
     assert cli.main(["watchdog", desk.use_case.name]) == 1
     assert f"whether the predictions of partition {yesterday} are published is unknown" in receiver.received[-1][1]
-    with raises_code(WarehouseUnavailable, "NS-WAREHOUSE"):
+    with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-003"):
         check_publication(desk.use_case, down, desk.store, datetime.now(UTC))
