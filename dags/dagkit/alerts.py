@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from dagkit.connections import use_connections
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
+from nightshift.errors import NightshiftError
 from nightshift.partitions import parse_partition
 from nightshift.pipeline import NIGHTLY
 
 if TYPE_CHECKING:
     from nightshift.core.monitoring.alerts import Alert
+
+log = logging.getLogger(__name__)
 
 REASONS = {"timed_out": "took too long", "all_tasks_deadlocked": "cannot go on"}
 
@@ -22,7 +26,7 @@ def alert_of_failed_run(context: Mapping[str, Any]) -> None:
     """Airflow's callback of a failed DAG run: record and send the alert of the stage and partition.
 
     Airflow runs it in the DAG processor, once per run, and deletes the request beforehand: if that process is killed,
-    the alert is lost, and only the watchdog is left.
+    what `record_failure` recorded is sent by the next sender, and other alerts are lost.
     """
     use_connections()
     from nightshift.services.alerts import raise_alert
@@ -30,6 +34,21 @@ def alert_of_failed_run(context: Mapping[str, Any]) -> None:
 
     use_case = load_use_case(context["dag"].dag_id.rpartition(".")[0])
     raise_alert(load_settings(), use_case, alert_about(use_case, context))
+
+
+def record_alert(use_case: UseCase, context: Mapping[str, Any]) -> None:
+    """Record the alert that the callback of the current run, which is going to fail, will send.
+
+    If the warehouse does not answer this is logged, and left to the callback.
+    """
+    from nightshift.io.warehouse.warehouse import Warehouse
+    from nightshift.settings import load_settings
+
+    alert = alert_about(use_case, {**context, "reason": "task_failure"})
+    try:
+        Warehouse(load_settings(), use_case).record_alert(alert)
+    except NightshiftError as error:
+        log.error("the alert is not recorded yet: %s", error)
 
 
 def alert_about(use_case: UseCase, context: Mapping[str, Any]) -> Alert:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dagkit.alerts import alert_about, alert_of_failed_run
+from dagkit.alerts import alert_about, alert_of_failed_run, record_alert
 from nightshift.core.monitoring.alerts import Alert
 from nightshift.declare.discovery import load_use_case
 from nightshift.errors import PredictionsOverdue, WarehouseUnavailable
@@ -67,6 +67,28 @@ def test_the_callback_records_the_alert_of_its_use_case(monkeypatch):
     alert_of_failed_run(context("ingest", key="2013-03-01"))
     ((settings, use_case, alert),) = raised
     assert (settings, use_case.name, alert.cause) == ("settings", "flight_delay", "failed:ingest")
+
+
+@pytest.mark.parametrize("error", [None, WarehouseUnavailable("NS-TEST-002", "no answer")])
+def test_record_failure_records_what_the_callback_will_send(error, monkeypatch, caplog):
+    recorded = []
+
+    class Recorder:
+        def __init__(self, settings, use_case):
+            assert (settings, use_case) == ("settings", FLIGHTS)
+
+        def record_alert(self, alert):
+            if error:
+                raise error
+            recorded.append(alert)
+
+    monkeypatch.setattr("nightshift.io.warehouse.warehouse.Warehouse", Recorder)
+    monkeypatch.setattr("nightshift.settings.load_settings", lambda: "settings")
+    running = context("ingest", key="2013-03-01", states=STATES | {"record_failure": "running"})
+    del running["reason"]
+    record_alert(FLIGHTS, running)
+    assert recorded == ([] if error else [alert_about(FLIGHTS, context("ingest", key="2013-03-01"))])
+    assert ("NS-TEST-002" in caplog.text) == bool(error)
 
 
 @pytest.fixture
