@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from dagkit.alerts import alert_of_failed_run
 from nightshift.declare.use_case import UseCase
 from nightshift.pipeline import find_stage
 
@@ -61,6 +62,7 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
         "tags": sorted({"nightshift", use_case.name, stage, *use_case.tags}),
         "max_active_runs": RUNS_AT_ONCE,
         "dagrun_timeout": timedelta(hours=6),
+        "on_failure_callback": alert_of_failed_run,
         "default_args": {
             "owner": use_case.owner,
             "execution_timeout": timedelta(minutes=30),

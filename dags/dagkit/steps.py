@@ -16,6 +16,7 @@ from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from pydantic import JsonValue
 
+from dagkit.alerts import record_alert
 from dagkit.connections import open_store
 from dagkit.defaults import RETRIES, RETRIES_DELIVERY, RETRIES_WAITING, WAITED_ENOUGH
 from dagkit.params import Arguments, XComValues, partition_of_run
@@ -193,6 +194,7 @@ def decide_on_failure(use_case: UseCase, stage: Stage) -> Any:
         with airflow_errors():
             use_case = load_use_case(use_case_name)
             reject_partition(use_case, stage_name, partition_of_run(use_case), failed)
+        record_alert(use_case, context)
         raise AirflowFailException(
             f"{', '.join(failed)} failed; see the log of the task. Later partitions are processed without this one."
         )

@@ -10,14 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightshift.declare.discovery import all_use_cases, broken_use_cases, load_use_case
 from nightshift.declare.use_case import UseCase
-from nightshift.errors import ConfigurationError, NightshiftError
+from nightshift.errors import ConfigurationError, NightshiftError, PredictionsOverdue
 from nightshift.local.layout import export_lines
 from nightshift.local.stack import Stack
 from nightshift.local.use_case_commands import COMMANDS, DAY
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         land: {"use_case": {}, **needed_span},
         migrate: {"use_case": {"nargs": "?", "help": "only this one"}},
         preflight: {},
+        watchdog: {"use_case": {"nargs": "?", "help": "only this one"}},
         backtest: {
             "use_case": {},
             "--spec": {"default": "", "help": "names or ids, separated by commas, or a spec as JSON"},
@@ -221,6 +222,30 @@ def preflight(_: argparse.Namespace) -> int:
     for result in results:
         print(f"{'ok' if result.ok else 'MISSING':<8} {result.name}: {result.detail}")
     return 0 if all(result.ok for result in results) else 1
+
+
+def watchdog(chosen: argparse.Namespace) -> int:
+    """Check that the predictions that are due are published; if not, alert people and exit with 1.
+
+    For cron: it needs no Airflow. Run it after the deadline of each use case.
+    """
+    settings, store = _adopt_local_stack()
+    from nightshift.services.watchdog import alert_of_unknown, check_publication
+
+    failed = False
+    for use_case in [load_use_case(chosen.use_case)] if chosen.use_case else all_use_cases():
+        now = datetime.now(UTC)
+        try:
+            due = check_publication(use_case, settings, store, now)
+            print(f"{use_case.name}: {f'{due} is published' if due else 'nothing is due'}")
+        except PredictionsOverdue as error:
+            failed = True
+            print(error, file=sys.stderr)
+        except NightshiftError as error:
+            failed = True
+            alert_of_unknown(use_case, settings, error, now)
+            print(f"{use_case.name}: {error}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def backtest(chosen: argparse.Namespace) -> None:

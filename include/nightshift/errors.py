@@ -83,6 +83,10 @@ class UnknownUseCase(TerminalError):
     """A use case was named that is not registered."""
 
 
+class PredictionsOverdue(TerminalError):
+    """At the deadline, the predictions of a partition are not published."""
+
+
 class LookAhead(TerminalError):
     """A score, a label or a feature of the past would use data that became known later."""
 

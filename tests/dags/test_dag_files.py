@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dagkit import defaults
+from dagkit.alerts import alert_of_failed_run
 from nightshift import pipeline
 from nightshift.pipeline import find_stage, step_module
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
 NIGHTLY = {"ingest", "materialize", "train", "promote", "predict", "check_drift"}
 BY_HAND = {"backfill_history", "backtest", "rollback_model", "kill_switch", "retire_model", "reproduce"}
-STAGES = NIGHTLY | BY_HAND | {"search"}
+STAGES = NIGHTLY | BY_HAND | {"search", "watchdog"}
 HEAVY = {
     "great_expectations",
     "feast",
@@ -36,6 +37,7 @@ HEAVY = {
     "matplotlib",
     "boto3",
     "psycopg",
+    "apprise",
 }
 
 BESIDE_STEPS = {
@@ -49,6 +51,7 @@ BESIDE_STEPS = {
         "announce_history": ["append_history"],
     },
     "backtest": {"nominate_requested": ["backtest"]},
+    "watchdog": {"check_publication": []},
 }
 """Tasks that run no step, by stage, each with the tasks before it."""
 FURTHER = {"record_approval": {"approve"}, "nominate": {"nominate_requested"}}
@@ -123,6 +126,7 @@ def test_every_task_can_be_operated(dag_bag, stage):
     assert dag.doc_md
     assert {"nightshift", "flight_delay", stage} <= set(dag.tags)
     assert dag.dagrun_timeout
+    assert dag.on_failure_callback is alert_of_failed_run
     for task in dag.tasks:
         assert task.owner == "data-platform", task.task_id
         assert task.retries > 0, task.task_id
@@ -149,12 +153,13 @@ def test_waiting_approval_takes_no_run_slot(dag_bag):
     assert train.max_active_runs == predict.max_active_runs == review.max_active_tis_per_dag
 
 
-def test_only_ingest_is_scheduled_by_time(dag_bag):
+def test_only_ingest_and_the_watchdog_are_scheduled_by_time(dag_bag):
     schedules = {dag_id.split(".")[1]: type(dag.timetable).__name__ for dag_id, dag in dag_bag.dags.items()}
     assert schedules == {
         "ingest": "CronPartitionTimetable",
         **dict.fromkeys(NIGHTLY - {"ingest"} | {"search"}, "PartitionedAssetTimetable"),
         **dict.fromkeys(BY_HAND, "NullTimetable"),
+        "watchdog": "CronTriggerTimetable",
     }
     outlets = {
         f"{dag_id.split('.')[1]}.{task.task_id}": [asset.name for asset in task.outlets]

@@ -32,6 +32,9 @@ def steps_run(dag_bag, set_context, monkeypatch):
             raise FeatureContractError("NS-TEST-001", "plane has no rows")
         return {"uri": "s3://b/a/", "sha256": "0", "kind": name}
 
+    monkeypatch.setattr(
+        "dagkit.steps.record_alert", lambda use_case, context: run.append((use_case.name, context["run_id"]))
+    )
     monkeypatch.setattr("dagkit.steps.run_step", note)
     monkeypatch.setattr("dagkit.history.run_step", note)
     return run
@@ -54,7 +57,7 @@ def test_a_failed_run_is_recorded_and_stays_red(dag_bag, steps_run):
     with pytest.raises(AirflowFailException, match="profile, validate failed"):
         record("flight_delay", "ingest")
     arguments = {"stage": "ingest", "run_id": "run-7", "failed_tasks": ["profile", "validate"]}
-    assert steps_run == [("record_failure", "2013-03-01", arguments)]
+    assert steps_run == [("record_failure", "2013-03-01", arguments), ("flight_delay", "run-7")]
 
 
 @pytest.mark.parametrize("leaf", ["success", "failed"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.local_stack import LocalStack
+from support.receiver import receiving
 
 STAGES = ("ingest", "materialize", "train", "promote", "predict", "check_drift")
 NIGHTS = ("2020-03-15", "2020-03-16")
@@ -27,11 +28,18 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
-def stack():
+def receiver():
+    with receiving() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def stack(receiver):
     # Not pytest's tmp_path: it is closed to other users, and root has to run PostgreSQL as another user.
     folder = Path(tempfile.mkdtemp(prefix="nightshift-e2e-"))
     folder.chmod(0o755)
     local = LocalStack(folder / "local")
+    local.environment["NIGHTSHIFT_ALERT_URLS"] = receiver.url
     try:
         local.start()
         yield local
@@ -163,3 +171,25 @@ def test_a_spec_is_reviewed_approved_switched_off_and_reproduced(stack):
         result = json.loads(stack.page(f"{address}/reproduction.json"))
         assert result["verdict"] == "identical", result
         assert b"<html" in stack.page(f"{address}/reproduction.html")
+
+
+def test_a_failed_run_alerts_once(stack, receiver):
+    """Through Airflow's callback, which runs in the DAG processor."""
+    partition, before = "2020-03-25", len(receiver.received)
+    stack.nightshift("land", "late_returns", "--from", partition, "--to", partition)
+    stack.put(f"landing/late_returns/bookings/dt={partition}/more.csv", b"colour\nred\n")
+    stack.airflow("dags", "unpause", "--yes", "--treat-dag-id-as-regex", r"late_returns\.(ingest|watchdog)")
+    stack.run("ingest", partition)
+    stack.wait_until(lambda: len(receiver.received) > before)
+    # Once more: the same cause of the same partition.
+    stack.run("ingest", partition)
+    stack.wait_until(
+        lambda: [run.state for run in stack.runs("ingest") if run.partition_key == partition] == ["failed"] * 2
+    )
+    stack.by_hand("watchdog", {})
+    about = [line for line in receiver.lines if line.startswith(f"ingest of {partition} failed: task land, run ")]
+    assert len(about) == 1
+    assert f"Log: {stack.environment['AIRFLOW_API_URL']}/dags/late_returns.ingest/runs/" in about[0]
+    alerts = "SELECT cause, attempts, error FROM late_returns.alerts WHERE partition = '{}' AND sent_at IS NOT NULL"
+    assert stack.rows(alerts.format(partition)) == [("failed:ingest", 1, "")]
+    assert stack.nightshift("watchdog", "late_returns") == "late_returns: nothing is due\n"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import os
 import shutil
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -28,6 +24,7 @@ from support.desk import Desk, new_desk
 from support.history import History, empty_bucket
 from support.nights import Nights
 from support.parcels import parcels
+from support.receiver import Receiver, receiving
 from support.second_use_case import ROOT as SECOND_USE_CASE
 
 
@@ -150,22 +147,7 @@ def warehouse(settings: Settings, use_case: UseCase) -> Warehouse:
 
 
 @pytest.fixture
-def webhook() -> Iterator[tuple[str, list[str]]]:
-    """A URL with a secret, and the texts that were posted to it."""
-    received: list[str] = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/secret", received
-        server.shutdown()
-        thread.join()
+def receiver() -> Iterator[Receiver]:
+    """A receiver of alerts on a port of its own."""
+    with receiving() as started:
+        yield started

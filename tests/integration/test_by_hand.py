@@ -10,7 +10,6 @@ from datetime import date
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from nightshift.artifact import ArtifactRef, Attempt
 from nightshift.declare.models import ModelSpec
@@ -18,8 +17,10 @@ from nightshift.deployment import GateResult
 from nightshift.errors import ArtifactCorrupt, ChampionChanged, ConfigurationError, UnknownModel
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.services.alerts import send_unsent
 from support.desk import GOOD, POOR, SIMILAR, D, Desk, days_after
 from support.errors import raises_code
+from support.receiver import Receiver, with_receivers
 
 WHY = "scores are near zero for a whole branch"
 ANNA = "hand:anna"
@@ -243,18 +244,18 @@ def test_kill_switch_turned_the_other_way_later(grown: Grown) -> None:
         grown.switch("off", D)
 
 
-def test_alerts_once(grown: Grown, webhook: tuple[str, list[str]]) -> None:
-    url, received = webhook
-    grown.desk.settings = grown.desk.settings.model_copy(update={"alert_webhook_url": SecretStr(url)})
+def test_alerts_once(grown: Grown, receiver: Receiver) -> None:
+    grown.desk.settings = with_receivers(grown.desk.settings, receiver)
+    send_unsent(grown.desk.settings, grown.desk.use_case, grown.warehouse)
+    before = len(receiver.received)
     for _ in range(2):
         grown.switch("on")
     grown.roll_back()
-    assert len(received) == 2
-    serves = grown.version(grown.fallback)
-    assert f"the kill switch is on; after partition {D} {serves} serves. Decided by {ANNA}" in received[0]
-    assert f"{grown.second.spec_id} is champion again after partition {D}" in received[1]
-    assert "The kill switch is on: the fallback goes on serving" in received[1]
-    assert WHY in received[1]
+    (_, on), (_, rolled_back) = receiver.received[before:]
+    assert on == f"the kill switch is on after partition {D}: the fallback serves. Decided by {ANNA}: {WHY}"
+    assert f"{grown.second.spec_id} is champion again after partition {D}, in place of" in rolled_back
+    assert "The kill switch is on: the fallback goes on serving" in rolled_back
+    assert WHY in rolled_back
 
 
 # retire_model

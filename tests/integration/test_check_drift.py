@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from psycopg import sql
-from pydantic import SecretStr
 
 from nightshift.documents.check_drift import Drift
 from nightshift.steps.check_drift.record_drift import DRIFT_SCHEMA
 from support.desk import BOOKINGS, EVEN, TERRIBLE, D, Desk, begin, begin_canary, days_after, late_bookings
+from support.receiver import SECRET, Receiver, with_receivers
 
 ALTERNATING = [i % 2 for i in range(BOOKINGS)]
 
@@ -81,9 +81,8 @@ def test_a_delivery_that_differs_is_an_alert(desk: Desk) -> None:
     assert {one for one in drifted if one[0] != "bookings"} == set()
 
 
-def test_outcomes_that_are_all_late_request_a_search_once(desk: Desk, webhook: tuple[str, list[str]]) -> None:
-    url, received = webhook
-    desk.settings = desk.settings.model_copy(update={"alert_webhook_url": SecretStr(url)})
+def test_outcomes_that_are_all_late_request_a_search_once(desk: Desk, receiver: Receiver) -> None:
+    desk.settings = with_receivers(desk.settings, receiver)
     partition = live_nights(desk, {"labels": [1] * BOOKINGS})
     assert response(desk, partition) == "retrain"
     rows = sql.SQL("SELECT xmin, * FROM {} ORDER BY drift, source, column_name").format(
@@ -94,16 +93,13 @@ def test_outcomes_that_are_all_late_request_a_search_once(desk: Desk, webhook: t
     desk.check_drift(partition)
     with desk.warehouse.connection() as connection:
         assert connection.execute(rows).fetchall() == before
-    assert len(received) == 1
-    assert f"outcomes.{desk.use_case.label}: rate 1 over 1 day" in received[0]
-    assert "report.html" in received[0]
+    (message,) = [line for line in receiver.lines if "Drift: " in line]
+    assert f"outcomes.{desk.use_case.label}: rate 1 over 1 day" in message
+    assert "report.html" in message
 
 
-def test_drift_that_goes_on_keeps_its_beginning_and_needs_no_response(
-    desk: Desk, webhook: tuple[str, list[str]]
-) -> None:
-    url, received = webhook
-    desk.settings = desk.settings.model_copy(update={"alert_webhook_url": SecretStr(url)})
+def test_drift_that_goes_on_keeps_its_beginning_and_needs_no_response(desk: Desk, receiver: Receiver) -> None:
+    desk.settings = with_receivers(desk.settings, receiver)
     partition = live_nights(desk, {"labels": [1] * BOOKINGS})
     began = days_after(NIGHTS - 1)
     earlier = {"drift": "label", "source": "outcomes", "column_name": desk.use_case.label, "statistic": "rate",
@@ -113,16 +109,28 @@ def test_drift_that_goes_on_keeps_its_beginning_and_needs_no_response(
     assert response(desk, partition) == "none"
     since = {row["partition"]: row["since"] for row in desk.rows("drift_daily") if row["drifted"]}
     assert since == {began: began, partition: began}
-    assert received == []
+    assert [line for line in receiver.lines if "Drift: " in line] == []
 
 
-def test_an_alert_that_is_not_taken_does_not_fail_the_step(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    url = SecretStr("http://127.0.0.1:1/secret")
-    desk.settings = desk.settings.model_copy(update={"alert_webhook_url": url})
+def test_an_alert_that_no_receiver_accepts_is_sent_once_with_a_later_partition(
+    desk: Desk, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.settings = with_receivers(desk.settings, receiver)
+    receiver.up = False
     partition = live_nights(desk, {"labels": [1] * BOOKINGS})
     assert response(desk, partition) == "retrain"
     assert "did not accept the message" in caplog.text
-    assert "/secret" not in caplog.text
+    assert SECRET not in caplog.text
+    assert receiver.received == []
+    receiver.up = True
+    after = partition + timedelta(days=1)
+    with desk.warehouse.connection() as connection:
+        table = desk.warehouse.table("alerts")
+        connection.execute(sql.SQL("UPDATE {} SET tried_at = now() - interval '2 minutes'").format(table))
+    desk.night(after)
+    for _ in range(2):
+        desk.check_drift(after)
+    assert len([line for line in receiver.lines if f"{desk.use_case.name} {partition}, " in line]) == 1
 
 
 def test_what_a_canary_published_is_not_the_primarys_drift(desk: Desk) -> None:

@@ -205,7 +205,8 @@ def test_a_schema_of_before_specs(
         with raises_code(ConfigurationError, "NS-WAREHOUSE-007", "0004_specs", "NIGHTSHIFT_WAREHOUSE_URL"):
             new.migrate()
     else:
-        assert new.migrate() == ["0004_specs", "0005_drift"]
+        shipped = sorted(path.stem for path in warehouse_schema.MIGRATIONS.glob("*.sql"))
+        assert new.migrate() == [name for name in shipped if name >= "0004"]
         assert new.decisions() == []
 
 

@@ -61,10 +61,14 @@ def test_everything_that_is_down_is_named_at_once(settings: Settings, store: Art
                 "feast_online_store": "redis",
                 "redis_url": SecretStr("redis://:hunter2@127.0.0.1:1"),
                 "mlflow_tracking_uri": "http://u:hunter2@127.0.0.1:1",
+                "alert_urls": SecretStr("pigeon://hunter2/path"),
             }
         )
     )
-    assert list(found) == ["object store bucket", "warehouse", "feast online store (redis)", "mlflow"]
+    assert list(found) == [
+        "object store bucket", "warehouse", "feast online store (redis)", "mlflow", "receivers of alerts"
+    ]  # fmt: skip
+    assert "NS-ALERT-001" in found["receivers of alerts"]
     assert "hunter2" not in "".join(found.values())
 
 

@@ -19,9 +19,10 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_backtest import LiveAndBacktest
 from nightshift.services.live_scores import ScoredPartition, days_predicted, known_labels
 from nightshift.settings import Settings
-from nightshift.steps.promote import advance, review
+from nightshift.steps.promote import review
 from support.desk import SIMILAR, TERRIBLE, D, Desk, begin, begin_canary, days_after, new_desk
 from support.errors import raises_code
+from support.receiver import Receiver, with_receivers
 
 HIGH = RiskPolicy(risks=(Risk("harm", 5, 5, "somebody is hurt"),), approval_hours=24.0)
 POLICY = PromotionPolicy(
@@ -146,21 +147,19 @@ def test_withdrawn_because_live_differs_from_backtest(desk: Desk, differs: dict[
     assert {one.role for one in desk.choice(days_after(5)).shadows} == {"fallback"}
 
 
-def test_harm_rolls_back_by_itself(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    alerts: list[str] = []
-    monkeypatch.setattr(advance, "send_alert", lambda _, text: alerts.append(text))
-    desk.settings = desk.settings.model_copy(update={"alert_webhook_url": "http://127.0.0.1:1/"})
+def test_harm_rolls_back_by_itself(desk: Desk, receiver: Receiver) -> None:
+    desk.settings = with_receivers(desk.settings, receiver)
     spec_id, before = challenge(desk), desk.use_case.champion.spec_id
     nights(desk, 1, 4)
     # The version of the fresh champion that the next training makes ranks backwards.
     desk.register(desk.use_case.challengers[0], days_after(4), TERRIBLE)
     assert nights(desk, 5, 7) == ["none", "rolled_back", "none"]
     assert [desk.choice(days_after(n)).primary.spec_id for n in (5, 6, 7)] == [spec_id, spec_id, before]
-    assert [text.split(": ")[1].split(" after")[0] for text in alerts] == [
-        f"{spec_id} is promoted in place of {before}",
-        f"{before} is rolled_back in place of {spec_id}",
-    ]
-    assert "beyond the emergency margin of 0.3" in alerts[1]
+    first, promoted, rolled_back = receiver.lines
+    assert first.startswith(f"{before} is champion after partition {days_after(-1)}")
+    assert promoted.startswith(f"{spec_id} is champion after partition {days_after(4)}, in place of {before}")
+    assert rolled_back.startswith(f"{before} is champion again after partition {days_after(6)}, in place of {spec_id}")
+    assert "beyond the emergency margin of 0.3" in rolled_back
 
 
 def test_slow_harm_rolls_back_by_the_e_process(desk: Desk) -> None:

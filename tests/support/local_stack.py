@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import boto3
 import psycopg
 
 from nightshift.local.airflow_api import AirflowApi, DagRun
@@ -120,6 +121,10 @@ class LocalStack:
             time.sleep(POLL_SECONDS)
         return found
 
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        """Wait until `done` returns true."""
+        self._wait(done, bool)
+
     def backfill(self, first: date, last: date, *, reprocess: str = "none") -> None:
         """Backfill partitions, two at a time, as soon as no other backfill is under way."""
 
@@ -155,7 +160,16 @@ class LocalStack:
         tasks = [task for run in runs for task in self.api.tasks(run) if task.state == "failed"]
         return "\n".join("\n".join([task.name, *self.api.log_lines(task)[-40:]]) for task in tasks[:5])
 
-    # The warehouse
+    # The stores
+
+    def put(self, key: str, body: bytes) -> None:
+        """Put an object into the bucket."""
+        url, name, secret = (
+            self.environment[f"AWS_{one}"] for one in ("ENDPOINT_URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
+        )
+        keys = {"aws_access_key_id": name, "aws_secret_access_key": secret}
+        s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
+        s3.put_object(Bucket=self.environment["NIGHTSHIFT_BUCKET"], Key=key, Body=body)
 
     def rows(self, query: str) -> list[tuple]:
         with psycopg.connect(self.environment["NIGHTSHIFT_WAREHOUSE_URL"]) as connection:

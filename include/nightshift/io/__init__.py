@@ -1,4 +1,4 @@
-"""Put here: adapters for object store, warehouse, Feast, MLflow, Great Expectations, clean runtimes and webhooks.
+"""Put here: adapters for object store, warehouse, Feast, MLflow, Great Expectations, clean runtimes, alert receivers.
 
 Keep out: decisions and statistics (core), and logic that needs several adapters at once (services).
 """

@@ -1,34 +1,95 @@
-"""Alerts to people, by webhook."""
+"""Receivers of alerts: mail, chats, pagers and webhooks, by their Apprise URLs."""
 
 from __future__ import annotations
 
-import json
 import logging
-import urllib.error
-import urllib.request
+import re
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import SecretStr
 
+from nightshift.artifact import sha256_hex
+from nightshift.errors import ConfigurationError
+
 log = logging.getLogger(__name__)
 
-TIMEOUT_SECONDS = 10
+# Their debug messages have the whole URL, secrets included.
+for verbose in ("apprise", "urllib3.connectionpool"):
+    logging.getLogger(verbose).setLevel(logging.INFO)
 
 
-def send_alert(webhook: SecretStr | None, text: str) -> bool:
-    """POST `{"text": text}` as JSON, the format of chat webhooks; do nothing if `webhook` is None.
+@dataclass(frozen=True)
+class Receiver:
+    """One receiver. `receiver_id` identifies it without its secrets, `kind` is the name of its service."""
 
-    A delivery error is logged and not raised: the same facts are in the warehouse and in the log.
-    Returns whether the message was delivered.
+    receiver_id: str
+    kind: str
+    service: Any
+
+    def send(self, title: str, text: str) -> bool:
+        """Send one message (plain text). Returns whether it was accepted; a failure is logged and not raised.
+
+        Apprise waits four seconds for a connection and four for an answer, unless the URL states `cto` and `rto`.
+        """
+        import apprise
+
+        receiver = apprise.Apprise()
+        receiver.add(self.service)
+        accepted = bool(
+            receiver.notify(
+                body=text,
+                title=title,
+                notify_type=apprise.NotifyType.WARNING,
+                body_format=apprise.NotifyFormat.TEXT,
+            )
+        )
+        if not accepted:
+            log.error("%s did not accept the message: %s", self.kind, text)
+        return accepted
+
+
+def receivers(urls: SecretStr | None) -> list[Receiver]:
+    """The receivers with these Apprise URLs, which are separated by spaces or commas.
+
+    Raises ConfigurationError for a URL that Apprise does not support.
     """
-    if webhook is None:
-        return False
-    body = json.dumps({"text": text}).encode()
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(webhook.get_secret_value(), body, headers, method="POST")  # noqa: S310
+    if urls is None or not urls.get_secret_value().strip():
+        return []
+    found, unusable = _parse(urls)
+    if unusable:
+        raise ConfigurationError(
+            "NS-ALERT-001",
+            f"NIGHTSHIFT_ALERT_URLS: not URLs of services that Apprise supports: number {', '.join(unusable)}. "
+            "See https://appriseit.com/services for how to write them.",
+        )
+    return found
+
+
+def usable_receivers(urls: SecretStr | None) -> list[Receiver]:
+    """The same, without those that cannot be used, which are logged."""
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
-            return True
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        # The URL holds the secret: name the kind of failure only.
-        log.error("the alert webhook did not accept the message (%s): %s", type(error).__name__, text)
-        return False
+        return receivers(urls)
+    except ConfigurationError as error:
+        log.error("%s", error)
+        return _parse(urls)[0]
+
+
+def _parse(urls: SecretStr | None) -> tuple[list[Receiver], list[str]]:
+    """The different receivers with usable URLs, and the places of the other URLs, from 1."""
+    import apprise
+
+    found: dict[str, Receiver] = {}
+    unusable = []
+    service: Any
+    each = re.split(r"[\s,;]+(?=\w+://)", urls.get_secret_value().strip()) if urls else []
+    for place, url in enumerate(each, start=1):
+        collection = apprise.Apprise()
+        if not collection.add(url):
+            unusable.append(str(place))
+        for service in collection:
+            # Neither has the secrets, the first is of the account, the second has what it is sent to.
+            address = f"{service.url_id()} {service.url(privacy=True)}"
+            receiver_id = sha256_hex(address.encode())[:12]
+            found[receiver_id] = Receiver(receiver_id, str(service.service_name), service)
+    return list(found.values()), unusable

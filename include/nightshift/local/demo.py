@@ -139,7 +139,7 @@ class Nights:
 
     def load_history(self) -> None:
         """Unpause the DAGs, load the history unless it is loaded, wait for the training that follows it."""
-        stages = (*NIGHTLY, HISTORY)
+        stages = (*NIGHTLY, "watchdog", HISTORY)
         self._wait_for_dags({self.plan.dag_id(stage) for stage in stages})
         for stage in stages:
             self.api.unpause(self.plan.dag_id(stage))

@@ -238,6 +238,8 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], credentials: C
         # takes as much processor time as a night.
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        # Callbacks of failed runs, which send alerts, run within it.
+        "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         # Tasks that were stopped with their scheduler (`make down`) are retried soon after the next start.
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",

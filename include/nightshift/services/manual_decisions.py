@@ -11,11 +11,11 @@ from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
 from nightshift.errors import ConfigurationError
-from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.tracking import mirror_aliases
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.services.alerts import send_unsent
 from nightshift.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def make_known(
     """Notify people of a recorded decision, sync MLflow's aliases, and commit `<kind>.json`.
 
     The message says `what` happened, by whom and why (`decided_by` and `reason` of the result), and when it takes
-    effect. It is posted to the alert webhook if something `changed`. `committed`: further arguments of
+    effect. The alert that was recorded with the decision is sent. `committed`: further arguments of
     `ArtifactStore.commit`. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects
     the request, both saying that the decision is saved; a retry then completes the rest.
     """
@@ -66,8 +66,7 @@ def make_known(
         f"{_from_when(use_case, store, warehouse, partition)}"
     )
     log.warning(message) if changed else log.info(message)
-    if changed:
-        send_alert(settings.alert_webhook_url, message)
+    send_unsent(settings, use_case, warehouse)
     mirror_aliases(settings, use_case, warehouse.state_as_of(date.max), f"{message}.")
     return store.commit(
         use_case=use_case.name,

@@ -23,6 +23,7 @@ import requests
 
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import NightshiftError
+from nightshift.io.alerts import receivers
 from nightshift.io.artifact_store import CONFLICT, EXISTS, s3_client
 from nightshift.io.runtimes import require_runtimes, runtimes_folder
 from nightshift.io.warehouse import schema as warehouse_schema
@@ -52,8 +53,8 @@ class _Missing(Exception):
 
 
 def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
-    """Check the object store, the warehouse, Feast's online store, MLflow, and the clean environments that models
-    are verified in. Failures are returned, not raised.
+    """Check the object store, the warehouse, Feast's online store, MLflow, the receivers of alerts (that their URLs are
+    usable; nothing is sent), and the clean environments that models are verified in. Failures are returned, not raised.
 
     Objects written below `preflight/` are removed again; in the warehouse only a temporary table
     is created.
@@ -84,6 +85,7 @@ def check(settings: Settings, use_cases: Sequence[UseCase]) -> list[Check]:
         checks += [_tried(f"warehouse schema {u.name}", partial(_schema, settings, u)) for u in use_cases]
     checks.append(_tried(f"feast online store ({settings.feast_online_store})", lambda: _online_store(settings)))
     checks.append(_tried("mlflow", lambda: _mlflow(settings)))
+    checks.append(_tried("receivers of alerts", lambda: _receivers(settings)))
     checks += [_tried(f"onnxruntime for {u.name}", partial(_runtimes, u)) for u in use_cases]
     return checks
 
@@ -205,6 +207,11 @@ def _warehouse(settings: Settings) -> str:
 def _schema(settings: Settings, use_case: UseCase) -> str:
     pending = warehouse_schema.pending(settings, use_case)
     return f"{len(pending)} migrations to apply, done at first use" if pending else "up to date"
+
+
+def _receivers(settings: Settings) -> str:
+    kinds = [receiver.kind for receiver in receivers(settings.alert_urls)]
+    return ", ".join(kinds) or "none: alerts are recorded and logged only; set NIGHTSHIFT_ALERT_URLS"
 
 
 def _online_store(settings: Settings) -> str:

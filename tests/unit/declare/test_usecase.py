@@ -133,6 +133,7 @@ def test_expectation_about_no_feature_is_an_error():
     ("changes", "code", "named"),
     [
         ({"cutoff_time": time(2, 30)}, "NS-USECASE-008", "2013-03-10"),
+        ({"deadline": time(2, 30)}, "NS-ALERT-002", "2013-03-10"),
         ({"timezone": "Europe/Helsinki"}, "NS-USECASE-008", "2013-03-31"),
         ({"timezone": "New York"}, "NS-USECASE-010", "'New York'"),
         ({"prediction_date": "day"}, "NS-USECASE-006", "'day'"),
@@ -180,3 +181,35 @@ def test_a_broken_use_case_is_named_with_file_and_line(broken_root):
     assert f"{path}, line 2: ConfigurationError: NS-USECASE-004" in broken[path]
     with raises_code(ConfigurationError, "NS-USECASE-004", "'a'"):
         load_use_case(broken_root.name)
+
+
+def test_the_deadline_is_two_hours_after_the_cutoff_unless_it_is_declared():
+    flights, day = load_use_case("flight_delay"), date(2013, 1, 1)
+    assert flights.deadline_of(day) == flights.cutoff(day) + timedelta(hours=2)
+    assert dataclasses.replace(flights, deadline=time(4, 15)).deadline_of(day) == datetime(
+        2013, 1, 2, 9, 15, tzinfo=UTC
+    )
+    evening = dataclasses.replace(flights, cutoff_time=time(22), deadline=time(6))
+    assert evening.deadline_of(day) == datetime(2013, 1, 3, 11, tzinfo=UTC)
+    assert dataclasses.replace(flights, cutoff_time=time(23)).deadline_of(day) == datetime(2013, 1, 3, 6, tzinfo=UTC)
+
+
+@given(DAYS, st.integers(0, 23), st.one_of(st.none(), st.integers(0, 23)))
+def test_a_partition_is_due_from_its_deadline_to_the_next(day, cutoff, deadline):
+    goes_on = dataclasses.replace(
+        load_use_case("flight_delay"), timezone="UTC", cutoff_time=time(cutoff), last_partition=None,
+        deadline=None if deadline is None else time(deadline), first_partition=date(1989, 1, 1),
+    )  # fmt: skip
+    at = goes_on.deadline_of(day)
+    assert goes_on.cutoff(day) < at <= goes_on.cutoff(day) + timedelta(days=1)
+    assert goes_on.due_partition(at) == day
+    assert goes_on.due_partition(at - timedelta(seconds=1)) == day - timedelta(days=1)
+
+
+def test_nothing_is_due_before_the_first_partition_and_after_the_last():
+    flights = load_use_case("flight_delay")
+    first, last = flights.first_partition, flights.last_partition
+    assert flights.due_partition(flights.deadline_of(first) - timedelta(seconds=1)) is None
+    assert flights.due_partition(flights.deadline_of(first)) == first
+    assert flights.due_partition(flights.deadline_of(last)) == last
+    assert flights.due_partition(flights.deadline_of(last + timedelta(days=1))) is None

@@ -1,5 +1,7 @@
 """Decisions about models in the warehouse: append-only, each checked against the champion that it expects.
 
+A decision that people have to know is recorded with its alert, in one transaction.
+
 Every function works in the transaction of its `connection`.
 """
 
@@ -13,9 +15,11 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from nightshift.core.lifecycle.state import by_hand, repeated, state_after
+from nightshift.core.monitoring.alerts import decision_alert
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged
+from nightshift.io.warehouse import alerts
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.schema import Connection, column_list, insert_row, table_name
 
@@ -49,7 +53,12 @@ def record(
         row["spec"] = Jsonb(decision.spec.model_dump(mode="json")) if decision.spec else None
         row["model"] = Jsonb(decision.model.model_dump()) if decision.model else None
         row["reason"] = Jsonb(dict(decision.reason))
-        insert_row(connection, table_name(use_case, "deployments"), row)
+        cursor = insert_row(connection, table_name(use_case, "deployments"), row, "RETURNING deployment_id")
+        ((deployment_id,),) = cursor.fetchall()
+        recorded.append(decision)
+        killed = state_after(recorded, decision.partition).killed is not None
+        if alert := decision_alert(decision, deployment_id, killed=killed):
+            alerts.record(connection, use_case, alert)
     return True
 
 

@@ -116,11 +116,11 @@ def column_list(names: Iterable[str]) -> sql.Composed:
 
 def insert_row(
     connection: Connection, table: sql.Identifier, row: Mapping[str, object], ending: LiteralString = ""
-) -> None:
-    """INSERT one row, column -> value or SQL expression; `ending` is SQL after VALUES."""
+) -> psycopg.Cursor[tuple[Any, ...]]:
+    """INSERT one row, column -> value or SQL expression; `ending` is SQL after VALUES. Returns the cursor."""
     values = [value if isinstance(value, sql.Composable) else sql.Literal(value) for value in row.values()]
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) {}")
-    connection.execute(statement.format(table, column_list(row), sql.SQL(", ").join(values), sql.SQL(ending)))
+    return connection.execute(statement.format(table, column_list(row), sql.SQL(", ").join(values), sql.SQL(ending)))
 
 
 def copy_rows(connection: Connection, table: sql.Identifier, rows: pa.Table) -> None:

@@ -18,9 +18,10 @@ from psycopg import sql
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.lifecycle.state import State, state_as_of
+from nightshift.core.monitoring.alerts import Alert
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import VERSION_ACTIONS, Deployment, GateResult
-from nightshift.io.warehouse import deployments, publications
+from nightshift.io.warehouse import alerts, deployments, publications
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.publications import Prediction, Publication
 from nightshift.io.warehouse.schema import Connection, column_list, copy_rows, table_name
@@ -150,6 +151,7 @@ class Warehouse:
         (a spec id, or None for no champion), raises ChampionChanged, having written nothing, unless
         that is the champion after the partition by all decisions but this step's own. The comparison
         and the append are one transaction: of two concurrent decisions that expect the same champion, one fails.
+        Decisions that people have to know (core.monitoring.alerts.DECISIONS) are recorded with an alert.
         """
         with self.connection() as connection:
             return deployments.record(connection, self._use_case, new, expected_champion)
@@ -180,12 +182,14 @@ class Warehouse:
         table: Literal["shadow_predictions", "drift_daily", "pipeline_daily", "feeds_daily"],
         partition: date,
         rows: pa.Table,
+        *,
+        alert: Alert | None = None,
     ) -> bool:
-        """Replace the rows of a partition; `rows` has every column but `partition`.
+        """Replace the rows of a partition; `rows` has every column but `partition`. Record the alert with them.
 
         Returns False, having written nothing, if the table has these rows already.
         """
-        return self._replace(table, "partition", partition, rows)
+        return self._replace(table, "partition", partition, rows, alert=alert)
 
     def record_performance(self, prediction_date: date, rows: pa.Table) -> bool:
         """Replace the performance_daily rows of a day; `rows` has every column but `prediction_date`.
@@ -196,7 +200,21 @@ class Warehouse:
         known_later = "known_on > (SELECT coalesce(max(known_on), '-infinity') FROM {staged})"
         return self._replace("performance_daily", "prediction_date", prediction_date, rows, keep_if=known_later)
 
-    def _replace(self, name: str, column: str, day: date, rows: pa.Table, *, keep_if: LiteralString = "false") -> bool:
+    def record_alert(self, alert: Alert) -> None:
+        """Record an alert, unless the partition has one with its cause."""
+        with self.connection() as connection:
+            alerts.record(connection, self._use_case, alert)
+
+    def _replace(
+        self,
+        name: str,
+        column: str,
+        day: date,
+        rows: pa.Table,
+        *,
+        keep_if: LiteralString = "false",
+        alert: Alert | None = None,
+    ) -> bool:
         """Replace the rows of a day, unless they are equal or `keep_if` holds for one of the present rows."""
         table, staged = self.table(name), sql.Identifier("pg_temp", "staged")
         of_day = sql.SQL("FROM {} WHERE {} = {}").format(table, sql.Identifier(column), sql.Literal(day))
@@ -215,6 +233,8 @@ class Warehouse:
                 return False
             connection.execute(sql.SQL("DELETE {of_day}").format(**parts))
             connection.execute(sql.SQL("INSERT INTO {table} SELECT * FROM {staged}").format(**parts))
+            if alert is not None:
+                alerts.record(connection, self._use_case, alert)
         return True
 
     def performance(self, first: date, last: date, role: str) -> pa.Table:

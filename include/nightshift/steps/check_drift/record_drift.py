@@ -9,9 +9,10 @@ from datetime import date
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.monitoring.alerts import Alert
 from nightshift.core.monitoring.drift import describe, response
 from nightshift.documents.check_drift import ColumnDrift, Drift, DriftResponse, Response
-from nightshift.io.alerts import send_alert
+from nightshift.services.alerts import send_unsent
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -43,15 +44,14 @@ def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> Art
     """Replace the partition's rows of drift_daily and commit the response: `none`, `alert` or `retrain`.
 
     See core.monitoring.drift.response. A column that drifted in one of the `quiet_days` before goes on drifting: it has
-    the date of its first partition, and causes no further response. The response is logged, and posted to
-    `settings.alert_webhook_url`, if that is set, when the partition's drift is recorded for the first time or differs
-    from what was recorded. Raises WarehouseUnavailable.
+    the date of its first partition, and causes no further response. A response other than `none` is an alert of the
+    partition, recorded with the rows. Alerts that are still to be sent, of this and of earlier partitions, are sent.
+    Raises WarehouseUnavailable.
     """
-    use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    use_case, store, partition = context.use_case, context.store, context.partition
     warehouse = context.warehouse
     comparison = store.read_document(drift, Drift)
     earlier = warehouse.drifts_since(partition, use_case.drift.quiet_days)
-    changed = warehouse.replace_partition("drift_daily", partition, _rows(comparison, earlier, drift))
     fresh = {
         kind: group.model_copy(update={"verdict": "stable"})
         if group.drifted and all((kind, one.source, one.column) in earlier for one in group.drifted)
@@ -61,8 +61,9 @@ def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> Art
     action = response(fresh)
     message = _message(comparison, earlier, action, f"{use_case.name} {partition}", report)
     log.log(logging.INFO if action == "none" else logging.WARNING, message)
-    if action != "none" and changed:
-        send_alert(settings.alert_webhook_url, message)
+    alert = Alert(partition, "drift", message) if action != "none" else None
+    warehouse.replace_partition("drift_daily", partition, _rows(comparison, earlier, drift), alert=alert)
+    send_unsent(context.settings, use_case, warehouse)
     return context.commit(
         "record_drift",
         kind="drift_record",

@@ -21,7 +21,7 @@ ACTIONS: dict[str, Action] = {"on": "killed", "off": "restored"}
 def run(context: StepContext, *, state: SwitchState, reason: str, decided_by: str) -> ArtifactRef:
     """Record `killed` (on) or `restored` (off), which takes effect after `partition`; commit `kill_switch.json`.
 
-    Nothing is recorded if the switch is in that state already. A change is posted to the alert webhook, and MLflow's
+    Nothing is recorded if the switch is in that state already. A change is an alert, and MLflow's
     aliases are synced. Raises UnknownModel if there is no version of the fallback, and
     ConfigurationError for another state, a partition later than the newest published one, or if the switch was set to
     the other state for a later partition.

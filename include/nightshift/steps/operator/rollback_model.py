@@ -19,8 +19,8 @@ CHAMPIONS = ("promoted", "rolled_back")
 def run(context: StepContext, *, reason: str, decided_by: str, to_spec: str = "") -> ArtifactRef:
     """Record that `to_spec` (a spec id; default: the newest former champion) is champion again; commit `rollback.json`.
 
-    Its newest version serves the partitions after `partition`. The decision is posted to the alert webhook, and
-    MLflow's aliases are synced. A retry in the same run continues where the earlier try stopped.
+    Its newest version serves the partitions after `partition`. The decision is an alert, and MLflow's
+    aliases are synced. A retry in the same run continues where the earlier try stopped.
 
     Raises UnknownModel if there is no champion, no former one, or `to_spec` was none, was retired or has no version;
     ChampionChanged if the champion changed on a later partition, or meanwhile; ConfigurationError if the

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.lifecycle.review import approval_decisions, approval_summary
+from nightshift.core.monitoring.alerts import Alert
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
 from nightshift.documents.promote import Advance, Review, ReviewOutcome
 from nightshift.errors import ChampionChanged
-from nightshift.io.alerts import send_alert
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.services.alerts import send_unsent
 from nightshift.services.manual_decisions import newest_chosen
-from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,6 @@ ACTIONS: dict[ReviewOutcome, tuple[Action, ...]] = {
 }
 """Actions recorded for each outcome; other outcomes record nothing."""
 
-ALERTED = ("promoted", "withdrawn", "rolled_back")
-"""Actions that are posted to the alert webhook."""
-
 
 def run(context: StepContext, *, reviewed: ArtifactRef) -> ArtifactRef:
     """Append the decision of `reviewed` to deployments and commit the Advance.
@@ -55,21 +52,19 @@ def run(context: StepContext, *, reviewed: ArtifactRef) -> ArtifactRef:
     decisions = warehouse.decisions()
     rows = _rows(review) or _taken_back(review, decisions)
     chosen = newest_chosen(use_case, store, warehouse, partition)
-    why, first_run = review.why, store.decision(use_case.name, STEP, partition) is None
-    changed = False
+    why = review.why
     if rows and not _recorded(decisions, rows):
         if chosen > partition:
             why = f"not recorded, since the versions of {chosen} were chosen before; the next review decides: {why}"
             log.warning("%s %s: %s", use_case.name, partition, why)
             rows = []
         else:
-            changed = _record(use_case, store, warehouse, rows, review.champion)
+            _record(use_case, store, warehouse, rows, review.champion)
     action = rows[-1].action if rows else "none"
-    if changed and action in ALERTED:
-        place = f" in place of {rows[-1].replaces}" if rows[-1].replaces else ""
-        _alert(settings, f"{use_case.name}: {review.spec_id} is {action}{place} after partition {partition}: {why}.")
-    if review.alert and first_run:
-        _alert(settings, f"{use_case.name}, review of partition {partition}: {review.alert}.")
+    log.info("%s %s: %s %s: %s", use_case.name, partition, action, review.spec_id, why)
+    if review.alert:
+        warehouse.record_alert(Alert(partition, "review", f"review of partition {partition}: {review.alert}"))
+    send_unsent(settings, use_case, warehouse)
     approval_needed = action == "awaiting_approval" and not approval_decisions(decisions, review.spec_id, partition)
     hours, page = use_case.risk.approval_hours, f"{reviewed.uri}{Review.FILE}"
     advance = Advance(
@@ -125,14 +120,9 @@ def _recorded(decisions: Sequence[Deployment], rows: Sequence[Deployment]) -> bo
 
 def _record(
     use_case: UseCase, store: ArtifactStore, warehouse: Warehouse, rows: Sequence[Deployment], champion: str | None
-) -> bool:
+) -> None:
     try:
-        return warehouse.record_deployments(rows, expected_champion=champion)
+        warehouse.record_deployments(rows, expected_champion=champion)
     except ChampionChanged as error:
         store.decide(use_case.name, STEP, rows[0].partition, Decision(status="rejected", reason=str(error)))
         raise
-
-
-def _alert(settings: Settings, message: str) -> None:
-    log.warning(message)
-    send_alert(settings.alert_webhook_url, message)

@@ -1,0 +1,65 @@
+"""Alerts to people: recorded in the warehouse, then sent to every receiver, each cause of a partition once.
+
+What could not be sent stays unsent and is sent by the next caller, so a receiver that does not answer fails nothing. A
+message is sent twice only if the process ends between the receiver's answer and the commit.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from nightshift.core.monitoring.alerts import Alert, digest
+from nightshift.declare.use_case import UseCase
+from nightshift.errors import NightshiftError
+from nightshift.io.alerts import usable_receivers
+from nightshift.io.warehouse import alerts as recorded_alerts
+from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def send_unsent(settings: Settings, use_case: UseCase, warehouse: Warehouse) -> None:
+    """Send the alerts that are still to be sent, to each receiver in one message. Raises WarehouseUnavailable.
+
+    Without receivers nothing is sent, and the alerts stay unsent.
+    """
+    if settings.alert_urls is None:
+        return
+    with warehouse.connection() as connection:
+        unsent = recorded_alerts.take_unsent(connection, use_case)
+        # Apprise takes seconds to load: not without need.
+        receivers = usable_receivers(settings.alert_urls) if unsent else []
+        if not receivers:
+            return
+        answers: dict[str, bool] = {}
+        for receiver in receivers:
+            due = [one.alert for one in unsent if receiver.receiver_id not in one.accepted_by]
+            if due:
+                answers[receiver.receiver_id] = receiver.send(*digest(use_case.name, due))
+        for one in unsent:
+            tried = [receiver for receiver in receivers if receiver.receiver_id not in one.accepted_by]
+            accepted = [receiver.receiver_id for receiver in tried if answers[receiver.receiver_id]]
+            failed = [receiver.kind for receiver in tried if not answers[receiver.receiver_id]]
+            recorded_alerts.record_attempt(connection, use_case, one, accepted, failed)
+
+
+def raise_alert(settings: Settings, use_case: UseCase, alert: Alert) -> None:
+    """Log and record an alert, unless its cause is recorded for the partition, and send what is unsent.
+
+    If the warehouse cannot be used, the alert is sent without a record. Raises nothing that is not a defect.
+    """
+    log.warning("%s: %s", use_case.name, alert.message)
+    warehouse = Warehouse(settings, use_case)
+    try:
+        warehouse.record_alert(alert)
+    except NightshiftError as error:
+        log.error("the alert is not recorded, and sent once: %s", error)
+        title, text = digest(use_case.name, [alert])
+        for receiver in usable_receivers(settings.alert_urls):
+            receiver.send(title, f"{text}\nNot recorded: {error}")
+        return
+    try:
+        send_unsent(settings, use_case, warehouse)
+    except NightshiftError as error:
+        log.error("the alert is recorded, and not sent yet: %s", error)
