@@ -132,7 +132,7 @@ STAGES = (
         priority=20,
         nightly=True,
         steps=(
-            Step("review"),
+            _waiting("review"),
             Step("advance", {"reviewed": "review"}),
             Step("mirror_models", {"advanced": "advance"}),
             Step("record_approval", {"advanced": "advance"}),
@@ -146,7 +146,8 @@ STAGES = (
             Step("record_performance"),
             Step("compare_drift", {"performance": "record_performance"}),
             Step("report_drift", {"drift": "compare_drift"}),
-            Step("record_drift", {"drift": "compare_drift", "report": "report_drift"}),
+            Step("record_drift", {"drift": "compare_drift"}),
+            Step("apply_rules", {"drift": "compare_drift", "recorded": "record_drift", "report": "report_drift"}),
         ),
     ),
     Stage("backtest", priority=100, steps=(Step("backtest"), Step("nominate", {"backtest": "backtest"}))),

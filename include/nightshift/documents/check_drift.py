@@ -12,7 +12,6 @@ DriftKind = Literal["data", "prediction", "label", "concept"]
 """Of feeds and features; of scores; of the share of positive labels; of residuals and losses."""
 
 DriftVerdict = Literal["stable", "drifted", "not judged"]
-Response = Literal["none", "alert", "retrain"]
 Statistic = Literal[
     "rows",
     "nulls",
@@ -95,12 +94,3 @@ class Drift(Document):
     verdict: DriftVerdict
     groups: Mapping[DriftKind, GroupDrift]
     curves: tuple[Curve, ...] = ()
-
-
-class DriftResponse(Document):
-    """The response to a partition's drift, and the message about it."""
-
-    FILE: ClassVar[str] = "response.json"
-
-    response: Response
-    message: str

@@ -171,7 +171,7 @@ class Warehouse:
             cursor.executemany(query, rows)
 
     def replace_partition(
-        self, table: Literal["shadow_predictions", "drift_daily"], partition: date, rows: pa.Table
+        self, table: Literal["shadow_predictions", "drift_daily", "rules_daily"], partition: date, rows: pa.Table
     ) -> bool:
         """Replace the rows of a partition; `rows` has every column but `partition`.
 
