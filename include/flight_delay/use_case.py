@@ -149,9 +149,9 @@ USE_CASE = UseCase(
     ),
     rules=(
         *DEFAULT_RULES,
-        # No challenger is promoted on losses of days on which labels no longer follow scores as they did.
+        # Live losses say little about a challenger while labels do not follow scores as they did.
         Rule("hold_while_concept_drifts", (DriftSignal("concept", column=""),), then="hold"),
-        # Twice the emergency margin of the champion's review in a week: also harm that comes in small amounts.
+        # The review's emergency margin is for one night; this is for harm in smaller amounts, on most nights of a week.
         Rule("worse_than_fallback", (LossSignal("fallback", margin=0.03),), then="fallback", at_least=5, of_last=7),
     ),
     search=SearchPolicy(trials=45, seconds=600, folds=5),
