@@ -3,10 +3,11 @@
 **record_performance** fills `outcomes` and `performance_daily` (of every day that labels were delivered for, also late
 ones, and by slice). **compare_drift** compares statistics of the last 1, 7 and 28 days with their range in the days
 before, column by column, and sums up residuals and losses. **report_drift** writes the HTML report. **record_drift**
-fills `drift_daily`, and sends the alert or requests a search. **record_pipeline** fills `pipeline_daily` (seconds,
-tries, rows and bytes of each step) and `feeds_daily` of the last eight partitions.
-**request_search** requests a search for better specs on the use case's search weekday and when drift calls for it
-(response `retrain`); otherwise it is skipped.
+fills `drift_daily`. **apply_rules** evaluates the use case's monitoring rules, alerts people, turns on the kill switch
+where a rule says so, and fills `rules_daily`, from which `promote` reads whether promotions are held.
+**request_search** requests a search for better specs on the use case's search weekday and when a rule does, at most
+once in seven partitions; otherwise it is skipped. **record_pipeline** fills `pipeline_daily` (seconds, tries, rows and
+bytes of each step) and `feeds_daily` of the last eight partitions.
 
 Drift is a result, not a failure: this DAG fails only if the comparison could not be made.
 """
@@ -25,10 +26,10 @@ for use_case in all_use_cases():
     ):
 
         @task(task_id="request_search", outlets=[search_request(use_case)])
-        def request_search(use_case_name: str, drift_record: dict[str, object]) -> None:
-            """Request a search for this partition on the search weekday or if the response to drift is to retrain."""
-            skip_unless_search_is_due(use_case_name, drift_record)
+        def request_search(use_case_name: str, applied_rules: dict[str, object]) -> None:
+            """Request a search for this partition on the search weekday or if a rule requests one."""
+            skip_unless_search_is_due(use_case_name, applied_rules)
 
         tasks = StageTasks(use_case, "check_drift")
         tasks.add_rest()
-        request_search(use_case.name, tasks.tasks["record_drift"])
+        request_search(use_case.name, tasks.tasks["apply_rules"])

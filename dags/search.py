@@ -1,4 +1,4 @@
-"""Search for better model specs, weekly, by hand, or in response to drift.
+"""Search for better model specs, weekly, by hand, or by a monitoring rule.
 
 **study** searches hyperparameters on older rows. **plan_race** expands estimators, compression techniques and what
 the study found into candidate specs; **race** fits all of them at weekly origins and scores the partitions that
@@ -6,7 +6,7 @@ follow, one task per origin. **select_candidates** compares them: quality is the
 constraint. Only the Pareto front is fitted on all rows and verified in full (**fit**, **verify**: the steps of
 train). **report_search** writes the page and the list of candidate specs; specs from it still have to pass a backtest.
 
-check_drift requests a search on the use case's search weekday, and whenever drift calls for it (response `retrain`).
+check_drift requests a search on the use case's search weekday, and when a monitoring rule does.
 """
 
 from datetime import timedelta

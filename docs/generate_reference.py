@@ -20,7 +20,7 @@ from nightshift.core.gates.risk import demands
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.models.estimators import DEFAULTS as ESTIMATORS
 from nightshift.core.search.candidates import RECIPES
-from nightshift.declare import discovery, features, feeds, models, policies
+from nightshift.declare import discovery, features, feeds, models, policies, rules
 from nightshift.declare.use_case import UseCase
 from nightshift.io import expectations
 
@@ -33,7 +33,7 @@ DECLARATIONS = (
     models.ModelSpec, models.CalibrationSpec, policies.TrainingPolicy, policies.CompressionBudget, policies.AuditPolicy,
     policies.DriftPolicy, policies.VerificationPolicy, policies.BehaviourExpectation, policies.ChangePolicy,
     policies.PromotionPolicy, policies.RiskPolicy, policies.Risk, policies.SearchPolicy, policies.SlicePolicy,
-    policies.DataSource,
+    policies.DataSource, rules.Rule, rules.DriftSignal, rules.LossSignal, rules.MissingPublication,
 )  # fmt: skip
 
 GATES = {

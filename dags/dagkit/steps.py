@@ -24,7 +24,7 @@ from nightshift import pipeline
 from nightshift.artifact import ArtifactRef, Attempt, Document
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
-from nightshift.documents.check_drift import DriftResponse
+from nightshift.documents.rules import AppliedRules
 from nightshift.errors import TerminalError, TransientError
 from nightshift.pipeline import Stage, Step, find_stage, step_module
 
@@ -159,12 +159,13 @@ def read_document(ref: XComValues, document: type[D]) -> D:
         return open_store().read_document(ArtifactRef.model_validate(dict(ref)), document)
 
 
-def skip_unless_search_is_due(use_case_name: str, drift_record: XComValues) -> None:
-    """Skip the current task unless it is the use case's search weekday or the response to drift is to retrain."""
+def skip_unless_search_is_due(use_case_name: str, applied_rules: XComValues) -> None:
+    """Skip the current task unless it is the use case's search weekday or a monitoring rule requests a search."""
     use_case = load_use_case(use_case_name)
-    response = read_document(drift_record, DriftResponse).response
-    if response != "retrain" and partition_of_run(use_case).weekday() != use_case.search.weekday:
-        raise AirflowSkipException(f"The response to drift is {response!r}, and it is not the search weekday.")
+    outcomes = read_document(applied_rules, AppliedRules).outcomes
+    requested = any(one.then == "search" and one.acted for one in outcomes)
+    if not requested and partition_of_run(use_case).weekday() != use_case.search.weekday:
+        raise AirflowSkipException("No rule requests a search, and it is not the search weekday.")
 
 
 def decide_on_failure(use_case: UseCase, stage: Stage) -> Any:

@@ -35,6 +35,7 @@ from nightshift.declare.policies import (
     TrainingPolicy,
     VerificationPolicy,
 )
+from nightshift.declare.rules import DEFAULT_RULES, DriftSignal, LossSignal, Rule
 from nightshift.declare.use_case import UseCase
 
 # Found by `search_hyperparameters` on the first 150 days, over five folds of days, and rounded.
@@ -145,6 +146,13 @@ USE_CASE = UseCase(
             "logistic_regression_int8",
         ),
         parameters=PARAMETERS,
+    ),
+    rules=(
+        *DEFAULT_RULES,
+        # Live losses say little about a challenger while labels do not follow scores as they did.
+        Rule("hold_while_concept_drifts", (DriftSignal("concept", column=""),), then="hold"),
+        # The review's emergency margin is for one night; this is for harm in smaller amounts, on most nights of a week.
+        Rule("worse_than_fallback", (LossSignal("fallback", margin=0.03),), then="fallback", at_least=5, of_last=7),
     ),
     search=SearchPolicy(trials=45, seconds=600, folds=5),
     compression=CompressionBudget(

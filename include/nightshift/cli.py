@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nightshift.declare.discovery import all_use_cases, broken_use_cases, load_use_case
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, NightshiftError, PredictionsOverdue
+from nightshift.local import monitor_commands
 from nightshift.local.layout import export_lines
 from nightshift.local.stack import Stack
 from nightshift.local.use_case_commands import COMMANDS, DAY
@@ -26,6 +27,9 @@ from nightshift.partitions import partition_range
 if TYPE_CHECKING:
     from nightshift.io.artifact_store import ArtifactStore
     from nightshift.settings import Settings
+
+Arguments = Mapping[Callable[[argparse.Namespace], int | None], Mapping[str, Mapping[str, Any]]]
+"""Commands with their arguments: names, separated by spaces, and options of `add_argument`."""
 
 HISTORY_DAYS = 90
 """Days of history that the demo loads by default."""
@@ -68,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     span = {"--from": {"dest": "first", **DAY}, "--to": {"dest": "last", **DAY}}
     needed_span = {name: {"required": True, **options} for name, options in span.items()}
     which = {"--use-case": {"help": "may be left out if there is only one"}}
-    arguments: dict[Callable[[argparse.Namespace], int | None], dict[str, dict[str, Any]]] = {
+    arguments: Arguments = {
         up: {},
         down: {},
         status: {},
@@ -102,13 +106,22 @@ def _parser() -> argparse.ArgumentParser:
     }
     parser = argparse.ArgumentParser(prog="nightshift", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="<command>")
+    _add(commands, arguments)
+    about = (monitor_commands.__doc__ or "").splitlines()[0]
+    monitor = commands.add_parser("monitor", help=about.rstrip("."), description=about)
+    _add(monitor.add_subparsers(required=True, metavar="<command>"), monitor_commands.COMMANDS)
+    return parser
+
+
+def _add(commands: Any, arguments: Arguments) -> None:
+    """Add a parser for each command, named by its function."""
     for run, its_arguments in arguments.items():
         about = (run.__doc__ or "").strip()
-        command = commands.add_parser(run.__name__, help=about.splitlines()[0].rstrip("."), description=about)
+        name = run.__name__.replace("_", "-")
+        command = commands.add_parser(name, help=about.splitlines()[0].rstrip("."), description=about)
         command.set_defaults(run=run)
         for names, options in its_arguments.items():
             command.add_argument(*names.split(), **options)
-    return parser
 
 
 # The local stack

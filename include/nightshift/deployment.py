@@ -44,8 +44,8 @@ class Deployment(Value):
     """One decision. Never changed once recorded; a later decision is another row.
 
     It takes effect for partitions after `partition`; `nightshift.core.lifecycle.state` derives the state from all
-    decisions. `reason` holds the numbers behind the decision; it must be JSON-safe. `decided_by` is a step, or
-    `hand:<user>`.
+    decisions. `reason` holds the numbers behind the decision; it must be JSON-safe. `decided_by` is a step,
+    `rule:<monitoring rule>`, or `hand:<user>`.
 
     About a version: registered (it passed the version gates and may serve; `model` is its artifact, `role` what
     its spec was), rejected (a version gate failed), failed (the training fitted none; spec_id is empty).

@@ -133,7 +133,7 @@ STAGES = (
         nightly=True,
         decided_by="advance",
         steps=(
-            Step("review"),
+            _waiting("review"),
             Step("advance", {"reviewed": "review"}),
             Step("mirror_models", {"advanced": "advance"}),
             Step("record_approval", {"advanced": "advance"}),
@@ -147,7 +147,8 @@ STAGES = (
             Step("record_performance"),
             Step("compare_drift", {"performance": "record_performance"}),
             Step("report_drift", {"drift": "compare_drift"}),
-            Step("record_drift", {"drift": "compare_drift", "report": "report_drift"}),
+            Step("record_drift", {"drift": "compare_drift"}),
+            Step("apply_rules", {"drift": "compare_drift", "recorded": "record_drift", "report": "report_drift"}),
             Step("record_pipeline", decides=False),
         ),
     ),

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from nightshift.declare.discovery import load_use_case
-from nightshift.documents.check_drift import DriftResponse
+from nightshift.documents.rules import AppliedRules, RuleOutcome
 from nightshift.errors import ConfigurationError
 from support.errors import raises_code
 
@@ -116,15 +116,15 @@ def test_the_real_run_context_names_the_user_and_the_kind_of_run():
 
 
 @pytest.mark.parametrize(
-    ("response", "day", "due"),
+    ("then", "acted", "day", "due"),
     [
-        ("none", "2013-06-01", False),
-        ("alert", "2013-06-01", False),
-        ("retrain", "2013-06-01", True),
-        ("none", "2013-06-02", True),
+        ("search", False, "2013-06-01", False),
+        ("alert", True, "2013-06-01", False),
+        ("search", True, "2013-06-01", True),
+        ("alert", False, "2013-06-02", True),
     ],
 )
-def test_a_search_is_due_on_its_weekday_and_when_drift_asks(dag_bag, run, monkeypatch, response, day, due):
+def test_a_search_is_due_on_its_weekday_and_if_a_rule_requests_it(dag_bag, run, monkeypatch, then, acted, day, due):
     from airflow.sdk.exceptions import AirflowSkipException
 
     from dagkit.steps import skip_unless_search_is_due
@@ -132,14 +132,15 @@ def test_a_search_is_due_on_its_weekday_and_when_drift_asks(dag_bag, run, monkey
     sunday = 6
     assert load_use_case("flight_delay").search.weekday == sunday
     run(partition_key=day)
-    record = {"uri": "s3://bucket/a/", "sha256": "0" * 64, "kind": "drift_record"}
-    document = DriftResponse(response=response, message="")
-    store = SimpleNamespace(read_document=lambda ref, kind: {DriftResponse: document}[kind])
+    record = {"uri": "s3://bucket/a/", "sha256": "0" * 64, "kind": "rules"}
+    outcome = RuleOutcome(rule="one", then=then, at_least=1, of_last=1, fired=True, matches=(), acted=acted)
+    document = AppliedRules(partition=day, outcomes=(outcome,), message="")
+    store = SimpleNamespace(read_document=lambda ref, kind: {AppliedRules: document}[kind])
     monkeypatch.setattr("dagkit.steps.open_store", lambda: store)
     if due:
         skip_unless_search_is_due("flight_delay", record)
     else:
-        with pytest.raises(AirflowSkipException, match=response):
+        with pytest.raises(AirflowSkipException):
             skip_unless_search_is_due("flight_delay", record)
 
 

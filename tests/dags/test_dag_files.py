@@ -42,7 +42,7 @@ HEAVY = {
 
 BESIDE_STEPS = {
     "promote": {"approval_needed": ["advance"], "approve": ["approval_needed"]},
-    "check_drift": {"request_search": ["record_drift"]},
+    "check_drift": {"request_search": ["apply_rules"]},
     "backfill_history": {
         "plan_history": [],
         "ingest_history": ["plan_history"],

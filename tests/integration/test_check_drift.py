@@ -19,8 +19,10 @@ from support.receiver import SECRET, Receiver, with_receivers
 ALTERNATING = [i % 2 for i in range(BOOKINGS)]
 
 
-def response(desk: Desk, partition: date) -> str:
-    return str(desk.store.manifest(desk.check_drift(partition)).metrics["response"])
+def response(desk: Desk, partition: date) -> list[str]:
+    """The rules that begin to fire in a partition."""
+    began: list[str] = desk.store.manifest(desk.check_drift(partition)).metrics["began"]
+    return began
 
 
 def performance(desk: Desk) -> dict[tuple[int, str, str], dict[str, Any]]:
@@ -51,7 +53,7 @@ def drift_of(desk: Desk, partition: date) -> Drift:
 
 def test_an_ordinary_partition_needs_no_response(desk: Desk) -> None:
     partition = live_nights(desk)
-    assert response(desk, partition) == "none"
+    assert response(desk, partition) == []
     verdicts = {kind: group.verdict for kind, group in drift_of(desk, partition).groups.items()}
     assert verdicts == {
         "data": "stable", "prediction": "stable", "label": "stable", "concept": "not judged", "skew": "not judged"
@@ -65,7 +67,7 @@ def test_an_ordinary_partition_needs_no_response(desk: Desk) -> None:
 def test_too_few_partitions_before_are_not_judged(desk: Desk) -> None:
     begin(desk, graph=EVEN)
     desk.night(D)
-    assert response(desk, D) == "none"
+    assert response(desk, D) == []
     assert drift_of(desk, D).verdict == "not judged"
     assert desk.count("drift_daily") == 0
     assert desk.count("outcomes") == BOOKINGS
@@ -73,7 +75,7 @@ def test_too_few_partitions_before_are_not_judged(desk: Desk) -> None:
 
 def test_a_delivery_that_differs_is_an_alert(desk: Desk) -> None:
     partition = live_nights(desk, {"bookings": BOOKINGS // 4})
-    assert response(desk, partition) == "alert"
+    assert response(desk, partition) == ["input_drift"]
     drifted = {
         (row["source"], row["column_name"], row["statistic"]) for row in desk.rows("drift_daily") if row["drifted"]
     }
@@ -84,7 +86,7 @@ def test_a_delivery_that_differs_is_an_alert(desk: Desk) -> None:
 def test_outcomes_that_are_all_late_request_a_search_once(desk: Desk, receiver: Receiver) -> None:
     desk.settings = with_receivers(desk.settings, receiver)
     partition = live_nights(desk, {"labels": [1] * BOOKINGS})
-    assert response(desk, partition) == "retrain"
+    assert response(desk, partition) == ["label_drift"]
     rows = sql.SQL("SELECT xmin, * FROM {} ORDER BY drift, source, column_name").format(
         desk.warehouse.table("drift_daily")
     )
@@ -93,7 +95,7 @@ def test_outcomes_that_are_all_late_request_a_search_once(desk: Desk, receiver: 
     desk.check_drift(partition)
     with desk.warehouse.connection() as connection:
         assert connection.execute(rows).fetchall() == before
-    (message,) = [line for line in receiver.lines if "Drift: " in line]
+    (message,) = [line for line in receiver.lines if "Rules: " in line]
     assert f"outcomes.{desk.use_case.label}: rate 1 over 1 day" in message
     assert "report.html" in message
 
@@ -106,10 +108,10 @@ def test_drift_that_goes_on_keeps_its_beginning_and_needs_no_response(desk: Desk
                "days": 1, "value": 1.0, "low": 0.4, "high": 0.6, "excess": 2.0, "drifted": True, "since": began,
                "comparison_uri": "s3://b/c/"}  # fmt: skip
     desk.warehouse.replace_partition("drift_daily", began, pa.Table.from_pylist([earlier], schema=DRIFT_SCHEMA))
-    assert response(desk, partition) == "none"
+    assert response(desk, partition) == []
     since = {row["partition"]: row["since"] for row in desk.rows("drift_daily") if row["drifted"]}
     assert since == {began: began, partition: began}
-    assert [line for line in receiver.lines if "Drift: " in line] == []
+    assert [line for line in receiver.lines if "Rules: " in line] == []
 
 
 def test_an_alert_that_no_receiver_accepts_is_sent_once_with_a_later_partition(
@@ -118,7 +120,7 @@ def test_an_alert_that_no_receiver_accepts_is_sent_once_with_a_later_partition(
     desk.settings = with_receivers(desk.settings, receiver)
     receiver.up = False
     partition = live_nights(desk, {"labels": [1] * BOOKINGS})
-    assert response(desk, partition) == "retrain"
+    assert response(desk, partition) == ["label_drift"]
     assert "did not accept the message" in caplog.text
     assert SECRET not in caplog.text
     assert receiver.received == []

@@ -13,8 +13,9 @@ import pytest
 from nightshift.artifact import ArtifactRef
 from nightshift.core.evaluation import log_loss
 from nightshift.declare.policies import PromotionPolicy, Risk, RiskPolicy
+from nightshift.declare.rules import LossSignal, Rule
 from nightshift.documents.promote import Advance, Approval, Review
-from nightshift.errors import ChampionChanged, ConfigurationError
+from nightshift.errors import ChampionChanged, ConfigurationError, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.services.live_backtest import LiveAndBacktest
 from nightshift.services.live_scores import ScoredPartition, days_predicted, known_labels
@@ -272,3 +273,51 @@ def test_canary_publishes_its_share(desk: Desk) -> None:
     desk.use_case = dataclasses.replace(desk.use_case, risk=RiskPolicy(risks=(Risk("money", 2, 4, "money is lost"),)))
     begin_canary(desk)
     assert nights(desk, 1, 4) == ["none", "none", "none", "promoted"]
+
+
+# Monitoring rules that hold promotions
+
+ALWAYS = Rule("hold_always", (LossSignal("expected", margin=-10.0),), then="hold")
+NEVER = Rule("hold_never", (LossSignal("expected", margin=10.0),), then="hold")
+
+
+def reviewed(desk: Desk, number: int, **arguments: bool) -> Review:
+    return desk.store.read_document(desk.step("review", days_after(number), **arguments), Review)
+
+
+def test_a_promotion_waits_until_the_rules_that_hold_it_are_evaluated(desk: Desk) -> None:
+    desk.use_case = dataclasses.replace(desk.use_case, rules=(NEVER,))
+    challenge(desk)
+    assert nights(desk, 1, 3) == ["none"] * 3
+    desk.deliver(days_after(4))
+    with raises_code(PartitionNotReady, "NS-RULE-011", days_after(4)):
+        desk.step("review", days_after(4))
+    # After the last retry: held without any evaluation, decided by that of the partition before if there is one.
+    held = reviewed(desk, 4, allow_undecided=True)
+    assert held.outcome == "hold"
+    assert "have not been evaluated" in held.why
+    desk.check_drift(days_after(3))
+    assert reviewed(desk, 4, allow_undecided=True).outcome == "promote"
+    desk.predict(days_after(4))
+    desk.check_drift(days_after(4))
+    assert reviewed(desk, 4).outcome == "promote"
+
+
+def test_a_rule_holds_a_promotion_as_long_as_it_fires(desk: Desk) -> None:
+    desk.use_case = dataclasses.replace(desk.use_case, rules=(ALWAYS,))
+    spec_id = challenge(desk)
+    assert nights(desk, 1, 3) == ["none"] * 3
+    desk.check_drift(days_after(3))
+    desk.night(days_after(4))
+    assert reviewed(desk, 4, allow_undecided=True).outcome == "hold"
+    desk.check_drift(days_after(4))
+    held = reviewed(desk, 4)
+    assert (held.outcome, held.spec_id) == ("hold", spec_id)
+    assert f"held by the monitoring rule hold_always (since {days_after(3)})" in held.why
+    assert promote(desk, days_after(4)).action == "none"
+    # Without that rule the partition's review promotes; with it again, the decision is taken back.
+    declared = desk.use_case
+    desk.use_case = dataclasses.replace(declared, rules=())
+    assert promote(desk, days_after(4)).action == "promoted"
+    desk.use_case = declared
+    assert promote(desk, days_after(4)).action == "held"

@@ -313,11 +313,12 @@ class Desk:
         return [self.night(days_after(number)) for number in range(first, last + 1)]
 
     def check_drift(self, partition: date) -> ArtifactRef:
-        """Compare, report and record the drift of a published partition."""
+        """Compare, report and record the drift of a published partition, and apply the rules. Returns the outcomes."""
         performance = self.step("record_performance", partition)
         drift = self.step("compare_drift", partition, performance=performance)
         report = self.step("report_drift", partition, drift=drift)
-        return self.step("record_drift", partition, drift=drift, report=report)
+        recorded = self.step("record_drift", partition, drift=drift)
+        return self.step("apply_rules", partition, drift=drift, recorded=recorded, report=report)
 
     # What is there
 

@@ -85,4 +85,5 @@ class Nights:
         performance = self.step("record_performance", partition)
         drift = self.step("compare_drift", partition, performance=performance)
         report = self.step("report_drift", partition, drift=drift)
-        return self.step("record_drift", partition, drift=drift, report=report)
+        recorded = self.step("record_drift", partition, drift=drift)
+        return self.step("apply_rules", partition, drift=drift, recorded=recorded, report=report)

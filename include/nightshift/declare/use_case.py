@@ -29,6 +29,7 @@ from nightshift.declare.policies import (
     TrainingPolicy,
     VerificationPolicy,
 )
+from nightshift.declare.rules import DEFAULT_RULES, Rule, check_names
 from nightshift.errors import ConfigurationError
 
 Window = Literal["day", "cutoff_to_cutoff"]
@@ -59,6 +60,8 @@ class UseCase:
     `cutoff_to_cutoff`, the time from the partition's cutoff to the next, named by the day on which it begins.
     `prediction_moment` names the column of both spines (timestamp) with the time that a row is about; it has to lie in
     the window of the row's partition. Empty: not checked.
+
+    `rules` say what follows from drift, losses and missing publications; more are appended to DEFAULT_RULES.
     """
 
     name: str
@@ -92,6 +95,7 @@ class UseCase:
     slices: SlicePolicy = field(default_factory=SlicePolicy)
     risk: RiskPolicy = field(default_factory=RiskPolicy)
     search: SearchPolicy = field(default_factory=SearchPolicy)
+    rules: tuple[Rule, ...] = DEFAULT_RULES
     sources: tuple[DataSource, ...] = ()
     tags: tuple[str, ...] = ()
     last_partition: date | None = None
@@ -119,6 +123,7 @@ class UseCase:
             raise ConfigurationError(
                 "NS-USECASE-007", f"{self.name}: labels_from names {undeclared}, which are not among its feeds."
             )
+        check_names(self.name, self.rules)
         if self.window not in get_args(Window):
             raise ConfigurationError(
                 "NS-USECASE-026", f"{self.name}: window {self.window!r} is not one of {', '.join(get_args(Window))}."

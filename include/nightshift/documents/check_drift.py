@@ -13,7 +13,6 @@ DriftKind = Literal["data", "prediction", "label", "concept", "skew"]
 scoring from those used in training."""
 
 DriftVerdict = Literal["stable", "drifted", "not judged"]
-Response = Literal["none", "alert", "retrain"]
 Statistic = Literal[
     "rows",
     "nulls",
@@ -97,12 +96,3 @@ class Drift(Document):
     verdict: DriftVerdict
     groups: Mapping[DriftKind, GroupDrift]
     curves: tuple[Curve, ...] = ()
-
-
-class DriftResponse(Document):
-    """The response to a partition's drift, and the message about it."""
-
-    FILE: ClassVar[str] = "response.json"
-
-    response: Response
-    message: str

@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from nightshift.core.checks.declaration_checks import name_faults, policy_faults, spec_faults
 from nightshift.core.checks.faults import DeclarationFault, Fault
+from nightshift.core.checks.rule_checks import rule_faults
 from nightshift.core.checks.sql_contracts import feature_faults, normalise_contract, returned_columns, spine_contracts
-from nightshift.declare import features, feeds, models, policies
+from nightshift.declare import features, feeds, models, policies, rules
 from nightshift.declare.discovery import load_use_case, raised_at, use_case_file
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError, NightshiftError
@@ -43,7 +44,7 @@ def check(name: str) -> list[Fault]:
 
 def check_declared(use_case: UseCase) -> list[Fault]:
     """Every fault of a declaration that was loaded."""
-    declared = [*name_faults(use_case), *spec_faults(use_case), *policy_faults(use_case)]
+    declared = [*name_faults(use_case), *spec_faults(use_case), *policy_faults(use_case), *rule_faults(use_case)]
     faults = [*_missing_files(use_case), *located(use_case, declared), *feature_faults(use_case)]
     columns: dict[str, list[str]] = {}
     contracts = {feed.name: normalise_contract(feed) for feed in use_case.feeds}
@@ -117,7 +118,7 @@ def _load_fault(path: Path, error: Exception) -> Fault:
 
 def _arguments(name: str) -> list[str]:
     """Argument names of a declaration class; [] if there is no such class."""
-    modules = (feeds, features, policies, models)
+    modules = (feeds, features, policies, models, rules)
     declared = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
     return [one.name for one in fields(declared)] if is_dataclass(declared) else []
 

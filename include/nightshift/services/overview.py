@@ -16,6 +16,7 @@ from nightshift.deployment import VERSION_ACTIONS, Deployment
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
+from nightshift.services.rules import rule_problems
 
 NIGHTS_SHOWN = 60
 DECISIONS_SHOWN = 10
@@ -34,6 +35,7 @@ def overview(store: ArtifactStore, warehouse: Warehouse, use_case: UseCase) -> O
     problems = [] if delivered is None else _problems(store, use_case, delivered, nights, state)
     if delivered is not None:
         problems += _rejected_trainings(warehouse, delivered)
+        problems += rule_problems(warehouse, use_case, delivered)
     return Overview(use_case, delivered, nights, drifts, problems, _decisions(warehouse))
 
 

@@ -11,8 +11,9 @@ from nightshift.artifact import Document
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.lifecycle.reproduction import value_differences
 from nightshift.declare.models import ModelSpec
-from nightshift.documents.check_drift import Drift, DriftResponse
+from nightshift.documents.check_drift import Drift
 from nightshift.documents.promote import Review
+from nightshift.documents.rules import AppliedRules
 from nightshift.documents.train import ModelCard, Parity, Verification
 
 STORED = Path(__file__).with_name("stored")
@@ -24,8 +25,8 @@ STORED = Path(__file__).with_name("stored")
         ("card", ModelCard),
         ("drift", Drift),
         ("parity", Parity),
-        ("response", DriftResponse),
         ("review", Review),
+        ("rules", AppliedRules),
         ("signature", Signature),
         ("spec", ModelSpec),
         ("unusable", Verification),

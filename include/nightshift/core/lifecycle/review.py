@@ -20,6 +20,9 @@ from nightshift.declare.policies import PromotionPolicy, RiskPolicy
 from nightshift.deployment import Deployment
 from nightshift.documents.promote import Review, ReviewedLoss, ReviewOutcome
 
+ADVANCING: tuple[ReviewOutcome, ...] = ("canary", "ask_approval", "promote")
+"""Outcomes that bring a challenger closer to champion."""
+
 
 @dataclass(frozen=True)
 class _Case:
@@ -75,15 +78,19 @@ def review_partition(
     policy: PromotionPolicy,
     risk: RiskPolicy,
     idle: Collection[date] = (),
+    hold: str = "",
 ) -> Review:
     """The outcome of a partition's review.
 
     `state` is as of the partition; `losses` are of earlier partitions, on labels delivered up to this one; `idle`
-    are partitions for which the kill switch was on. The outcome is the first that applies of: roll_back, the
-    challenger's next action, confirm, hold, nothing.
+    are partitions for which the kill switch was on; `hold`: why a challenger whose outcome is one of ADVANCING is
+    held, or "". The outcome is the first that applies of: roll_back, the challenger's next action, confirm, hold,
+    nothing.
     """
     case = _Case(partition, state, losses, idle, policy, risk)
     challenger = _challenger(case)
+    if hold and challenger and challenger.outcome in ADVANCING:
+        challenger = case.finding("hold", challenger.spec_id, f"{challenger.why}; {hold}")
     champion = _champion(case) if state.killed is None else None
     holds = [one for one in (challenger, champion) if one is not None]
     if state.killed is not None:

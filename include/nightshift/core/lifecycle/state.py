@@ -22,8 +22,11 @@ Stage = Literal["shadow", "canary"]
 BY_HAND = "hand:"
 """Prefix of `decided_by` for decisions by a person."""
 
+BY_RULE = "rule:"
+"""Prefix of `decided_by` for decisions by a monitoring rule."""
+
 STEP_ORDER = {"record_failure": 0, "register": 0, "nominate": 1, "advance": 2, "record_approval": 3}
-"""Order of one partition's decisions by step; those by hand come last, in recorded order."""
+"""Order of one partition's decisions by step; then those by rules, and last those by hand, in recorded order."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +153,15 @@ def state_after(decisions: Iterable[Deployment], partition: date) -> State:
 
 
 def by_hand(decision: Deployment) -> bool:
-    """Whether a person took the decision. Raises ConfigurationError if neither a person nor a known step did."""
+    """Whether a person took the decision. Raises ConfigurationError if no person, rule or known step did."""
     if decision.decided_by.startswith(BY_HAND):
         return True
-    if decision.decided_by not in STEP_ORDER:
+    if not decision.decided_by.startswith(BY_RULE) and decision.decided_by not in STEP_ORDER:
         raise ConfigurationError(
             "NS-DEPLOY-002",
-            f"deployments holds a decision by {decision.decided_by!r}, which is neither {BY_HAND}<user> nor one of "
-            f"{sorted(STEP_ORDER)}: add the step to nightshift.core.lifecycle.state.STEP_ORDER.",
+            f"deployments holds a decision by {decision.decided_by!r}, which is neither {BY_HAND}<user>, "
+            f"{BY_RULE}<rule> nor one of {sorted(STEP_ORDER)}: add the step to "
+            "nightshift.core.lifecycle.state.STEP_ORDER.",
         )
     return False
 
@@ -180,7 +184,8 @@ def standing(decisions: Iterable[Deployment]) -> list[Deployment]:
         hand = by_hand(decision)
         slot: tuple[object, ...] = (position,) if hand else _slot(decision)
         first = kept[slot][0][2] if slot in kept else position
-        order = len(STEP_ORDER) if hand else STEP_ORDER[decision.decided_by]
+        by_rule = len(STEP_ORDER)
+        order = by_rule + 1 if hand else STEP_ORDER.get(decision.decided_by, by_rule)
         kept[slot] = ((decision.partition, order, first), decision)
     return [decision for _, decision in sorted(kept.values(), key=lambda item: item[0])]
 

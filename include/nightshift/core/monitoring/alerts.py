@@ -29,7 +29,7 @@ DECISIONS: dict[Action, str] = {
 class Alert:
     """Something that a person has to know. A cause of a partition is recorded, and sent, once.
 
-    `partition`: None if it is about none. `cause`: stable key, such as `drift` or `failed:ingest`.
+    `partition`: None if it is about none. `cause`: stable key, such as `rules:label_drift` or `failed:ingest`.
     """
 
     partition: date | None

@@ -23,15 +23,7 @@ import pyarrow as pa
 from nightshift.core.arrays import Floats, Integers
 from nightshift.core.monitoring.day_summary import IDENTIFIER
 from nightshift.declare.policies import DriftPolicy
-from nightshift.documents.check_drift import (
-    ColumnDrift,
-    Curve,
-    DriftKind,
-    DriftVerdict,
-    GroupDrift,
-    Response,
-    Statistic,
-)
+from nightshift.documents.check_drift import ColumnDrift, Curve, DriftVerdict, GroupDrift, Statistic
 
 ROWS = ""
 """Column name of the statistic that concerns all columns of a source."""
@@ -206,15 +198,6 @@ def overall_verdict(groups: Sequence[GroupDrift]) -> DriftVerdict:
         if verdict in verdicts:
             return verdict
     return "not judged"
-
-
-def response(groups: Mapping[DriftKind, GroupDrift]) -> Response:
-    """The response to drift: retrain if labels or the relation of labels to scores have drifted, or both the inputs
-    and the scores. One of these alone is an alert: a model can be right about inputs it has rarely seen."""
-    drifted = {kind for kind, one in groups.items() if one.verdict == "drifted"}
-    if drifted & {"label", "concept"} or {"data", "prediction"} <= drifted:
-        return "retrain"
-    return "alert" if drifted else "none"
 
 
 def window_rows(column: ColumnCounts, days: int, reference: int) -> Floats:

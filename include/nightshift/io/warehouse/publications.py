@@ -15,7 +15,7 @@ from psycopg import errors, sql
 from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef, Value, canonical_json, sha256_hex
-from nightshift.core.lifecycle.state import state_as_of
+from nightshift.core.lifecycle.state import BY_RULE, state_as_of
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Role
 from nightshift.errors import AuditFailed, ConfigurationError
@@ -102,11 +102,12 @@ def _check_kill_switch(
 ) -> None:
     """Raise AuditFailed if the kill switch is on and any row was scored by another version than the fallback's.
 
-    Holds the lock of the decisions until the transaction ends, so a later decision sees the rows as published.
+    Holds the lock of the decisions until the transaction ends, so a later decision sees the rows as published. A rule
+    takes effect with the next partition whose versions are chosen: it must not stop one that is being predicted.
     """
     warehouse_schema.lock(connection, use_case.name, "deployments")
     killed = state_as_of(deployments.decisions(connection, use_case), publication.partition).killed
-    if killed is None:
+    if killed is None or killed.decided_by.startswith(BY_RULE):
         return
     versions = {publication.model_version, *predictions[MODEL_VERSION].unique().to_pylist()}
     if publication.role != "fallback" or len(versions) > 1:

@@ -179,7 +179,7 @@ class Warehouse:
 
     def replace_partition(
         self,
-        table: Literal["shadow_predictions", "drift_daily", "pipeline_daily", "feeds_daily"],
+        table: Literal["shadow_predictions", "drift_daily", "pipeline_daily", "feeds_daily", "rules_daily"],
         partition: date,
         rows: pa.Table,
         *,

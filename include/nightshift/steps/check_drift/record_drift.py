@@ -1,24 +1,15 @@
-"""Record a partition's drift in the warehouse, and choose the response to it. Artifact: `response.json`."""
+"""Record a partition's drift in the warehouse. Artifact: `drift.parquet`, its rows of drift_daily."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import date
 
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.monitoring.alerts import Alert
-from nightshift.core.monitoring.drift import describe, response
-from nightshift.documents.check_drift import ColumnDrift, Drift, DriftResponse, Response
-from nightshift.services.alerts import send_unsent
+from nightshift.documents.check_drift import Drift
 from nightshift.steps.context import StepContext
-
-log = logging.getLogger(__name__)
-
-NAMED = 5
-"""Columns named in a message."""
 
 DRIFT_SCHEMA = pa.schema(
     [
@@ -40,36 +31,24 @@ DRIFT_SCHEMA = pa.schema(
 Since = Mapping[tuple[str, str, str], date]
 
 
-def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> ArtifactRef:
-    """Replace the partition's rows of drift_daily and commit the response: `none`, `alert` or `retrain`.
+def run(context: StepContext, *, drift: ArtifactRef) -> ArtifactRef:
+    """Replace the partition's rows of drift_daily and commit them.
 
-    See core.monitoring.drift.response. A column that drifted in one of the `quiet_days` before goes on drifting: it has
-    the date of its first partition, and causes no further response. A response other than `none` is an alert of the
-    partition, recorded with the rows. Alerts that are still to be sent, of this and of earlier partitions, are sent.
+    A column that drifted in one of the `quiet_days` before goes on drifting: its `since` is the first partition of it.
     Raises WarehouseUnavailable.
     """
-    use_case, store, partition = context.use_case, context.store, context.partition
-    warehouse = context.warehouse
-    comparison = store.read_document(drift, Drift)
+    use_case, partition, warehouse = context.use_case, context.partition, context.warehouse
+    comparison = context.store.read_document(drift, Drift)
     earlier = warehouse.drifts_since(partition, use_case.drift.quiet_days)
-    fresh = {
-        kind: group.model_copy(update={"verdict": "stable"})
-        if group.drifted and all((kind, one.source, one.column) in earlier for one in group.drifted)
-        else group
-        for kind, group in comparison.groups.items()
-    }
-    action = response(fresh)
-    message = _message(comparison, earlier, action, f"{use_case.name} {partition}", report)
-    log.log(logging.INFO if action == "none" else logging.WARNING, message)
-    alert = Alert(partition, "drift", message) if action != "none" else None
-    warehouse.replace_partition("drift_daily", partition, _rows(comparison, earlier, drift), alert=alert)
-    send_unsent(context.settings, use_case, warehouse)
+    rows = _rows(comparison, earlier, drift)
+    warehouse.replace_partition("drift_daily", partition, rows)
     return context.commit(
         "record_drift",
         kind="drift_record",
-        files=DriftResponse(response=action, message=message).to_files(),
-        inputs={"drift": [drift], "report": [report]},
-        metrics={"response": action},
+        files={"drift.parquet": rows},
+        inputs={"drift": [drift]},
+        metrics={"verdict": comparison.verdict},
+        rows=rows.num_rows,
     )
 
 
@@ -94,20 +73,4 @@ def _rows(comparison: Drift, earlier: Since, drift: ArtifactRef) -> pa.Table:
             for one in group.columns
         ],
         schema=DRIFT_SCHEMA,
-    )
-
-
-def _message(comparison: Drift, earlier: Since, action: Response, what: str, report: ArtifactRef) -> str:
-    search = "a search for other specs is requested; look at the report"
-    advice = {"none": "nothing to do", "alert": "look at the report", "retrain": search}
-
-    def named(kind: str, one: ColumnDrift) -> str:
-        since = earlier.get((kind, one.source, one.column))
-        return f"{kind}: {describe(one)}" + (f" (since {since})" if since else "")
-
-    drifted = [named(kind, one) for kind, group in comparison.groups.items() for one in group.drifted]
-    more = f"; and {len(drifted) - NAMED} more" if len(drifted) > NAMED else ""
-    found = "; ".join(drifted[:NAMED]) + more if drifted else comparison.verdict
-    return (
-        f"{what}, model {comparison.model_version}: {advice[action]}. Drift: {found}. Report: {report.uri}report.html"
     )

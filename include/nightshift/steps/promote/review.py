@@ -1,6 +1,8 @@
 """Review challenger and champion on the labels known as of a partition.
 
-The review does not wait: partitions whose scores or labels are missing are included in a later review.
+The review does not wait for scores or labels: partitions without them are included in a later review. Only a
+challenger that would come closer to champion waits, where the use case has rules that hold promotions, for these rules
+to be evaluated.
 
 Artifact: `review.json`.
 """
@@ -10,11 +12,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from functools import partial
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.lifecycle.review import review_partition
+from nightshift.core.lifecycle.review import ADVANCING, review_partition
 from nightshift.core.lifecycle.state import State, state_as_of
 from nightshift.documents.promote import ReviewedLoss
+from nightshift.errors import PartitionNotReady
 from nightshift.partitions import partition_range
 from nightshift.services.live_backtest import LiveAndBacktest, compare_with_backtest
 from nightshift.services.live_scores import (
@@ -25,13 +29,19 @@ from nightshift.services.live_scores import (
     losses,
     scored_partitions,
 )
+from nightshift.services.rules import promotion_hold
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
-def run(context: StepContext) -> ArtifactRef:
-    """Commit the Review of a partition, from the state as of it and labels delivered up to it."""
+def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
+    """Commit the Review of a partition, from the state as of it and labels delivered up to it.
+
+    Raises PartitionNotReady if a challenger would come closer to champion, rules that hold promotions are declared,
+    they have not been evaluated for the partition, and `allow_undecided` is False. With it, those of the partition
+    before decide; if these have not been evaluated either, the challenger is held.
+    """
     use_case, store, partition = context.use_case, context.store, context.partition
     decisions = context.warehouse.decisions()
     state = state_as_of(decisions, partition)
@@ -40,7 +50,8 @@ def run(context: StepContext) -> ArtifactRef:
     labels, deliveries = known_labels(store, use_case, days_predicted(use_case, scored), partition)
     measured = [loss for one in scored for loss in losses(use_case, one.partition, one.rows, labels)]
     compared = _compared(context, state, scored)
-    reviewed = review_partition(
+    review = partial(
+        review_partition,
         partition,
         state,
         _reviewed(measured, compared, state.challenge.spec_id if state.challenge else None),
@@ -48,6 +59,9 @@ def run(context: StepContext) -> ArtifactRef:
         risk=use_case.risk,
         idle={day for day in days if state_as_of(decisions, day).killed is not None},
     )
+    reviewed = review()
+    if reviewed.outcome in ADVANCING:
+        reviewed = review(hold=_hold(context, allow_undecided=allow_undecided))
     log.info("%s %s: %s %s (%s)", use_case.name, partition, reviewed.outcome, reviewed.spec_id, reviewed.why)
     return context.commit(
         "review",
@@ -56,6 +70,22 @@ def run(context: StepContext) -> ArtifactRef:
         inputs={"scores": [one.ref for one in scored], "curated": deliveries},
         metrics={"outcome": reviewed.outcome, "spec_id": reviewed.spec_id},
     )
+
+
+def _hold(context: StepContext, *, allow_undecided: bool) -> str:
+    """Why monitoring rules hold promotions; "" if none does. Raises PartitionNotReady, see `run`."""
+    use_case, partition, before = context.use_case, context.partition, context.partition - timedelta(days=1)
+    hold = promotion_hold(context.warehouse, use_case, partition)
+    if hold is None and not allow_undecided:
+        raise PartitionNotReady(
+            "NS-RULE-011",
+            f"{use_case.name}: the rules that hold promotions have not been evaluated for partition {partition}. Run "
+            f"or clear {use_case.name}.check_drift for {partition}; after the last retry those of {before} decide.",
+        )
+    if hold is None:
+        hold = promotion_hold(context.warehouse, use_case, before)
+    unknown = f"the rules that hold promotions have not been evaluated for partition {partition} or {before}"
+    return unknown if hold is None else hold
 
 
 def _first(state: State, partition: date) -> date:

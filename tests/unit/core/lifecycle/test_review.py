@@ -72,8 +72,8 @@ def watched(differences: list[float]) -> list[ReviewedLoss]:
     return rows
 
 
-def review(number: int, state: State, losses: list[ReviewedLoss], risk: RiskPolicy = LOW, idle=()) -> Review:
-    return review_partition(day(number), state, losses, policy=POLICY, risk=risk, idle=idle)
+def review(number: int, state: State, losses: list[ReviewedLoss], risk: RiskPolicy = LOW, idle=(), hold="") -> Review:
+    return review_partition(day(number), state, losses, policy=POLICY, risk=risk, idle=idle, hold=hold)
 
 
 # Challenger
@@ -278,3 +278,24 @@ def test_only_the_newest_partition_is_compared_with_the_fallback() -> None:
     losses = [loss(8, "a", "champion", 0.9), loss(8, "f", "fallback", 0.7)]
     losses += [loss(9, "a", "champion", 0.6), loss(9, "f", "fallback", 0.7)]
     assert review(10, SERVING, losses).outcome == "nothing"
+
+
+# Monitoring rules that hold promotions
+
+
+@pytest.mark.parametrize("risk", [LOW, CANARY, HIGH])
+def test_a_challenger_does_not_come_closer_to_champion_while_promotions_are_held(risk: RiskPolicy) -> None:
+    found = review(5, SHADOW, live(1, 4), risk, hold="held by a rule")
+    assert (found.outcome, found.spec_id) == ("hold", "b")
+    assert found.why.endswith("; held by a rule")
+
+
+def test_other_outcomes_are_not_held() -> None:
+    assert review(11, SHADOW, [], hold="held").outcome == "withdraw"
+    assert review(3, FRESH, watched([0.2, 0.2]), hold="held").outcome == "roll_back"
+    assert review(1, SERVING, [], hold="held").outcome == "nothing"
+    # A champion is confirmed although its challenger, which would be a canary, is held.
+    state = replace(FRESH, challenge=Challenge("c", "shadow", D, began=D), versions=versions("a", "b", "c", "f"))
+    losses = [*watched([0.0] * 8), *(loss(n, "c", "challenger", 0.5, backtest=0.5) for n in range(1, 9))]
+    assert review(9, state, losses, CANARY).outcome == "canary"
+    assert review(9, state, losses, CANARY, hold="held").outcome == "confirm"

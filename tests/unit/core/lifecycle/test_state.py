@@ -127,6 +127,16 @@ def test_steps_of_one_partition_in_order_and_people_last() -> None:
     assert state.killed == decisions[-3]
 
 
+def test_a_rule_decides_after_the_steps_and_before_people() -> None:
+    rule = decide(5, "killed", "a", by="rule:worse")
+    person = decide(5, "restored")
+    assert state_as_of([person, rule], day(6)).killed is None
+    assert state_as_of([decide(4, "restored"), rule], day(6)).killed == rule
+    # Of one rule's decisions for a partition the last row counts; another rule's is another.
+    assert repeated([rule], [rule])
+    assert not repeated([rule], [decide(5, "killed", "a", by="rule:other")])
+
+
 def test_step_run_again_replaces_its_decision() -> None:
     canary = decide(5, "canary", "b", reason={"share": 0.1})
     taken_back = [*CHALLENGED, canary, decide(5, "held", "b")]

@@ -19,11 +19,10 @@ from nightshift.core.monitoring.drift import (
     drift_of_columns,
     group,
     overall_verdict,
-    response,
     window_statistics,
 )
 from nightshift.declare.policies import DriftPolicy
-from nightshift.documents.check_drift import ColumnDrift, DriftKind, GroupDrift
+from nightshift.documents.check_drift import ColumnDrift, GroupDrift
 from nightshift.partitions import partition_range
 
 POLICY = DriftPolicy()
@@ -163,23 +162,6 @@ def test_a_group_names_what_moved_most() -> None:
     assert describe(found.columns[0]) in found.reason
     assert group([column("calm", 1.0)], "").verdict == "stable"
     assert group([], "28 days are needed").verdict == "not judged"
-
-
-@pytest.mark.parametrize(
-    ("drifted", "expected"),
-    [
-        ((), "none"),
-        (("data",), "alert"),
-        (("prediction",), "alert"),
-        (("data", "prediction"), "retrain"),
-        (("label",), "retrain"),
-        (("concept",), "retrain"),
-    ],
-)
-def test_the_response_follows_from_what_drifted(drifted: tuple[DriftKind, ...], expected: str) -> None:
-    kinds: tuple[DriftKind, ...] = ("data", "prediction", "label", "concept")
-    groups = {kind: group([column("wind", 2.0 if kind in drifted else 0.0)], "") for kind in kinds}
-    assert response(groups) == expected
 
 
 def test_the_overall_verdict_is_the_worst() -> None:

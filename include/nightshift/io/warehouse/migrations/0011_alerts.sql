@@ -15,7 +15,7 @@ CREATE TABLE {schema}.alerts (
 );
 COMMENT ON TABLE {schema}.alerts IS 'Alerts to people: a partition has one row per cause, however often it is found.';
 COMMENT ON COLUMN {schema}.alerts.partition IS 'Partition that the alert is about; null: none, such as a run without a partition key.';
-COMMENT ON COLUMN {schema}.alerts.cause IS 'Stable key, such as drift, overdue, failed:<stage>, <action>:<deployment_id>.';
+COMMENT ON COLUMN {schema}.alerts.cause IS 'Stable key, such as rules:<names>, overdue, failed:<stage>, <action>:<deployment_id>.';
 COMMENT ON COLUMN {schema}.alerts.first_at IS 'When it was recorded first (UTC).';
 COMMENT ON COLUMN {schema}.alerts.tried_at IS 'Last attempt to send it (UTC); null before the first.';
 COMMENT ON COLUMN {schema}.alerts.sent_at IS 'When the last receiver accepted it (UTC); null: still to be sent.';
