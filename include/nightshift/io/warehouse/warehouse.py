@@ -87,7 +87,8 @@ class Warehouse:
         """Replace the predictions of a partition in one transaction.
 
         `predictions` has the use case's key and extra columns, its score (float64) and `decision`
-        (bool), all of one `prediction_date`; and `model_version` (string): the publication's, or a canary's.
+        (bool), all of one `prediction_date`; `model_version` (string): the publication's, or a canary's; and the columns
+        of core.inference.certainty, which may be missing.
         Returns False, having written nothing, if the same publication is current. Raises
         AuditFailed if the rows counted in the warehouse differ from those sent, or scores are not probabilities,
         or if the kill switch is on for the partition and any row was scored by another version than the fallback's; and
