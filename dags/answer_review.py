@@ -32,6 +32,4 @@ for use_case in all_use_cases():
             "partition": partition("The answer is known from the partition after it on."),
         },
     ):
-        StageTasks(use_case, "answer_review").add(
-            "answer_review", arguments=filled_in("key", "answer", signed=True)
-        )
+        StageTasks(use_case, "answer_review").add("answer_review", arguments=filled_in("key", "answer", signed=True))

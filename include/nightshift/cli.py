@@ -19,8 +19,8 @@ from nightshift.declare.discovery import all_use_cases, broken_use_cases, load_u
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, NightshiftError
 from nightshift.local.layout import export_lines
-from nightshift.local.stack import Stack
 from nightshift.local.review_commands import REVIEW_ARGUMENTS
+from nightshift.local.stack import Stack
 from nightshift.local.use_case_commands import COMMANDS, DAY
 from nightshift.partitions import partition_range
 

@@ -205,7 +205,7 @@ def test_a_schema_of_before_specs(
         with raises_code(ConfigurationError, "NS-WAREHOUSE-007", "0004_specs", "NIGHTSHIFT_WAREHOUSE_URL"):
             new.migrate()
     else:
-        assert new.migrate() == ["0004_specs", "0005_drift"]
+        assert new.migrate() == ["0004_specs", "0005_drift", "0008_certainty"]
         assert new.decisions() == []
 
 

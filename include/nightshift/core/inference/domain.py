@@ -1,4 +1,4 @@
-"""The domain of a version: the training rows' ranges and categories, and the distance beyond which a row is unlike them.
+"""The domain of a version: its training rows' ranges and categories, and the distance from which on rows are unlike.
 
 The distance of a row is that of Mahalanobis (1936) of its numeric features from the mean of the training rows, missing
 values being at the mean (a feature that is constant in training has the scale 0 and is left out):

@@ -32,6 +32,8 @@ from nightshift.declare.policies import CertaintyPolicy
 MOST_ROWS = 30_000
 """Rows that distances are fitted on: spread evenly over the days, whose number, not that of the rows, matters."""
 BLOCKS = 8
+RIDGE = 1e-6
+"""Least variance in any direction, that of a feature being 1."""
 DIGITS = 12
 """Significant digits kept: sums of floats may differ in the last digits between machines."""
 
@@ -85,8 +87,12 @@ class _Distance:
         spread = np.sqrt((np.where(present, values - mean, 0.0) ** 2).sum(axis=0) / counted)
         # A feature that is constant in training has no scale of its own: out_of_range counts its other values.
         scale = np.where(spread > 1e-9 * (np.abs(mean) + 1), _digits(spread), 0.0)
+        if not matrix.size:
+            return cls(mean, scale, np.zeros((len(mean), len(mean))))
         with threadpool_limits(limits=1, user_api="blas"):
             covariance = LedoitWolf(assume_centered=True).fit(standardised(matrix, mean, scale)).covariance_
+            # Features that are constant, or copies of each other, have no inverse covariance.
+            covariance = covariance + RIDGE * np.eye(len(mean))
             whitening = np.linalg.cholesky(np.linalg.inv(covariance))
         return cls(mean, scale, _digits(whitening))
 
@@ -104,7 +110,9 @@ def _threshold(matrix: npt.NDArray[np.float32], day: Integers, policy: Certainty
         others = others if others.any() else (day < first) | (day > last)
         lengths = _Distance.of(matrix[others])
         for number in held_out:
-            quantiles.append(float(np.quantile(lengths(matrix[day == number]), 1 - policy.rows_beyond, method="higher")))
+            quantiles.append(
+                float(np.quantile(lengths(matrix[day == number]), 1 - policy.rows_beyond, method="higher"))
+            )
     rank = math.ceil((days + 1) * (1 - policy.days_beyond))
     return sorted(quantiles)[min(rank, days) - 1]
 

@@ -23,7 +23,9 @@ def rows_to_review(predictions: pa.Table, key: Sequence[str], score: str, most: 
     if missing := [name for name in CERTAINTY_SCHEMA.names if name not in predictions.column_names]:
         # Scores of an earlier version of Nightshift.
         for name in missing:
-            predictions = predictions.append_column(name, pa.nulls(predictions.num_rows, CERTAINTY_SCHEMA.field(name).type))
+            predictions = predictions.append_column(
+                name, pa.nulls(predictions.num_rows, CERTAINTY_SCHEMA.field(name).type)
+            )
     outside = pc.fill_null(predictions["out_of_domain"], False)
     uncertain = pc.fill_null(pc.less(predictions["certainty"], 1.0), False)
     ordered = predictions.append_column("outside", pc.cast(outside, pa.int8()))

@@ -59,13 +59,11 @@ def replace(connection: Connection, use_case: UseCase, partition: date, scores: 
         sql.SQL("CREATE TEMP TABLE {staged} ON COMMIT DROP AS SELECT {columns} FROM {table} LIMIT 0").format(**names)
     )
     copy_rows(connection, staged, rows.append_column("partition", pa.array([partition] * len(rows), pa.date32())))
+    connection.execute(sql.SQL("DELETE FROM {table} WHERE partition = {partition} AND answer IS NULL").format(**names))
     connection.execute(
-        sql.SQL("DELETE FROM {table} WHERE partition = {partition} AND answer IS NULL").format(**names)
-    )
-    connection.execute(
-        sql.SQL(
-            "INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged} ON CONFLICT ({key}) DO NOTHING"
-        ).format(**names)
+        sql.SQL("INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged} ON CONFLICT ({key}) DO NOTHING").format(
+            **names
+        )
     )
     return True
 

@@ -89,8 +89,8 @@ class Warehouse:
         """Replace the predictions of a partition in one transaction.
 
         `predictions` has the use case's key and extra columns, its score (float64) and `decision`
-        (bool), all of one `prediction_date`; `model_version` (string): the publication's, or a canary's; and the columns
-        of core.inference.certainty, which may be missing.
+        (bool), all of one `prediction_date`; `model_version` (string): the publication's, or a canary's; and, unless
+        they are missing, the columns of core.inference.certainty.
         Returns False, having written nothing, if the same publication is current. Raises
         AuditFailed if the rows counted in the warehouse differ from those sent, or scores are not probabilities,
         or if the kill switch is on for the partition and any row was scored by another version than the fallback's; and

@@ -1,7 +1,7 @@
 """Record the answer to a prediction in the review queue; it is a label of the training rows of the next partition.
 
-Artifact, of the partition after: `answers.parquet`, every answer known from that partition on (key, label, answered_by),
-sorted by key. append_training_rows uses it; a delivered label counts more than an answer.
+Artifact, of the partition after: `answers.parquet`, every answer known from that partition on (key, label,
+answered_by), sorted by key. append_training_rows uses it; a delivered label counts more than an answer.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Artifact (variant: the spec id): `model.onnx` (what is shipped, fitted on all ro
 `card.json`, `parity.json` (the graph against the fitted model; a difference is a failing gate
 of `verify`), `holdout.parquet` (prediction key, partition, label, and the score of a version fitted without the
 newest `holdout_days` partitions, which are those rows; that version is not shipped), `domain.json` (where the rows lie
-that it was fitted on, see core.inference.domain), and for a quantized version `full_precision.onnx`. The fitted model itself is not kept.
+that it was fitted on, see core.inference.domain), and for a quantized version `full_precision.onnx`. The fitted model
+itself is not kept.
 """
 
 from __future__ import annotations
