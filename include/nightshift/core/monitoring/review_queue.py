@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.inference.certainty import CERTAINTY_SCHEMA
-
+CERTAINTY = {"certainty": pa.float64(), "out_of_domain": pa.bool_(), "out_of_range": pa.int64()}
 ORDER = [("outside", "descending"), ("certainty", "ascending"), ("beyond", "descending")]
 
 
@@ -20,12 +19,10 @@ def rows_to_review(predictions: pa.Table, key: Sequence[str], score: str, most: 
     which there is no certainty, or a certainty of 1, are left out. Returns the key, `score`, `certainty`,
     `out_of_domain`, `out_of_range` and `reason` (string), in the order of review, rows alike in the order of the key.
     """
-    if missing := [name for name in CERTAINTY_SCHEMA.names if name not in predictions.column_names]:
-        # Scores of an earlier version of Nightshift.
-        for name in missing:
-            predictions = predictions.append_column(
-                name, pa.nulls(predictions.num_rows, CERTAINTY_SCHEMA.field(name).type)
-            )
+    for name, kind in CERTAINTY.items():
+        # Scores of an earlier version of Nightshift have none.
+        if name not in predictions.column_names:
+            predictions = predictions.append_column(name, pa.nulls(predictions.num_rows, kind))
     outside = pc.fill_null(predictions["out_of_domain"], False)
     uncertain = pc.fill_null(pc.less(predictions["certainty"], 1.0), False)
     ordered = predictions.append_column("outside", pc.cast(outside, pa.int8()))
@@ -33,7 +30,7 @@ def rows_to_review(predictions: pa.Table, key: Sequence[str], score: str, most: 
     ordered = ordered.filter(pc.or_(outside, uncertain)).sort_by([*ORDER, *((name, "ascending") for name in key)])
     chosen = ordered.slice(0, most)
     columns = {name: chosen[name] for name in key} | {"score": chosen[score]}
-    columns |= {name: chosen[name] for name in ("certainty", "out_of_domain", "out_of_range")}
+    columns |= {name: chosen[name] for name in CERTAINTY}
     reasons = map(_reason, *(chosen[name].to_pylist() for name in ("outside", "certainty", "beyond")))
     return pa.table(columns | {"reason": pa.array(list(reasons), pa.string())})
 
