@@ -6,6 +6,7 @@ versions. It waits about eight minutes for the training of the partition before,
 known by now. **score** runs the versions in onnxruntime on the features their signatures name, and applies the
 calibration; a canary scores its share of the rows. **audit** compares the scores with the schedule and with the
 bounds of the audit policy. **publish_predictions** replaces the partition in the warehouse in one transaction.
+**queue_reviews** puts the least certain predictions into the review queue; nothing waits for it.
 
 If the audit fails nothing is published and the table does not change; the audit's artifact has the reasons.
 """

@@ -20,6 +20,7 @@ from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, NightshiftError, PredictionsOverdue
 from nightshift.local import monitor_commands
 from nightshift.local.layout import export_lines
+from nightshift.local.review_commands import REVIEW_ARGUMENTS
 from nightshift.local.stack import Stack
 from nightshift.local.use_case_commands import COMMANDS, DAY
 from nightshift.partitions import partition_range
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         },
         lineage: {**which, "key": {"nargs": "+", "help": "the values of the prediction's key, in its order"}},
         summary: {**which, **span},
+        review: REVIEW_ARGUMENTS,
         **COMMANDS,
     }
     parser = argparse.ArgumentParser(prog="nightshift", description=__doc__)
@@ -294,6 +296,14 @@ def lineage(chosen: argparse.Namespace) -> None:
             "NS-SETTINGS-008", f"The key of a {use_case.name} prediction has {len(names)} values: {' '.join(names)}."
         )
     print(trace(use_case, settings, store, dict(zip(names, chosen.key, strict=True))))
+
+
+def review(chosen: argparse.Namespace) -> None:
+    """List the predictions that are to be reviewed, or answer one: its label, for later training rows."""
+    _adopt_local_stack()
+    from nightshift.local.review_commands import run
+
+    run(chosen)
 
 
 def summary(chosen: argparse.Namespace) -> None:

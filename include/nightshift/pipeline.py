@@ -125,6 +125,7 @@ STAGES = (
             Step("score", {"model_choice": "resolve_model", "calibration": "calibrate"}),
             Step("audit", {"scores": "score"}),
             Step("publish_predictions", {"scores": "score", "audited": "audit"}),
+            Step("queue_reviews", {"published": "publish_predictions"}, decides=False),
         ),
     ),
     Stage(
@@ -172,6 +173,7 @@ STAGES = (
     Stage("rollback_model", priority=100, steps=(Step("rollback_model"),), folder="operator"),
     Stage("kill_switch", priority=100, steps=(Step("kill_switch"),), folder="operator"),
     Stage("retire_model", priority=100, steps=(Step("retire_model"),), folder="operator"),
+    Stage("answer_review", priority=100, steps=(Step("answer_review"),), folder="operator"),
     Stage("watchdog", priority=100),
     Stage("reproduce", priority=100, steps=(Step("reproduce"),), folder="operator"),
 )

@@ -19,7 +19,15 @@ from nightshift.pipeline import find_stage, step_module
 ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
 NIGHTLY = {"ingest", "materialize", "train", "promote", "predict", "check_drift"}
-BY_HAND = {"backfill_history", "backtest", "rollback_model", "kill_switch", "retire_model", "reproduce"}
+BY_HAND = {
+    "backfill_history",
+    "backtest",
+    "rollback_model",
+    "kill_switch",
+    "retire_model",
+    "reproduce",
+    "answer_review",
+}
 STAGES = NIGHTLY | BY_HAND | {"search", "watchdog"}
 HEAVY = {
     "great_expectations",
@@ -62,6 +70,7 @@ BY_RUN = {
     "kill_switch": {"state", "reason", "decided_by"},
     "retire_model": {"spec_or_version", "reason", "decided_by"},
     "reproduce": {"what"},
+    "answer_review": {"key", "answer", "decided_by"},
 }
 """Arguments that a step must get from its DAG run, not from an earlier step."""
 
@@ -111,7 +120,7 @@ def test_every_input_is_an_argument_of_its_step():
 
 def test_only_leaf_steps_may_fail_without_rejection():
     leaves = {step.name for stage in pipeline.STAGES for step in stage.steps if not step.decides}
-    assert leaves == {"load_online", "report_training", "track_training", "record_pipeline"}
+    assert leaves == {"load_online", "report_training", "track_training", "record_pipeline", "queue_reviews"}
     assert {stage.name for stage in pipeline.STAGES if stage.records_failure} == {
         "ingest",
         "materialize",

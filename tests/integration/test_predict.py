@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import date
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.inference.calibration import calibrated
 from nightshift.core.lifecycle.canary import canary_rows
+from nightshift.declare.policies import CertaintyPolicy
 from nightshift.documents.predict import Calibration, ModelChoice
 from nightshift.documents.promote import Review
 from nightshift.errors import AuditFailed, PartitionNotReady, TransientError, UnknownModel
@@ -232,6 +234,7 @@ def test_damaged_scores_of_the_past_do_not_stop_the_partition(desk: Desk) -> Non
 def test_requests_do_not_grow_with_history(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(desk)
     monkeypatch.setattr(calibrate, "window_days", lambda _: 3)
+    desk.use_case = dataclasses.replace(desk.use_case, certainty=CertaintyPolicy(days=3))
     desk.live(0, 7)
     requests: list[str] = []
     real = ArtifactStore.get

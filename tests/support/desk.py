@@ -36,6 +36,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef, sha256_hex
+from nightshift.core.inference.domain import Domain
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.monitoring.day_summary import summarise
 from nightshift.declare.discovery import load_use_case
@@ -226,6 +227,7 @@ class Desk:
         training_set: ArtifactRef | None = None,
         service: str = SERVICE,
         feature: str = "hours",
+        domain: Domain | None = None,
     ) -> ArtifactRef:
         """A version of a spec as `fit` would commit it, without recording it."""
         signature = Signature(numeric=(feature,), feature_service=service, score=self.use_case.score)
@@ -239,6 +241,7 @@ class Desk:
                 "model.onnx": graph,
                 **signature.to_files(),
                 "spec.json": spec.model_dump_json(indent=1).encode(),
+                **(domain.to_files() if domain else {}),
             },
             inputs={"training_set": [training_set] if training_set else []},
         )

@@ -235,6 +235,31 @@ class AuditPolicy:
 
 
 @dataclass(frozen=True)
+class CertaintyPolicy:
+    """How the certainty of a prediction is measured, and which predictions a person reviews (see docs/certainty.md).
+
+    Certainty and band come from the last `days` days whose labels have matured, that is are known for at least
+    `least_labelled` of the predictions; with fewer than `least_days` of them there is neither. The band contains the
+    level of a day with the probability `band`.
+
+    A row is out of the domain of a version if its distance from the training rows exceeds a threshold, which is set so
+    that on at most `days_beyond` of days held out more than `rows_beyond` of the rows do; with fewer than
+    `least_days` of training days there is none. `margin_days` on both sides of a day that is held out are left out.
+
+    At most `review_rows` predictions of a partition are queued for review; 0: none.
+    """
+
+    days: int = 60
+    least_days: int = 14
+    least_labelled: float = 0.5
+    band: float = 0.8
+    rows_beyond: float = 0.05
+    days_beyond: float = 0.05
+    margin_days: int = 7
+    review_rows: int = 20
+
+
+@dataclass(frozen=True)
 class DriftPolicy:
     """When a statistic of the last days has drifted from the `reference_days` before them (see core.monitoring.drift).
 

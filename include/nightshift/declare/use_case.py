@@ -18,6 +18,7 @@ from nightshift.declare.feeds import Column, Feed
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import (
     AuditPolicy,
+    CertaintyPolicy,
     ChangePolicy,
     CompressionBudget,
     DataSource,
@@ -90,6 +91,7 @@ class UseCase:
     change: ChangePolicy = field(default_factory=ChangePolicy)
     promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
     audit: AuditPolicy = field(default_factory=AuditPolicy)
+    certainty: CertaintyPolicy = field(default_factory=CertaintyPolicy)
     drift: DriftPolicy = field(default_factory=DriftPolicy)
     verification: VerificationPolicy = field(default_factory=VerificationPolicy)
     slices: SlicePolicy = field(default_factory=SlicePolicy)

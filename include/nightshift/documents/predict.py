@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import date
 from typing import ClassVar
 
+from pydantic import Field
+
 from nightshift.artifact import ArtifactRef, Document, Value
 from nightshift.deployment import ScoringRole
 
@@ -37,12 +39,17 @@ class ModelChoice(Document):
 
 
 class SpecCalibration(Value):
-    """Calibrated log odds = intercept + slope * log odds. `rows`, `partitions`: the matured labels it was fitted on."""
+    """Calibrated log odds = intercept + slope * log odds. `rows`, `partitions`: the matured labels it was fitted on.
+
+    `shifts`: by past partition, how far the level of its labels was from its calibrated scores, in log odds (see
+    core.inference.certainty).
+    """
 
     intercept: float = 0.0
     slope: float = 1.0
     rows: int = 0
     partitions: tuple[date, ...] = ()
+    shifts: Mapping[date, float] = Field(default_factory=dict)
 
 
 class Calibration(Document):

@@ -13,6 +13,7 @@ from nightshift.core.compression.students.students import DEFAULTS as STUDENTS
 from nightshift.core.compression.techniques import TECHNIQUES
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, PARTITION
 from nightshift.core.features.training_rows import KNOWN_ON, SPLIT
+from nightshift.core.inference.certainty import CERTAINTY_SCHEMA
 from nightshift.core.models.estimators import DEFAULTS, check_columns
 from nightshift.core.search.candidates import candidate_specs
 from nightshift.core.versions.version import check_names, signature_of_spec
@@ -21,7 +22,7 @@ from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
 
 IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.IGNORECASE)
-OF_PREDICTIONS = ("decision", "model_version", "publish_id", "predicted_at")
+OF_PREDICTIONS = ("decision", "model_version", "publish_id", "predicted_at", *CERTAINTY_SCHEMA.names)
 """Columns that the predictions table has besides the declared ones."""
 OF_TRAINING_ROWS = (PARTITION, KNOWN_ON, SPLIT, EVENT_TIMESTAMP)
 """Columns that training rows have besides the declared ones."""

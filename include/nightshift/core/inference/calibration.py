@@ -43,7 +43,7 @@ DIGITS = 10
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """Raw scores [n] (the graph's, in [0, 1]) of one partition whose labels [n] (0 or 1) are known.
+    """Scores [n] (in [0, 1]) of one partition whose labels [n] (0 or 1) are known.
 
     `age_days`: age of the labels. `predictions`: number of scored rows, with and without a known label.
     """
@@ -96,6 +96,17 @@ def calibrated(calibration: SpecCalibration, scores: Floats) -> Floats:
         return scores
     probabilities = _probability(calibration.intercept + calibration.slope * log_odds_of(scores))
     return np.where((scores >= 0) & (scores <= 1), probabilities, scores)
+
+
+def level_shift(scores: Floats, labels: Floats) -> float:
+    """The constant on the log odds of scores [n] that makes their mean the share of positive labels [n].
+
+    A share of 0 or 1, which no finite constant gives, counts as half a label of the other class.
+    """
+    rate = min(max(float(labels.mean()), 0.5 / len(labels)), 1 - 0.5 / len(labels))
+    # The minimum of the cross entropy is where the means are equal.
+    at = _newton(log_odds_of(scores), np.full(len(scores), rate), np.ones(len(scores)), 1.0, free=1)
+    return float(at[0])
 
 
 def _minimum(log_odds: Floats, target: Floats, weights: Floats, *, fit_slope: bool) -> tuple[float, float]:

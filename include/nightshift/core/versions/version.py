@@ -117,7 +117,7 @@ class SharedFits:
         return self._models[key]
 
     def _training_rows(self, spec: ModelSpec) -> tuple[pa.Table, Integers, Floats | None]:
-        rows = _within(self._rows, spec, self._as_of)
+        rows = within_window(self._rows, spec, self._as_of)
         labels = np.asarray(rows[self._label].to_numpy(), dtype=np.int64)
         classes = np.unique(labels).tolist()
         if classes != [0, 1]:
@@ -149,7 +149,8 @@ def row_weights(rows: pa.Table, half_life_days: float | None, as_of: date) -> Fl
     return np.asarray(0.5 ** (age / half_life_days))
 
 
-def _within(rows: pa.Table, spec: ModelSpec, as_of: date) -> pa.Table:
+def within_window(rows: pa.Table, spec: ModelSpec, as_of: date) -> pa.Table:
+    """The rows that a spec is fitted on as of a partition: those of its `window_days`, or all."""
     if spec.window_days is None:
         return rows
     first = np.datetime64(as_of) - np.timedelta64(spec.window_days - 1, "D")

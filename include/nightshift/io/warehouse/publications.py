@@ -15,6 +15,7 @@ from psycopg import errors, sql
 from psycopg.rows import dict_row
 
 from nightshift.artifact import ArtifactRef, Value, canonical_json, sha256_hex
+from nightshift.core.inference.certainty import CERTAINTY_SCHEMA
 from nightshift.core.lifecycle.state import BY_RULE, state_as_of
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Role
@@ -135,6 +136,8 @@ def _stage(
         raise AuditFailed(
             "NS-PUBLISH-006", f"Predictions of partition {publication.partition} lack the columns {missing}."
         )
+    # Scores of an earlier version of Nightshift do not have them.
+    columns += [name for name in CERTAINTY_SCHEMA.names if name in predictions.column_names]
     create = (
         "CREATE TEMP TABLE {} (LIKE {} INCLUDING CONSTRAINTS) ON COMMIT DROP"
         if temporary

@@ -15,15 +15,17 @@ from typing import Literal, LiteralString
 import pyarrow as pa
 from psycopg import sql
 
+from nightshift.artifact import ArtifactRef
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.lifecycle.state import State, state_as_of
 from nightshift.core.monitoring.alerts import Alert
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import VERSION_ACTIONS, Deployment, GateResult
-from nightshift.io.warehouse import alerts, deployments, publications
+from nightshift.io.warehouse import alerts, deployments, publications, reviews
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.publications import Prediction, Publication
+from nightshift.io.warehouse.reviews import Review
 from nightshift.io.warehouse.schema import Connection, column_list, copy_rows, table_name
 from nightshift.settings import Settings
 
@@ -88,7 +90,8 @@ class Warehouse:
         """Replace the predictions of a partition in one transaction.
 
         `predictions` has the use case's key and extra columns, its score (float64) and `decision`
-        (bool), all of one `prediction_date`; and `model_version` (string): the publication's, or a canary's.
+        (bool), all of one `prediction_date`; `model_version` (string): the publication's, or a canary's; and, unless
+        they are missing, the columns of core.inference.certainty.
         Returns False, having written nothing, if the same publication is current. Raises
         AuditFailed if the rows counted in the warehouse differ from those sent, or scores are not probabilities,
         or if the kill switch is on for the partition and any row was scored by another version than the fallback's; and
@@ -116,6 +119,28 @@ class Warehouse:
         """The prediction with that key (column -> value as text), or None."""
         with self.connection() as connection:
             return publications.find_prediction(connection, self._use_case, key)
+
+    # Reviews
+
+    def queue_reviews(self, partition: date, scores: ArtifactRef, rows: pa.Table) -> bool:
+        """Replace the unanswered rows of a partition in the review queue; see `reviews.replace`."""
+        with self.connection() as connection:
+            return reviews.replace(connection, self._use_case, partition, scores, rows)
+
+    def review_queue(self, partition: date | None = None) -> list[Review]:
+        """The rows of the review queue without an answer, of a partition or all."""
+        with self.connection() as connection:
+            return reviews.queue(connection, self._use_case, partition)
+
+    def answer_review(self, key: Mapping[str, str], *, label: int, by: str, known_on: date) -> Review:
+        """Record the answer to a row of the review queue; see `reviews.answer`."""
+        with self.connection() as connection:
+            return reviews.answer(connection, self._use_case, key, label=label, by=by, known_on=known_on)
+
+    def review_answers(self, known_on: date) -> pa.Table:
+        """The answers known from a partition on; see `reviews.answers`."""
+        with self.connection() as connection:
+            return reviews.answers(connection, self._use_case, known_on)
 
     # Decisions about models
 

@@ -1,13 +1,15 @@
 """Score every row of the scoring spine with each chosen version, on the features of its signature.
 
 Artifact: `scores.parquet` (what is published: prediction key, extra columns, calibrated score, decision,
-model_version), `all_scores.parquet` (the scores of every version: key, role, spec_id, model_version, raw_score, score),
-`features.parquet` (key and the primary's features) and `summary.parquet` (the primary's scores before calibration, see
+model_version, and the columns of core.inference.certainty), `all_scores.parquet` (the scores of every version: key,
+role, spec_id, model_version, raw_score, score), `features.parquet` (key and the primary's features) and
+`summary.parquet` (the primary's scores before calibration and the published rows' certainty, see
 core.monitoring.day_summary). Rows are sorted by key; in `all_scores.parquet` by batch and version first.
 
 For a canary's share of the rows the challenger's score and version are published. A shadow that cannot score every
 row, or a canary whose scores would not pass the audit, is left out with the reason in the metrics; the primary is
-still published.
+still published. If a version's domain cannot be read, `out_of_range` and `out_of_domain` are null, and the metrics have
+the reason.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ import pyarrow.parquet as pq
 from nightshift.artifact import ArtifactRef
 from nightshift.core.arrays import Floats
 from nightshift.core.inference.calibration import calibrated
+from nightshift.core.inference.certainty import certainty_columns
+from nightshift.core.inference.domain import Domain, locate
 from nightshift.core.inference.onnx_model import Signature, load_session
 from nightshift.core.inference.onnx_model import score as raw_scores
 from nightshift.core.lifecycle.canary import canary_rows
@@ -38,7 +42,7 @@ from nightshift.core.monitoring.day_summary import summarise
 from nightshift.core.monitoring.score_audit import PROBABILITY_CHECKS, audit_scores
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel, SpecCalibration
-from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TransientError
+from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TerminalError, TransientError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features
 from nightshift.services.curated import delivered_spine
@@ -53,6 +57,7 @@ log = logging.getLogger(__name__)
 
 SCORES = "scores.parquet"
 FEATURES = "features.parquet"
+MONITORED = ("out_of_range", "out_of_domain", "certainty")
 BATCH_ROWS = 20_000
 """Rows per call of the graph: bounds the memory of its intermediate results."""
 
@@ -70,17 +75,29 @@ class ShadowFailed(Exception):
 
 @dataclass(frozen=True)
 class LoadedVersion:
-    """A loaded version with its entry in the choice and its spec's calibration."""
+    """A loaded version with its entry in the choice and its spec's calibration.
+
+    `domain`: None for a shadow that publishes nothing, and for a version that has none; `no_domain`: why it could not
+    be read.
+    """
 
     chosen: ScoredModel
     signature: Signature
     session: InferenceSession
     calibration: SpecCalibration
+    domain: Domain | None = None
+    no_domain: str = ""
 
     def scores(self, rows: pa.Table) -> tuple[Floats, Floats]:
         """Raw and calibrated scores of the rows: each float64 [n]."""
         raw = raw_scores(self.session, self.signature, rows, batch_rows=BATCH_ROWS)
         return raw, calibrated(self.calibration, raw)
+
+    def certainty(self, use_case: UseCase, rows: pa.Table, scores: Floats) -> pa.Table:
+        """The columns of core.inference.certainty of rows and their calibrated scores [n]."""
+        position = None if self.domain is None else locate(self.domain, rows)
+        shifts = tuple(self.calibration.shifts.values())
+        return certainty_columns(scores, shifts, position, use_case.decision_threshold, use_case.certainty)
 
 
 def run(context: StepContext, *, model_choice: ArtifactRef, calibration: ArtifactRef) -> ArtifactRef:
@@ -113,7 +130,8 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
     for version, reason in failed.items():
         log.error("%s %s: shadow %s is left out: %s", use_case.name, partition, version, reason)
     log.info("%s %s: %d rows; %s", use_case.name, partition, scheduled.num_rows, choice.why)
-    summary = _summary(context, files[ALL_SCORES], choice.primary)
+    summary = _summary(context, files, choice.primary)
+    no_domain = {one.chosen.model_version: one.no_domain for one in (primary, *shadows) if one.no_domain}
     return context.commit(
         "score",
         kind="scores",
@@ -130,25 +148,41 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
             "feature_service": primary.signature.feature_service,
             "decision_threshold": use_case.decision_threshold,
         },
-        metrics={"failed_shadows": failed} if failed else {},
+        metrics={**({"failed_shadows": failed} if failed else {}), **({"no_domain": no_domain} if no_domain else {})},
         rows=scheduled.num_rows,
     )
 
 
-def _summary(context: StepContext, all_scores: bytes, primary: ScoredModel) -> pa.Table:
-    """The summary of the primary's scores before calibration."""
-    rows = pq.read_table(pa.BufferReader(all_scores))
+def _summary(context: StepContext, files: Mapping[str, bytes], primary: ScoredModel) -> pa.Table:
+    """The summary of the primary's scores before calibration, and of the published rows' certainty."""
+    rows = pq.read_table(pa.BufferReader(files[ALL_SCORES]), columns=["model_version", "raw_score"])
     own = rows.filter(pc.equal(rows["model_version"], primary.model_version)).select(["raw_score"])
+    published = pq.read_table(pa.BufferReader(files[SCORES]), columns=list(MONITORED))
+    # A column that cannot be filled yet would be one that is always missing, and drift once it is filled.
+    published = published.select([name for name in MONITORED if published[name].null_count < len(published)])
     cutoff = context.use_case.cutoff(context.partition)
-    return summarise(SCORES_SOURCE, own, partition=context.partition, cutoff=cutoff)
+    parts = (summarise(SCORES_SOURCE, one, partition=context.partition, cutoff=cutoff) for one in (own, published))
+    return pa.concat_tables(parts)
 
 
 def _load(store: ArtifactStore, chosen: ScoredModel, calibrations: Mapping[str, SpecCalibration]) -> LoadedVersion:
     signature = store.read_document(chosen.model, Signature)
     session = load_session(store.read(chosen.model, "model.onnx"))
+    domain, no_domain = _domain(store, chosen) if chosen.share > 0 else (None, "")
     # The frozen version shares its spec with the champion, whose calibration would hide how old it is.
     calibration = None if chosen.role == "frozen" else calibrations.get(chosen.spec_id)
-    return LoadedVersion(chosen, signature, session, calibration or SpecCalibration())
+    return LoadedVersion(chosen, signature, session, calibration or SpecCalibration(), domain, no_domain)
+
+
+def _domain(store: ArtifactStore, chosen: ScoredModel) -> tuple[Domain | None, str]:
+    """The domain of a version, None if it was fitted without one or it cannot be read, and then the reason."""
+    if all(entry.path != Domain.FILE for entry in store.manifest(chosen.model).files):
+        return None, ""
+    try:
+        return store.read_document(chosen.model, Domain), ""
+    except TerminalError as error:
+        log.exception("the domain of %s is not used", chosen.model_version)
+        return None, _reason(error)
 
 
 def _load_shadows(
@@ -191,6 +225,7 @@ def _scored(
     raw, published = primary.scores(rows)
     versions = np.full(len(raw), primary.chosen.model_version, dtype=object)
     long = [_long(keys, primary, raw, published)]
+    certainty = primary.certainty(use_case, rows, published)
     for shadow in shadows:
         try:
             own_rows = features(shadow.signature.feature_service)
@@ -200,12 +235,16 @@ def _scored(
                     "NS-PREDICT-004", f"Feature service {service} returned other rows than it was given."
                 )
             shadow_raw, shadow_scores = shadow.scores(own_rows)
+            own_certainty = shadow.certainty(use_case, own_rows, shadow_scores) if shadow.chosen.share > 0 else None
         except TransientError:
             raise
         except Exception as error:
             raise ShadowFailed(shadow.chosen.model_version) from error
         long.append(_long(keys, shadow, shadow_raw, shadow_scores))
+        if own_certainty is None:
+            continue
         canary = canary_rows(keys, key, shadow.chosen.share)
+        certainty = _chosen(canary, own_certainty, certainty)
         published = np.where(canary, shadow_scores, published)
         versions = np.where(canary, shadow.chosen.model_version, versions)
     columns = {
@@ -215,7 +254,7 @@ def _scored(
     }
     names = dict.fromkeys([*key, *primary.signature.numeric, *primary.signature.categorical])
     return {
-        SCORES: _with(rows.select([*key, *extra]), columns),
+        SCORES: _beside(_with(rows.select([*key, *extra]), columns), certainty),
         ALL_SCORES: pa.concat_tables(long),
         FEATURES: rows.select(list(names)),
     }
@@ -227,6 +266,16 @@ def _long(keys: pa.Table, version: LoadedVersion, raw: Floats, scores: Floats) -
     constants = {"role": chosen.role, "spec_id": chosen.spec_id, "model_version": chosen.model_version}
     columns = {name: np.full(len(raw), value) for name, value in constants.items()}
     return _with(keys, columns | {"raw_score": raw, "score": scores})
+
+
+def _chosen(mask: npt.NDArray[np.bool_], where: pa.Table, otherwise: pa.Table) -> pa.Table:
+    """Row by row [n] one of two tables with the same columns."""
+    chosen = pa.array(mask)
+    return pa.table({name: pc.if_else(chosen, where[name], otherwise[name]) for name in otherwise.column_names})
+
+
+def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
+    return pa.table([*left.columns, *right.columns], schema=pa.schema([*left.schema, *right.schema]))
 
 
 def _with(table: pa.Table, columns: Mapping[str, npt.NDArray[Any]]) -> pa.Table:

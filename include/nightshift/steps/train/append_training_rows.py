@@ -3,7 +3,8 @@
 Artifact: `rows.parquet`, sorted by partition and prediction key: prediction key, `partition` (date32: the one whose
 features were known when the row was predicted), `known_on` (date32: this partition), numeric features (float64),
 categorical features (string; null if unknown), label (int64). Never changed by a later partition: a late or
-corrected label is a row of the partition that delivered it. Rows whose features were not published are left out;
+corrected label is a row of the partition that delivered it. Answers to reviews known from the partition on are labels
+of rows of which none was delivered; `inputs.answers` has them. Rows whose features were not published are left out;
 `parameters.missing` has their partitions with the reasons.
 """
 
@@ -26,6 +27,7 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import STEP as PUBLISHED
 from nightshift.io.feast.feature_store import historical_features
 from nightshift.services.outcomes import delivered_outcomes
+from nightshift.services.review_answers import with_answers
 from nightshift.services.training_rows import publish_rows, withdraw_rows
 from nightshift.steps.context import StepContext
 
@@ -47,7 +49,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         raise PartitionRejected(
             "NS-TRAIN-005", f"{use_case.name}: {reason} Deliver it again and run ingest; training follows."
         )
-    spine = outcomes.spine
+    spine, answered = with_answers(use_case, store, partition, outcomes.spine)
     check_days(use_case, use_case.training_spine, spine)
     days: list[date] = sorted(spine[PARTITION].unique().to_pylist())
     features, missing = _features(use_case, store, days, allow_undecided=allow_undecided)
@@ -62,7 +64,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         use_case,
         partition,
         table,
-        inputs={"curated": outcomes.refs, "features": tuple(features.values())},
+        inputs={"curated": outcomes.refs, "features": tuple(features.values()), **answered},
         parameters={
             "feature_service": use_case.features.service,
             "label": use_case.label,

@@ -3,8 +3,9 @@
 Artifact (variant: the spec id): `model.onnx` (what is shipped, fitted on all rows), `signature.json`, `spec.json`,
 `card.json`, `parity.json` (the graph against the fitted model; a difference is a failing gate
 of `verify`), `holdout.parquet` (prediction key, partition, label, and the score of a version fitted without the
-newest `holdout_days` partitions, which are those rows; that version is not shipped), and for a quantized version
-`full_precision.onnx`. The fitted model itself is not kept.
+newest `holdout_days` partitions, which are those rows; that version is not shipped), `domain.json` (where the rows lie
+that it was fitted on, see core.inference.domain), and for a quantized version `full_precision.onnx`. The fitted model
+itself is not kept.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from nightshift.core.features.feature_computation import PARTITION
 from nightshift.core.features.training_rows import newest_rows
 from nightshift.core.gates.version_parity import check_version_parity
 from nightshift.core.inference.onnx_model import load_session, score
+from nightshift.core.models.domain import fit_domain
 from nightshift.core.models.training_split import split_rows
 from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL, describe
-from nightshift.core.versions.version import export_version, fit_spec, signature_of_spec
+from nightshift.core.versions.version import export_version, fit_spec, signature_of_spec, within_window
 from nightshift.declare.models import ModelSpec
 from nightshift.services.training_rows import load_training_set
 from nightshift.steps.context import StepContext
@@ -49,6 +51,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -
 
     version = export_version(fit_spec(declared, rows, label, signature, as_of=partition, threads=threads))
     parity = check_version_parity(use_case, version, split.holdout)
+    domain = fit_domain(within_window(rows, declared, partition), signature, use_case.certainty)
     card = describe(use_case, signature, split, metrics, role=role, spec=declared)
     holdout = split.holdout.select([*use_case.key_columns, PARTITION, label])
     files: dict[str, bytes | pa.Table] = {
@@ -57,6 +60,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -
         **card.to_files(),
         ModelSpec.FILE: store.read(spec, ModelSpec.FILE),
         **parity.to_files(),
+        **domain.to_files(),
         HOLDOUT: holdout.append_column(signature.score, pa.array(scores, pa.float64())),
     }
     if version.full_precision is not None:
