@@ -110,6 +110,9 @@ def _load_fault(path: Path, error: Exception) -> Fault:
         lines = [written[text] for text in re.findall(r"'([^']+)'", str(error)) if text in written]
         line = next((one for one in lines if line is None or one >= line), line)
     if isinstance(error, NightshiftError):
+        if not file:
+            # Raised when it is compared with the use cases that it reads: the message quotes what is declared.
+            file, line = declared_at(path.parent, *re.findall(r"'([^']+)'", error.message))
         return Fault(error.code, error.message, advice, file or str(path), line)
     what = f"Loading it raises {type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}."
     return Fault("NS-USECASE-052", what, advice, file or str(path), line)
