@@ -13,18 +13,21 @@ from typing import Any
 
 import psycopg
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nightshift.artifact import ArtifactRef
 from nightshift.declare.discovery import load_use_case
-from nightshift.declare.feeds import Predictions
+from nightshift.declare.feeds import Column, Expectation
+from nightshift.declare.predictions import Predictions
 from nightshift.declare.use_case import UseCase
-from nightshift.errors import NothingDelivered, PartitionNotReady, PartitionRejected, UpstreamHeld
+from nightshift.errors import NothingDelivered, PartitionNotReady, PartitionRejected, SchemaChanged, UpstreamHeld
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.local.dry_run import of_store
 from nightshift.partitions import partition_range
-from nightshift.services.lineage import trace
+from nightshift.services.lineage import _Walker, trace
 from nightshift.services.look_ahead import look_ahead_gate
 from nightshift.settings import Settings
 from nightshift.steps.predict import score
@@ -36,12 +39,11 @@ from support.second_use_case import CONSUMER_ROOT, ROOT
 
 DAY = timedelta(days=1)
 FEED = "return_scores"
-SOURCE = Predictions("late_returns", lag=0)
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-def reading(use_case: UseCase, source: Predictions, **changes: Any) -> UseCase:
+def reading(use_case: UseCase, source: Predictions | None, **changes: Any) -> UseCase:
     """The use case with another source of its feed of predictions."""
     feeds = tuple(replace(feed, source=source) if feed.source else feed for feed in use_case.feeds)
     return replace(use_case, feeds=feeds, **changes)
@@ -77,7 +79,7 @@ def consumer(late_fees: UseCase, settings: Settings, store: ArtifactStore) -> Ni
     return Nights(replace(late_fees, first_partition=D), settings, store)
 
 
-def with_source(nights: Nights, source: Predictions, **changes: Any) -> Nights:
+def with_source(nights: Nights, source: Predictions | None, **changes: Any) -> Nights:
     return Nights(reading(nights.use_case, source, **changes), nights.settings, nights.store)
 
 
@@ -147,6 +149,49 @@ def test_a_shadow_is_not_read(upstream: Desk, consumer: Nights) -> None:
     upstream.decide(days_after(-1), "shadow", challenger)
     upstream.night(D)
     assert len(delivered_scores(consumer.store, ingest(consumer, D))) == 40
+
+
+def test_a_column_that_the_scores_lack_rejects_the_partition(upstream: Desk, consumer: Nights) -> None:
+    """As after a change of the upstream's declaration: its older scores have the columns of then."""
+    upstream.night(D)
+    feeds = [replace(one, landed=(*one.landed, Column("hours", "float64"))) for one in consumer.use_case.feeds[2:]]
+    changed = replace(consumer.use_case, feeds=(*consumer.use_case.feeds[:2], *feeds))
+    with raises_code(SchemaChanged, "NS-LAND-018", "'hours'", published_scores(upstream, D).uri):
+        ingest(Nights(changed, consumer.settings, consumer.store), D)
+    assert status(consumer, D)[0] == "rejected"
+
+
+def test_rows_of_predictions_are_quarantined_like_others(upstream: Desk, consumer: Nights) -> None:
+    upstream.night(D)
+    low = Expectation(
+        "expect_column_values_to_be_between", {"column": "p_late", "max_value": 0.9}, "quarantine", "sure_to_be_late"
+    )
+    feeds = [replace(one, expectations=(low,)) if one.source else one for one in consumer.use_case.feeds]
+    strict = Nights(replace(consumer.use_case, feeds=tuple(feeds)), consumer.settings, consumer.store)
+    curated = ingest(strict, D)
+    assert 0 < len(delivered_scores(strict.store, curated)) < 40
+    quarantined = strict.store.manifest(curated).metrics["quarantined"]["sure_to_be_late"]
+    assert quarantined == 40 - len(delivered_scores(strict.store, curated))
+
+
+def test_a_feed_that_was_files_before_can_be_traced(upstream: Desk, consumer: Nights) -> None:
+    by_file = with_source(consumer, None)
+    body = f"booking_date,booking,p_late\n{D + DAY},0,0.5\n"
+    consumer.store.put(f"landing/late_fees/{FEED}/dt={D}/scores.csv", body.encode())
+    upstream.live(0, 1)
+    curated = [ingest(by_file, D), ingest(consumer, days_after(1))]
+    lines = list(_Walker(consumer.store, "late_fees").tree({"curated": curated}, ""))
+    assert any(f"{FEED}: s3://" in line and "scores.csv" in line for line in lines)
+    assert any(f"{FEED}: late_returns score {days_after(1)}" in line for line in lines)
+
+
+def test_a_dry_run_gets_the_published_scores_as_files(upstream: Desk, consumer: Nights) -> None:
+    upstream.night(D)
+    deliver(consumer, D)
+    files = {feed: body for feed, _, _, body in of_store(consumer.use_case, consumer.store)(D, days_after(1))}
+    assert set(files) == {"bookings", "fees", FEED}
+    table = pq.read_table(pa.BufferReader(files[FEED]))
+    assert (table.num_rows, table.column_names) == (40, ["booking_date", "booking", "p_late"])
 
 
 # When there are none

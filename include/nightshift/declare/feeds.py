@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from nightshift.declare.predictions import Predictions
 from nightshift.errors import ConfigurationError
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Severity = Literal["critical", "quarantine", "warning"]
-OnMissing = Literal["hold", "degrade"]
 
 
 @dataclass(frozen=True)
@@ -50,32 +50,6 @@ class Expectation:
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """The published predictions of another use case, as the source of a feed.
-
-    Partition D reads those that partition D - `lag` of `use_case` published, whose cutoff has to be before that of D.
-    With lag 0 they are for the day that D predicts; with lag 1 for day D itself, whose outcomes D delivers.
-    `on_missing` says what happens if there are none that may be used: `hold` rejects the partition, `degrade` delivers
-    the feed without rows, so that features of it are null. Predictions of the fallback are used with `accept_fallback`
-    only; those of other versions are not used while the kill switch of `use_case` is on.
-    """
-
-    use_case: str
-    lag: int = 1
-    on_missing: OnMissing = "hold"
-    accept_fallback: bool = False
-
-    def __post_init__(self) -> None:
-        """Raises ConfigurationError for another `lag` or `on_missing`."""
-        if self.lag not in (0, 1) or self.on_missing not in get_args(OnMissing):
-            raise ConfigurationError(
-                "NS-UPSTREAM-005",
-                f"Predictions of {self.use_case!r} are declared with lag {self.lag!r} and on_missing "
-                f"{self.on_missing!r}; lag is 0 or 1, on_missing one of {', '.join(get_args(OnMissing))}.",
-            )
-
-
-@dataclass(frozen=True)
 class Feed:
     """One kind of delivery in the landing bucket: `landing/<use case>/<name>/dt=<partition>/*`.
 
@@ -102,11 +76,3 @@ class Feed:
     delimiter: str = ","
     null_values: tuple[str, ...] = ("", "NA")
     source: Predictions | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ConfigurationError for a snapshot of predictions."""
-        if self.source is not None and self.cadence != "daily":
-            raise ConfigurationError(
-                "NS-UPSTREAM-006",
-                f"Feed {self.name} reads predictions and has the cadence {self.cadence!r}; predictions are 'daily'.",
-            )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, timedelta
 
-from nightshift.declare.feeds import Feed, Predictions
+from nightshift.declare.feeds import Feed
+from nightshift.declare.predictions import Predictions
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, UnknownUseCase
 
@@ -18,13 +19,20 @@ DAYS_COMPARED = 3653
 def check_upstreams(use_case: UseCase, find: Find) -> None:
     """Compare each feed of predictions with the use case that it reads.
 
-    Raises ConfigurationError if there is no such use case, if it reads predictions of this one, directly or through
-    others, if it does not publish a column of the feed, or if its cutoff is not before that of the partition that reads
-    it. A use case that cannot be loaded is not compared: it is reported itself, and publishes nothing meanwhile.
+    Raises ConfigurationError if the feed is a snapshot, if there is no such use case, if it reads predictions of this
+    one, directly or through others, if it does not publish a column of the feed, or if its cutoff is not before that
+    of the partition that reads it. A use case that cannot be loaded is not compared: it is reported itself, and
+    publishes nothing meanwhile.
     """
     for feed in use_case.feeds:
         if feed.source is None:
             continue
+        if feed.cadence != "daily":
+            raise ConfigurationError(
+                "NS-UPSTREAM-006",
+                f"Feed {feed.name!r} of {use_case.name} reads predictions and has the cadence {feed.cadence!r}; "
+                "predictions are 'daily'.",
+            )
         upstream = _upstream(use_case, feed.name, feed.source.use_case, find)
         if (way := _way_back(use_case.name, feed.source.use_case, find, ())) is not None:
             raise ConfigurationError(

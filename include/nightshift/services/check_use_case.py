@@ -20,7 +20,7 @@ import pyarrow as pa
 from nightshift.core.checks.declaration_checks import name_faults, policy_faults, spec_faults
 from nightshift.core.checks.faults import DeclarationFault, Fault
 from nightshift.core.checks.sql_contracts import feature_faults, normalise_contract, returned_columns, spine_contracts
-from nightshift.declare import features, feeds, models, policies
+from nightshift.declare import features, feeds, models, policies, predictions
 from nightshift.declare.discovery import load_use_case, raised_at, use_case_file
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError, NightshiftError
@@ -120,7 +120,7 @@ def _load_fault(path: Path, error: Exception) -> Fault:
 
 def _arguments(name: str) -> list[str]:
     """Argument names of a declaration class; [] if there is no such class."""
-    modules = (feeds, features, policies, models)
+    modules = (feeds, features, policies, models, predictions)
     declared = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
     return [one.name for one in fields(declared)] if is_dataclass(declared) else []
 

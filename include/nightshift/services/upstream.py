@@ -10,7 +10,8 @@ from nightshift.artifact import ArtifactRef, Manifest
 from nightshift.core.ingest.landed_table import LandedTable, landed_schema, read_landed
 from nightshift.core.ingest.quarantine import QUARANTINE
 from nightshift.declare.discovery import load_fault, load_use_case
-from nightshift.declare.feeds import Feed, Predictions
+from nightshift.declare.feeds import Feed
+from nightshift.declare.predictions import Predictions
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import LandedFeed
 from nightshift.errors import NothingDelivered, PartitionNotReady, UpstreamHeld

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from nightshift.declare.discovery import all_use_cases, broken_use_cases, load_fault, load_use_case
-from nightshift.declare.feeds import Column, Feed, Predictions
+from nightshift.declare.feeds import Column
+from nightshift.declare.predictions import Predictions
 from nightshift.declare.upstreams import check_upstreams
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
@@ -100,9 +101,10 @@ def test_other_rules_are_rejected(values):
         Predictions("late_returns", **values)
 
 
-def test_a_snapshot_of_predictions_is_rejected():
-    with raises_code(ConfigurationError, "NS-UPSTREAM-006", "scores"):
-        Feed("scores", (), (), Path("scores.sql"), (), cadence="snapshot", source=Predictions("late_returns"))
+def test_a_snapshot_of_predictions_is_rejected(late_fees):
+    feeds = tuple(dataclasses.replace(feed, cadence="snapshot") if feed.source else feed for feed in late_fees.feeds)
+    with raises_code(ConfigurationError, "NS-UPSTREAM-006", "return_scores"):
+        check_upstreams(dataclasses.replace(late_fees, feeds=feeds), load_use_case)
 
 
 # Cycles, among use cases that are written to a root

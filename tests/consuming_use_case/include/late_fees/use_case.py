@@ -9,7 +9,7 @@ from datetime import date, time
 from pathlib import Path
 
 from nightshift.declare.features import FeatureSet, FeatureTable
-from nightshift.declare.feeds import Column, Expectation, Feed, Predictions
+from nightshift.declare.feeds import Column, Expectation, Feed
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import (
     CompressionBudget,
@@ -19,6 +19,7 @@ from nightshift.declare.policies import (
     TrainingPolicy,
     VerificationPolicy,
 )
+from nightshift.declare.predictions import Predictions
 from nightshift.declare.use_case import UseCase
 
 SQL = Path(__file__).resolve().parent / "sql"
