@@ -51,6 +51,10 @@ class NothingDelivered(DataContractError):
     """A feed was not delivered in time, or its landed files are gone."""
 
 
+class UpstreamHeld(DataContractError):
+    """Predictions that a feed reads were rejected, are the fallback's, or were stopped by a kill switch."""
+
+
 class PartitionRejected(TerminalError):
     """The partition was checked and rejected; it stays rejected until it is delivered again."""
 

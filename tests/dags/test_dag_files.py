@@ -4,6 +4,7 @@ import copy
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -15,6 +16,8 @@ from dagkit import defaults
 from dagkit.alerts import alert_of_failed_run
 from nightshift import pipeline
 from nightshift.pipeline import find_stage, step_module
+from support.second_use_case import CONSUMER_ROOT
+from support.second_use_case import ROOT as SECOND_USE_CASE
 
 ROOT = Path(__file__).resolve().parents[2]
 DAG_FILES = sorted(p for p in (ROOT / "dags").glob("*.py"))
@@ -183,6 +186,16 @@ def test_only_ingest_and_the_watchdog_are_scheduled_by_time(dag_bag):
         "check_drift.request_search": ["flight_delay.search_request"],
         "backfill_history.announce_history": ["flight_delay.history"],
     }
+
+
+def test_predictions_of_another_use_case_are_inlets_and_start_no_run(dag_bag, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", os.pathsep.join([str(SECOND_USE_CASE), str(CONSUMER_ROOT)]))
+    parsed = type(dag_bag)(str(ROOT / "dags" / "ingest.py"))
+    assert parsed.import_errors == {}
+    tasks = {task.task_id: task for task in parsed.dags["late_fees.ingest"].tasks}
+    assert [asset.name for asset in tasks["land"].inlets] == ["late_returns.predictions"]
+    assert tasks["land"].upstream_task_ids == set()
+    assert type(parsed.dags["late_fees.ingest"].timetable).__name__ == "CronPartitionTimetable"
 
 
 @pytest.mark.parametrize("stage", sorted(BY_HAND | {"search"}))

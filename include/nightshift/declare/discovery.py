@@ -6,9 +6,11 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from nightshift.declare.upstreams import check_upstreams
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, UnknownUseCase
 
@@ -27,7 +29,7 @@ def use_case_roots() -> list[Path]:
 
 
 def load_use_case(name: str) -> UseCase:
-    """The use case of that name; other use cases are not imported.
+    """The use case of that name; of others, those are imported whose predictions it reads.
 
     Raises UnknownUseCase, ConfigurationError for a faulty declaration, and whatever importing its `use_case.py` raises.
     """
@@ -52,6 +54,11 @@ def broken_use_cases() -> dict[str, str]:
     return roots | {path: fault for path, fault in faults.items() if fault is not None}
 
 
+def load_fault(name: str) -> str | None:
+    """Why the use case of that name cannot be loaded; None if it can. Raises UnknownUseCase."""
+    return _fault(use_case_file(name))
+
+
 def _files() -> dict[str, Path]:
     """The `use_case.py` of each use case by name; of two with one name, that of the first root."""
     files = [path for root in use_case_roots() for path in sorted(root.glob(USE_CASE_FILES))]
@@ -61,8 +68,18 @@ def _files() -> dict[str, Path]:
 @cache
 def _fault(path: Path) -> str | None:
     """Why a use case cannot be loaded: the error and the last line of its own folder that led to it."""
+    return _raised(_load, path)
+
+
+@cache
+def _import_fault(path: Path) -> str | None:
+    """The same for the file alone, without the use cases whose predictions it reads."""
+    return _raised(_declared, path)
+
+
+def _raised(load: Callable[[Path], UseCase], path: Path) -> str | None:
     try:
-        _load(path)
+        load(path)
     except Exception as error:  # noqa: BLE001 - an error in one declaration must not stop other use cases
         file, line = raised_at(error, path.parent)
         where = f"{file}, line {line}: " if file else ""
@@ -92,6 +109,19 @@ def use_case_file(name: str) -> Path:
 
 @cache
 def _load(path: Path) -> UseCase:
+    declared = _declared(path)
+    check_upstreams(declared, _find)
+    return declared
+
+
+def _find(name: str) -> UseCase | None:
+    """The declaration of that name, its own upstreams unchecked; None if it cannot be imported."""
+    path = use_case_file(name)
+    return None if _import_fault(path) else _declared(path)
+
+
+@cache
+def _declared(path: Path) -> UseCase:
     include = str(path.parent.parent)
     if include not in sys.path:
         sys.path.append(include)

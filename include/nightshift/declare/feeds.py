@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from nightshift.declare.predictions import Predictions
 from nightshift.errors import ConfigurationError
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
@@ -59,6 +60,10 @@ class Feed:
     `key` names the curated columns that identify a row within one delivery.
     A `snapshot` feed is delivered irregularly; a partition uses the newest delivery at or
     before it. A `daily` feed must be delivered for each partition.
+
+    With a `source`, nothing is delivered to the landing bucket: the rows are the published predictions of another use
+    case. `landed` then names columns of these: of its `prediction_key` and `prediction_extra`, its score (float64),
+    `decision` (bool) and `model_version` (string).
     """
 
     name: str
@@ -70,3 +75,4 @@ class Feed:
     cadence: Literal["daily", "snapshot"] = "daily"
     delimiter: str = ","
     null_values: tuple[str, ...] = ("", "NA")
+    source: Predictions | None = None

@@ -173,6 +173,18 @@ class UseCase:
         """Names of the columns that identify a prediction."""
         return [column.name for column in self.prediction_key]
 
+    @property
+    def published_columns(self) -> tuple[Column, ...]:
+        """The columns of its predictions that a feed of another use case may read."""
+        score, decision = Column(self.score, "float64", nullable=False), Column("decision", "bool", nullable=False)
+        version = Column("model_version", "string", nullable=False)
+        return (*self.prediction_key, *self.prediction_extra, score, decision, version)
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """Names of the use cases whose predictions it reads."""
+        return tuple(dict.fromkeys(feed.source.use_case for feed in self.feeds if feed.source is not None))
+
     def feed(self, name: str) -> Feed:
         """The feed of that name. Raises ConfigurationError."""
         for feed in self.feeds:

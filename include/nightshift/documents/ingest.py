@@ -16,6 +16,7 @@ class LandedFeed(Value):
     quarantined: int
     exact_duplicates: int
     repeated_files: Mapping[str, str]
+    degraded: str = ""
 
 
 class ColumnProfile(Value):

@@ -21,22 +21,26 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.checks.declaration_checks import begun_at_cutoff, data_faults, partitions_needed
 from nightshift.core.checks.faults import DeclarationFault, Fault
 from nightshift.declare.discovery import ROOTS_VARIABLE
+from nightshift.declare.feeds import Feed
+from nightshift.declare.predictions import Predictions
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.train import Registration
 from nightshift.errors import ConfigurationError, DataContractError, NightshiftError, PartitionRejected
-from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.local.landing import producer
 from nightshift.local.processes import STACK_VARIABLES, forget_ambient_stack
 from nightshift.local.scratch import running
 from nightshift.partitions import parse_partition, partition_range
-from nightshift.pipeline import run_stage, run_step
+from nightshift.pipeline import find_stage, run_stage, run_step
 from nightshift.services.check_use_case import located
 from nightshift.services.curated import delivered_spine
 from nightshift.services.training_rows import known_rows
+from nightshift.services.upstream import SCORES
 from nightshift.settings import Settings, load_settings
 from nightshift.steps.context import StepContext
 
 BUCKET = "dry-run"
+PUBLISHED_BY = find_stage("predict").decided_by
 
 Landed = Iterable[tuple[str, str, str, bytes]]
 """Files of the landing folder: (feed, dt as YYYY-MM-DD, file name, bytes)."""
@@ -87,7 +91,9 @@ class _DryRun:
     def __init__(
         self, use_case: UseCase, settings: Settings, store: ArtifactStore, source: Source, say: Callable[[str], None]
     ) -> None:
-        self.use_case, self.settings, self.store = use_case, settings, store
+        # No other use case runs here: what it would predict is delivered as files of the feed.
+        feeds = tuple(replace(feed, source=None) for feed in use_case.feeds)
+        self.use_case, self.settings, self.store = replace(use_case, feeds=feeds), settings, store
         self.source, self.say, self.last = source, say, ""
         self.found = DryRun()
         self.faults: list[Fault] = []
@@ -235,10 +241,13 @@ def of_folder(use_case: UseCase, folder: Path) -> Source:
 
 
 def of_store(use_case: UseCase, store: ArtifactStore) -> Source:
-    """Files in the landing folder of a bucket, which is only read."""
+    """Files in the landing folder of a bucket, and what other use cases published in it. The bucket is only read."""
 
     def files(first: date, last: date) -> Landed:
-        for feed in (feed.name for feed in use_case.feeds):
+        for feed in use_case.feeds:
+            if feed.source is not None:
+                yield from _published(store, feed, feed.source, partition_range(first, last))
+        for feed in (feed.name for feed in use_case.feeds if feed.source is None):
             prefix = f"landing/{use_case.name}/{feed}/"
             folders = [name[3:] for name in store.folders(prefix) if name.startswith("dt=")]
             for dt in _days_read(use_case, feed, folders, first, last):
@@ -246,6 +255,16 @@ def of_store(use_case: UseCase, store: ArtifactStore) -> Source:
                     yield feed, dt, info.key.rpartition("/")[2], store.get(info.key) or b""
 
     return files
+
+
+def _published(store: ArtifactStore, feed: Feed, source: Predictions, partitions: Iterable[date]) -> Landed:
+    """The published predictions that these partitions read, as files of the feed."""
+    for day in partitions:
+        decision = store.decision(source.use_case, PUBLISHED_BY, day - timedelta(days=source.lag))
+        if decision is not None and decision.published is not None:
+            (scores,) = store.manifest(decision.published).inputs["scores"]
+            table = store.read_table(scores, SCORES).select([column.name for column in feed.landed])
+            yield feed.name, str(day), SCORES, parquet_bytes(table)
 
 
 def of_producer(use_case: UseCase) -> Source:

@@ -21,7 +21,11 @@ from nightshift.core.checks.declaration_checks import name_faults, policy_faults
 from nightshift.core.checks.faults import DeclarationFault, Fault
 from nightshift.core.checks.rule_checks import rule_faults
 from nightshift.core.checks.sql_contracts import feature_faults, normalise_contract, returned_columns, spine_contracts
+<<<<<<< HEAD
 from nightshift.declare import features, feeds, models, policies, rules
+=======
+from nightshift.declare import features, feeds, models, policies, predictions
+>>>>>>> upstream/upstream
 from nightshift.declare.discovery import load_use_case, raised_at, use_case_file
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError, NightshiftError
@@ -111,6 +115,9 @@ def _load_fault(path: Path, error: Exception) -> Fault:
         lines = [written[text] for text in re.findall(r"'([^']+)'", str(error)) if text in written]
         line = next((one for one in lines if line is None or one >= line), line)
     if isinstance(error, NightshiftError):
+        if not file:
+            # Raised when it is compared with the use cases that it reads: the message quotes what is declared.
+            file, line = declared_at(path.parent, *re.findall(r"'([^']+)'", error.message))
         return Fault(error.code, error.message, advice, file or str(path), line)
     what = f"Loading it raises {type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}."
     return Fault("NS-USECASE-052", what, advice, file or str(path), line)
@@ -118,7 +125,11 @@ def _load_fault(path: Path, error: Exception) -> Fault:
 
 def _arguments(name: str) -> list[str]:
     """Argument names of a declaration class; [] if there is no such class."""
+<<<<<<< HEAD
     modules = (feeds, features, policies, models, rules)
+=======
+    modules = (feeds, features, policies, models, predictions)
+>>>>>>> upstream/upstream
     declared = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
     return [one.name for one in fields(declared)] if is_dataclass(declared) else []
 

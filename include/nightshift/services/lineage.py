@@ -53,7 +53,7 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
         f"partition {publication.partition}, {publication.rows} rows",
         f"  {_calibration(store, prediction)}",
     ]
-    walker = _Walker(store)
+    walker = _Walker(store, use_case.name)
     lines += walker.tree({"scores": [scores]}, "")
     lines += _landed_rows(use_case, store, prediction)
     lines.append(
@@ -64,10 +64,13 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
 
 
 class _Walker:
-    """Walks groups of inputs. A group of several artifacts is one line, followed by the union of their inputs."""
+    """Walks groups of inputs. A group of several artifacts is one line, followed by the union of their inputs.
 
-    def __init__(self, store: ArtifactStore) -> None:
-        self._store = store
+    Steps of another use case than `use_case` are named with it.
+    """
+
+    def __init__(self, store: ArtifactStore, use_case: str) -> None:
+        self._store, self._use_case = store, use_case
         self.known: dict[str, Manifest] = {}
         self._hashed: set[str] = set()
         self._expanded: set[tuple[str, ...]] = set()
@@ -75,7 +78,7 @@ class _Walker:
 
     def tree(self, groups: Mapping[str, Sequence[ArtifactRef]], indent: str) -> Iterator[str]:
         """Lines of all groups, in the order of their consumer's manifest."""
-        filled = [(name, _distinct(refs)) for name, refs in groups.items() if refs]
+        filled = [(name, _distinct(part)) for name, refs in groups.items() for part in _artifacts_and_files(refs)]
         for position, (name, refs) in enumerate(filled):
             last = position == len(filled) - 1
             below = indent + ("   " if last else "│  ")
@@ -92,16 +95,20 @@ class _Walker:
         note = "  (traced above)" if seen else ""
         if len(refs) == 1:
             (ref,), (manifest,) = refs, manifests
-            yield f"{mark}{name}: {manifest.step} {_label(manifest)}{_rows(refs)}  sha256 {_short(ref.sha256)}{note}"
+            step = f"{self._step(manifest)} {_label(manifest)}"
+            yield f"{mark}{name}: {step}{_rows(refs)}  sha256 {_short(ref.sha256)}{note}"
             if not seen:
                 self._hash_files(ref, manifest)
                 yield f"{below}{'│' if any(manifest.inputs.values()) else ' '}    {ref.uri}"
         else:
-            steps = ", ".join(sorted({manifest.step for manifest in manifests}))
+            steps = ", ".join(sorted({self._step(manifest) for manifest in manifests}))
             labels = sorted(_label(manifest) for manifest in manifests)
             yield f"{mark}{name}: {len(refs)} partitions of {steps}  {labels[0]} .. {labels[-1]}{_rows(refs)}{note}"
         if not seen and name not in LEAVES:
             yield from self.tree(_union(manifests), below)
+
+    def _step(self, manifest: Manifest) -> str:
+        return manifest.step if manifest.use_case == self._use_case else f"{manifest.use_case} {manifest.step}"
 
     def _landed_files(self, name: str, refs: Sequence[ArtifactRef], mark: str, below: str) -> Iterator[str]:
         fresh = [ref for ref in refs if ref.uri not in self._hashed]
@@ -168,6 +175,12 @@ def _union(manifests: Sequence[Manifest]) -> dict[str, list[ArtifactRef]]:
         for name, refs in manifest.inputs.items():
             groups.setdefault(name, []).extend(refs)
     return groups
+
+
+def _artifacts_and_files(refs: Sequence[ArtifactRef]) -> list[list[ArtifactRef]]:
+    """The refs to artifacts and those to landed files, each if any: a feed may change from one to the other."""
+    parts = [[ref for ref in refs if ref.uri.endswith("/") == artifacts] for artifacts in (True, False)]
+    return [part for part in parts if part]
 
 
 def _distinct(refs: Sequence[ArtifactRef]) -> list[ArtifactRef]:

@@ -1,13 +1,16 @@
-"""Read the files delivered for a partition, check their schema, convert types, and keep one row per key.
+"""Read what was delivered for a partition, check its schema, convert types, and keep one row per key.
+
+A feed is delivered as files, or as the published predictions of another use case (see services.upstream).
 
 Artifact: `<feed>.parquet` (curated columns, columns for expectations only, landed_uri and
 landed_row; in landed order) and, where rows were quarantined, `quarantine/<feed>.parquet`.
-Metrics: per feed `delivered`, `quarantined` and `exact_duplicates` rows and `repeated_files`.
+Metrics: per feed `delivered`, `quarantined` and `exact_duplicates` rows, `repeated_files`, and `degraded`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -15,13 +18,28 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.curated_table import curate
 from nightshift.core.ingest.landed_table import LandedTable, read_landed, reject_if_undelivered
 from nightshift.core.ingest.quarantine import gathered
+from nightshift.declare.feeds import Feed
 from nightshift.documents.ingest import LandedFeed
 from nightshift.errors import NothingDelivered, PartitionNotReady
 from nightshift.io.landing import DeliveredFeed, read_delivery
 from nightshift.services.curated import rejecting
+from nightshift.services.upstream import read_predictions
 from nightshift.steps.context import StepContext
 
 STEP = "land"
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A feed's rows and what they are from: files or a scores artifact. `repeated`: see LandedFeed.repeated_files.
+
+    `degraded`: why a feed of predictions is left without rows; "" if it is not.
+    """
+
+    tables: Sequence[LandedTable]
+    refs: tuple[ArtifactRef, ...]
+    repeated: Mapping[str, str] = field(default_factory=dict)
+    degraded: str = ""
 
 
 def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRef:
@@ -31,8 +49,9 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     core.curated_table). A correction is a row of an earlier day; it is landed with the partition that delivered
     it, and the earlier partition does not change.
     Raises PartitionNotReady while a feed's delivery is missing, or with `reject_undelivered`
-    NothingDelivered; SchemaChanged or MalformedFile. All but the first reject the partition, so that later
-    ones are processed without it; with NothingDelivered an earlier status is kept.
+    NothingDelivered; SchemaChanged or MalformedFile; UpstreamHeld for predictions that may not be used. All but the
+    first reject the partition, so that later ones are processed without it; with NothingDelivered an earlier status
+    is kept.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     files: dict[str, pa.Table] = {}
@@ -40,26 +59,19 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     metrics: dict[str, LandedFeed] = {}
     with rejecting(store, use_case, partition):
         for feed in use_case.feeds:
-            try:
-                delivery = read_delivery(store, use_case, feed, partition)
-            except PartitionNotReady as error:
-                if not reject_undelivered:
-                    raise
-                hint = "It did not come in time; run ingest again once it is there."
-                raise NothingDelivered("NS-LAND-020", f"{error.message} {hint}") from error
-            tables = [read_landed(feed, file.uri, file.data) for file in delivery.files]
-            reject_if_undelivered(feed, tables, store.uri(delivery.prefix))
-            curated = curate(feed, pa.concat_tables(table.rows for table in tables))
-            quarantine = gathered([*(table.quarantine for table in tables), curated.quarantine])
+            delivered = _delivered(context, feed, last_try=reject_undelivered)
+            curated = curate(feed, pa.concat_tables(table.rows for table in delivered.tables))
+            quarantine = gathered([*(table.quarantine for table in delivered.tables), curated.quarantine])
             files[f"{feed.name}.parquet"] = curated.rows
             if quarantine.num_rows:
                 files[f"quarantine/{feed.name}.parquet"] = quarantine
-            inputs[feed.name] = _refs(delivery, tables)
+            inputs[feed.name] = delivered.refs
             metrics[feed.name] = LandedFeed(
-                delivered=sum(table.delivered for table in tables),
+                delivered=sum(table.delivered for table in delivered.tables),
                 quarantined=quarantine.num_rows,
                 exact_duplicates=curated.exact_duplicates,
-                repeated_files=delivery.repeated,
+                repeated_files=delivered.repeated,
+                degraded=delivered.degraded,
             )
     return context.commit(
         STEP,
@@ -69,6 +81,23 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
         metrics={name: landed.model_dump() for name, landed in metrics.items()},
         rows=sum(files[f"{feed.name}.parquet"].num_rows for feed in use_case.feeds),
     )
+
+
+def _delivered(context: StepContext, feed: Feed, *, last_try: bool) -> Delivered:
+    use_case, store, partition = context.use_case, context.store, context.partition
+    if feed.source is not None:
+        read = read_predictions(context.settings, store, use_case, feed, feed.source, partition, waited=last_try)
+        return Delivered([read.table], read.refs, degraded=read.degraded)
+    try:
+        delivery = read_delivery(store, use_case, feed, partition)
+    except PartitionNotReady as error:
+        if not last_try:
+            raise
+        hint = "It did not come in time; run ingest again once it is there."
+        raise NothingDelivered("NS-LAND-020", f"{error.message} {hint}") from error
+    tables = [read_landed(feed, file.uri, file.data) for file in delivery.files]
+    reject_if_undelivered(feed, tables, store.uri(delivery.prefix))
+    return Delivered(tables, _refs(delivery, tables), delivery.repeated)
 
 
 def _refs(delivery: DeliveredFeed, tables: Sequence[LandedTable]) -> tuple[ArtifactRef, ...]:

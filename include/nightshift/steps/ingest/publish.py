@@ -3,7 +3,8 @@
 Artifact: `<feed>.parquet` with the curated columns, landed_uri and landed_row, in landed order.
 Quarantined rows are also written to `quarantine/<use case>/<feed>/dt=<partition>/<content id>.parquet`.
 Metrics: `rows` {feed: n}, `quarantined_rows` n, `quarantined` {reason: n}, `warnings` {reason: n},
-`exact_duplicates` {feed: n}, `quarantine_uris` {feed: uri}.
+`exact_duplicates` {feed: n}, `quarantine_uris` {feed: uri}, and, where a feed of predictions is without rows,
+`degraded` {feed: why}.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nightshift.documents.ingest import LandedFeed
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.services.curated import STEP, rejecting
+from nightshift.services.upstream import degraded_feeds
 from nightshift.steps.context import StepContext
 
 
@@ -58,6 +60,7 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
             "warnings": reason_counts(gathered(warnings)),
             "exact_duplicates": {name: _landed(landing, name).exact_duplicates for name in rows},
             "quarantine_uris": uris,
+            **({"degraded": degraded} if (degraded := degraded_feeds(landing)) else {}),
         },
         rows=sum(table.num_rows for table in rows.values()),
     )

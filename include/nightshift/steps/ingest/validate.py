@@ -18,6 +18,7 @@ from nightshift.declare.feeds import Severity
 from nightshift.errors import DataContractError
 from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
 from nightshift.services.curated import rejecting
+from nightshift.services.upstream import degraded_feeds
 from nightshift.steps.context import StepContext
 
 STEP = "validate"
@@ -25,7 +26,7 @@ _FOLDERS: dict[str, Severity] = {"quarantine": "quarantine", "warnings": "warnin
 
 
 def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
-    """Validate all feeds of the landed artifact.
+    """Validate all feeds of the landed artifact but degraded ones, which are without rows by declaration.
 
     Raises DataContractError if a critical expectation fails, after results and Data Docs are
     written and the partition is rejected with them as evidence.
@@ -33,7 +34,10 @@ def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
     use_case, store, partition = context.use_case, context.store, context.partition
     tables = {feed.name: store.read_table(landed, f"{feed.name}.parquet") for feed in use_case.feeds}
     parameter = suite_parameters(use_case, partition, lambda feed, column: _distinct(tables[feed], column))
-    verdicts = [examine(use_case, feed, tables[feed.name], parameter) for feed in use_case.feeds]
+    left_out = degraded_feeds(store.manifest(landed))
+    verdicts = [
+        examine(use_case, feed, tables[feed.name], parameter) for feed in use_case.feeds if feed.name not in left_out
+    ]
     files: dict[str, bytes | pa.Table] = {
         f"results/{verdict.feed}.json": json.dumps(verdict.json, indent=1, sort_keys=True).encode()
         for verdict in verdicts

@@ -1,0 +1,1 @@
+select booking_date, booking, p_late, landed_uri, landed_row from landed
