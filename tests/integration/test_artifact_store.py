@@ -122,7 +122,13 @@ def test_a_store_that_is_not_there_is_transient(settings):
         ArtifactStore(settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})).get("x")
 
 
-def test_wrong_credentials_are_not(store, settings, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with raises_code(ConfigurationError, "NS-STORE-012"):
-        ArtifactStore(settings).get("x")
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_keys_that_are_being_rotated_are_transient(store, settings, monkeypatch, name):
+    with monkeypatch.context() as patch:
+        patch.setenv(name, "wrong")
+        rotated = ArtifactStore(settings)
+        with raises_code(StoreUnavailable, "NS-STORE-012"):
+            rotated.get("x")
+        with raises_code(StoreUnavailable, "NS-STORE-012"):
+            rotated.put("x", b"")
+    assert ArtifactStore(settings).get("x") is None

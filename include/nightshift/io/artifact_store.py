@@ -91,8 +91,8 @@ def _loader() -> Any:
 
 
 class ArtifactStore:
-    """One bucket. Every method raises StoreUnavailable (transient) when the store does not answer
-    and ConfigurationError when it rejects the credentials."""
+    """One bucket. Every method raises StoreUnavailable (transient) when the store does not answer or rejects the
+    credentials, and ConfigurationError when there are none."""
 
     def __init__(self, settings: Settings) -> None:
         self.bucket = settings.bucket
@@ -196,8 +196,9 @@ class ArtifactStore:
                 text = f"No credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
                 raise ConfigurationError("NS-STORE-011", text) from error
             if code in _DENIED:
-                text = f"The object store rejected the credentials for {where} ({code})."
-                raise ConfigurationError("NS-STORE-012", text) from error
+                # Transient: while keys are rotated the old or the new ones are rejected for minutes.
+                text = f"The object store rejected the credentials for {where} ({code}): are they those in force?"
+                raise StoreUnavailable("NS-STORE-012", text) from error
             if code == "NoSuchBucket":
                 text = f"There is no bucket {self.bucket!r} ({where}): create it or set NIGHTSHIFT_BUCKET."
                 raise ConfigurationError("NS-STORE-013", text) from error

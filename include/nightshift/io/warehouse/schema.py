@@ -38,7 +38,8 @@ SQL_TYPES: dict[str, LiteralString] = {
     "timestamp": "timestamptz",
 }
 
-_REJECTED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied", "no password")
+_REJECTED = ("does not exist", "no pg_hba.conf entry", "permission denied", "no password")
+"""Not "authentication failed", which is transient: while a password is rotated, the old or the new one is rejected."""
 
 
 def plain_url(url: SecretStr) -> str:
@@ -88,7 +89,7 @@ def connect(
                 f"The warehouse at {where} rejected the connection: {message}. Check NIGHTSHIFT_WAREHOUSE_URL.",
             ) from None
         raise WarehouseUnavailable(
-            "NS-WAREHOUSE-003", f"The warehouse at {where} did not answer: {message}. Is it up?"
+            "NS-WAREHOUSE-003", f"The warehouse at {where} did not answer: {message}. Is it up, and is the password in force?"
         ) from None
     try:
         with connection:
