@@ -239,14 +239,15 @@ def test_an_idle_transaction_loses_its_lock(settings: Settings, monkeypatch: pyt
         idle.execute("SELECT 1")
 
 
-HOLDER = """
+SLEEP = "SELECT pg_sleep(300)"
+HOLDER = f"""
 from nightshift.io.warehouse import schema
 from nightshift.settings import load_settings
 schema.VANISHED_SECONDS = 1
 with schema.connect(load_settings()) as connection:
     schema.lock(connection, "vanished")
     print("locked", flush=True)
-    connection.execute("SELECT pg_sleep(300)")
+    connection.execute("{SLEEP}")
 """
 
 
@@ -255,6 +256,10 @@ def test_a_worker_that_vanished_loses_its_lock(settings: Settings) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
+        with warehouse_schema.connect(settings) as other:
+            while other.execute("SELECT 1 FROM pg_stat_activity WHERE query = %s", [SLEEP]).fetchone() is None:
+                time.sleep(0.1)
+                other.execute("SELECT pg_stat_clear_snapshot()")
         holder.kill()
     with warehouse_schema.connect(settings, lock_timeout_seconds=15) as other:
         warehouse_schema.lock(other, "vanished")
