@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
-from nightshift.artifact import Value
+from nightshift.artifact import Document, Value
 from nightshift.declare.models import Scalar
 
 
@@ -16,6 +17,14 @@ class LandedFeed(Value):
     quarantined: int
     exact_duplicates: int
     repeated_files: Mapping[str, str]
+
+
+class Landed(Document):
+    """What `land` read, by feed."""
+
+    FILE: ClassVar[str] = "landed.json"
+
+    feeds: Mapping[str, LandedFeed]
 
 
 class ColumnProfile(Value):

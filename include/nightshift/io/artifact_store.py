@@ -263,16 +263,20 @@ class ArtifactStore:
         return ref
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
-        """The manifest of an artifact. Raises ArtifactCorrupt if it is missing or names another artifact."""
+        """The manifest of an artifact, its identity recomputed. Raises ArtifactCorrupt if it is missing or another's."""
         body = self.get(self.key(ref.uri) + "manifest.json")
         if body is None:
             raise ArtifactCorrupt(
                 "NS-STORE-015", f"{ref.uri}manifest.json is missing: the artifact was never committed or was deleted."
             )
         manifest = Manifest.model_validate_json(body)
-        if manifest.ref.sha256 != ref.sha256:
+        # What the manifest states about itself counts for nothing: whoever may write to the bucket may have edited it.
+        identity = identity_sha256(manifest)
+        if (manifest.ref.uri, identity) != (ref.uri, ref.sha256):
             raise ArtifactCorrupt(
-                "NS-STORE-016", f"{ref.uri}manifest.json is of {manifest.ref.sha256}, not of {ref.sha256}."
+                "NS-STORE-016",
+                f"{ref.uri}manifest.json is of {manifest.ref.uri} with the content {identity}, not of {ref.sha256}: it "
+                f"was changed after it was committed, or another artifact is meant. Restore it, or run its step again.",
             )
         if len(self._manifests) >= KEPT_MANIFESTS:
             self._manifests.clear()

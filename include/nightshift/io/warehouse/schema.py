@@ -104,7 +104,8 @@ def connect(
                 f"The warehouse at {where} rejected the connection: {message}. Check NIGHTSHIFT_WAREHOUSE_URL.",
             ) from None
         raise WarehouseUnavailable(
-            "NS-WAREHOUSE-003", f"The warehouse at {where} did not answer: {message}. Is it up, and is the password in force?"
+            "NS-WAREHOUSE-003",
+            f"The warehouse at {where} did not answer: {message}. Is it up, and is the password in force?",
         ) from None
     try:
         with connection:

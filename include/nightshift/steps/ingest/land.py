@@ -1,8 +1,8 @@
 """Read the files delivered for a partition, check their schema, convert types, and keep one row per key.
 
 Artifact: `<feed>.parquet` (curated columns, columns for expectations only, landed_uri and
-landed_row; in landed order) and, where rows were quarantined, `quarantine/<feed>.parquet`.
-Metrics: per feed `delivered`, `quarantined` and `exact_duplicates` rows and `repeated_files`.
+landed_row; in landed order), `landed.json` (a Landed document) and, where rows were quarantined,
+`quarantine/<feed>.parquet`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.curated_table import curate
 from nightshift.core.ingest.landed_table import LandedTable, read_landed, reject_if_undelivered
 from nightshift.core.ingest.quarantine import gathered
-from nightshift.documents.ingest import LandedFeed
+from nightshift.documents.ingest import Landed, LandedFeed
 from nightshift.errors import NothingDelivered, PartitionNotReady
 from nightshift.io.landing import DeliveredFeed, read_delivery
 from nightshift.services.curated import rejecting
@@ -37,7 +37,7 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     use_case, store, partition = context.use_case, context.store, context.partition
     files: dict[str, pa.Table] = {}
     inputs: dict[str, tuple[ArtifactRef, ...]] = {}
-    metrics: dict[str, LandedFeed] = {}
+    landed: dict[str, LandedFeed] = {}
     with rejecting(store, use_case, partition):
         for feed in use_case.feeds:
             try:
@@ -55,7 +55,7 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
             if quarantine.num_rows:
                 files[f"quarantine/{feed.name}.parquet"] = quarantine
             inputs[feed.name] = _refs(delivery, tables)
-            metrics[feed.name] = LandedFeed(
+            landed[feed.name] = LandedFeed(
                 delivered=sum(table.delivered for table in tables),
                 quarantined=quarantine.num_rows,
                 exact_duplicates=curated.exact_duplicates,
@@ -64,9 +64,9 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     return context.commit(
         STEP,
         kind="landed",
-        files=files,
+        files={**files, **Landed(feeds=landed).to_files()},
         inputs=inputs,
-        metrics={name: landed.model_dump() for name, landed in metrics.items()},
+        metrics={name: one.model_dump() for name, one in landed.items()},
         rows=sum(files[f"{feed.name}.parquet"].num_rows for feed in use_case.feeds),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pyarrow.compute as pc
@@ -31,8 +32,10 @@ def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> A
             f"{scores.uri} was superseded by a newer scoring of {partition}, which another run publishes. "
             f"To publish again, clear {use_case.name}.predict from its first task.",
         )
-    audit = store.manifest(audited)
-    if [ref.sha256 for ref in audit.inputs["scores"]] != [scores.sha256] or not audit.metrics["passed"]:
+    audited_scores = [ref.sha256 for ref in store.manifest(audited).inputs["scores"]]
+    # The file, not the metrics: only what is hashed decides.
+    checks = json.loads(store.read(audited, "audit.json"))
+    if audited_scores != [scores.sha256] or not checks or not all(check["passed"] for check in checks):
         raise AuditFailed(
             "NS-PUBLISH-002",
             f"{audited.uri} is not a passed audit of {scores.uri}: run the audit of {partition} again.",

@@ -22,7 +22,7 @@ from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult, model_version
 from nightshift.documents.train import Registration, Verification
-from nightshift.errors import ChampionChanged
+from nightshift.errors import ArtifactCorrupt, ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.steps.context import StepContext
 
@@ -33,7 +33,7 @@ def run(context: StepContext, *, verified: Sequence[ArtifactRef]) -> ArtifactRef
     """Commit the registration and record it; idempotent.
 
     Raises ChampionChanged, having recorded no decision, if a first champion is to be promoted and there is one
-    meanwhile; WarehouseUnavailable.
+    meanwhile; ArtifactCorrupt; WarehouseUnavailable.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     warehouse = context.warehouse
@@ -81,6 +81,14 @@ def _decided(
     (version,) = manifest.inputs["version"]
     spec = store.read_document(version, ModelSpec)
     gates = store.read_document(verified, Verification).gates
+    # With the measured times and memory, which differ from run to run and are therefore not hashed.
+    measured = [GateResult.model_validate(one) for one in manifest.metrics["gates"]]
+    if [(one.gate, one.verdict) for one in measured] != [(one.gate, one.verdict) for one in gates]:
+        raise ArtifactCorrupt(
+            "NS-STORE-066",
+            f"The gate results in the metrics of {verified.uri}manifest.json are not those of its "
+            f"{Verification.FILE}: they were changed after they were committed. Run `verify` of {partition} again.",
+        )
     failed = failures(gates, demands(use_case.risk).mandatory)
     entry = Registration.Entry(
         role=store.manifest(version).parameters["role"],
@@ -101,4 +109,4 @@ def _decided(
         decided_by="register",
         **entry.model_dump(exclude={"why"}),
     )
-    return entry, decision, [GateResult.model_validate(one) for one in manifest.metrics["gates"]]
+    return entry, decision, measured
