@@ -270,7 +270,9 @@ def test_both_sides_check_the_connection(settings: Settings) -> None:
         mine = connection.info.get_parameters()
         query = "SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)"
         names = ["client_connection_check_interval", "idle_in_transaction_session_timeout", "lock_timeout"]
-        assert dict(connection.execute(query, [names]).fetchall()) == dict(zip(names, (10_000, 300_000, 60_000)))
+        assert dict(connection.execute(query, [names]).fetchall()) == dict(
+            zip(names, (10_000, 300_000, 60_000), strict=True)
+        )
         # On a unix socket the server shows 0 for them.
         assert [option for option in mine["options"].split() if option.startswith("tcp_")] == [
             "tcp_keepalives_idle=30", "tcp_keepalives_interval=10", "tcp_keepalives_count=3"

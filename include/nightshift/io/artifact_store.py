@@ -263,7 +263,7 @@ class ArtifactStore:
         return ref
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
-        """The manifest of an artifact, its identity recomputed. Raises ArtifactCorrupt if it is missing or another's."""
+        """The manifest of an artifact, its identity recomputed. Raises ArtifactCorrupt if it is missing or changed."""
         body = self.get(self.key(ref.uri) + "manifest.json")
         if body is None:
             raise ArtifactCorrupt(
