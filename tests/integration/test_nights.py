@@ -16,7 +16,7 @@ import pytest
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State
 from nightshift.documents.predict import Calibration, ModelChoice
-from nightshift.errors import AuditFailed, DataContractError, PartitionNotReady
+from nightshift.errors import DataContractError, PartitionNotReady, Superseded
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
 from nightshift.services.lineage import trace
@@ -224,7 +224,7 @@ def test_scores_that_were_superseded_are_not_published(trained_nights: Nights) -
     ingest(nights, night)
     nights.predict(night)
     published = predictions(nights)
-    with raises_code(AuditFailed, "NS-PUBLISH-001"):
+    with raises_code(Superseded, "NS-NIGHT-001"):
         nights.step("publish_predictions", night, scores=old, audited=audited)
     assert predictions(nights) == published
 

@@ -118,6 +118,7 @@ class RecordedStore(ArtifactStore):
         body: bytes,
         *,
         immutable: bool = False,  # noqa: ARG002 - the store's signature
+        replaces: str = "",  # noqa: ARG002
         content_type: str | None = None,  # noqa: ARG002
     ) -> bool:
         """Keep the object in memory; returns True."""

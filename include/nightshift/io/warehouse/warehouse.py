@@ -6,7 +6,7 @@ the new rows, and are not blocked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from types import EllipsisType
@@ -83,18 +83,21 @@ class Warehouse:
 
     # Predictions
 
-    def publish_predictions(self, publication: Publication, predictions: pa.Table) -> bool:
+    def publish_predictions(
+        self, publication: Publication, predictions: pa.Table, *, check: Callable[[], None] | None = None
+    ) -> bool:
         """Replace the predictions of a partition in one transaction.
 
         `predictions` has the use case's key and extra columns, its score (float64) and `decision`
         (bool), all of one `prediction_date`; and `model_version` (string): the publication's, or a canary's.
+        `check` is called while no other publication of the partition is possible; what it raises ends this one.
         Returns False, having written nothing, if the same publication is current. Raises
         AuditFailed if the rows counted in the warehouse differ from those sent, or scores are not probabilities,
         or if the kill switch is on for the partition and any row was scored by another version than the fallback's; and
         ConfigurationError if another partition's predictions cover the same day.
         """
         with self.connection() as connection:
-            return publications.publish(connection, self._use_case, publication, predictions)
+            return publications.publish(connection, self._use_case, publication, predictions, check)
 
     def latest_publication(self) -> Publication | None:
         """The current publication of the newest partition that is published, or None."""

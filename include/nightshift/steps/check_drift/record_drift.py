@@ -45,9 +45,10 @@ def run(context: StepContext, *, drift: ArtifactRef, report: ArtifactRef) -> Art
     See core.monitoring.drift.response. A column that drifted in one of the `quiet_days` before goes on drifting: it has
     the date of its first partition, and causes no further response. The response is logged, and posted to
     `settings.alert_webhook_url`, if that is set, when the partition's drift is recorded for the first time or differs
-    from what was recorded. Raises WarehouseUnavailable.
+    from what was recorded. Raises Superseded if the partition was compared again, WarehouseUnavailable.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    context.check_current("compare_drift", drift)
     warehouse = context.warehouse
     comparison = store.read_document(drift, Drift)
     earlier = warehouse.drifts_since(partition, use_case.drift.quiet_days)

@@ -28,15 +28,19 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
     """Publish a partition that passed all critical expectations.
 
     Every delivered row must be published, quarantined, or an exact duplicate of one that is; otherwise raises
-    DataContractError and rejects the partition.
+    DataContractError and rejects the partition. Raises Superseded, having decided nothing, if the partition was landed
+    or validated again, StatusChanged if another run decides it meanwhile.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
+    replaces = context.status_tag(STEP)
     validation = store.manifest(validated)
     landed = validation.inputs["landed"][0]
+    for step, ref in (("land", landed), ("validate", validated), ("profile", profiled)):
+        context.check_current(step, ref)
     landing, counts = store.manifest(landed), store.read_document(landed, Landed).feeds
     rows: dict[str, pa.Table] = {}
     quarantined: dict[str, pa.Table] = {}
-    with rejecting(store, use_case, partition) as evidence:
+    with rejecting(store, use_case, partition, replaces=replaces) as evidence:
         evidence.ref = validated
         for feed in use_case.feeds:
             failed_rows = _set_aside(store, validation, "quarantine", feed)
@@ -60,6 +64,7 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
             "quarantine_uris": uris,
         },
         rows=sum(table.num_rows for table in rows.values()),
+        replaces=replaces,
     )
 
 

@@ -32,12 +32,14 @@ log = logging.getLogger(__name__)
 def run(context: StepContext, *, verified: Sequence[ArtifactRef]) -> ArtifactRef:
     """Commit the registration and record it; idempotent.
 
-    Raises ChampionChanged, having recorded no decision, if a first champion is to be promoted and there is one
-    meanwhile; ArtifactCorrupt; WarehouseUnavailable.
+    Raises Superseded, having recorded nothing, if a version was verified again; ChampionChanged, having recorded no
+    decision, if a first champion is to be promoted and there is one meanwhile; ArtifactCorrupt; WarehouseUnavailable.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     warehouse = context.warehouse
     entries, decisions = [], []
+    for ref in verified:
+        context.check_current("verify", ref, variant=store.manifest(ref).variant)
     for ref in verified:
         entry, decision, measured = _decided(use_case, store, partition, ref)
         warehouse.record_gates(partition, entry.model_version, measured, candidate=entry.spec_id)
