@@ -30,7 +30,7 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     A file delivered twice with the same bytes is read once. Of a key delivered twice the last row is kept (see
     core.curated_table). A correction is a row of an earlier day; it is landed with the partition that delivered
     it, and the earlier partition does not change.
-    Raises PartitionNotReady while a feed's delivery is missing, or with `reject_undelivered`
+    Raises PartitionNotReady while a feed's delivery is missing or not complete, or with `reject_undelivered`
     NothingDelivered; SchemaChanged or MalformedFile. All but the first reject the partition, so that later
     ones are processed without it; with NothingDelivered an earlier status is kept.
     """
@@ -41,7 +41,9 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     with rejecting(store, use_case, partition):
         for feed in use_case.feeds:
             try:
-                delivery = read_delivery(store, use_case, feed, partition)
+                # On the last try, and in history, what is there is all there is.
+                settle = 0 if reject_undelivered else context.settings.settle_seconds
+                delivery = read_delivery(store, use_case, feed, partition, settle_seconds=settle)
             except PartitionNotReady as error:
                 if not reject_undelivered:
                     raise
