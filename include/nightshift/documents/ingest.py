@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import ClassVar
+
+from pydantic import Field
 
 from nightshift.artifact import Document, Value
 from nightshift.declare.models import Scalar
@@ -49,3 +52,18 @@ class TableProfile(Value):
 
     rows: int
     columns: Mapping[str, ColumnProfile]
+
+
+class CatchUp(Document):
+    """What the partitions before one lack.
+
+    `run_again`: partitions to ingest again now, with the reason. `changed`: landed files that were added or changed
+    since their partition was landed. `outdated`: partitions with features, each with the earlier partitions that were
+    published, or published again, after they were built.
+    """
+
+    FILE: ClassVar[str] = "catch_up.json"
+
+    run_again: Mapping[date, str] = Field(default_factory=dict)
+    changed: Mapping[date, tuple[str, ...]] = Field(default_factory=dict)
+    outdated: Mapping[date, tuple[date, ...]] = Field(default_factory=dict)

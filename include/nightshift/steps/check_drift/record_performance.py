@@ -26,9 +26,10 @@ from nightshift.services.outcomes import delivered_outcomes
 from nightshift.steps.context import StepContext
 
 
-def run(context: StepContext) -> ArtifactRef:
+def run(context: StepContext, *, published: ArtifactRef | None = None) -> ArtifactRef:  # noqa: ARG001
     """Add the partition's outcomes, replace the rows of performance_daily of their days, commit them.
 
+    It also runs after ingest, with the `published` deliveries: a partition that publishes no predictions has outcomes.
     Raises PartitionNotReady if the partition has not been ingested, WarehouseUnavailable.
     """
     use_case, store, partition, warehouse = context.use_case, context.store, context.partition, context.warehouse
