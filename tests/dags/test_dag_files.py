@@ -165,6 +165,7 @@ def test_only_ingest_is_scheduled_by_time(dag_bag):
     }
     assert outlets == {
         "ingest.publish": ["flight_delay.curated"],
+        "ingest.run_missed": ["flight_delay.curated"],
         "materialize.publish_features": ["flight_delay.features"],
         "predict.publish_predictions": ["flight_delay.predictions"],
         "check_drift.request_search": ["flight_delay.search_request"],
