@@ -202,6 +202,28 @@ def test_a_rejected_partition_does_not_stop_the_next(trained_nights: Nights) -> 
     assert rows(nights, "SELECT count(*) FROM late_returns.predictions") == [(80,)]
 
 
+def test_failed_features_cost_one_partition(trained_nights: Nights) -> None:
+    """Later trainings and predictions neither fail nor wait, and go on without the labels of that partition."""
+    nights, (first, lost, third) = trained_nights, NIGHTS
+    later = third + DAY
+    nights.deliver([*NIGHTS, later])
+    whole_night(nights, first)
+    nights.ingest(lost)
+    nights.fail("materialize", lost)
+    for night in (third, later):
+        ingest(nights, night)
+        nights.train(night)
+        nights.predict(night)
+    champion = nights.use_case.champion.spec_id
+    assert sorted(served(nights)) == [first, third, later]
+    assert served(nights)[later].startswith(str(third))
+    newest = state_for(nights, later + DAY).version(champion)
+    assert newest is not None
+    assert newest.partition == later
+    rows_of_third = nights.store.current(nights.use_case.name, "append_training_rows", third)
+    assert list(nights.store.manifest(rows_of_third).parameters["missing"]) == [str(lost)]
+
+
 def test_undelivered_partition_is_rejected_on_last_try(nights: Nights) -> None:
     store, name = nights.store, nights.use_case.name
     with raises_code(PartitionNotReady, "NS-LAND-001", f"dt={FIRST}"):

@@ -171,14 +171,17 @@ def test_a_partitions_shadows_are_replaced_as_a_whole(warehouse: Warehouse) -> N
 
 
 def test_outcomes_keep_the_latest_delivery_in_any_order(warehouse: Warehouse) -> None:
-    def delivered(parcels: list[str], labels: list[int]) -> pa.Table:
-        return pa.table({"day": pa.array([DAY] * len(parcels), pa.date32()), "parcel": parcels, "came late": labels})
+    def known(parcels: str, labels: list[int], known_on: list[date]) -> pa.Table:
+        days = pa.array([DAY] * len(parcels), pa.date32())
+        columns = {"day": days, "parcel": list(parcels), "came late": labels}
+        return pa.table(columns | {"known_on": pa.array(known_on, pa.date32())})
 
-    deliveries = [(DAY, delivered(["a", "b"], [0, 1])), (DAY + timedelta(days=1), delivered(["b", "c"], [0, 1]))]
+    later = DAY + timedelta(days=1)
+    deliveries = [(DAY, known("ab", [0, 1], [DAY, DAY])), (later, known("abc", [0, 0, 1], [DAY, later, later]))]
     found = []
     for order in (deliveries, deliveries[::-1], [*deliveries, *deliveries]):
         for partition, table in order:
-            warehouse.record_outcomes(partition, table)
+            warehouse.record_outcomes(partition, [DAY], table)
         with warehouse.connection() as connection:
             outcomes = warehouse.table("outcomes")
             query = sql.SQL('SELECT parcel, "came late", partition FROM {} ORDER BY parcel').format(outcomes)

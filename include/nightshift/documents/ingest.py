@@ -54,6 +54,16 @@ class TableProfile(Value):
     columns: Mapping[str, ColumnProfile]
 
 
+class LabelCorrections(Value):
+    """Labels that a partition delivered; those of them for rows that had a label before; of these, other ones than
+    before, and withdrawn ones."""
+
+    labels: int
+    repeated: int
+    flipped: int
+    withdrawn: int
+
+
 class CatchUp(Document):
     """What the partitions before one lack.
 

@@ -281,14 +281,18 @@ class ArtifactStore:
             self.decide(use_case, step, partition, published, variant=variant, replaces=replaces)
         return ref
 
-    def manifest(self, ref: ArtifactRef) -> Manifest:
-        """The manifest of an artifact, its identity recomputed. Raises ArtifactCorrupt if it is missing or changed."""
+    def stated_manifest(self, ref: ArtifactRef) -> Manifest:
+        """The manifest of an artifact, not verified: to compare it. Raises ArtifactCorrupt if it is missing."""
         body = self.get(self.key(ref.uri) + "manifest.json")
         if body is None:
             raise ArtifactCorrupt(
                 "NS-STORE-015", f"{ref.uri}manifest.json is missing: the artifact was never committed or was deleted."
             )
-        manifest = Manifest.model_validate_json(body)
+        return Manifest.model_validate_json(body)
+
+    def manifest(self, ref: ArtifactRef) -> Manifest:
+        """The manifest of an artifact, its identity recomputed. Raises ArtifactCorrupt if it is missing or changed."""
+        manifest = self.stated_manifest(ref)
         # What the manifest states about itself counts for nothing: whoever may write to the bucket may have edited it.
         identity = identity_sha256(manifest)
         if (manifest.ref.uri, identity) != (ref.uri, ref.sha256):

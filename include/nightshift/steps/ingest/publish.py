@@ -3,7 +3,7 @@
 Artifact: `<feed>.parquet` with the curated columns, landed_uri and landed_row, in landed order.
 Quarantined rows are also written to `quarantine/<use case>/<feed>/dt=<partition>/<content id>.parquet`.
 Metrics: `rows` {feed: n}, `quarantined_rows` n, `quarantined` {reason: n}, `warnings` {reason: n},
-`exact_duplicates` {feed: n}, `quarantine_uris` {feed: uri}.
+`exact_duplicates` {feed: n}, `quarantine_uris` {feed: uri}, `label_corrections` (see LabelCorrections).
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from nightshift.documents.ingest import Landed, LandedFeed
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.services.curated import STEP, rejecting
+from nightshift.services.label_corrections import check_corrections
 from nightshift.steps.context import StepContext
 
 
 def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) -> ArtifactRef:
     """Publish a partition that passed all critical expectations.
 
-    Every delivered row must be published, quarantined, or an exact duplicate of one that is; otherwise raises
-    DataContractError and rejects the partition. Raises Superseded, having decided nothing, if the partition was landed
-    or validated again, StatusChanged if another run decides it meanwhile.
+    Every delivered row must be published, quarantined, or an exact duplicate of one that is, and labels of the past
+    may be changed within bounds; otherwise raises DataContractError and rejects the partition. Having decided nothing,
+    raises Superseded if the partition was landed or validated again, StatusChanged if another run decides it meanwhile.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     replaces = context.status_tag(STEP)
@@ -48,6 +49,7 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
             rows[feed.name] = published_columns(feed, without_rows(landed_rows, failed_rows)).combine_chunks()
             quarantined[feed.name] = gathered([_set_aside(store, landing, "quarantine", feed), failed_rows])
             _check_sums(use_case, partition, feed, rows[feed.name], quarantined[feed.name], counts[feed.name])
+        corrections = check_corrections(store, use_case, partition, rows)
     warnings = [_set_aside(store, validation, "warnings", feed) for feed in use_case.feeds]
     uris = {name: _keep(store, use_case, partition, name, table) for name, table in quarantined.items() if len(table)}
     return context.commit(
@@ -62,6 +64,7 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
             "warnings": reason_counts(gathered(warnings)),
             "exact_duplicates": {name: counts[name].exact_duplicates for name in rows},
             "quarantine_uris": uris,
+            "label_corrections": corrections.model_dump(),
         },
         rows=sum(table.num_rows for table in rows.values()),
         replaces=replaces,
