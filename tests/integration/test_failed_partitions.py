@@ -224,7 +224,7 @@ def test_locked_online_store_ends_loading(
         for (name,) in tables:
             connection.execute(sql.SQL("LOCK TABLE {}").format(sql.Identifier("feast_online", name)))
         assert tables
-        with pytest.raises(psycopg.errors.LockNotAvailable):
+        with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-005", "lock timeout"):
             load_online.run(StepContext(USE_CASE, fresh, store, FIRST), published=published)
 
 
