@@ -74,6 +74,9 @@ def test_too_many_changed_labels_reject_the_partition(nights: Nights) -> None:
 
 def test_labels_of_long_ago_reject_the_partition(nights: Nights) -> None:
     nights.ingest(THIRD)
-    correct(nights, FOURTH, FIRST, 1, flip=False)
+    correct(nights, FOURTH, FIRST, 40, flip=False)
+    nights.ingest(FOURTH)
+    nights.deliver([FOURTH])
+    correct(nights, FOURTH, FIRST, 1)
     with raises_code(DataContractError, "NS-NIGHT-003", FIRST, FOURTH - timedelta(days=2)):
         nights.ingest(FOURTH)

@@ -238,10 +238,10 @@ class AuditPolicy:
 class CorrectionPolicy:
     """Bounds on what one partition may change of the labels that were delivered before.
 
-    A label may be delivered up to `largest_age_days` after its day. Of the labels that a partition delivers, at most
-    `largest_changed_share` may be other ones than were delivered before for the same row, or withdraw them; the first
-    `ordinary_changes` are not counted. Beyond either bound the partition is rejected: whoever can change past labels
-    at will chooses what the next version learns.
+    A new or changed label may be delivered up to `largest_age_days` after its day. Of the labels that a partition
+    delivers, at most `largest_changed_share` may be other ones than were delivered before for the same row, or withdraw
+    them; the first `ordinary_changes` are not counted. Beyond either bound the partition is rejected: whoever can
+    change past labels at will chooses what the next version learns.
     """
 
     largest_age_days: int = 60

@@ -24,30 +24,33 @@ def check_corrections(
 ) -> LabelCorrections:
     """Compare the labels in `rows`, by feed the curated rows to be published, with those of earlier partitions.
 
-    Raises DataContractError if one is of a day that is too long ago, or if too many are changed: see CorrectionPolicy.
+    Raises DataContractError if one that is new or changed is for a day too long ago, or if too many are changed: see
+    CorrectionPolicy.
     """
     policy, day = use_case.corrections, use_case.prediction_date
     feeds = use_case.label_feeds
     delivered_on = {name: pa.array([partition] * rows[name].num_rows, pa.date32()) for name in feeds}
     tables = {name: rows[name].append_column(DELIVERED_ON, delivered_on[name]) for name in feeds}
     labels = compute_spine(use_case, use_case.training_spine, tables, partition)
-    days = sorted(labels[day].unique().to_pylist())
-    oldest = partition - timedelta(days=policy.largest_age_days)
-    if days and days[0] < oldest:
-        old = pc.sum(pc.less(labels[day], pa.scalar(oldest, pa.date32()))).as_py()
-        raise DataContractError(
-            "NS-NIGHT-003",
-            f"{use_case.name} {partition}: {old} labels are of days before {oldest}, the oldest of {days[0]}; labels "
-            f"may be delivered {policy.largest_age_days} days late. Leave them out of the delivery, quarantine them by "
-            f"an expectation (oldest_label), or raise corrections.largest_age_days of the use case.",
-        )
+    days = labels[day].unique().to_pylist()
     known, _ = known_labels(store, use_case, days, partition - timedelta(days=1))
     before = known.select([*use_case.key_columns, use_case.label]).rename_columns([*use_case.key_columns, _BEFORE])
-    after = labels.select([*use_case.key_columns, use_case.label])
-    both = after.join(before, keys=use_case.key_columns, join_type="inner")
-    withdrawn = both[use_case.label].null_count
-    flipped = pc.sum(pc.not_equal(both[use_case.label], both[_BEFORE])).as_py() or 0
-    found = LabelCorrections(labels=labels.num_rows, repeated=both.num_rows, flipped=flipped, withdrawn=withdrawn)
+    both = labels.select([*use_case.key_columns, use_case.label]).join(before, keys=use_case.key_columns)
+    had, has = pc.is_valid(both[_BEFORE]), pc.is_valid(both[use_case.label])
+    differs = pc.fill_null(pc.not_equal(both[use_case.label], both[_BEFORE]), False)
+    oldest = partition - timedelta(days=policy.largest_age_days)
+    # A label that is delivered again unchanged, as in deliveries of the whole past, is harmless at any age.
+    old = both.filter(pc.and_(pc.less(both[day], pa.scalar(oldest)), pc.or_(pc.xor(had, has), differs)))
+    if old.num_rows:
+        raise DataContractError(
+            "NS-NIGHT-003",
+            f"{use_case.name} {partition}: {old.num_rows} labels are new or other ones for days before {oldest}, the "
+            f"oldest for {pc.min(old[day])}; they may come {policy.largest_age_days} days late. Leave them out of the "
+            f"delivery, quarantine them by an expectation (oldest_label), or raise corrections.largest_age_days.",
+        )
+    flipped, withdrawn = (pc.sum(one).as_py() or 0 for one in (differs, pc.and_not(had, has)))
+    repeated = pc.sum(had).as_py() or 0
+    found = LabelCorrections(labels=labels.num_rows, repeated=repeated, flipped=flipped, withdrawn=withdrawn)
     changed = flipped + withdrawn
     if changed > max(policy.ordinary_changes, policy.largest_changed_share * labels.num_rows):
         raise DataContractError(
