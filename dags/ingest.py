@@ -11,12 +11,20 @@ invalid rows go to quarantine with their reasons. **publish** publishes the rows
 If it fails: the message names the file, the column and examples. Have the file delivered again (or
 fixed in place) and clear the failed task. **record_failure** rejects a partition that could not be ingested, so that
 later ones are processed without it; a later successful run replaces that status.
+
+**catch_up** looks back a week. Partitions that were left undecided, or that failed, are ingested again by
+**run_missed** if their delivery is there, at most twice, and only in scheduled runs; the other DAGs follow. Deliveries
+that changed after they were landed, and later partitions whose features lack an earlier one, are listed in its
+artifact. **record_performance** records the outcomes that were delivered. No other task depends on these three.
 """
 
-from airflow.sdk import DAG, CronPartitionTimetable
+from typing import Any
+
+from airflow.sdk import DAG, CronPartitionTimetable, task
 
 from dagkit.assets import curated, upstream_predictions
 from dagkit.defaults import dag_arguments
+from dagkit.history import of_scheduled_run, run_missed_partitions
 from dagkit.steps import StageTasks
 from nightshift.declare.discovery import all_use_cases
 
@@ -30,4 +38,12 @@ for use_case in all_use_cases():
         tasks = StageTasks(use_case, "ingest")
         tasks.add("land", inlets=upstream_predictions(use_case))
         tasks.add("publish", outlets=[curated(use_case)])
+        caught_up = tasks.add("catch_up", arguments=of_scheduled_run)
+
+        @task(task_id="run_missed", outlets=[curated(use_case)])
+        def run_missed(use_case_name: str, caught_up: dict[str, Any]) -> dict[str, Any]:
+            """Ingest the partitions again that `catch_up` lists; skipped if there are none."""
+            return run_missed_partitions(use_case_name, caught_up)
+
+        run_missed(use_case.name, caught_up)
         tasks.add_rest()

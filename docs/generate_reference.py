@@ -20,11 +20,7 @@ from nightshift.core.gates.risk import demands
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.core.models.estimators import DEFAULTS as ESTIMATORS
 from nightshift.core.search.candidates import RECIPES
-<<<<<<< HEAD
-from nightshift.declare import discovery, features, feeds, models, policies, rules
-=======
-from nightshift.declare import discovery, features, feeds, models, policies, predictions
->>>>>>> upstream/upstream
+from nightshift.declare import discovery, features, feeds, models, policies, predictions, rules
 from nightshift.declare.use_case import UseCase
 from nightshift.io import expectations
 
@@ -33,19 +29,12 @@ PAGE = ROOT / "docs" / "reference.md"
 EXAMPLE_ROOT, EXAMPLE = ROOT / "tests" / "second_use_case", "late_returns"
 
 DECLARATIONS = (
-<<<<<<< HEAD
-    UseCase, feeds.Feed, feeds.Column, feeds.Expectation, features.FeatureSet, features.FeatureTable,
-    models.ModelSpec, models.CalibrationSpec, policies.TrainingPolicy, policies.CompressionBudget, policies.AuditPolicy,
-    policies.DriftPolicy, policies.VerificationPolicy, policies.BehaviourExpectation, policies.ChangePolicy,
-    policies.PromotionPolicy, policies.RiskPolicy, policies.Risk, policies.SearchPolicy, policies.SlicePolicy,
-    policies.DataSource, rules.Rule, rules.DriftSignal, rules.LossSignal, rules.MissingPublication,
-=======
     UseCase, feeds.Feed, predictions.Predictions, feeds.Column, feeds.Expectation, features.FeatureSet,
     features.FeatureTable, models.ModelSpec, models.CalibrationSpec, policies.TrainingPolicy,
     policies.CompressionBudget, policies.AuditPolicy, policies.DriftPolicy, policies.VerificationPolicy,
     policies.BehaviourExpectation, policies.ChangePolicy, policies.PromotionPolicy, policies.RiskPolicy,
-    policies.Risk, policies.SearchPolicy, policies.SlicePolicy, policies.DataSource,
->>>>>>> upstream/upstream
+    policies.Risk, policies.SearchPolicy, policies.SlicePolicy, policies.DataSource, rules.Rule, rules.DriftSignal,
+    rules.LossSignal, rules.MissingPublication,
 )  # fmt: skip
 
 GATES = {

@@ -1,4 +1,4 @@
-"""Loads many past partitions: chunks in parallel, the partitions of a chunk one after another."""
+"""Loads past partitions: many by hand, in chunks, and the few that a fault left behind, in the next night."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from datetime import date
 from typing import Any
 
 from airflow.sdk import get_current_context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dagkit import assets
 from dagkit.connections import use_connections
 from dagkit.params import XComValues, partition_of_run
-from dagkit.steps import airflow_errors, reject_partition, restore_refs, run_step
+from dagkit.steps import airflow_errors, read_document, reject_partition, restore_refs, run_step
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
+from nightshift.documents.ingest import CatchUp
 from nightshift.errors import DataContractError, FeatureContractError, PartitionRejected
 from nightshift.partitions import parse_partition, partition_range
 from nightshift.pipeline import run_stage
@@ -82,3 +83,27 @@ def announce_history(use_case_name: str) -> str:
     key = partition_of_run(use_case).isoformat()
     get_current_context()["outlet_events"][assets.history(use_case)].add_partitions(key)
     return key
+
+
+def of_scheduled_run(refs: XComValues) -> XComValues:
+    """Arguments of `catch_up`: only a scheduled run may run partitions again; a backfill, or a person, runs its own."""
+    return {**refs, "may_run": get_current_context()["dag_run"].run_type == "scheduled"}
+
+
+def run_missed_partitions(use_case_name: str, caught_up: XComValues) -> XComValues:
+    """Ingest the partitions that an artifact of `catch_up` says to run again, and emit the curated asset for them.
+
+    Returns the partitions by result: {"done": [...], "rejected": {partition: reason}}. Skipped if there are none.
+    """
+    use_case = load_use_case(use_case_name)
+    days = sorted(day.isoformat() for day in read_document(caught_up, CatchUp).run_again)
+    if not days:
+        raise AirflowSkipException("No partition of the last days is to be run again.")
+    rejected: dict[str, Any] = {}
+    for day in days:
+        rejected |= run_history_chunk(use_case, "ingest", [day, day])["rejected"]  # type: ignore[arg-type]
+    done = [day for day in days if day not in rejected]
+    if not done:
+        raise AirflowFailException(f"None of {', '.join(days)} could be ingested: {rejected}")
+    get_current_context()["outlet_events"][assets.curated(use_case)].add_partitions(done)
+    return {"done": done, "rejected": rejected}

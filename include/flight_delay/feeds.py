@@ -27,6 +27,7 @@ _SQL = Path(__file__).resolve().parent / "normalise"
 _ORIGINS = ("EWR", "JFK", "LGA")
 _PARTITION = {"$PARAMETER": "partition"}
 _NEXT_DAY = {"$PARAMETER": "next_day"}
+_OLDEST_LABEL = {"$PARAMETER": "oldest_label"}
 _CUTOFF = {"$PARAMETER": "cutoff"}
 
 
@@ -172,6 +173,12 @@ FLIGHTS = Feed(
             "outcome of a day to come",
             column="flight_date",
             max_value=_PARTITION,
+        ),
+        _quarantine(
+            "expect_column_values_to_be_between",
+            "outcome of a day too long ago",
+            column="flight_date",
+            min_value=_OLDEST_LABEL,
         ),
         _quarantine(
             "expect_column_values_to_be_between",

@@ -75,6 +75,10 @@ class NotApplicable(TerminalError):
     """A compression technique does not apply to this model."""
 
 
+class Superseded(TerminalError):
+    """An artifact is not the one that counts any more: another run of the partition replaced it."""
+
+
 class AuditFailed(TerminalError):
     """Predictions failed their audit and were not published."""
 
@@ -105,6 +109,10 @@ class WarehouseUnavailable(TransientError):
 
 class TrackingUnavailable(TransientError):
     """The experiment tracker did not respond."""
+
+
+class StatusChanged(TransientError):
+    """The status of a partition was replaced while it was being published."""
 
 
 class PartitionNotReady(TransientError):

@@ -78,7 +78,10 @@ STAGES = (
             Step("profile", {"landed": "land"}),
             Step("validate", {"landed": "land"}),
             Step("publish", {"validated": "validate", "profiled": "profile"}),
+            Step("catch_up", {"published": "publish"}, decides=False),
+            Step("record_performance", {"published": "publish"}, decides=False),
         ),
+        borrowed=frozenset({"record_performance"}),
     ),
     Stage(
         "materialize",

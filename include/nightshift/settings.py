@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     threads: int = Field(default=2, ge=1, description="threads one task may use")
     score_batch_rows: int = Field(default=50_000, ge=1)
     history_chunk_days: int = Field(default=10, ge=1, description="days per mapped task of backfill_history")
+    settle_seconds: int = Field(
+        default=0, ge=0, description="age of the newest file of a delivery without an end mark before it is read"
+    )
     alert_urls: SecretStr | None = Field(
         default=None, description="receivers of alerts: Apprise URLs, separated by spaces or commas"
     )

@@ -96,6 +96,66 @@ def test_a_day_of_history_that_breaks_a_contract_is_rejected(dag_bag, steps_run)
     ]
 
 
+@pytest.fixture
+def emitted(dag_bag, monkeypatch):
+    """What `run_missed` does with a list of partitions: those that it emits, and its result."""
+    from dagkit import assets, history
+    from nightshift.documents.ingest import CatchUp
+
+    use_case = load_use_case("flight_delay")
+    keys = []
+    events = {assets.curated(use_case): SimpleNamespace(add_partitions=keys.extend)}
+
+    def run(set_context, *days):
+        document = CatchUp(run_again=dict.fromkeys(days, "ingest did not decide it"))
+        monkeypatch.setattr(history, "read_document", lambda ref, kind: document)
+        set_context({"run_id": "run-7", "outlet_events": events})
+        return history.run_missed_partitions(use_case.name, {}), keys
+
+    return run
+
+
+def test_missed_partitions_are_ingested_and_announced(emitted, steps_run, set_context):
+    result, keys = emitted(set_context, "2013-03-02", "2013-03-01")
+    assert result == {"done": ["2013-03-01", "2013-03-02"], "rejected": {}}
+    assert keys == ["2013-03-01", "2013-03-02"]
+    steps = ["land", "profile", "validate", "publish"]
+    assert [one[:2] for one in steps_run] == [(step, day) for day in keys for step in steps]
+    assert steps_run[0][2] == {"reject_undelivered": True}
+
+
+def test_nothing_missed_announces_nothing(emitted, steps_run, set_context):
+    """A task that succeeds emits its asset for the run's own partition: it has to be skipped."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    with pytest.raises(AirflowSkipException):
+        emitted(set_context)
+    assert steps_run == []
+
+
+def test_missed_partitions_that_are_rejected_are_not_announced(emitted, steps_run, set_context, monkeypatch):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    def broken(use_case, name, partition, arguments):
+        if name == "validate" and partition.day == 1:
+            raise FeatureContractError("NS-TEST-001", "no")
+        return {"uri": "s3://b/a/", "sha256": "0", "kind": name}
+
+    monkeypatch.setattr("dagkit.history.run_step", broken)
+    result, keys = emitted(set_context, "2013-03-01", "2013-03-02")
+    assert (result["done"], list(result["rejected"]), keys) == (["2013-03-02"], ["2013-03-01"], ["2013-03-02"])
+    with pytest.raises(AirflowFailException, match="2013-03-01"):
+        emitted(set_context, "2013-03-01")
+
+
+@pytest.mark.parametrize("run_type", ["scheduled", "backfill", "manual"])
+def test_only_scheduled_runs_catch_up(dag_bag, set_context, run_type):
+    from dagkit.history import of_scheduled_run
+
+    set_context({"dag_run": SimpleNamespace(run_type=run_type)})
+    assert of_scheduled_run({"published": 1}) == {"published": 1, "may_run": run_type == "scheduled"}
+
+
 def least_wait(task, retries):
     """The shortest time that so many retries take: Airflow waits up to twice as long."""
     delays = (task.retry_delay * task.retry_exponential_backoff**n for n in range(retries))

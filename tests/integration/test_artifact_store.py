@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 
 from nightshift.artifact import ArtifactRef, Attempt, Decision
-from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady, StoreUnavailable
+from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady, StatusChanged, StoreUnavailable
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from support.errors import raises_code
+from support.history import empty_bucket
 
 DAY = date(2013, 5, 31)
 TABLE = pa.table({"a": [1, 2, 3]})
@@ -96,6 +97,40 @@ def test_of_many_writers_of_an_immutable_object_one_wins(store, use_case):
     assert store.get(f"{use_case}/once") == str(won.index(True)).encode()
 
 
+def test_of_many_that_replace_one_status_one_wins(store, use_case):
+    """Each has read the same status before: the others are told that it has changed since."""
+    for before in ("", "first"):
+        if before:
+            store.decide(use_case, "publish", DAY, Decision(status="rejected", reason=before))
+        tag = store.status_tag(use_case, "publish", DAY)
+        assert bool(tag) == bool(before)
+
+        def replace(number, tag=tag):
+            try:
+                decided = Decision(status="rejected", reason=f"{tag} {number}")
+                return store.decide(use_case, "publish", DAY, decided, replaces=tag)
+            except StatusChanged as error:
+                return error.code
+
+        with ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(replace, range(8)))
+        assert sorted(map(str, results)) == ["NS-NIGHT-002"] * 7 + ["True"]
+        decision = store.decision(use_case, "publish", DAY)
+        assert decision == Decision(status="rejected", reason=f"{tag} {results.index(True)}")
+        # A retry of the one that won, whose answer was lost.
+        assert store.decide(use_case, "publish", DAY, decision, replaces=tag)
+        empty_bucket(store)
+
+
+def test_a_status_that_is_gone_is_not_replaced(store, use_case):
+    commit(store, use_case)
+    tag = store.status_tag(use_case, "land", DAY)
+    empty_bucket(store)
+    with raises_code(StatusChanged, "NS-NIGHT-002"):
+        commit(store, use_case, replaces=tag)
+    assert store.decision(use_case, "land", DAY) is None
+
+
 def test_a_partition_without_decision_says_what_to_run(store, use_case):
     with raises_code(PartitionNotReady, "NS-STORE-019", DAY, f"{use_case}.ingest"):
         store.current(use_case, "publish", DAY)
@@ -122,7 +157,13 @@ def test_a_store_that_is_not_there_is_transient(settings):
         ArtifactStore(settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})).get("x")
 
 
-def test_wrong_credentials_are_not(store, settings, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with raises_code(ConfigurationError, "NS-STORE-012"):
-        ArtifactStore(settings).get("x")
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_keys_that_are_being_rotated_are_transient(store, settings, monkeypatch, name):
+    with monkeypatch.context() as patch:
+        patch.setenv(name, "wrong")
+        rotated = ArtifactStore(settings)
+        with raises_code(StoreUnavailable, "NS-STORE-012"):
+            rotated.get("x")
+        with raises_code(StoreUnavailable, "NS-STORE-012"):
+            rotated.put("x", b"")
+    assert ArtifactStore(settings).get("x") is None

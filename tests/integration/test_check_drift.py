@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 
 from nightshift.documents.check_drift import Drift
+from nightshift.services.live_scores import known_labels
 from nightshift.steps.check_drift.record_drift import DRIFT_SCHEMA
 from support.desk import BOOKINGS, EVEN, TERRIBLE, D, Desk, begin, begin_canary, days_after, late_bookings
 from support.receiver import SECRET, Receiver, with_receivers
@@ -196,6 +197,52 @@ def test_a_late_label_corrects_the_performance_of_its_day(desk: Desk) -> None:
     for again in (one, two):
         desk.check_drift(again)
         assert desk.rows("performance_daily") == rows
+
+
+def outcomes(desk: Desk, day: date) -> dict[int, tuple[int, date]]:
+    """Label and delivering partition by booking."""
+    rows = [row for row in desk.rows("outcomes") if row["booking_date"] == day]
+    return {row["booking"]: (row["is_late"], row["partition"]) for row in rows}
+
+
+def test_withdrawn_labels_leave_outcomes_and_performance(desk: Desk) -> None:
+    """By a delivery of the same partition without the row, and by a later one with a null."""
+    begin(desk)
+    one, two = days_after(1), days_after(2)
+    late = late_bookings(one)
+    desk.night(D)
+    desk.night(one)
+    desk.check_drift(one)
+    desk.deliver(one, labels=[None if booking == 5 else label for booking, label in enumerate(late)])
+    desk.step("record_performance", one)
+    assert outcomes(desk, one) == {booking: (late[booking], one) for booking in range(BOOKINGS) if booking != 5}
+
+    desk.night(two, late={one: {3: None, 7: 1 - late[7]}})
+    desk.check_drift(two)
+    known = outcomes(desk, one)
+    assert set(range(BOOKINGS)) - set(known) == {3, 5}
+    assert known[7] == (1 - late[7], two)
+    champion = desk.use_case.champion.name
+    assert performance(desk)[1, "published", champion]["rows"] == BOOKINGS - 2
+    labels, _ = known_labels(desk.store, desk.use_case, [one], two)
+    assert set(labels["booking"].to_pylist()) == set(known)
+
+    # Without the corrections, what was delivered before them holds.
+    desk.deliver(two)
+    desk.step("record_performance", two)
+    assert outcomes(desk, one) == {booking: (late[booking], one) for booking in range(BOOKINGS) if booking != 5}
+
+
+def test_partition_without_publication_has_outcomes(desk: Desk) -> None:
+    """After ingest, with no run of check_drift: what was predicted for its day is measured."""
+    begin(desk)
+    one = days_after(1)
+    desk.night(D)
+    curated = desk.deliver(one)
+    desk.step("record_failure", one, stage="predict", run_id="run-7", failed_tasks=["audit"])
+    desk.step("record_performance", one, published=curated)
+    assert len(outcomes(desk, one)) == BOOKINGS
+    assert performance(desk)[1, "published", desk.use_case.champion.name]["rows"] == BOOKINGS
 
 
 def test_canary_rows_are_booked_to_their_version(desk: Desk) -> None:

@@ -144,7 +144,9 @@ def test_a_window_from_cutoff_to_cutoff_is_scored(
     build = build_training_set.run
 
     def build_and_remember(context: StepContext, **refs: Any) -> Any:
-        training_rows.append(load_rows(context.store, known_rows(context.store, context.use_case, LAST_TRAINED).parts))
+        training_rows.append(
+            load_rows(context.store, context.use_case, known_rows(context.store, context.use_case, LAST_TRAINED).parts)
+        )
         return build(context, **refs)
 
     monkeypatch.setattr("nightshift.steps.train.build_training_set.run", build_and_remember)

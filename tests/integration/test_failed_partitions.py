@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import time
 import traceback
 from datetime import date, timedelta
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
+from psycopg import sql
+from pydantic import SecretStr
 
 from flight_delay import replay
 from nightshift.artifact import ArtifactRef, Decision
@@ -17,12 +21,14 @@ from nightshift.declare.discovery import PROJECT_ROOT, load_use_case
 from nightshift.deployment import Deployment
 from nightshift.errors import ConfigurationError, NothingDelivered, PartitionNotReady, WarehouseUnavailable
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.feast import feature_store
+from nightshift.io.feast import feature_store, postgres_online_store
+from nightshift.io.feast.feature_store import historical_features
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.services.curated import delivered_spine
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land
-from nightshift.steps.materialize import build_features, publish_features
+from nightshift.steps.materialize import build_features, load_online, publish_features
 from nightshift.steps.operator import record_failure
 from support.curated_flights import deliveries
 from support.errors import raises_code
@@ -179,6 +185,47 @@ def test_the_lock_outlasts_the_limit_on_idle_transactions(
     monkeypatch.setattr(feature_store, "connect", lambda *_, **__: psycopg.connect(url))
     with feature_store.loading_online(USE_CASE, settings):
         time.sleep(0.5)
+
+
+def test_redis_that_never_answers_fails_loading_alone(
+    store: ArtifactStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends within seconds, and what the night reads is read all the same."""
+    monkeypatch.setattr(feature_store, "TIMEOUT_SECONDS", 1)
+    ingest(store, FIRST)
+    features(store, settings, FIRST)
+    published = store.current(USE_CASE.name, "publish_features", FIRST)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = SecretStr(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        away = settings.model_copy(update={"feast_online_store": "redis", "redis_url": url, "threads": 4})
+        begun = time.monotonic()
+        with pytest.raises(redis.exceptions.RedisError):
+            load_online.run(StepContext(USE_CASE, away, store, FIRST), published=published)
+        # With the tries of Redis' own client.
+        assert time.monotonic() - begun < 60
+        spine = delivered_spine(USE_CASE, store, FIRST, USE_CASE.scoring_spine).rows
+        joined = historical_features(
+            USE_CASE, away, store, USE_CASE.features.service, spine, partitions={FIRST: published}
+        )
+    assert joined.num_rows == spine.num_rows > 0
+
+
+def test_locked_online_store_ends_loading(
+    store: ArtifactStore, settings: Settings, warehouse_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_online_store, "LOCK_TIMEOUT_SECONDS", 1)
+    fresh = settings.model_copy(update={"threads": 5})
+    ingest(store, FIRST)
+    features(store, settings, FIRST)
+    published = store.current(USE_CASE.name, "publish_features", FIRST)
+    feature_store.open_feature_store(USE_CASE, fresh)
+    with psycopg.connect(warehouse_url) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'feast_online'").fetchall()
+        for (name,) in tables:
+            connection.execute(sql.SQL("LOCK TABLE {}").format(sql.Identifier("feast_online", name)))
+        assert tables
+        with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-005", "lock timeout"):
+            load_online.run(StepContext(USE_CASE, fresh, store, FIRST), published=published)
 
 
 def test_unusable_feast_settings_are_named_without_their_values(settings: Settings, tmp_path: Path) -> None:

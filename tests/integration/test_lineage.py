@@ -90,5 +90,5 @@ def test_a_manifest_changed_since_is_found_out(desk: Desk) -> None:
     desk.store.put(
         key, body.replace(b"bookings.csv", b"bookings_2.csv").replace(b'"parameters": {}', b'"parameters": {"x": 1}')
     )
-    with raises_code(ArtifactCorrupt, "NS-STORE-003", "manifest.json"):
+    with raises_code(ArtifactCorrupt, "NS-STORE-016", "manifest.json"):
         traced(desk, 1)

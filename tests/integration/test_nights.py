@@ -16,7 +16,7 @@ import pytest
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State
 from nightshift.documents.predict import Calibration, ModelChoice
-from nightshift.errors import AuditFailed, DataContractError, PartitionNotReady
+from nightshift.errors import DataContractError, PartitionNotReady, Superseded
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
 from nightshift.services.lineage import trace
@@ -203,6 +203,28 @@ def test_a_rejected_partition_does_not_stop_the_next(trained_nights: Nights) -> 
     assert rows(nights, "SELECT count(*) FROM late_returns.predictions") == [(80,)]
 
 
+def test_failed_features_cost_one_partition(trained_nights: Nights) -> None:
+    """Later trainings and predictions neither fail nor wait, and go on without the labels of that partition."""
+    nights, (first, lost, third) = trained_nights, NIGHTS
+    later = third + DAY
+    nights.deliver([*NIGHTS, later])
+    whole_night(nights, first)
+    nights.ingest(lost)
+    nights.fail("materialize", lost)
+    for night in (third, later):
+        ingest(nights, night)
+        nights.train(night)
+        nights.predict(night)
+    champion = nights.use_case.champion.spec_id
+    assert sorted(served(nights)) == [first, third, later]
+    assert served(nights)[later].startswith(str(third))
+    newest = state_for(nights, later + DAY).version(champion)
+    assert newest is not None
+    assert newest.partition == later
+    rows_of_third = nights.store.current(nights.use_case.name, "append_training_rows", third)
+    assert list(nights.store.manifest(rows_of_third).parameters["missing"]) == [str(lost)]
+
+
 def test_undelivered_partition_is_rejected_on_last_try(nights: Nights) -> None:
     store, name = nights.store, nights.use_case.name
     with raises_code(PartitionNotReady, "NS-LAND-001", f"dt={FIRST}"):
@@ -225,7 +247,7 @@ def test_scores_that_were_superseded_are_not_published(trained_nights: Nights) -
     ingest(nights, night)
     nights.predict(night)
     published = predictions(nights)
-    with raises_code(AuditFailed, "NS-PUBLISH-001"):
+    with raises_code(Superseded, "NS-NIGHT-001"):
         nights.step("publish_predictions", night, scores=old, audited=audited)
     assert predictions(nights) == published
 

@@ -93,10 +93,11 @@ def test_a_partition_waits_for_the_training_before_it_only(desk: Desk) -> None:
     assert chosen(desk, desk.step("resolve_model", days_after(2))) == ("champion", str(days_after(-1)))
 
 
-def test_the_training_of_a_rejected_partition_is_not_waited_for(desk: Desk) -> None:
+@pytest.mark.parametrize("step", ["publish", "publish_features"])
+def test_the_training_of_a_rejected_partition_is_not_waited_for(desk: Desk, step: str) -> None:
     begin(desk)
-    rejected = Decision(status="rejected", reason="half a file")
-    desk.store.decide(desk.use_case.name, "publish", D, rejected)
+    desk.deliver(D)
+    desk.store.decide(desk.use_case.name, step, D, Decision(status="rejected", reason="half a file"))
     desk.step("resolve_model", days_after(1))
 
 

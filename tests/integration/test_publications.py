@@ -17,7 +17,7 @@ from psycopg import sql
 from nightshift import cli
 from nightshift.artifact import ArtifactRef
 from nightshift.declare.use_case import UseCase
-from nightshift.errors import AuditFailed, ConfigurationError
+from nightshift.errors import AuditFailed, ConfigurationError, Superseded, WarehouseUnavailable
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.publications import Publication
@@ -259,6 +259,21 @@ def test_the_publish_id_pins_what_was_published(changed: str) -> None:
     other = publication.model_copy(update={changed: artifact("other")})
     assert other.publish_id != publication.publish_id
     assert publication.model_copy(update={"run_id": "other"}).publish_id == publication.publish_id
+
+
+def test_what_is_checked_under_the_lock_stops_a_publication(settings: Settings, warehouse: Warehouse) -> None:
+    def superseded() -> None:
+        with (
+            raises_code(WarehouseUnavailable, "NS-WAREHOUSE-006"),
+            warehouse_schema.connect(settings, lock_timeout_seconds=0.1) as other,
+        ):
+            warehouse_schema.lock(other, warehouse._use_case.name, "publish", publication.partition.isoformat())
+        raise Superseded("NS-TEST-001", "scored again")
+
+    publication, table = night()
+    with raises_code(Superseded, "NS-TEST-001"):
+        warehouse.publish_predictions(publication, table, check=superseded)
+    assert published(warehouse) == []
 
 
 def test_a_killed_partition_publishes_only_the_fallback(warehouse: Warehouse) -> None:

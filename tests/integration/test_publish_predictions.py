@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from nightshift.errors import AuditFailed
+from nightshift.errors import AuditFailed, Superseded
 from nightshift.services.live_scores import known_labels, partition_losses, scored_partition
 from support.desk import BOOKINGS, SIMILAR, D, Desk, begin, begin_canary, days_after, late_bookings
 from support.errors import raises_code
@@ -55,7 +55,7 @@ def test_superseded_scores_are_an_error(desk: Desk) -> None:
     audited = desk.step("audit", D, scores=scores)
     desk.register(desk.use_case.champion, days_after(-1), SIMILAR)
     desk.score(D, desk.choose(D))
-    with raises_code(AuditFailed, "NS-PUBLISH-001", scores.uri):
+    with raises_code(Superseded, "NS-NIGHT-001", scores.uri):
         desk.step("publish_predictions", D, scores=scores, audited=audited)
     assert desk.count("predictions") == 0
 

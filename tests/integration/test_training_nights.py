@@ -183,14 +183,14 @@ def test_month_is_compacted_again_after_a_day_changed(nights, store, use_case, h
     last = date(2020, 4, 2)
     history.copy(nights.store, last)
     days = known_rows(store, use_case, last).parts
-    before = load_rows(store, days)
+    before = load_rows(store, use_case, days)
     (month,) = compact_months(store, use_case, last)
     assert compact_months(store, use_case, last) == []
     listing = known_rows(store, use_case, last)
     parts, missing = listing.parts, listing.missing
     assert parts == [month, *days[-2:]]
     assert missing == {}
-    assert load_rows(store, parts).equals(before)
+    assert load_rows(store, use_case, parts).equals(before)
     # An origin within the month sees its days alone.
     assert known_rows(store, use_case, date(2020, 3, 20)).parts == days[:20]
 
@@ -205,7 +205,7 @@ def test_month_is_compacted_again_after_a_day_changed(nights, store, use_case, h
     assert ref in store.manifest(training_set.parts[0]).inputs["rows"]
     assert training_set.rows == before.num_rows
     assert (training_set.first, training_set.last) == (FIRST + DAY, last)
-    assert pc.max(load_rows(store, training_set.parts)[KNOWN_ON]).as_py() == last
+    assert pc.max(load_rows(store, use_case, training_set.parts)[KNOWN_ON]).as_py() == last
 
 
 def test_requests_of_a_training_do_not_grow_with_history(nights, store, use_case, settings, history):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Any
@@ -11,6 +14,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 from psycopg import errors, sql
+from pydantic import SecretStr
 
 from nightshift.declare.feeds import Column
 from nightshift.declare.use_case import UseCase
@@ -18,6 +22,7 @@ from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError, WarehouseUnavailable
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.local.scratch import Services
 from nightshift.settings import Settings
 from support.errors import raises_code
 from support.parcels import DAY, killed
@@ -166,14 +171,17 @@ def test_a_partitions_shadows_are_replaced_as_a_whole(warehouse: Warehouse) -> N
 
 
 def test_outcomes_keep_the_latest_delivery_in_any_order(warehouse: Warehouse) -> None:
-    def delivered(parcels: list[str], labels: list[int]) -> pa.Table:
-        return pa.table({"day": pa.array([DAY] * len(parcels), pa.date32()), "parcel": parcels, "came late": labels})
+    def known(parcels: str, labels: list[int], known_on: list[date]) -> pa.Table:
+        days = pa.array([DAY] * len(parcels), pa.date32())
+        columns = {"day": days, "parcel": list(parcels), "came late": labels}
+        return pa.table(columns | {"known_on": pa.array(known_on, pa.date32())})
 
-    deliveries = [(DAY, delivered(["a", "b"], [0, 1])), (DAY + timedelta(days=1), delivered(["b", "c"], [0, 1]))]
+    later = DAY + timedelta(days=1)
+    deliveries = [(DAY, known("ab", [0, 1], [DAY, DAY])), (later, known("abc", [0, 0, 1], [DAY, later, later]))]
     found = []
     for order in (deliveries, deliveries[::-1], [*deliveries, *deliveries]):
         for partition, table in order:
-            warehouse.record_outcomes(partition, table)
+            warehouse.record_outcomes(partition, [DAY], table)
         with warehouse.connection() as connection:
             outcomes = warehouse.table("outcomes")
             query = sql.SQL('SELECT parcel, "came late", partition FROM {} ORDER BY parcel').format(outcomes)
@@ -198,6 +206,81 @@ def test_a_missing_database_is_a_configuration_error(settings: Settings, warehou
     )
     with raises_code(ConfigurationError, "NS-WAREHOUSE-002", "nowhere"):
         Warehouse(wrong, use_case).decisions()
+
+
+def test_a_password_that_is_being_rotated_is_transient(
+    services: Services, settings: Settings, warehouse_url: str, use_case: UseCase
+) -> None:
+    rules = services.postgres.place.data / "pg_hba.conf"
+    before = rules.read_text()
+    rotated = settings.model_copy(
+        update={"warehouse_url": SecretStr(warehouse_url.replace("postgres:@", "rotated:old@"))}
+    )
+    with psycopg.connect(warehouse_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE rotated LOGIN SUPERUSER PASSWORD 'new'")
+        rules.write_text(f"local all rotated scram-sha-256\n{before}")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            time.sleep(0.5)
+            with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-003", "authentication failed"):
+                Warehouse(rotated, use_case).migrate()
+            connection.execute("ALTER ROLE rotated PASSWORD 'old'")
+            Warehouse(rotated, use_case).migrate()
+        finally:
+            rules.write_text(before)
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(use_case.name)))
+            connection.execute("DROP ROLE rotated")
+
+
+def test_an_idle_transaction_loses_its_lock(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warehouse_schema, "IDLE_SECONDS", 1)
+    with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-005"), warehouse_schema.connect(settings) as idle:
+        warehouse_schema.lock(idle, "idle")
+        with warehouse_schema.connect(settings, lock_timeout_seconds=10) as other:
+            warehouse_schema.lock(other, "idle")
+        idle.execute("SELECT 1")
+
+
+SLEEP = "SELECT pg_sleep(300)"
+HOLDER = f"""
+from nightshift.io.warehouse import schema
+from nightshift.settings import load_settings
+schema.VANISHED_SECONDS = 1
+with schema.connect(load_settings()) as connection:
+    schema.lock(connection, "vanished")
+    print("locked", flush=True)
+    connection.execute("{SLEEP}")
+"""
+
+
+def test_a_worker_that_vanished_loses_its_lock(settings: Settings) -> None:
+    """Without checks of the connection, the server would finish the statement first."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"locked\n"
+        with warehouse_schema.connect(settings) as other:
+            while other.execute("SELECT 1 FROM pg_stat_activity WHERE query = %s", [SLEEP]).fetchone() is None:
+                time.sleep(0.1)
+                other.execute("SELECT pg_stat_clear_snapshot()")
+        holder.kill()
+    with warehouse_schema.connect(settings, lock_timeout_seconds=15) as other:
+        warehouse_schema.lock(other, "vanished")
+
+
+def test_both_sides_check_the_connection(settings: Settings) -> None:
+    with warehouse_schema.connect(settings) as connection:
+        mine = connection.info.get_parameters()
+        query = "SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)"
+        names = ["client_connection_check_interval", "idle_in_transaction_session_timeout", "lock_timeout"]
+        assert dict(connection.execute(query, [names]).fetchall()) == dict(
+            zip(names, (10_000, 300_000, 60_000), strict=True)
+        )
+        # On a unix socket the server shows 0 for them.
+        assert [option for option in mine["options"].split() if option.startswith("tcp_")] == [
+            "tcp_keepalives_idle=30", "tcp_keepalives_interval=10", "tcp_keepalives_count=3"
+        ]  # fmt: skip
+    assert {name: int(mine[name]) for name in warehouse_schema.KEEPALIVES} == warehouse_schema.KEEPALIVES
 
 
 def test_a_lock_that_is_not_to_be_had_is_transient(settings: Settings, use_case: UseCase, warehouse: Warehouse) -> None:

@@ -152,12 +152,12 @@ class Desk:
         *,
         bookings: int = BOOKINGS,
         labels: Sequence[int | None] | None = None,
-        late: Mapping[date, Mapping[int, int]] | None = None,
+        late: Mapping[date, Mapping[int, int | None]] | None = None,
     ) -> ArtifactRef:
         """Ingest and materialize: tomorrow's bookings, and returns. Returns the curated artifact.
 
         `labels`: of the partition's own bookings, None where it is not known yet (default: `late_bookings`);
-        `late`: labels of earlier days, by booking.
+        `late`: labels of earlier days, by booking; None withdraws one.
         """
         labels = late_bookings(partition) if labels is None else labels
         returns = [(partition, booking, label) for booking, label in enumerate(labels) if label is not None]

@@ -14,6 +14,7 @@ select
     strftime(flight_date, '%Y-%m-%d') || '|' || carrier || '|' || flight || '|' || origin as flight_id,
     origin || '-' || dest as route,
     (flight_date - 1)::date as partition,
-    (arrival_delay_minutes >= 15)::bigint as is_late
+    case when status = 'arrived' then (arrival_delay_minutes >= 15)::bigint end as is_late
 from newest
-where status = 'arrived' and arrival_delay_minutes is not null
+-- A later delivery without an arrival withdraws the label.
+where (status = 'arrived' and arrival_delay_minutes is not null) or flight_date < $partition

@@ -60,6 +60,9 @@ class Feed:
     `key` names the curated columns that identify a row within one delivery.
     A `snapshot` feed is delivered irregularly; a partition uses the newest delivery at or
     before it. A `daily` feed must be delivered for each partition.
+    `end_mark`: name of an object that the producer puts beside the files once all of them are there, for
+    example `_SUCCESS`; until then the delivery counts as not there. Without one, a delivery counts once its
+    files are `settle_seconds` old (a setting).
 
     With a `source`, nothing is delivered to the landing bucket: the rows are the published predictions of another use
     case. `landed` then names columns of these: of its `prediction_key` and `prediction_extra`, its score (float64),
@@ -75,4 +78,15 @@ class Feed:
     cadence: Literal["daily", "snapshot"] = "daily"
     delimiter: str = ","
     null_values: tuple[str, ...] = ("", "NA")
+    end_mark: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigurationError for an end mark that would be read as data."""
+        if self.end_mark and not self.end_mark.startswith(("_", ".")):
+            raise ConfigurationError(
+                "NS-USECASE-099",
+                f"Feed {self.name!r} has the end mark {self.end_mark!r}, which would be read as data; begin "
+                f"it with '_' or '.', for example _SUCCESS.",
+            )
+
     source: Predictions | None = None

@@ -260,6 +260,21 @@ class CertaintyPolicy:
 
 
 @dataclass(frozen=True)
+class CorrectionPolicy:
+    """Bounds on what one partition may change of the labels that were delivered before.
+
+    A new or changed label may be delivered up to `largest_age_days` after its day. Of the labels that a partition
+    delivers, at most `largest_changed_share` may be other ones than were delivered before for the same row, or withdraw
+    them; the first `ordinary_changes` are not counted. Beyond either bound the partition is rejected: whoever can
+    change past labels at will chooses what the next version learns.
+    """
+
+    largest_age_days: int = 60
+    largest_changed_share: float = 0.1
+    ordinary_changes: int = 5
+
+
+@dataclass(frozen=True)
 class DriftPolicy:
     """When a statistic of the last days has drifted from the `reference_days` before them (see core.monitoring.drift).
 

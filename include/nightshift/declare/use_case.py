@@ -21,6 +21,7 @@ from nightshift.declare.policies import (
     CertaintyPolicy,
     ChangePolicy,
     CompressionBudget,
+    CorrectionPolicy,
     DataSource,
     DriftPolicy,
     PromotionPolicy,
@@ -47,11 +48,11 @@ class UseCase:
     `cutoff_time` of the day after it, in `timezone`; `first_partition` is the first that is delivered,
     `last_partition` the end of a replay of the past (None: deliveries go on). `training_spine` and `scoring_spine` are
     SQL files that return the rows with labels and the rows to score; `labels_from` names the feeds that the first
-    reads (empty: all), `label` is its column with 0 or 1. `score` names the probability in the predictions table; from
-    `decision_threshold` on, the decision is positive. `prediction_key` identifies a row of that table,
-    `prediction_extra` are further columns of it, `prediction_date` is the column of the key with the day that is
-    predicted, the day after the partition. `champion` is the first champion's spec, `fallback` serves where there is no
-    champion, `challengers` can be named in a backtest.
+    reads (empty: all), `label` is its column with 0 or 1, or null to withdraw a label that was delivered before.
+    `score` names the probability in the predictions table; from `decision_threshold` on, the decision is positive.
+    `prediction_key` identifies a row of that table, `prediction_extra` are further columns of it, `prediction_date` is
+    the column of the key with the day that is predicted, the day after the partition. `champion` is the first
+    champion's spec, `fallback` serves where there is no champion, `challengers` can be named in a backtest.
 
     `deadline`: the time of the day, in `timezone`, by which a partition's predictions have to be published, on the day
     of its cutoff, or on the next if the cutoff is later in the day; None: two hours after the cutoff. The watchdog
@@ -92,6 +93,7 @@ class UseCase:
     promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
     audit: AuditPolicy = field(default_factory=AuditPolicy)
     certainty: CertaintyPolicy = field(default_factory=CertaintyPolicy)
+    corrections: CorrectionPolicy = field(default_factory=CorrectionPolicy)
     drift: DriftPolicy = field(default_factory=DriftPolicy)
     verification: VerificationPolicy = field(default_factory=VerificationPolicy)
     slices: SlicePolicy = field(default_factory=SlicePolicy)

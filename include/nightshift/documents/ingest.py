@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
+from typing import ClassVar
 
-from nightshift.artifact import Value
+from pydantic import Field
+
+from nightshift.artifact import Document, Value
 from nightshift.declare.models import Scalar
 
 
@@ -17,6 +21,14 @@ class LandedFeed(Value):
     exact_duplicates: int
     repeated_files: Mapping[str, str]
     degraded: str = ""
+
+
+class Landed(Document):
+    """What `land` read, by feed."""
+
+    FILE: ClassVar[str] = "landed.json"
+
+    feeds: Mapping[str, LandedFeed]
 
 
 class ColumnProfile(Value):
@@ -41,3 +53,28 @@ class TableProfile(Value):
 
     rows: int
     columns: Mapping[str, ColumnProfile]
+
+
+class LabelCorrections(Value):
+    """Labels that a partition delivered; those of them for rows that had a label before; of these, other ones than
+    before, and withdrawn ones."""
+
+    labels: int
+    repeated: int
+    flipped: int
+    withdrawn: int
+
+
+class CatchUp(Document):
+    """What the partitions before one lack.
+
+    `run_again`: partitions to ingest again now, with the reason. `changed`: landed files that were added or changed
+    since their partition was landed. `outdated`: partitions with features, each with the earlier partitions that were
+    published, or published again, after they were built.
+    """
+
+    FILE: ClassVar[str] = "catch_up.json"
+
+    run_again: Mapping[date, str] = Field(default_factory=dict)
+    changed: Mapping[date, tuple[str, ...]] = Field(default_factory=dict)
+    outdated: Mapping[date, tuple[date, ...]] = Field(default_factory=dict)

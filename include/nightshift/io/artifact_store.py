@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import botocore.config
@@ -29,7 +30,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef, Decision, Document, FileEntry, Manifest, identity_sha256, sha256_hex
-from nightshift.errors import ArtifactCorrupt, ConfigurationError, PartitionNotReady, StoreUnavailable
+from nightshift.errors import (
+    ArtifactCorrupt,
+    ConfigurationError,
+    PartitionNotReady,
+    StatusChanged,
+    StoreUnavailable,
+)
 from nightshift.io.provenance import code_version, finished_attempt, library_versions, lock_sha256
 from nightshift.pipeline import STAGE_OF_STEP
 from nightshift.settings import Settings
@@ -50,10 +57,12 @@ _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """An object in a listing: its key below the bucket, size in bytes."""
+    """An object in a listing: its key below the bucket, size in bytes, and when it was written, by the store's clock
+    (UTC, whole seconds)."""
 
     key: str
     bytes: int
+    modified: datetime
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -93,8 +102,8 @@ def _loader() -> Any:
 
 
 class ArtifactStore:
-    """One bucket. Every method raises StoreUnavailable (transient) when the store does not answer
-    and ConfigurationError when it rejects the credentials."""
+    """One bucket. Every method raises StoreUnavailable (transient) when the store does not answer or rejects the
+    credentials, and ConfigurationError when there are none."""
 
     def __init__(self, settings: Settings) -> None:
         self.bucket = settings.bucket
@@ -134,24 +143,25 @@ class ArtifactStore:
                 return None
         return body
 
-    def put(self, key: str, body: bytes, *, immutable: bool = False, content_type: str | None = None) -> bool:
-        """Write an object. With `immutable`, an existing object is kept and False is returned.
+    def put(
+        self, key: str, body: bytes, *, immutable: bool = False, replaces: str = "", content_type: str | None = None
+    ) -> bool:
+        """Write an object. With `immutable`, an existing object is kept; with `replaces`, an object is kept whose tag
+        is another one, and a missing one is not written. False is returned if nothing was written.
 
-        A write conflict on an immutable object is retried: False is returned only if the store reports that the
-        object exists.
+        A write conflict is retried then: False is returned only if the store reports that the condition does not hold.
         """
-        extra: dict[str, str] = {"IfNoneMatch": "*"} if immutable else {}
-        if content_type:
-            extra["ContentType"] = content_type
+        condition = {"IfNoneMatch": "*"} if immutable else {"IfMatch": replaces} if replaces else {}
+        extra = condition | ({"ContentType": content_type} if content_type else {})
         for attempt in range(1, CONFLICT_TRIES + 1):
             with self._explained(key):
                 try:
                     self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **extra)
                     break
                 except botocore.exceptions.ClientError as error:
-                    if immutable and _code(error) in EXISTS:
+                    if condition and _code(error) in EXISTS | (_NOT_FOUND if replaces else set()):
                         return False
-                    if not immutable or _code(error) not in CONFLICT or attempt == CONFLICT_TRIES:
+                    if not condition or _code(error) not in CONFLICT or attempt == CONFLICT_TRIES:
                         raise
             time.sleep(0.05 * 2**attempt)
         return True
@@ -159,7 +169,7 @@ class ArtifactStore:
     def list(self, prefix: str) -> list[ObjectInfo]:
         """All objects below a prefix, sorted by key (stores differ in the order they list)."""
         objects = [
-            ObjectInfo(item["Key"], item["Size"])
+            ObjectInfo(item["Key"], item["Size"], item["LastModified"])
             for page in self._pages(Prefix=prefix)
             for item in page.get("Contents", [])
         ]
@@ -177,6 +187,12 @@ class ArtifactStore:
     def _pages(self, **query: Any) -> Iterator[Any]:
         with self._explained(query["Prefix"]):
             yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **query)
+
+    def clock(self) -> datetime:
+        """The store's clock (UTC, whole seconds), which stamps its objects."""
+        with self._explained(""):
+            answer = self._client.head_bucket(Bucket=self.bucket)
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def ensure_bucket(self) -> None:
         """Create the bucket unless it exists."""
@@ -199,8 +215,9 @@ class ArtifactStore:
                 text = f"No credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
                 raise ConfigurationError("NS-STORE-011", text) from error
             if code in _DENIED:
-                text = f"The object store rejected the credentials for {where} ({code})."
-                raise ConfigurationError("NS-STORE-012", text) from error
+                # Transient: while keys are rotated the old or the new ones are rejected for minutes.
+                text = f"The object store rejected the credentials for {where} ({code}): are they those in force?"
+                raise StoreUnavailable("NS-STORE-012", text) from error
             if code == "NoSuchBucket":
                 text = f"There is no bucket {self.bucket!r} ({where}): create it or set NIGHTSHIFT_BUCKET."
                 raise ConfigurationError("NS-STORE-013", text) from error
@@ -223,9 +240,11 @@ class ArtifactStore:
         rows: int = 0,
         variant: str = "",
         current: bool = True,
+        replaces: str | None = None,
     ) -> ArtifactRef:
         """Write the files, then the manifest, then (with `current`) publish it as the status of the partition.
 
+        With `replaces`, a tag that `status_tag` returned, raises StatusChanged if that status has changed since.
         `files` maps paths below the artifact to bytes or tables (written as Parquet). If an
         artifact with the same inputs, parameters and bytes exists, nothing is written.
         Returns its ref.
@@ -261,20 +280,29 @@ class ArtifactStore:
         in_parallel(lambda item: self.put(folder + item[0], item[1], immutable=True), bodies.items())
         self.put(folder + "manifest.json", manifest.model_dump_json(indent=1).encode(), immutable=True)
         if current:
-            self.decide(use_case, step, partition, Decision(status="published", ref=ref), variant=variant)
+            published = Decision(status="published", ref=ref)
+            self.decide(use_case, step, partition, published, variant=variant, replaces=replaces)
         return ref
 
-    def manifest(self, ref: ArtifactRef) -> Manifest:
-        """The manifest of an artifact. Raises ArtifactCorrupt if it is missing or names another artifact."""
+    def stated_manifest(self, ref: ArtifactRef) -> Manifest:
+        """The manifest of an artifact, not verified: to compare it. Raises ArtifactCorrupt if it is missing."""
         body = self.get(self.key(ref.uri) + "manifest.json")
         if body is None:
             raise ArtifactCorrupt(
                 "NS-STORE-015", f"{ref.uri}manifest.json is missing: the artifact was never committed or was deleted."
             )
-        manifest = Manifest.model_validate_json(body)
-        if manifest.ref.sha256 != ref.sha256:
+        return Manifest.model_validate_json(body)
+
+    def manifest(self, ref: ArtifactRef) -> Manifest:
+        """The manifest of an artifact, its identity recomputed. Raises ArtifactCorrupt if it is missing or changed."""
+        manifest = self.stated_manifest(ref)
+        # What the manifest states about itself counts for nothing: whoever may write to the bucket may have edited it.
+        identity = identity_sha256(manifest)
+        if (manifest.ref.uri, identity) != (ref.uri, ref.sha256):
             raise ArtifactCorrupt(
-                "NS-STORE-016", f"{ref.uri}manifest.json is of {manifest.ref.sha256}, not of {ref.sha256}."
+                "NS-STORE-016",
+                f"{ref.uri}manifest.json is of {manifest.ref.uri} with the content {identity}, not of {ref.sha256}: it "
+                f"was changed after it was committed, or another artifact is meant. Restore it, or run its step again.",
             )
         if len(self._manifests) >= KEPT_MANIFESTS:
             self._manifests.clear()
@@ -317,13 +345,35 @@ class ArtifactStore:
         *,
         variant: str = "",
         only_if_undecided: bool = False,
+        replaces: str | None = None,
     ) -> bool:
         """Write the status of a partition of a step, replacing an earlier one.
 
-        With `only_if_undecided`, an earlier status is kept. Returns whether this status was written.
+        With `only_if_undecided`, an earlier status is kept. With `replaces`, a tag that `status_tag` returned, raises
+        StatusChanged if that status has changed since. Returns whether this status was written.
         """
         key, body = self._decision_key(use_case, step, partition, variant), decision.model_dump_json(indent=1).encode()
-        return self.put(key, body, immutable=only_if_undecided)
+        if replaces is None:
+            return self.put(key, body, immutable=only_if_undecided)
+        if not self.put(key, body, immutable=not replaces, replaces=replaces) and self.get(key) != body:
+            raise StatusChanged(
+                "NS-NIGHT-002",
+                f"{use_case} {step} of {partition} was decided by another run meanwhile; this one decided nothing. "
+                f"It is tried again, and fails if its inputs were superseded.",
+            )
+        return True
+
+    def status_tag(self, use_case: str, step: str, partition: date, *, variant: str = "") -> str:
+        """A tag that changes with the status of a partition of a step; "" if it has none."""
+        key = self._decision_key(use_case, step, partition, variant)
+        with self._explained(key):
+            try:
+                tag: str = self._client.head_object(Bucket=self.bucket, Key=key)["ETag"]
+            except botocore.exceptions.ClientError as error:
+                if _code(error) not in _NOT_FOUND:
+                    raise
+                return ""
+        return tag
 
     def decision(self, use_case: str, step: str, partition: date, *, variant: str = "") -> Decision | None:
         """The status of a partition of a step, or None if it has none yet."""

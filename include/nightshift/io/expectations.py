@@ -3,7 +3,8 @@
 Severities map to Great Expectations' own: critical -> critical, quarantine -> warning, warning -> info.
 
 An expectation's keyword argument may be `{"$PARAMETER": name}` (Great Expectations' notation); the
-names there are: partition, next_day, cutoff, previous_cutoff, window_start, window_end, and
+names there are: partition, next_day, cutoff, previous_cutoff, oldest_label (the first day whose label may still be
+delivered), window_start, window_end, and
 `<feed>.<column>` for the values of a column of another feed in the same partition.
 """
 
@@ -128,6 +129,7 @@ def suite_parameters(
         "next_day": datetime.combine(partition + timedelta(days=1), time()),
         "cutoff": use_case.cutoff(partition),
         "previous_cutoff": use_case.cutoff(partition - timedelta(days=1)),
+        "oldest_label": datetime.combine(partition - timedelta(days=use_case.corrections.largest_age_days), time()),
         "window_start": window_start,
         "window_end": window_end,
     }

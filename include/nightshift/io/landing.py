@@ -11,7 +11,7 @@ from nightshift.artifact import sha256_hex
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import MalformedFile, PartitionNotReady
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore, ObjectInfo, in_parallel
 from nightshift.partitions import parse_partition
 
 _DAY = re.compile(r"dt=(\d{4}-\d{2}-\d{2})")
@@ -42,15 +42,45 @@ def landing_prefix(use_case: UseCase, feed: Feed, partition: date) -> str:
     return f"landing/{use_case.name}/{feed.name}/dt={partition}/"
 
 
-def read_delivery(store: ArtifactStore, use_case: UseCase, feed: Feed, partition: date) -> DeliveredFeed:
-    """The feed's files for the partition; of a snapshot feed, its newest delivery at or before it.
+def delivered_files(
+    store: ArtifactStore, use_case: UseCase, feed: Feed, partition: date
+) -> tuple[str, list[ObjectInfo], bool]:
+    """Prefix and files of the feed's delivery for the partition; of a snapshot feed, its newest one at or before it.
 
-    Objects whose name starts with "." or "_" are ignored, so that producers can keep notes there.
-    Raises PartitionNotReady if nothing was delivered, MalformedFile for a file of another kind.
+    And whether it is complete: it has files, and the feed's end mark, where one is declared. Objects whose name
+    starts with "." or "_" are no files, so that producers can keep notes there.
     """
     prefix = landing_prefix(use_case, feed, _delivered_on(store, use_case, feed, partition))
-    keys = [info.key for info in store.list(prefix) if not posixpath.basename(info.key).startswith((".", "_"))]
-    keys = [key for key in keys if not key.endswith("/")]
+    objects = [info for info in store.list(prefix) if not info.key.endswith("/")]
+    files = [info for info in objects if not posixpath.basename(info.key).startswith((".", "_"))]
+    marked = not feed.end_mark or any(info.key == prefix + feed.end_mark for info in objects)
+    return prefix, files, bool(files) and marked
+
+
+def read_delivery(
+    store: ArtifactStore, use_case: UseCase, feed: Feed, partition: date, *, settle_seconds: int = 0
+) -> DeliveredFeed:
+    """The bytes of `delivered_files`.
+
+    Raises PartitionNotReady if nothing was delivered, the end mark is missing or, for a feed without one, the newest
+    file is not `settle_seconds` old by the store's clock; MalformedFile for a file of another kind.
+    """
+    prefix, infos, complete = delivered_files(store, use_case, feed, partition)
+    keys = [info.key for info in infos]
+    if keys and not complete:
+        raise PartitionNotReady(
+            "NS-LAND-051",
+            f"{use_case.name} {partition}: {store.uri(prefix)} has {len(keys)} files and no {feed.end_mark}, so the "
+            f"delivery is not complete. Put it there after the last file; the task is retried until it comes.",
+        )
+    if keys and settle_seconds and not feed.end_mark:
+        age = (store.clock() - max(info.modified for info in infos)).total_seconds()
+        if age < settle_seconds:
+            raise PartitionNotReady(
+                "NS-LAND-052",
+                f"{use_case.name} {partition}: the newest file at {store.uri(prefix)} is {age:.0f} s old: others may "
+                f"follow; it is read once it is {settle_seconds} s old (settle_seconds).",
+            )
     if not keys:
         raise PartitionNotReady(
             "NS-LAND-001",

@@ -21,11 +21,7 @@ from nightshift.core.checks.declaration_checks import name_faults, policy_faults
 from nightshift.core.checks.faults import DeclarationFault, Fault
 from nightshift.core.checks.rule_checks import rule_faults
 from nightshift.core.checks.sql_contracts import feature_faults, normalise_contract, returned_columns, spine_contracts
-<<<<<<< HEAD
-from nightshift.declare import features, feeds, models, policies, rules
-=======
-from nightshift.declare import features, feeds, models, policies, predictions
->>>>>>> upstream/upstream
+from nightshift.declare import features, feeds, models, policies, predictions, rules
 from nightshift.declare.discovery import load_use_case, raised_at, use_case_file
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError, NightshiftError
@@ -125,11 +121,7 @@ def _load_fault(path: Path, error: Exception) -> Fault:
 
 def _arguments(name: str) -> list[str]:
     """Argument names of a declaration class; [] if there is no such class."""
-<<<<<<< HEAD
-    modules = (feeds, features, policies, models, rules)
-=======
-    modules = (feeds, features, policies, models, predictions)
->>>>>>> upstream/upstream
+    modules = (feeds, features, policies, models, predictions, rules)
     declared = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
     return [one.name for one in fields(declared)] if is_dataclass(declared) else []
 

@@ -139,12 +139,15 @@ class Evidence:
 
 
 @contextmanager
-def rejecting(store: ArtifactStore, use_case: UseCase, partition: date) -> Iterator[Evidence]:
+def rejecting(
+    store: ArtifactStore, use_case: UseCase, partition: date, *, replaces: str | None = None
+) -> Iterator[Evidence]:
     """Reject the partition if the block raises DataContractError, and re-raise the error.
 
     This replaces an earlier status, also a published one: the files in the landing folder now decide. Only if there
     are none (NothingDelivered), an earlier status is kept: removed files say nothing about the data. Another run of
-    ingest after a new delivery replaces the status again. Consumers leave a rejected partition out and record that.
+    ingest after a new delivery replaces the status again. With `replaces`, a tag of the status, raises StatusChanged if
+    that status has changed since. Consumers leave a rejected partition out and record that.
     """
     evidence = Evidence()
     try:
@@ -152,7 +155,8 @@ def rejecting(store: ArtifactStore, use_case: UseCase, partition: date) -> Itera
     except DataContractError as error:
         decision = Decision(status="rejected", ref=evidence.ref, reason=str(error))
         first_only = isinstance(error, NothingDelivered)
-        if not store.decide(use_case.name, STEP, partition, decision, only_if_undecided=first_only):
+        tag = None if first_only else replaces
+        if not store.decide(use_case.name, STEP, partition, decision, only_if_undecided=first_only, replaces=tag):
             earlier = store.decision(use_case.name, STEP, partition)
             status = f"{use_case.name} {partition} stays {earlier.status if earlier else 'as it was'}"
             log.error("%s, although its landed files are gone: %s", status, error)

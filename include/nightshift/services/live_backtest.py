@@ -51,7 +51,7 @@ def compare_with_backtest(
     parts = known_rows(store, use_case, as_of).parts
     if not scored or not parts:
         return {}
-    history = History.of(load_rows(store, parts), use_case.key_columns, use_case.label)
+    history = History.of(load_rows(store, use_case, parts), use_case.key_columns, use_case.label)
     first, last = scored[0].partition, scored[-1].partition
     predictions = history.between(first, last)
     if predictions.start == predictions.stop:

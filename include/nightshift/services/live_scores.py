@@ -81,7 +81,8 @@ def known_labels(
 
     Returns the prediction key, the label (int64 0 or 1) and `known_on` (date32: the delivering partition), one row
     per key, sorted by key, and the curated artifacts read. Of a label delivered again, the newest delivery is
-    returned. Deliveries from the earliest of the days on are read; partitions without curated data are skipped.
+    returned; none if that is null, which withdraws it. Deliveries from the earliest of the days on are read; partitions
+    without curated data are skipped.
     """
     key = use_case.key_columns
     first = max(min(prediction_days, default=as_of), use_case.first_partition)
@@ -101,8 +102,11 @@ def known_labels(
         return _no_labels(use_case), []
     order = [(name, "ascending") for name in key] + [(KNOWN_ON, "descending")]
     table = pa.concat_tables(deliveries).sort_by(order)
-    newest = table.group_by(key, use_threads=False).aggregate([(use_case.label, "first"), (KNOWN_ON, "first")])
+    nulls = pc.ScalarAggregateOptions(skip_nulls=False)
+    firsts = [(name, "first", nulls) for name in (use_case.label, KNOWN_ON)]
+    newest = table.group_by(key, use_threads=False).aggregate(firsts)
     newest = newest.rename_columns([*key, use_case.label, KNOWN_ON])
+    newest = newest.filter(pc.is_valid(newest[use_case.label]))
     return newest.sort_by(order[:-1]), list(refs.values())
 
 

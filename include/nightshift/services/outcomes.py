@@ -15,7 +15,8 @@ from nightshift.services.curated import delivered_spine
 
 @dataclass(frozen=True)
 class Outcomes:
-    """`table`: the prediction key columns and the label (int64 0 or 1), sorted by key. `refs`: what was read.
+    """`table`: the prediction key columns and the label (int64 0 or 1; null: withdrawn), sorted by key. `refs`: what
+    was read.
 
     `spine`: the same rows with join keys, `partition` and `event_timestamp`. `rejected`: why the partition has none.
     """

@@ -36,12 +36,13 @@ def recorded_manifests(
 ) -> tuple[list[Manifest], Manifests]:
     """The manifests of `steps` for the partition among the inputs of `last`, in step order; and all that were read.
 
-    Inputs of other manifests are not followed. Raises ArtifactCorrupt if a manifest is missing.
+    Inputs of other manifests are not followed. The manifests are not verified: see `changed_bytes`. Raises
+    ArtifactCorrupt if a manifest is missing.
     """
     read: dict[ArtifactRef, Manifest] = {}
     level = [last]
     while level:
-        manifests = dict(zip(level, in_parallel(store.manifest, level), strict=True))
+        manifests = dict(zip(level, in_parallel(store.stated_manifest, level), strict=True))
         read |= manifests
         followed = [one for ref, one in manifests.items() if ref == last or _is_of(one, steps, partition)]
         inputs = (ref for one in followed for refs in one.inputs.values() for ref in refs)
@@ -118,6 +119,7 @@ class RecordedStore(ArtifactStore):
         body: bytes,
         *,
         immutable: bool = False,  # noqa: ARG002 - the store's signature
+        replaces: str = "",  # noqa: ARG002
         content_type: str | None = None,  # noqa: ARG002
     ) -> bool:
         """Keep the object in memory; returns True."""

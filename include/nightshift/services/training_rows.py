@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Decision
+from nightshift.core.features.training_rows import without_withdrawn
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.train import TrainingSet
 from nightshift.errors import TerminalError
@@ -107,21 +108,26 @@ def known_rows(store: ArtifactStore, use_case: UseCase, last: date) -> KnownRows
     return listing
 
 
-def load_rows(store: ArtifactStore, parts: Sequence[ArtifactRef]) -> pa.Table:
-    """The rows of all files in order, with every delivery of a label (see `core.training_rows.newest_rows`).
+def load_rows(store: ArtifactStore, use_case: UseCase, parts: Sequence[ArtifactRef]) -> pa.Table:
+    """The rows of all files, with every delivery of a label (see `core.training_rows.newest_rows`).
 
-    Raises TerminalError if there are no files, ArtifactCorrupt if one is not what its manifest states.
+    Rows whose label was withdrawn in one of the files are left out. Raises TerminalError if there are no files,
+    ArtifactCorrupt if one is not what its manifest states.
     """
     if not parts:
         raise TerminalError("NS-TRAIN-002", "There are no training rows; load history with backfill_history first.")
+    return without_withdrawn(_all_rows(store, parts), use_case.key_columns, use_case.label)
+
+
+def _all_rows(store: ArtifactStore, parts: Sequence[ArtifactRef]) -> pa.Table:
     tables = in_parallel(lambda part: store.read_table(part, ROWS), parts)
     # A feature that was declared later is null in older files.
     return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def load_training_set(store: ArtifactStore, training_set: ArtifactRef) -> pa.Table:
+def load_training_set(store: ArtifactStore, use_case: UseCase, training_set: ArtifactRef) -> pa.Table:
     """`load_rows` of the files that an artifact of `build_training_set` lists."""
-    return load_rows(store, store.read_document(training_set, TrainingSet).parts)
+    return load_rows(store, use_case, store.read_document(training_set, TrainingSet).parts)
 
 
 def _add_day(listing: KnownRows, day: date, decision: Decision | None) -> None:
@@ -146,7 +152,7 @@ def _compact(store: ArtifactStore, use_case: UseCase, end: date) -> ArtifactRef:
             partition=end,
             variant=MONTH,
             kind="training_rows",
-            files={ROWS: load_rows(store, with_rows)} if with_rows else {},
+            files={ROWS: _all_rows(store, with_rows)} if with_rows else {},
             inputs={"rows": listing.parts},
             parameters={
                 "first": listing.first and listing.first.isoformat(),

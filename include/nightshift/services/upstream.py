@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from nightshift.artifact import ArtifactRef, Manifest
+from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.landed_table import LandedTable, landed_schema, read_landed
 from nightshift.core.ingest.quarantine import QUARANTINE
 from nightshift.declare.discovery import load_fault, load_use_case
@@ -123,7 +124,6 @@ def _unpublished(store: ArtifactStore, upstream: UseCase, day: date) -> Unusable
     return Unusable("they are not published yet", decided=False)
 
 
-def degraded_feeds(landing: Manifest) -> dict[str, str]:
-    """The feeds that `land` left without rows, by name, with the reasons; `landing` is the manifest of its artifact."""
-    reasons = {name: LandedFeed.model_validate(landed).degraded for name, landed in landing.metrics.items()}
-    return {name: reason for name, reason in reasons.items() if reason}
+def degraded_feeds(landed: Mapping[str, LandedFeed]) -> dict[str, str]:
+    """The feeds that `land` left without rows, by name, with the reasons."""
+    return {name: one.degraded for name, one in landed.items() if one.degraded}

@@ -11,8 +11,10 @@ import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
 from nightshift.declare.use_case import UseCase
+from nightshift.errors import Superseded
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.pipeline import STAGE_OF_STEP
 from nightshift.settings import Settings
 
 
@@ -27,6 +29,7 @@ class ArtifactContent(TypedDict, total=False):
     rows: int
     variant: str
     current: bool
+    replaces: str | None
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,25 @@ class StepContext:
     def warehouse(self) -> Warehouse:
         """The use case's schema in the warehouse."""
         return Warehouse(self.settings, self.use_case)
+
+    def check_current(self, step: str, ref: ArtifactRef, *, variant: str = "") -> None:
+        """Raise Superseded unless `ref` is what counts for this partition of a step.
+
+        For steps that publish: cleared by a person, they run days after the tasks that they got their inputs from.
+        """
+        decision = self.store.decision(self.use_case.name, step, self.partition, variant=variant)
+        if decision is None or decision.published != ref:
+            counts = decision.ref.uri if decision and decision.published else "none"
+            raise Superseded(
+                "NS-NIGHT-001",
+                f"{ref.uri} was superseded by another run of {self.partition}; the one that counts is {counts}. "
+                f"Nothing was published. To publish again, clear {self.use_case.name}.{STAGE_OF_STEP[step]} of "
+                f"{self.partition} from its first task.",
+            )
+
+    def status_tag(self, step: str) -> str:
+        """A tag of the status of this partition of a step, for `replaces` of `commit`; "" if it has none."""
+        return self.store.status_tag(self.use_case.name, step, self.partition)
 
     def commit(self, step: str, **content: Unpack[ArtifactContent]) -> ArtifactRef:
         """Commit an artifact of this partition. Raises as `ArtifactStore.commit` does."""

@@ -1,6 +1,6 @@
 """The demo against an Airflow API made up of recorded runs."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -249,7 +249,8 @@ class FakeStore:
     def list(self, prefix):
         from nightshift.io.artifact_store import ObjectInfo
 
-        return [ObjectInfo(key, len(body)) for key, body in self.objects.items() if key.startswith(prefix)]
+        modified = datetime(2013, 4, 1, tzinfo=UTC)
+        return [ObjectInfo(key, len(body), modified) for key, body in self.objects.items() if key.startswith(prefix)]
 
     def get(self, key):
         return self.objects.get(key)

@@ -35,6 +35,16 @@ def with_label_order(rows: pa.Table, key: Sequence[str]) -> tuple[pa.Table, npt.
     return ordered, repeats
 
 
+def without_withdrawn(rows: pa.Table, key: Sequence[str], label: str) -> pa.Table:
+    """The rows without those of prediction keys whose newest label is null, which withdraws it, and without nulls."""
+    if not rows[label].null_count:
+        return rows
+    ordered, repeats = with_label_order(rows, key)
+    null = pc.is_null(ordered[label]).to_numpy()
+    withdrawn = null[~repeats][np.cumsum(~repeats) - 1]
+    return ordered.filter(pa.array(~(withdrawn | null)))
+
+
 def with_split(rows: pa.Table, *, holdout_days: int, minimum_days: int) -> pa.Table:
     """The rows with `split` (string): 'holdout' for the newest `holdout_days` partitions, 'train' for the rest.
 

@@ -34,6 +34,8 @@ REGISTRY_SCHEMA = "feast_registry"
 DEFINITIONS_TAG = "definitions_sha256"
 STEP = "publish_features"
 LOCK_SECONDS = 60
+LONGEST_LOAD_SECONDS = 35 * 60
+"""Longer than a task may run: then the lock is released."""
 TIMEOUT_SECONDS = 10
 """Timeout of a request to Redis."""
 
@@ -222,6 +224,6 @@ def _locked(settings: Settings, *names: str) -> Iterator[None]:
         # Feast uses another connection, so the schema must be committed, which releases the lock.
         connection.commit()
         # Feast works for minutes while this transaction is idle.
-        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_LOAD_SECONDS}s'")
         lock(connection, *names)
         yield

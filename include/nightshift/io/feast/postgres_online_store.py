@@ -7,6 +7,8 @@ every other client read the same variable.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -14,11 +16,11 @@ from feast import FeatureView
 from feast.infra.online_stores.helpers import compute_table_id
 from feast.infra.online_stores.postgres_online_store.postgres import PostgreSQLOnlineStore, PostgreSQLOnlineStoreConfig
 from feast.repo_config import RepoConfig
-from psycopg import sql
+from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, model_validator
 
-from nightshift.io.warehouse.schema import plain_url
+from nightshift.io.warehouse.schema import LOCK_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_SECONDS, plain_url
 
 ONLINE_SCHEMA = "feast_online"
 
@@ -52,7 +54,21 @@ def connection_parts(url: str) -> dict[str, str | int]:
 
 
 class PostgresUrlOnlineStore(PostgreSQLOnlineStore):
-    """Feast's store with PostgresUrlOnlineStoreConfig. See the module docstring."""
+    """Feast's store with PostgresUrlOnlineStoreConfig and limits on waiting. See the module docstring."""
+
+    _limited: Connection[Any] | None = None
+
+    @contextmanager
+    def _get_conn(self, config: RepoConfig, autocommit: bool = False) -> Generator[Connection[Any], Any, Any]:
+        with super()._get_conn(config, autocommit) as connection:
+            if connection is not self._limited:
+                # Feast opens the connection with options of its own.
+                connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+                connection.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT_SECONDS}s'")
+                if not autocommit:
+                    connection.commit()
+                self._limited = connection
+            yield connection
 
     def drop_expired(self, config: RepoConfig, view: FeatureView, known_at: datetime) -> int:
         """Delete a view's rows that are older than its ttl at `known_at`; returns how many (row, feature) pairs.

@@ -5,7 +5,7 @@ Every function works in the transaction of its `connection`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Self
@@ -71,9 +71,17 @@ class Prediction:
     predicted_at: datetime
 
 
-def publish(connection: Connection, use_case: UseCase, publication: Publication, predictions: pa.Table) -> bool:
+def publish(
+    connection: Connection,
+    use_case: UseCase,
+    publication: Publication,
+    predictions: pa.Table,
+    check: Callable[[], None] | None = None,
+) -> bool:
     """See Warehouse.publish_predictions."""
     warehouse_schema.lock(connection, use_case.name, "publish", publication.partition.isoformat())
+    if check is not None:
+        check()
     before = current(connection, use_case, "partition", publication.partition)
     if before is not None and before.publish_id == publication.publish_id:
         return False

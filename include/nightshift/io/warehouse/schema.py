@@ -27,6 +27,11 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_SECONDS = 60
 STATEMENT_TIMEOUT_SECONDS = 600
+IDLE_SECONDS = 300
+"""How long a transaction may be idle before the server ends it: a process that hangs keeps no lock."""
+VANISHED_SECONDS = 10
+"""How often a side checks whether the other is still there: a worker that vanished keeps no lock."""
+KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": VANISHED_SECONDS, "keepalives_count": 3}
 COPY_BATCH_ROWS = 65_536
 
 SQL_TYPES: dict[str, LiteralString] = {
@@ -38,7 +43,8 @@ SQL_TYPES: dict[str, LiteralString] = {
     "timestamp": "timestamptz",
 }
 
-_REJECTED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied", "no password")
+_REJECTED = ("does not exist", "no pg_hba.conf entry", "permission denied", "no password")
+"""Not "authentication failed", which is transient: while a password is rotated, the old or the new one is rejected."""
 
 
 def plain_url(url: SecretStr) -> str:
@@ -67,18 +73,28 @@ def connect(
     """One connection to the warehouse, or to `url`: time zone UTC, committed at the end of the block, rolled back on
     any error.
 
-    Raises WarehouseUnavailable where a retry may help (not reachable, lock timeout, statement timeout, deadlock) and
+    The server ends the transaction if it is idle for IDLE_SECONDS, or if this process is gone. Raises
+    WarehouseUnavailable where a retry may help (not reachable, lock timeout, statement timeout, idle, deadlock) and
     ConfigurationError where the server rejects the connection.
     """
     address = plain_url(url or settings.warehouse_url)
     where = describe(address)
-    options = (
-        f"-c timezone=UTC -c lock_timeout={int(lock_timeout_seconds * 1000)} "
-        f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS * 1000}"
-    )
+    values = {
+        "timezone": "UTC",
+        "lock_timeout": int(lock_timeout_seconds * 1000),
+        "statement_timeout": STATEMENT_TIMEOUT_SECONDS * 1000,
+        "idle_in_transaction_session_timeout": IDLE_SECONDS * 1000,
+        "client_connection_check_interval": VANISHED_SECONDS * 1000,
+        **{f"tcp_{name}": value for name, value in KEEPALIVES.items()},
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in values.items())
     try:
         connection = psycopg.connect(
-            address, connect_timeout=CONNECT_TIMEOUT_SECONDS, options=options, application_name="nightshift"
+            address,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            options=options,
+            application_name="nightshift",
+            **KEEPALIVES,
         )
     except psycopg.OperationalError as error:
         message = str(error).strip()
@@ -88,7 +104,8 @@ def connect(
                 f"The warehouse at {where} rejected the connection: {message}. Check NIGHTSHIFT_WAREHOUSE_URL.",
             ) from None
         raise WarehouseUnavailable(
-            "NS-WAREHOUSE-003", f"The warehouse at {where} did not answer: {message}. Is it up?"
+            "NS-WAREHOUSE-003",
+            f"The warehouse at {where} did not answer: {message}. Is it up, and is the password in force?",
         ) from None
     try:
         with connection:
@@ -98,7 +115,7 @@ def connect(
             "NS-WAREHOUSE-004",
             f"The warehouse at {where} does not allow this: {error}. Grant the role the schema, or use another role.",
         ) from error
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, errors.IdleInTransactionSessionTimeout) as error:
         raise WarehouseUnavailable(
             "NS-WAREHOUSE-005", f"The warehouse at {where} failed: {str(error).strip()}. Try again."
         ) from error

@@ -6,7 +6,7 @@ the new rows, and are not blocked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from types import EllipsisType
@@ -86,19 +86,22 @@ class Warehouse:
 
     # Predictions
 
-    def publish_predictions(self, publication: Publication, predictions: pa.Table) -> bool:
+    def publish_predictions(
+        self, publication: Publication, predictions: pa.Table, *, check: Callable[[], None] | None = None
+    ) -> bool:
         """Replace the predictions of a partition in one transaction.
 
         `predictions` has the use case's key and extra columns, its score (float64) and `decision`
         (bool), all of one `prediction_date`; `model_version` (string): the publication's, or a canary's; and, unless
         they are missing, the columns of core.inference.certainty.
+        `check` is called while no other publication of the partition is possible; what it raises ends this one.
         Returns False, having written nothing, if the same publication is current. Raises
         AuditFailed if the rows counted in the warehouse differ from those sent, or scores are not probabilities,
         or if the kill switch is on for the partition and any row was scored by another version than the fallback's; and
         ConfigurationError if another partition's predictions cover the same day.
         """
         with self.connection() as connection:
-            return publications.publish(connection, self._use_case, publication, predictions)
+            return publications.publish(connection, self._use_case, publication, predictions, check)
 
     def latest_publication(self) -> Publication | None:
         """The current publication of the newest partition that is published, or None."""
@@ -298,31 +301,52 @@ class Warehouse:
             if connection.execute(query, [backtest_id]).fetchone() is None:
                 copy_rows(connection, table, losses.append_column("backtest_id", pa.array([backtest_id] * len(losses))))
 
-    def record_outcomes(self, partition: date, outcomes: pa.Table) -> None:
-        """Add outcomes delivered with a partition: the key columns and the label (integer 0 or 1).
+    def outcome_days(self, partition: date) -> list[date]:
+        """The prediction days of outcomes that are recorded as delivered last with a partition, ascending."""
+        day = sql.Identifier(self._use_case.prediction_date)
+        query = sql.SQL("SELECT DISTINCT {} FROM {} WHERE partition = %s ORDER BY 1")
+        with self.connection() as connection:
+            rows = connection.execute(query.format(day, self.table("outcomes")), [partition]).fetchall()
+        return [one for (one,) in rows]
 
-        An outcome recorded before is replaced, unless a later partition delivered it.
+    def record_outcomes(self, partition: date, days: Sequence[date], outcomes: pa.Table) -> None:
+        """Replace the outcomes of some prediction days by those known by a partition.
+
+        `outcomes`: the key columns, the label (integer 0 or 1) and `known_on` (date32: the partition that delivered
+        it last). Outcomes that a later partition delivered are kept; others that are not in `outcomes` were withdrawn
+        and are removed.
         """
         key = self._use_case.key_columns
         names = {
             "outcomes": self.table("outcomes"),
             "key": column_list(key),
             "label": sql.Identifier(self._use_case.label),
+            "day": sql.Identifier(self._use_case.prediction_date),
         }
+        columns = [*key, self._use_case.label, "partition"]
+        known = outcomes.rename_columns([{KNOWN_ON: "partition"}.get(name, name) for name in outcomes.column_names])
         with self.connection() as connection:
             warehouse_schema.lock(connection, self._use_case.name, "outcomes")
             connection.execute(
                 sql.SQL(
-                    "CREATE TEMP TABLE delivered ON COMMIT DROP AS SELECT {key}, {label} FROM {outcomes} LIMIT 0"
+                    "CREATE TEMP TABLE known_now ON COMMIT DROP AS "
+                    "SELECT {key}, {label}, partition FROM {outcomes} LIMIT 0"
                 ).format(**names)
             )
-            copy_rows(connection, sql.Identifier("pg_temp", "delivered"), outcomes.select([*key, self._use_case.label]))
+            copy_rows(connection, sql.Identifier("pg_temp", "known_now"), known.select(columns))
+            connection.execute(
+                sql.SQL(
+                    "DELETE FROM {outcomes} WHERE {day} = ANY(%s) AND partition <= %s "
+                    "AND ({key}) NOT IN (SELECT {key} FROM pg_temp.known_now)"
+                ).format(**names),
+                [list(days), partition],
+            )
             connection.execute(
                 sql.SQL(
                     "INSERT INTO {outcomes} AS known ({key}, {label}, partition) "
-                    "SELECT {key}, {label}, %s FROM pg_temp.delivered "
+                    "SELECT {key}, {label}, partition FROM pg_temp.known_now "
                     "ON CONFLICT ({key}) DO UPDATE SET {label} = excluded.{label}, partition = excluded.partition "
-                    "WHERE known.partition <= excluded.partition AND (known.{label}, known.partition) IS DISTINCT FROM "
+                    "WHERE known.partition <= %s AND (known.{label}, known.partition) IS DISTINCT FROM "
                     "(excluded.{label}, excluded.partition)"
                 ).format(**names),
                 [partition],

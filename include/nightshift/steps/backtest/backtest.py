@@ -59,7 +59,7 @@ def run(
     texts = _names(specs) or [spec.spec_id for spec in use_case.challengers]
     result, losses = walk_specs(
         use_case,
-        load_rows(store, known.parts),
+        load_rows(store, use_case, known.parts),
         state,
         [find_spec(use_case, recorded, text) for text in texts],
         partition=partition,

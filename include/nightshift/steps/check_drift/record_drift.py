@@ -35,9 +35,10 @@ def run(context: StepContext, *, drift: ArtifactRef) -> ArtifactRef:
     """Replace the partition's rows of drift_daily and commit them.
 
     A column that drifted in one of the `quiet_days` before goes on drifting: its `since` is the first partition of it.
-    Raises WarehouseUnavailable.
+    Raises Superseded if the partition was compared again, WarehouseUnavailable.
     """
     use_case, partition, warehouse = context.use_case, context.partition, context.warehouse
+    context.check_current("compare_drift", drift)
     comparison = context.store.read_document(drift, Drift)
     earlier = warehouse.drifts_since(partition, use_case.drift.quiet_days)
     rows = _rows(comparison, earlier, drift)

@@ -26,16 +26,19 @@ from nightshift.services.outcomes import delivered_outcomes
 from nightshift.steps.context import StepContext
 
 
-def run(context: StepContext) -> ArtifactRef:
+def run(context: StepContext, *, published: ArtifactRef | None = None) -> ArtifactRef:  # noqa: ARG001
     """Add the partition's outcomes, replace the rows of performance_daily of their days, commit them.
 
+    It also runs after ingest, with the `published` deliveries: a partition that publishes no predictions has outcomes.
     Raises PartitionNotReady if the partition has not been ingested, WarehouseUnavailable.
     """
     use_case, store, partition, warehouse = context.use_case, context.store, context.partition, context.warehouse
     outcomes = delivered_outcomes(use_case, store, partition)
-    warehouse.record_outcomes(partition, outcomes.table)
-    days = sorted(outcomes.table[use_case.prediction_date].unique().to_pylist())
+    delivered_days = outcomes.table[use_case.prediction_date].unique().to_pylist()
+    # Days with outcomes of an earlier delivery of this partition may have lost some.
+    days = sorted({*delivered_days, *warehouse.outcome_days(partition)})
     labels, deliveries = known_labels(store, use_case, days, partition)
+    warehouse.record_outcomes(partition, days, labels)
     rows, scores = [PERFORMANCE_SCHEMA.empty_table()], []
     for day in days:
         of_day = labels.filter(pc.equal(labels[use_case.prediction_date], pa.scalar(day, pa.date32())))
@@ -50,7 +53,7 @@ def run(context: StepContext) -> ArtifactRef:
         kind="performance",
         files={"performance.parquet": table},
         inputs={"scores": scores, "curated": list({ref.sha256: ref for ref in [*outcomes.refs, *deliveries]}.values())},
-        metrics={"outcomes": outcomes.table.num_rows},
+        metrics={"outcomes": outcomes.table.num_rows, "withdrawn": outcomes.table[use_case.label].null_count},
         rows=table.num_rows,
     )
 

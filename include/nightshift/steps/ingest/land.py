@@ -3,8 +3,8 @@
 A feed is delivered as files, or as the published predictions of another use case (see services.upstream).
 
 Artifact: `<feed>.parquet` (curated columns, columns for expectations only, landed_uri and
-landed_row; in landed order) and, where rows were quarantined, `quarantine/<feed>.parquet`.
-Metrics: per feed `delivered`, `quarantined` and `exact_duplicates` rows, `repeated_files`, and `degraded`.
+landed_row; in landed order), `landed.json` (a Landed document) and, where rows were quarantined,
+`quarantine/<feed>.parquet`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nightshift.core.ingest.curated_table import curate
 from nightshift.core.ingest.landed_table import LandedTable, read_landed, reject_if_undelivered
 from nightshift.core.ingest.quarantine import gathered
 from nightshift.declare.feeds import Feed
-from nightshift.documents.ingest import LandedFeed
+from nightshift.documents.ingest import Landed, LandedFeed
 from nightshift.errors import NothingDelivered, PartitionNotReady
 from nightshift.io.landing import DeliveredFeed, read_delivery
 from nightshift.services.curated import rejecting
@@ -48,7 +48,7 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     A file delivered twice with the same bytes is read once. Of a key delivered twice the last row is kept (see
     core.curated_table). A correction is a row of an earlier day; it is landed with the partition that delivered
     it, and the earlier partition does not change.
-    Raises PartitionNotReady while a feed's delivery is missing, or with `reject_undelivered`
+    Raises PartitionNotReady while a feed's delivery is missing or not complete, or with `reject_undelivered`
     NothingDelivered; SchemaChanged or MalformedFile; UpstreamHeld for predictions that may not be used. All but the
     first reject the partition, so that later ones are processed without it; with NothingDelivered an earlier status
     is kept.
@@ -56,7 +56,7 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     use_case, store, partition = context.use_case, context.store, context.partition
     files: dict[str, pa.Table] = {}
     inputs: dict[str, tuple[ArtifactRef, ...]] = {}
-    metrics: dict[str, LandedFeed] = {}
+    landed: dict[str, LandedFeed] = {}
     with rejecting(store, use_case, partition):
         for feed in use_case.feeds:
             delivered = _delivered(context, feed, last_try=reject_undelivered)
@@ -66,7 +66,7 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
             if quarantine.num_rows:
                 files[f"quarantine/{feed.name}.parquet"] = quarantine
             inputs[feed.name] = delivered.refs
-            metrics[feed.name] = LandedFeed(
+            landed[feed.name] = LandedFeed(
                 delivered=sum(table.delivered for table in delivered.tables),
                 quarantined=quarantine.num_rows,
                 exact_duplicates=curated.exact_duplicates,
@@ -76,9 +76,9 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     return context.commit(
         STEP,
         kind="landed",
-        files=files,
+        files={**files, **Landed(feeds=landed).to_files()},
         inputs=inputs,
-        metrics={name: landed.model_dump() for name, landed in metrics.items()},
+        metrics={name: one.model_dump() for name, one in landed.items()},
         rows=sum(files[f"{feed.name}.parquet"].num_rows for feed in use_case.feeds),
     )
 
@@ -89,7 +89,9 @@ def _delivered(context: StepContext, feed: Feed, *, last_try: bool) -> Delivered
         read = read_predictions(context.settings, store, use_case, feed, feed.source, partition, waited=last_try)
         return Delivered([read.table], read.refs, degraded=read.degraded)
     try:
-        delivery = read_delivery(store, use_case, feed, partition)
+        # On the last try, and in history, what is there is all there is.
+        settle = 0 if last_try else context.settings.settle_seconds
+        delivery = read_delivery(store, use_case, feed, partition, settle_seconds=settle)
     except PartitionNotReady as error:
         if not last_try:
             raise

@@ -3,8 +3,8 @@
 Artifact: `<feed>.parquet` with the curated columns, landed_uri and landed_row, in landed order.
 Quarantined rows are also written to `quarantine/<use case>/<feed>/dt=<partition>/<content id>.parquet`.
 Metrics: `rows` {feed: n}, `quarantined_rows` n, `quarantined` {reason: n}, `warnings` {reason: n},
-`exact_duplicates` {feed: n}, `quarantine_uris` {feed: uri}, and, where a feed of predictions is without rows,
-`degraded` {feed: why}.
+`exact_duplicates` {feed: n}, `quarantine_uris` {feed: uri}, `label_corrections` (see LabelCorrections), and, where a
+feed of predictions is without rows, `degraded` {feed: why}.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from nightshift.core.ingest.curated_table import published_columns
 from nightshift.core.ingest.quarantine import QUARANTINE, gathered, reason_counts, without_rows
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
-from nightshift.documents.ingest import LandedFeed
+from nightshift.documents.ingest import Landed, LandedFeed
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.services.curated import STEP, rejecting
+from nightshift.services.label_corrections import check_corrections
 from nightshift.services.upstream import degraded_feeds
 from nightshift.steps.context import StepContext
 
@@ -29,23 +30,28 @@ from nightshift.steps.context import StepContext
 def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) -> ArtifactRef:
     """Publish a partition that passed all critical expectations.
 
-    Every delivered row must be published, quarantined, or an exact duplicate of one that is; otherwise raises
-    DataContractError and rejects the partition.
+    Every delivered row must be published, quarantined, or an exact duplicate of one that is, and labels of the past
+    may be changed within bounds; otherwise raises DataContractError and rejects the partition. Having decided nothing,
+    raises Superseded if the partition was landed or validated again, StatusChanged if another run decides it meanwhile.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
+    replaces = context.status_tag(STEP)
     validation = store.manifest(validated)
     landed = validation.inputs["landed"][0]
-    landing = store.manifest(landed)
+    for step, ref in (("land", landed), ("validate", validated), ("profile", profiled)):
+        context.check_current(step, ref)
+    landing, counts = store.manifest(landed), store.read_document(landed, Landed).feeds
     rows: dict[str, pa.Table] = {}
     quarantined: dict[str, pa.Table] = {}
-    with rejecting(store, use_case, partition) as evidence:
+    with rejecting(store, use_case, partition, replaces=replaces) as evidence:
         evidence.ref = validated
         for feed in use_case.feeds:
             failed_rows = _set_aside(store, validation, "quarantine", feed)
             landed_rows = store.read_table(landed, f"{feed.name}.parquet")
             rows[feed.name] = published_columns(feed, without_rows(landed_rows, failed_rows)).combine_chunks()
             quarantined[feed.name] = gathered([_set_aside(store, landing, "quarantine", feed), failed_rows])
-            _check_sums(use_case, partition, feed, rows[feed.name], quarantined[feed.name], landing)
+            _check_sums(use_case, partition, feed, rows[feed.name], quarantined[feed.name], counts[feed.name])
+        corrections = check_corrections(store, use_case, partition, rows)
     warnings = [_set_aside(store, validation, "warnings", feed) for feed in use_case.feeds]
     uris = {name: _keep(store, use_case, partition, name, table) for name, table in quarantined.items() if len(table)}
     return context.commit(
@@ -58,11 +64,13 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
             "quarantined_rows": sum(table.num_rows for table in quarantined.values()),
             "quarantined": reason_counts(gathered(list(quarantined.values()))),
             "warnings": reason_counts(gathered(warnings)),
-            "exact_duplicates": {name: _landed(landing, name).exact_duplicates for name in rows},
+            "exact_duplicates": {name: counts[name].exact_duplicates for name in rows},
             "quarantine_uris": uris,
-            **({"degraded": degraded} if (degraded := degraded_feeds(landing)) else {}),
+            "label_corrections": corrections.model_dump(),
+            **({"degraded": degraded} if (degraded := degraded_feeds(counts)) else {}),
         },
         rows=sum(table.num_rows for table in rows.values()),
+        replaces=replaces,
     )
 
 
@@ -73,21 +81,16 @@ def _set_aside(store: ArtifactStore, manifest: Manifest, folder: str, feed: Feed
     return store.read_table(manifest.ref, path) if present else QUARANTINE.empty_table()
 
 
-def _landed(landing: Manifest, feed: str) -> LandedFeed:
-    return LandedFeed.model_validate(landing.metrics[feed])
-
-
 def _check_sums(
-    use_case: UseCase, partition: date, feed: Feed, rows: pa.Table, quarantined: pa.Table, landing: Manifest
+    use_case: UseCase, partition: date, feed: Feed, rows: pa.Table, quarantined: pa.Table, landed: LandedFeed
 ) -> None:
-    landed = _landed(landing, feed.name)
     delivered, duplicates = landed.delivered, landed.exact_duplicates
     if delivered != len(rows) + len(quarantined) + duplicates:
         raise DataContractError(
             "NS-CURATE-010",
             f"{use_case.name} {partition} {feed.name}: {delivered} rows were delivered, but {len(rows)} are to be "
             f"published, {len(quarantined)} quarantined and {duplicates} are exact duplicates. Rows got lost on the "
-            f"way: compare {landing.ref.uri} with the landed files.",
+            f"way: compare the artifacts of land and validate with the landed files.",
         )
 
 

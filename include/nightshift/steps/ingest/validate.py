@@ -15,8 +15,10 @@ import pyarrow as pa
 from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.quarantine import set_aside
 from nightshift.declare.feeds import Severity
+from nightshift.documents.ingest import Landed
 from nightshift.errors import DataContractError
 from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
+from nightshift.services.curated import STEP as PUBLISH
 from nightshift.services.curated import rejecting
 from nightshift.services.upstream import degraded_feeds
 from nightshift.steps.context import StepContext
@@ -28,13 +30,15 @@ _FOLDERS: dict[str, Severity] = {"quarantine": "quarantine", "warnings": "warnin
 def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
     """Validate all feeds of the landed artifact but degraded ones, which are without rows by declaration.
 
-    Raises DataContractError if a critical expectation fails, after results and Data Docs are
-    written and the partition is rejected with them as evidence.
+    Raises DataContractError if a critical expectation fails, after results and Data Docs are written and the partition
+    is rejected with them as evidence; Superseded, having decided nothing, if the partition was landed again.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
+    replaces = context.status_tag(PUBLISH)
+    context.check_current("land", landed)
     tables = {feed.name: store.read_table(landed, f"{feed.name}.parquet") for feed in use_case.feeds}
     parameter = suite_parameters(use_case, partition, lambda feed, column: _distinct(tables[feed], column))
-    left_out = degraded_feeds(store.manifest(landed))
+    left_out = degraded_feeds(store.read_document(landed, Landed).feeds)
     verdicts = [
         examine(use_case, feed, tables[feed.name], parameter) for feed in use_case.feeds if feed.name not in left_out
     ]
@@ -50,7 +54,7 @@ def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
             if reasons:
                 rows = tables[verdict.feed].take(pa.array(list(reasons), pa.int64()))
                 files[f"{folder}/{verdict.feed}.parquet"] = set_aside(rows, list(reasons.values()), step=STEP)
-    with rejecting(store, use_case, partition) as evidence:
+    with rejecting(store, use_case, partition, replaces=replaces) as evidence:
         evidence.ref = context.commit(
             STEP,
             kind="validation",

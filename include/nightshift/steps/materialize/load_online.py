@@ -23,9 +23,10 @@ def run(context: StepContext, *, published: ArtifactRef) -> ArtifactRef:
     """Materialize exactly this partition; idempotent.
 
     A partition older than the values online is not loaded: the online store holds the newest values,
-    and runs may be late or out of order.
+    and runs may be late or out of order. Raises Superseded if the partition was published again.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    context.check_current("publish_features", published)
     feast = open_feature_store(use_case, settings)
     cutoff = use_case.cutoff(partition)
     views = [table.name for table in use_case.features.tables]

@@ -22,8 +22,14 @@ log = logging.getLogger(__name__)
 
 
 def run(context: StepContext, *, features: ArtifactRef) -> ArtifactRef:
-    """Publish the feature tables. Raises FeatureContractError, having published nothing, if one breaks its contract."""
+    """Publish the feature tables.
+
+    Having published nothing, raises FeatureContractError if one breaks its contract, Superseded if they were built
+    again, StatusChanged if another run publishes meanwhile.
+    """
     use_case, store, partition = context.use_case, context.store, context.partition
+    replaces = context.status_tag(STEP)
+    context.check_current("build_features", features)
     views = declared_views(use_case)
     declared = {table.name: table.join_keys for table in use_case.features.tables}
     if declared != {name: view.join_keys for name, view in views.items()}:
@@ -58,4 +64,5 @@ def run(context: StepContext, *, features: ArtifactRef) -> ArtifactRef:
             "null_share": null_share,
         },
         rows=sum(table.num_rows for table in tables.values()),
+        replaces=replaces,
     )

@@ -33,7 +33,9 @@ def run(context: StepContext, *, model_choice: ArtifactRef) -> ArtifactRef:
     Scores of a spec's versions in any role are used, and labels delivered up to the partition: raw scores for
     the calibration, those calibrated at their time for the shifts. A spec without such history, or that declares no
     calibration, gets the identity. Past scores that cannot be read are left out
-    with the reason in the metrics, so that they cannot stop the partition."""
+    with the reason in the metrics, so
+    that they cannot stop the partition. The frozen version is not calibrated.
+    """
     use_case, store, partition = context.use_case, context.store, context.partition
     choice = store.read_document(model_choice, ModelChoice)
     specs = {one.spec_id: store.read_document(one.model, ModelSpec) for one in choice.scored if one.role != "frozen"}

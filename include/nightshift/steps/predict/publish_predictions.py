@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import cast
 
@@ -18,23 +19,24 @@ from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
+STEP = "publish_predictions"
+
 
 def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> ArtifactRef:
     """Replace the partition's rows of `predictions` and, with the shadows' scores, of `shadow_predictions`.
 
     Commits `publication.json`. Publishing the same scores of the same version and calibration again writes nothing.
-    Raises AuditFailed if the scores were superseded, if `audited` is not the audit of these scores or did not pass,
-    if the warehouse counts other rows, or if the kill switch was turned on after the versions were chosen.
+    Having published nothing, raises Superseded if the partition was scored again, and AuditFailed if `audited` is not
+    the audit of these scores or did not pass, if the warehouse counts other rows, or if the kill switch was turned on
+    after the versions were chosen. Raises StatusChanged if another run publishes meanwhile.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
-    if store.current(use_case.name, "score", partition) != scores:
-        raise AuditFailed(
-            "NS-PUBLISH-001",
-            f"{scores.uri} was superseded by a newer scoring of {partition}, which another run publishes. "
-            f"To publish again, clear {use_case.name}.predict from its first task.",
-        )
-    audit = store.manifest(audited)
-    if [ref.sha256 for ref in audit.inputs["scores"]] != [scores.sha256] or not audit.metrics["passed"]:
+    replaces = context.status_tag(STEP)
+    context.check_current("score", scores)
+    audited_scores = [ref.sha256 for ref in store.manifest(audited).inputs["scores"]]
+    # The file, not the metrics: only what is hashed decides.
+    checks = json.loads(store.read(audited, "audit.json"))
+    if audited_scores != [scores.sha256] or not checks or not all(check["passed"] for check in checks):
         raise AuditFailed(
             "NS-PUBLISH-002",
             f"{audited.uri} is not a passed audit of {scores.uri}: run the audit of {partition} again.",
@@ -64,7 +66,7 @@ def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> A
         run_id=attempt.run_id if attempt else "",
     )
     warehouse = context.warehouse
-    written = warehouse.publish_predictions(publication, table)
+    written = warehouse.publish_predictions(publication, table, check=lambda: context.check_current("score", scores))
     everything = store.read_table(scores, ALL_SCORES)
     shadows = everything.filter(pc.not_equal(everything["model_version"], primary.model_version))
     warehouse.replace_partition("shadow_predictions", partition, shadows)
@@ -72,10 +74,11 @@ def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> A
     log.info("%s %s: %d rows %s", use_case.name, partition, table.num_rows, state)
     facts = publication.model_dump(mode="json", exclude={"dag_id", "run_id"}) | {"publish_id": publication.publish_id}
     return context.commit(
-        "publish_predictions",
+        STEP,
         kind="publication",
         files={"publication.json": canonical_json(facts)},
         inputs={"scores": [scores], "audit": [audited]},
         metrics={"written": written},
         rows=table.num_rows,
+        replaces=replaces,
     )

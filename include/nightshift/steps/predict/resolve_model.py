@@ -36,8 +36,9 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         one.partition == before and one.decided_by in TRAINING for one in decisions
     )
     if undecided:
-        ingested = store.decision(use_case.name, "publish", before)
-        undecided = ingested is None or ingested.status != "rejected"
+        # Without data, or without features, no training was started.
+        statuses = [store.decision(use_case.name, step, before) for step in ("publish", "publish_features")]
+        undecided = all(one is None or one.status != "rejected" for one in statuses)
     if undecided and not allow_undecided:
         raise PartitionNotReady(
             "NS-PREDICT-001",

@@ -44,9 +44,11 @@ def run(context: StepContext, *, reviewed: ArtifactRef) -> ArtifactRef:
     """Append the decision of `reviewed` to deployments and commit the Advance.
 
     A rerun replaces what it recorded for the partition; `held` reverts a decision that no longer follows.
-    Raises ChampionChanged, having recorded nothing, if the champion is no longer the reviewed one.
+    Having recorded nothing, raises ChampionChanged if the champion is no longer the reviewed one, Superseded if the
+    partition was reviewed again.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
+    context.check_current("review", reviewed)
     review = store.read_document(reviewed, Review)
     warehouse = context.warehouse
     decisions = warehouse.decisions()

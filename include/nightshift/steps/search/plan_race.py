@@ -23,7 +23,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, studied: ArtifactRef
     estimator or technique.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
-    rows = load_training_set(store, training_set)
+    rows = load_training_set(store, use_case, training_set)
     origins = race_origins(rows, use_case.search, use_case.training.minimum_days)
     state = context.warehouse.state_as_of(partition + timedelta(days=1))
     champion = state.specs.get(state.champion or "", use_case.champion)

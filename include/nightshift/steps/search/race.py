@@ -17,7 +17,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, origin: ArtifactRef)
     """Commit the scores of every candidate. Raises DataContractError if nothing can be fitted or scored."""
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     plan = store.read_document(origin, RaceOrigin)
-    rows = load_training_set(store, training_set)
+    rows = load_training_set(store, use_case, training_set)
     raced = run_race(use_case, plan, rows, partition, threads=settings.threads)
     return context.commit(
         "race",

@@ -42,7 +42,7 @@ def run(
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     policy = use_case.search
-    rows = load_training_set(store, training_set)
+    rows = load_training_set(store, use_case, training_set)
     origin = race_origins(rows, policy, use_case.training.minimum_days)[0]
     rows = newest_rows(rows, use_case.key_columns, origin)
     folds = walk_forward_folds(rows, use_case.label, folds=policy.folds, fold_days=policy.fold_days)

@@ -40,7 +40,7 @@ def run(context: StepContext, *, training_set: ArtifactRef, spec: ArtifactRef) -
     that cannot be trained or evaluated on.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
-    rows = newest_rows(load_training_set(store, training_set), use_case.key_columns, partition)
+    rows = newest_rows(load_training_set(store, use_case, training_set), use_case.key_columns, partition)
     declared, role = store.read_document(spec, ModelSpec), store.manifest(spec).parameters["role"]
     signature, label, threads = signature_of_spec(use_case, declared), use_case.label, settings.threads
     split = split_rows(rows, label, use_case.training)

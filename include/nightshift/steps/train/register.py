@@ -22,7 +22,7 @@ from nightshift.declare.models import ModelSpec
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult, model_version
 from nightshift.documents.train import Registration, Verification
-from nightshift.errors import ChampionChanged
+from nightshift.errors import ArtifactCorrupt, ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.steps.context import StepContext
 
@@ -32,12 +32,14 @@ log = logging.getLogger(__name__)
 def run(context: StepContext, *, verified: Sequence[ArtifactRef]) -> ArtifactRef:
     """Commit the registration and record it; idempotent.
 
-    Raises ChampionChanged, having recorded no decision, if a first champion is to be promoted and there is one
-    meanwhile; WarehouseUnavailable.
+    Raises Superseded, having recorded nothing, if a version was verified again; ChampionChanged, having recorded no
+    decision, if a first champion is to be promoted and there is one meanwhile; ArtifactCorrupt; WarehouseUnavailable.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     warehouse = context.warehouse
     entries, decisions = [], []
+    for ref in verified:
+        context.check_current("verify", ref, variant=store.manifest(ref).variant)
     for ref in verified:
         entry, decision, measured = _decided(use_case, store, partition, ref)
         warehouse.record_gates(partition, entry.model_version, measured, candidate=entry.spec_id)
@@ -81,6 +83,14 @@ def _decided(
     (version,) = manifest.inputs["version"]
     spec = store.read_document(version, ModelSpec)
     gates = store.read_document(verified, Verification).gates
+    # With the measured times and memory, which differ from run to run and are therefore not hashed.
+    measured = [GateResult.model_validate(one) for one in manifest.metrics["gates"]]
+    if [(one.gate, one.verdict) for one in measured] != [(one.gate, one.verdict) for one in gates]:
+        raise ArtifactCorrupt(
+            "NS-STORE-066",
+            f"The gate results in the metrics of {verified.uri}manifest.json are not those of its "
+            f"{Verification.FILE}: they were changed after they were committed. Run `verify` of {partition} again.",
+        )
     failed = failures(gates, demands(use_case.risk).mandatory)
     entry = Registration.Entry(
         role=store.manifest(version).parameters["role"],
@@ -101,4 +111,4 @@ def _decided(
         decided_by="register",
         **entry.model_dump(exclude={"why"}),
     )
-    return entry, decision, [GateResult.model_validate(one) for one in manifest.metrics["gates"]]
+    return entry, decision, measured

@@ -62,7 +62,7 @@ def _explain(use_case: UseCase, store: ArtifactStore, version: ArtifactRef, trai
     days = store.read_table(version, HOLDOUT)[PARTITION]
     # Each part is at least one partition of deliveries, and a label comes no earlier than its partition.
     newest = training_set.parts[-(len(days.unique()) + 2) :]
-    rows = newest_rows(load_rows(store, newest), use_case.key_columns, training_set.partition)
+    rows = newest_rows(load_rows(store, use_case, newest), use_case.key_columns, training_set.partition)
     rows = rows.filter(pc.is_in(rows[PARTITION], value_set=days.unique()))
     labels = np.asarray(rows[use_case.label].to_numpy(), dtype=np.int64)
     signature = store.read_document(version, Signature)

@@ -83,7 +83,7 @@ def _subject(
 ) -> Subject:
     use_case, store, partition = context.use_case, context.store, context.partition
     key = use_case.key_columns
-    rows = newest_rows(load_training_set(store, training_set), key, partition)
+    rows = newest_rows(load_training_set(store, use_case, training_set), key, partition)
     split = split_rows(rows, use_case.label, use_case.training)
     (model, signature), manifest = _model(store, version), store.manifest(version)
     holdout = store.read_table(version, HOLDOUT)

@@ -14,6 +14,7 @@ from nightshift.declare.feeds import Column, Expectation, Feed
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import (
     CompressionBudget,
+    CorrectionPolicy,
     DataSource,
     DriftPolicy,
     PromotionPolicy,
@@ -154,6 +155,8 @@ USE_CASE = UseCase(
         risks=(Risk("tools are missing", likelihood=5, impact=3, worst_case="a building site stands still"),),
     ),
     sources=(DataSource("made up by replay.py", "Apache-2.0"),),
+    # Tests deliver whole days again with other labels.
+    corrections=CorrectionPolicy(largest_changed_share=1.0),
     drift=DriftPolicy(windows=(1, 7), reference_days=28, least_reference_days=8),
     tags=("tools",),
 )

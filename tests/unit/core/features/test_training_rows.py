@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from nightshift.core.features.training_rows import newest_rows, with_split
+from flight_delay.use_case import USE_CASE
+from nightshift.core.features.feature_computation import compute_spine
+from nightshift.core.features.training_rows import newest_rows, with_split, without_withdrawn
 from nightshift.errors import TerminalError
 from support.errors import raises_code
 
@@ -18,6 +20,49 @@ FIRST = date(2013, 1, 1)
 def spine(days: int) -> pa.Table:
     partitions = [FIRST + timedelta(days=n) for n in range(days) for _ in range(2)]
     return pa.table({"partition": pa.array(partitions, pa.date32()), "row": range(2 * days)})
+
+
+def test_withdrawn_rows_are_left_out() -> None:
+    delivered = [(1, 0, 1), (1, 1, None), (2, 0, 0), (2, 1, None), (2, 2, 1), (3, 0, 1)]  # flight, known on, label
+    flights, known_on, labels = zip(*delivered, strict=True)
+    rows = pa.table(
+        {
+            "partition": pa.array([FIRST] * len(flights), pa.date32()),
+            "flight": flights,
+            "known_on": pa.array([FIRST + timedelta(days=n) for n in known_on], pa.date32()),
+            "label": labels,
+        }
+    )
+    kept = without_withdrawn(rows, ["flight"], "label")
+    assert list(zip(kept["flight"].to_pylist(), kept["label"].to_pylist(), strict=True)) == [(2, 1), (2, 0), (3, 1)]
+    complete = rows.filter(pc.is_valid(rows["label"]))
+    assert without_withdrawn(complete, ["flight"], "label") is complete
+
+
+def test_flight_that_is_delivered_again_without_an_arrival_has_no_label() -> None:
+    """Of the partition's own day it has none yet; of an earlier day it had one, which is withdrawn."""
+    today = USE_CASE.first_partition + timedelta(days=3)
+    flights = [
+        (1, today, 20.0),
+        (2, today, None),
+        (3, today - timedelta(days=1), 2.0),
+        (4, today - timedelta(days=1), None),
+    ]
+    numbers, days, delays = zip(*flights, strict=True)
+    n = len(flights)
+    table = pa.table(
+        {
+            "flight_date": pa.array(days, pa.date32()), "carrier": ["EV"] * n, "flight": numbers,
+            "origin": ["EWR"] * n, "dest": ["BOS"] * n,
+            "scheduled_departure_at": pa.array([datetime(2013, 1, 4, 12, tzinfo=UTC)] * n),
+            "arrival_delay_minutes": pa.array(delays, pa.float64()),
+            "status": ["cancelled" if delay is None else "arrived" for delay in delays],
+            "landed_uri": ["a"] * n, "landed_row": list(range(n)), "delivered_on": pa.array([today] * n, pa.date32()),
+        }
+    )  # fmt: skip
+    spine = compute_spine(USE_CASE, USE_CASE.training_spine, {"flights": table}, today)
+    labels = dict(zip(spine["flight"].to_pylist(), spine["is_late"].to_pylist(), strict=True))
+    assert labels == {1: 1, 3: 0, 4: None}
 
 
 def test_newest_rows_are_what_was_known_last_by_a_partition() -> None:

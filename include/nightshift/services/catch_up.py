@@ -1,0 +1,120 @@
+"""Partitions that a fault left behind: which to run again, whose deliveries changed, whose features are outdated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from nightshift.artifact import ArtifactRef, Decision, sha256_hex
+from nightshift.declare.use_case import UseCase
+from nightshift.documents.ingest import CatchUp
+from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.landing import delivered_files
+from nightshift.partitions import parse_partition
+from nightshift.pipeline import find_stage
+
+STEP = "catch_up"
+DAYS = 7
+"""Partitions that a night looks back."""
+TRIES = 2
+"""How often nights run a partition again: a fault that stays is left to a person."""
+
+_UNDELIVERED = "NS-LAND-020"
+
+
+def why_again(
+    store: ArtifactStore, use_case: UseCase, window: Sequence[date], changed: Sequence[date]
+) -> dict[date, str]:
+    """The partitions of the window to ingest again, with the reason: those that a delivery is there for, and
+
+    - that ingest did not decide, as while no scheduler ran, or rejected because a task failed, or nothing was there;
+    - that ingest rejected because of their data, if the delivery is among `changed` since;
+    - that materialize did not decide, or that it or predict rejected because a task failed.
+
+    Left out are those that earlier nights ran again TRIES times.
+    """
+    stages = {name: find_stage(name).decided_by for name in ("ingest", "materialize", "predict")}
+    statuses = {name: store.decisions(use_case.name, step, window) for name, step in stages.items()}
+    earlier = [one for one in store.decisions(use_case.name, STEP, window).values() if one and one.published]
+    documents = in_parallel(lambda one: store.read_document(one.published, CatchUp), earlier)
+    reasons = {}
+    for day in window:
+        ingest, features, predict = (statuses[name][day] for name in stages)
+        if reason := _reason(ingest, features, predict, delivered_again=day in changed):
+            tries = sum(day in document.run_again for document in documents)
+            if tries < TRIES and is_delivered(store, use_case, day):
+                reasons[day] = reason
+    return reasons
+
+
+def _reason(
+    ingest: Decision | None, features: Decision | None, predict: Decision | None, *, delivered_again: bool
+) -> str:
+    if ingest is None:
+        return "ingest did not decide it"
+    if ingest.published is None:
+        again = delivered_again or _failed(ingest) or ingest.reason.startswith(_UNDELIVERED)
+        return ingest.reason if again else ""
+    if features is None:
+        return "materialize did not decide it"
+    return next((one.reason for one in (features, predict) if one is not None and _failed(one)), "")
+
+
+def _failed(decision: Decision) -> bool:
+    """Whether it was rejected by record_failure, after a task failed, and not because of its data."""
+    return decision.published is None and decision.ref is not None and decision.ref.kind == "failure"
+
+
+def is_delivered(store: ArtifactStore, use_case: UseCase, partition: date) -> bool:
+    """Whether every feed has a complete delivery for the partition; predictions of other use cases are waited for."""
+    feeds = [feed for feed in use_case.feeds if feed.source is None]
+    return all(delivered_files(store, use_case, feed, partition)[2] for feed in feeds)
+
+
+def changed_files(store: ArtifactStore, use_case: UseCase, partition: date) -> tuple[str, ...]:
+    """Landed files that were added or changed since the partition was landed, by uri; () if it was not landed.
+
+    Files that are gone are left out: producers may remove what was read. Only files that were written after the
+    partition was landed are read.
+    """
+    decision = store.decision(use_case.name, "land", partition)
+    if decision is None or decision.published is None:
+        return ()
+    landed = decision.published
+    known = {ref.uri: ref.sha256 for refs in store.manifest(landed).inputs.values() for ref in refs}
+    landed_at = next(one.modified for one in store.list(store.key(landed.uri) + "manifest.json"))
+    feeds = [feed for feed in use_case.feeds if feed.source is None]
+    files = [info for feed in feeds for info in delivered_files(store, use_case, feed, partition)[1]]
+    changed = []
+    for info in files:
+        uri = store.uri(info.key)
+        # In the same second either may have been first.
+        if uri not in known or (info.modified >= landed_at and sha256_hex(store.get(info.key) or b"") != known[uri]):
+            changed.append(uri)
+    return tuple(sorted(changed))
+
+
+def outdated_features(
+    store: ArtifactStore, use_case: UseCase, partitions: Sequence[date]
+) -> dict[date, tuple[date, ...]]:
+    """Partitions with features, each with those of `partitions` that its features lack as they are published now."""
+    lookback = timedelta(days=use_case.features.lookback_days)
+    published = _refs(store, use_case, "publish", partitions)
+    if not published:
+        return {}
+    first, last = min(published), max(published) + lookback
+    built = sorted(map(parse_partition, store.folders(store.step_prefix(use_case.name, "build_features"))))
+    features = _refs(store, use_case, "build_features", [day for day in built if first < day < last])
+    read = dict(zip(features, in_parallel(store.manifest, features.values()), strict=True))
+    outdated = {}
+    for day, manifest in read.items():
+        used = {ref.sha256 for ref in manifest.inputs["curated"]}
+        lacks = [one for one, ref in published.items() if one < day < one + lookback and ref.sha256 not in used]
+        if lacks:
+            outdated[day] = tuple(lacks)
+    return outdated
+
+
+def _refs(store: ArtifactStore, use_case: UseCase, step: str, partitions: Sequence[date]) -> dict[date, ArtifactRef]:
+    statuses = store.decisions(use_case.name, step, partitions)
+    return {day: one.published for day, one in statuses.items() if one is not None and one.published is not None}

@@ -1,0 +1,46 @@
+"""Look back at the partitions before this one: which to ingest again, which deliveries changed, what is outdated.
+
+Artifact: `catch_up.json`, a CatchUp document. The DAG runs `run_again` at once; the rest is for a person.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from nightshift.artifact import ArtifactRef
+from nightshift.documents.ingest import CatchUp
+from nightshift.partitions import partition_range
+from nightshift.services.catch_up import DAYS, STEP, changed_files, outdated_features, why_again
+from nightshift.steps.context import StepContext
+
+log = logging.getLogger(__name__)
+
+
+def run(context: StepContext, *, published: ArtifactRef, may_run: bool = False) -> ArtifactRef:
+    """Commit what the `DAYS` partitions before this one, and the later ones that read it, lack.
+
+    Without `may_run`, no partition is to be run again, as in a backfill, which runs them itself.
+    """
+    use_case, store, partition = context.use_case, context.store, context.partition
+    first = max(partition - timedelta(days=DAYS), use_case.first_partition)
+    window = partition_range(first, partition - timedelta(days=1))
+    changed = {day: files for day in window if (files := changed_files(store, use_case, day))}
+    document = CatchUp(
+        run_again=why_again(store, use_case, window, list(changed)) if may_run else {},
+        changed=changed,
+        outdated=outdated_features(store, use_case, [*window, partition]),
+    )
+    for day, reason in document.run_again.items():
+        log.warning("%s %s is run again: %s", use_case.name, day, reason)
+    for day, files in document.changed.items():
+        log.warning("%s %s: changed after it was landed: %s", use_case.name, day, ", ".join(files))
+    for day, lacks in document.outdated.items():
+        log.warning("%s %s: features built before %s", use_case.name, day, ", ".join(map(str, lacks)))
+    return context.commit(
+        STEP,
+        kind="catch_up",
+        files=document.to_files(),
+        inputs={"published": [published]},
+        metrics={"run_again": len(document.run_again), "outdated": len(document.outdated)},
+    )

@@ -1,0 +1,185 @@
+"""Partitions that were left behind are made good by the next nights, and what that changes is listed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import pytest
+
+from nightshift.declare.use_case import UseCase
+from nightshift.documents.ingest import CatchUp
+from nightshift.errors import DataContractError, PartitionNotReady, StoreUnavailable
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.partitions import partition_range
+from nightshift.settings import Settings
+from support.errors import raises_code
+from support.nights import Nights
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+DAYS = partition_range(date(2020, 3, 1), date(2020, 3, 12))
+RETURNS = "landing/late_returns/returns/dt={}/{}"
+NOT_RUN = "ingest did not decide it"
+
+
+@pytest.fixture
+def nights(late_returns: UseCase, settings: Settings, store: ArtifactStore) -> Nights:
+    return Nights(late_returns, settings, store)
+
+
+def catch_up(nights: Nights, partition: date, *, may_run: bool = True) -> CatchUp:
+    published = nights.store.current(nights.use_case.name, "publish", partition)
+    ref = nights.step("catch_up", partition, published=published, may_run=may_run)
+    return nights.store.read_document(ref, CatchUp)
+
+
+def ingest(nights: Nights, days: Sequence[date]) -> None:
+    for day in days:
+        nights.ingest(day)
+
+
+def test_partition_without_a_scheduler_is_made_good(nights: Nights) -> None:
+    first, lost, third, fourth = DAYS[:4]
+    nights.deliver(DAYS[:4])
+    ingest(nights, [first, third])
+    for day, undecided in ((first, False), (third, True)):
+        built = nights.step("build_features", day, allow_undecided=undecided)
+        nights.step("publish_features", day, features=built)
+    assert catch_up(nights, third) == CatchUp(run_again={lost: NOT_RUN})
+    # What `run_missed` does with it; the assets lead to materialize.
+    ingest(nights, [lost])
+    nights.materialize(lost)
+    ingest(nights, [fourth])
+    assert catch_up(nights, fourth) == CatchUp(outdated={third: (lost,)})
+    nights.materialize(third)
+    assert catch_up(nights, fourth) == CatchUp()
+    # Published again, with other rows: what was built from it is outdated.
+    nights.deliver([first], lambda feed, body: body.replace(b"private", b"trade", 1))
+    ingest(nights, [first])
+    assert catch_up(nights, fourth).outdated == {lost: (first,), third: (first,)}
+    assert catch_up(nights, first).outdated == {lost: (first,), third: (first,)}
+
+
+def test_which_partitions_are_run_again(nights: Nights) -> None:
+    """By the reason for which they were left behind."""
+    failed, broken, undelivered, late, unbuilt, unscored, good = DAYS[:7]
+    nights.deliver([failed, unbuilt, unscored, good])
+    nights.step("record_failure", failed, stage="ingest", run_id="run-7", failed_tasks=["profile"])
+    nights.deliver([broken], lambda feed, body: body.replace(b",1\n", b",7\n"))
+    with raises_code(DataContractError, "NS-CURATE-011"):
+        nights.ingest(broken)
+    for day in (undelivered, late):
+        with raises_code(DataContractError, "NS-LAND-020"):
+            nights.step("land", day, reject_undelivered=True)
+    nights.deliver([late])
+    ingest(nights, [unbuilt, unscored, good])
+    nights.step("record_failure", unbuilt, stage="materialize", run_id="run-7", failed_tasks=["build_features"])
+    for day in (unscored, good):
+        built = nights.step("build_features", day, allow_undecided=True)
+        nights.step("publish_features", day, features=built)
+    nights.step("record_failure", unscored, stage="predict", run_id="run-7", failed_tasks=["score"])
+    last = DAYS[7]
+    nights.deliver([last])
+    ingest(nights, [last])
+    run_again = catch_up(nights, last).run_again
+    assert list(run_again) == [failed, late, unbuilt, unscored]
+    assert [reason[:22] for reason in run_again.values()] == [
+        "failed: task profile, ", "NS-LAND-020: late_retu", "failed: task build_fea", "failed: task score, ru"
+    ]  # fmt: skip
+    # A partition with broken data waits for another delivery.
+    nights.deliver([broken])
+    assert broken in catch_up(nights, last).run_again
+    assert catch_up(nights, last, may_run=False).run_again == {}
+
+
+def test_partition_is_run_again_by_two_nights_at_most(nights: Nights) -> None:
+    lost, *nexts = DAYS[:4]
+    nights.deliver(DAYS[:4])
+    ingest(nights, nexts)
+    assert [lost in catch_up(nights, day).run_again for day in nexts] == [True, True, False]
+
+
+def test_only_the_last_week_is_run_again(nights: Nights) -> None:
+    nights.deliver([DAYS[0], DAYS[1], DAYS[8]])
+    ingest(nights, [DAYS[8]])
+    assert list(catch_up(nights, DAYS[8]).run_again) == [DAYS[1]]
+
+
+def test_landing_that_changed_after_it_was_landed_is_listed(nights: Nights) -> None:
+    same, changed, added, last = DAYS[:4]
+    nights.deliver(DAYS[:4])
+    ingest(nights, [same, changed, added, last])
+    assert catch_up(nights, last).changed == {}
+    nights.deliver([same])
+    nights.deliver([changed], lambda feed, body: body if feed == "bookings" else body.rsplit(b"\n", 2)[0])
+    nights.store.put(RETURNS.format(added, "more.csv"), b"x")
+    nights.store.put(RETURNS.format(added, "_NOTE"), b"x")
+    assert catch_up(nights, last).changed == {
+        changed: (nights.store.uri(RETURNS.format(changed, "returns.csv")),),
+        added: (nights.store.uri(RETURNS.format(added, "more.csv")),),
+    }
+    # Files that are gone were read in time.
+    nights.store._client.delete_object(Bucket=nights.store.bucket, Key=RETURNS.format(changed, "returns.csv"))
+    assert list(catch_up(nights, last).changed) == [added]
+
+
+def test_keys_that_were_rotated_cost_one_partition_at_most(
+    nights: Nights, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retried while they are rejected; then the partition is rejected, the next goes on and makes it good."""
+    first, lost, third = DAYS[:3]
+    nights.deliver(DAYS[:3])
+    ingest(nights, [first])
+    nights.materialize(first)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "old")
+        with raises_code(StoreUnavailable, "NS-STORE-012"):
+            Nights(nights.use_case, settings, ArtifactStore(settings)).step("land", lost, reject_undelivered=True)
+    nights.step("record_failure", lost, stage="ingest", run_id="run-7", failed_tasks=["land"])
+    ingest(nights, [third])
+    nights.materialize(third)
+    assert list(catch_up(nights, third).run_again) == [lost]
+    ingest(nights, [lost])
+    assert catch_up(nights, lost).outdated == {third: (lost,)}
+
+
+# Deliveries in several files
+
+
+def test_delivery_without_its_end_mark_is_not_read(nights: Nights) -> None:
+    feeds = tuple(
+        dataclasses.replace(feed, end_mark="_SUCCESS") if feed.name == "returns" else feed
+        for feed in nights.use_case.feeds
+    )
+    nights = Nights(dataclasses.replace(nights.use_case, feeds=feeds), nights.settings, nights.store)
+    day = DAYS[0]
+    nights.deliver([day])
+    whole = nights.store.get(RETURNS.format(day, "returns.csv")) or b""
+    header, *lines = whole.splitlines(keepends=True)
+    nights.store.put(RETURNS.format(day, "returns.csv"), b"".join([header, *lines[:20]]))
+    with raises_code(PartitionNotReady, "NS-LAND-051", "_SUCCESS", day):
+        nights.step("land", day)
+    assert nights.store.decision(nights.use_case.name, "publish", day) is None
+    nights.store.put(RETURNS.format(day, "part-2.csv"), b"".join([header, *lines[20:]]))
+    nights.store.put(RETURNS.format(day, "_SUCCESS"), b"")
+    assert nights.store.read_table(nights.step("land", day), "returns.parquet").num_rows == len(lines)
+    other = DAYS[1]
+    nights.deliver([other])
+    with raises_code(DataContractError, "NS-LAND-020", "_SUCCESS"):
+        nights.step("land", other, reject_undelivered=True)
+
+
+def test_delivery_that_is_still_written_is_not_read(nights: Nights) -> None:
+    settled = nights.settings.model_copy(update={"settle_seconds": 3})
+    nights = Nights(nights.use_case, settled, nights.store)
+    nights.deliver([DAYS[0]])
+    with raises_code(PartitionNotReady, "NS-LAND-052", DAYS[0]):
+        nights.step("land", DAYS[0])
+    deadline = nights.store.clock() + timedelta(seconds=4)
+    while nights.store.clock() < deadline:
+        pass
+    nights.step("land", DAYS[0])
+    nights.deliver([DAYS[1]])
+    nights.step("land", DAYS[1], reject_undelivered=True)

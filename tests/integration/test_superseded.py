@@ -1,0 +1,93 @@
+"""A task that is cleared days later, with what earlier tasks made then, publishes nothing in place of what is newer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from nightshift.errors import Superseded
+from nightshift.io.warehouse.warehouse import Warehouse
+from support.desk import D, Desk, begin
+from support.errors import raises_code
+from support.history import TRAINED
+from support.nights import Nights
+
+NIGHT = TRAINED + timedelta(days=1)
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def other_hours(feed: str, body: bytes) -> bytes:
+    """The same delivery, one customer another."""
+    return body.replace(b"private", b"trade", 1)
+
+
+def test_an_old_delivery_does_not_replace_a_newer_one(nights: Nights) -> None:
+    nights.deliver([NIGHT])
+    landed = nights.step("land", NIGHT)
+    profiled, validated = (nights.step(name, NIGHT, landed=landed) for name in ("profile", "validate"))
+    nights.deliver([NIGHT], other_hours)
+    newer = nights.ingest(NIGHT)
+    for step, refs in (("validate", {"landed": landed}), ("publish", {"validated": validated, "profiled": profiled})):
+        with raises_code(Superseded, "NS-NIGHT-001", landed.uri, NIGHT):
+            nights.step(step, NIGHT, **refs)
+        assert nights.store.current(nights.use_case.name, "publish", NIGHT) == newer
+
+
+def test_an_old_delivery_does_not_reject_a_newer_one(nights: Nights) -> None:
+    nights.deliver([NIGHT], lambda feed, body: body.replace(b",1\n", b",7\n"))
+    landed = nights.step("land", NIGHT)
+    nights.deliver([NIGHT])
+    newer = nights.ingest(NIGHT)
+    with raises_code(Superseded, "NS-NIGHT-001", landed.uri):
+        nights.step("validate", NIGHT, landed=landed)
+    assert nights.store.current(nights.use_case.name, "publish", NIGHT) == newer
+
+
+def test_old_features_do_not_replace_newer_ones(trained_nights: Nights) -> None:
+    nights, name = trained_nights, trained_nights.use_case.name
+    nights.deliver([NIGHT])
+    nights.ingest(NIGHT)
+    old = nights.step("build_features", NIGHT)
+    old_published = nights.step("publish_features", NIGHT, features=old)
+    nights.deliver([NIGHT], other_hours)
+    nights.ingest(NIGHT)
+    newer = nights.materialize(NIGHT)
+    with raises_code(Superseded, "NS-NIGHT-001", old.uri):
+        nights.step("publish_features", NIGHT, features=old)
+    with raises_code(Superseded, "NS-NIGHT-001", old_published.uri):
+        nights.step("load_online", NIGHT, published=old_published)
+    assert nights.store.current(name, "publish_features", NIGHT) == newer
+
+
+def test_an_old_version_is_not_registered(trained_nights: Nights) -> None:
+    nights, store, use_case = trained_nights, trained_nights.store, trained_nights.use_case
+    spec_id = use_case.champion.spec_id
+    old = store.current(use_case.name, "verify", TRAINED, variant=spec_id)
+    decisions = Warehouse(nights.settings, use_case).decisions()
+    store.commit(
+        use_case=use_case.name, step="verify", partition=TRAINED, variant=spec_id, kind="verification",
+        files={"verification.json": b"{}"}, inputs=store.manifest(old).inputs,
+    )  # fmt: skip
+    with raises_code(Superseded, "NS-NIGHT-001", old.uri):
+        nights.step("register", TRAINED, verified=[old])
+    assert Warehouse(nights.settings, use_case).decisions() == decisions
+
+
+def test_an_old_review_and_an_old_comparison_decide_nothing(desk: Desk) -> None:
+    begin(desk)
+    desk.night(D)
+    reviewed = desk.step("review", D)
+    performance = desk.step("record_performance", D)
+    drift = desk.step("compare_drift", D, performance=performance)
+    report = desk.step("report_drift", D, drift=drift)
+    for step in ("review", "compare_drift"):
+        desk.store.commit(use_case=desk.use_case.name, step=step, partition=D, kind="test", files={"a": b"1"})
+    recorded = desk.actions()
+    with raises_code(Superseded, "NS-NIGHT-001", reviewed.uri):
+        desk.step("advance", D, reviewed=reviewed)
+    with raises_code(Superseded, "NS-NIGHT-001", drift.uri):
+        desk.step("record_drift", D, drift=drift, report=report)
+    assert desk.actions() == recorded
+    assert desk.count("drift_daily") == 0
