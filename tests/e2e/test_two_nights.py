@@ -4,12 +4,15 @@ import json
 import shutil
 import tempfile
 import urllib.error
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from support.local_stack import LocalStack
+from support.otlp_collector import Received, collector
 from support.receiver import receiving
 
 STAGES = ("ingest", "materialize", "train", "promote", "predict", "check_drift")
@@ -27,6 +30,9 @@ SPEC_DECISIONS = (
 pytestmark = pytest.mark.timeout(1800)
 
 
+METRICS_TOKEN = "only-for-the-scrapes-of-this-test"
+
+
 @pytest.fixture(scope="module")
 def receiver():
     with receiving() as started:
@@ -34,12 +40,19 @@ def receiver():
 
 
 @pytest.fixture(scope="module")
-def stack(receiver):
+def telemetry() -> Iterator[tuple[dict[str, str], Received]]:
+    with collector() as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def stack(receiver, telemetry):
     # Not pytest's tmp_path: it is closed to other users, and root has to run PostgreSQL as another user.
     folder = Path(tempfile.mkdtemp(prefix="nightshift-e2e-"))
     folder.chmod(0o755)
     local = LocalStack(folder / "local")
     local.environment["NIGHTSHIFT_ALERT_URLS"] = receiver.url
+    local.environment |= telemetry[0] | {"NIGHTSHIFT_METRICS_TOKEN": METRICS_TOKEN}
     try:
         local.start()
         yield local
@@ -108,9 +121,40 @@ def test_two_nights_by_backfill(stack):
     )
     assert f"{NIGHTS[-1]} is published; no problems" in overview
     assert f"{loss:.4f}" in overview
-    for path in ("nightshift/", report, "nightshift/overview/late_returns"):
+    for path in ("nightshift/", report, "nightshift/overview/late_returns", "nightshift/metrics"):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             stack.page(path, signed_in=False)
+
+
+def test_metrics_of_the_nights_before(stack):
+    scraped = stack.page("nightshift/metrics", token=METRICS_TOKEN).decode()
+    gauges = {family.name: family.samples for family in text_string_to_metric_families(scraped)}
+    (losses,) = [one.value for one in gauges["nightshift_log_loss"] if one.labels["role"] == "published"]
+    ((loss,),) = stack.rows(
+        "SELECT log_loss FROM late_returns.performance_daily WHERE role = 'published' AND slice_column = ''"
+    )
+    assert losses == pytest.approx(loss)
+    steps = {one.labels["step"]: one.value for one in gauges["nightshift_step_tries"]}
+    assert steps["score"] >= 1
+    recorded = stack.rows(
+        "SELECT DISTINCT step FROM late_returns.pipeline_daily WHERE stage = 'train' AND status = 'published'"
+    )
+    assert {("fit",), ("register",)} <= set(recorded)
+    quarantined = stack.rows("SELECT DISTINCT feed, quarantined FROM late_returns.feeds_daily ORDER BY 1")
+    assert quarantined == [("bookings", 0), ("returns", 0)]
+    assert len(stack.page("nightshift/metrics")) > 1000
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        stack.page("nightshift/metrics", token=METRICS_TOKEN + "x")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        stack.page("nightshift/", token=METRICS_TOKEN)
+
+
+def test_airflow_sends_its_own_metrics(stack, telemetry):
+    received = telemetry[1]
+    assert received["airflow.scheduler_heartbeat"]
+    for name in ("airflow.dagrun.duration.success", "airflow.task.duration"):
+        dags = {attributes.get("dag_id") for attributes in received[name]}
+        assert "late_returns.predict" in dags, name
 
 
 def test_a_spec_is_reviewed_approved_switched_off_and_reproduced(stack):

@@ -247,12 +247,12 @@ def of_store(use_case: UseCase, store: ArtifactStore) -> Source:
         for feed in use_case.feeds:
             if feed.source is not None:
                 yield from _published(store, feed, feed.source, partition_range(first, last))
-        for feed in (feed.name for feed in use_case.feeds if feed.source is None):
-            prefix = f"landing/{use_case.name}/{feed}/"
+        for feed_name in (feed.name for feed in use_case.feeds if feed.source is None):
+            prefix = f"landing/{use_case.name}/{feed_name}/"
             folders = [name[3:] for name in store.folders(prefix) if name.startswith("dt=")]
-            for dt in _days_read(use_case, feed, folders, first, last):
+            for dt in _days_read(use_case, feed_name, folders, first, last):
                 for info in store.list(f"{prefix}dt={dt}/"):
-                    yield feed, dt, info.key.rpartition("/")[2], store.get(info.key) or b""
+                    yield feed_name, dt, info.key.rpartition("/")[2], store.get(info.key) or b""
 
     return files
 

@@ -55,7 +55,7 @@ def pipeline_rows(statuses: Statuses) -> pa.Table:
     """
     rows = []
     for (stage, step, variant), (_, manifest) in statuses.items():
-        key = {"stage": stage, "step": step, "variant": variant}
+        key: dict[str, object] = {"stage": stage, "step": step, "variant": variant}
         if manifest is not None:
             rows.append(key | _measured(manifest))
         elif not variant:
