@@ -106,7 +106,7 @@ def answer(
         )
     update = sql.SQL(
         "UPDATE {} SET answer = {}, answered_by = {}, answered_at = now(), answer_partition = {} WHERE {}"
-    ).format(table_name(use_case, TABLE), label, sql.Literal(by), sql.Literal(known_on), where)
+    ).format(table_name(use_case, TABLE), sql.Literal(label), sql.Literal(by), sql.Literal(known_on), where)
     connection.execute(update)
     return _reviews(connection, use_case, where, sql.SQL("partition"))[0]
 
