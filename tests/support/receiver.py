@@ -50,9 +50,11 @@ def receiving() -> Iterator[Receiver]:
         receiver = Receiver(server.server_address[1])
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield receiver
-        server.shutdown()
-        thread.join()
+        try:
+            yield receiver
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def with_receivers(settings: Settings, *receivers: Receiver) -> Settings:
