@@ -3,7 +3,8 @@
 Artifact: `scores.parquet` (what is published: prediction key, extra columns, calibrated score, decision,
 model_version, and the columns of core.inference.certainty), `all_scores.parquet` (the scores of every version: key,
 role, spec_id, model_version, raw_score, score), `features.parquet` (key and the primary's features) and
-`summary.parquet` (the primary's scores before calibration and their certainty, see core.monitoring.day_summary). Rows are sorted by key; in `all_scores.parquet` by batch and version first.
+`summary.parquet` (the primary's scores before calibration and their certainty, see core.monitoring.day_summary). Rows
+are sorted by key; in `all_scores.parquet` by batch and version first.
 
 For a canary's share of the rows the challenger's score and version are published. A shadow that cannot score every
 row, or a canary whose scores would not pass the audit, is left out with the reason in the metrics; the primary is
