@@ -17,7 +17,9 @@ from nightshift.core.lifecycle.canary import canary_rows
 from nightshift.declare.policies import CertaintyPolicy
 from nightshift.documents.predict import Calibration
 from nightshift.errors import ConfigurationError
-from support.desk import BOOKINGS, EVEN, GOOD, SIMILAR, D, Desk, begin, days_after
+from nightshift.services.outcomes import delivered_outcomes
+from nightshift.services.review_answers import with_answers
+from support.desk import BOOKINGS, EVEN, GOOD, SIMILAR, D, Desk, begin, days_after, late_bookings
 from support.errors import raises_code
 
 DOMAIN = Domain(
@@ -198,3 +200,22 @@ def test_what_is_no_answer_is_rejected(careful: Desk, partition: int, key: list[
     with raises_code(ConfigurationError, code):
         careful.step("answer_review", days_after(partition), key=key, answer=answer, decided_by="hand:ann")
     assert all(row["answer"] is None for row in queue(careful, days_after(3)))
+
+
+def test_an_answer_is_a_label_where_none_was_delivered(careful: Desk) -> None:
+    careful.live(0, 3)
+    last, following = days_after(3), days_after(4)
+    queue_reviews(careful, last)
+    for booking in ("38", "39"):
+        careful.step("answer_review", last, key=[str(following), booking], answer=0, decided_by="hand:ann")
+    labels: list[int | None] = [*late_bookings(following)[:-1], None]
+    careful.deliver(following, labels=labels)
+    delivered = delivered_outcomes(careful.use_case, careful.store, following).spine
+    rows, read = with_answers(careful.use_case, careful.store, following, delivered)
+    by_booking = {row["booking"]: row for row in rows.to_pylist()}
+    assert rows.num_rows == len(by_booking) == delivered.num_rows + 1 == BOOKINGS
+    assert rows.schema.equals(delivered.schema)
+    assert (by_booking[39]["is_late"], by_booking[39]["partition"]) == (0, last)
+    assert by_booking[38]["is_late"] == 1
+    assert [one.kind for one in read["answers"]] == ["answers"]
+    assert with_answers(careful.use_case, careful.store, last, delivered) == (delivered, {})

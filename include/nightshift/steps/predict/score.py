@@ -3,8 +3,8 @@
 Artifact: `scores.parquet` (what is published: prediction key, extra columns, calibrated score, decision,
 model_version, and the columns of core.inference.certainty), `all_scores.parquet` (the scores of every version: key,
 role, spec_id, model_version, raw_score, score), `features.parquet` (key and the primary's features) and
-`summary.parquet` (the primary's scores before calibration and the published rows' certainty, see
-core.monitoring.day_summary). Rows are sorted by key; in `all_scores.parquet` by batch and version first.
+`summary.parquet` (the primary's scores before calibration and their certainty, see core.monitoring.day_summary). Rows
+are sorted by key; in `all_scores.parquet` by batch and version first.
 
 For a canary's share of the rows the challenger's score and version are published. A shadow that cannot score every
 row, or a canary whose scores would not pass the audit, is left out with the reason in the metrics; the primary is
@@ -57,6 +57,8 @@ log = logging.getLogger(__name__)
 
 SCORES = "scores.parquet"
 FEATURES = "features.parquet"
+OWN = "own"
+"""The primary's scores and certainty, without a canary's: summarised and not kept."""
 MONITORED = ("out_of_range", "out_of_domain", "certainty")
 BATCH_ROWS = 20_000
 """Rows per call of the graph: bounds the memory of its intermediate results."""
@@ -130,7 +132,7 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
     for version, reason in failed.items():
         log.error("%s %s: shadow %s is left out: %s", use_case.name, partition, version, reason)
     log.info("%s %s: %d rows; %s", use_case.name, partition, scheduled.num_rows, choice.why)
-    summary = _summary(context, files, choice.primary)
+    summary = _summary(context, files.pop(OWN))
     no_domain = {one.chosen.model_version: one.no_domain for one in (primary, *shadows) if one.no_domain}
     return context.commit(
         "score",
@@ -153,16 +155,13 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
     )
 
 
-def _summary(context: StepContext, files: Mapping[str, bytes], primary: ScoredModel) -> pa.Table:
-    """The summary of the primary's scores before calibration, and of the published rows' certainty."""
-    rows = pq.read_table(pa.BufferReader(files[ALL_SCORES]), columns=["model_version", "raw_score"])
-    own = rows.filter(pc.equal(rows["model_version"], primary.model_version)).select(["raw_score"])
-    published = pq.read_table(pa.BufferReader(files[SCORES]), columns=list(MONITORED))
+def _summary(context: StepContext, own: bytes) -> pa.Table:
+    """The summary of the primary's scores before calibration, and of their certainty."""
+    rows = pq.read_table(pa.BufferReader(own))
     # A column that cannot be filled yet would be one that is always missing, and drift once it is filled.
-    published = published.select([name for name in MONITORED if published[name].null_count < len(published)])
+    filled = [name for name in rows.column_names if name == "raw_score" or rows[name].null_count < len(rows)]
     cutoff = context.use_case.cutoff(context.partition)
-    parts = (summarise(SCORES_SOURCE, one, partition=context.partition, cutoff=cutoff) for one in (own, published))
-    return pa.concat_tables(parts)
+    return summarise(SCORES_SOURCE, rows.select(filled), partition=context.partition, cutoff=cutoff)
 
 
 def _load(store: ArtifactStore, chosen: ScoredModel, calibrations: Mapping[str, SpecCalibration]) -> LoadedVersion:
@@ -225,7 +224,7 @@ def _scored(
     raw, published = primary.scores(rows)
     versions = np.full(len(raw), primary.chosen.model_version, dtype=object)
     long = [_long(keys, primary, raw, published)]
-    certainty = primary.certainty(use_case, rows, published)
+    own = certainty = primary.certainty(use_case, rows, published)
     for shadow in shadows:
         try:
             own_rows = features(shadow.signature.feature_service)
@@ -257,6 +256,7 @@ def _scored(
         SCORES: _beside(_with(rows.select([*key, *extra]), columns), certainty),
         ALL_SCORES: pa.concat_tables(long),
         FEATURES: rows.select(list(names)),
+        OWN: _beside(pa.table({"raw_score": raw}), own.select(MONITORED)),
     }
 
 

@@ -75,6 +75,24 @@ def test_new_days_are_in_the_domain_as_declared() -> None:
     assert 0.02 < np.mean(beyond) < 0.15
 
 
+def test_the_days_of_the_threshold_are_held_out() -> None:
+    """Thirty days and ten features of the day: the days that a distance is fitted on are nearer than new ones."""
+    weather = tuple(f"weather_{number}" for number in range(10))
+    values = np.random.default_rng(0).normal(size=(30, 10))
+    rows = pa.table(
+        {
+            "partition": pa.array([FIRST + timedelta(days=number) for number in range(30)], pa.date32()),
+            **dict(zip(weather, values.T, strict=True)),
+        }
+    )
+    signature = Signature(numeric=weather, feature_service="s", score="p")
+    domain = fit_domain(rows, signature, CertaintyPolicy(margin_days=0))
+    z = (values.astype(np.float32) - np.array(domain.mean)) / np.array(domain.scale)
+    largest = np.sqrt(((z @ np.array(domain.whitening)) ** 2).sum(axis=1)).max()
+    assert domain.threshold is not None
+    assert domain.threshold > 1.05 * largest
+
+
 def test_a_quantile_of_all_rows_would_be_too_narrow() -> None:
     """Days are held out: the threshold is above the same quantile of the rows it was fitted on."""
     rows = days_of_rows(40, tail=1.5)
