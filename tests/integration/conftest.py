@@ -120,6 +120,12 @@ def nights(late_returns: UseCase, settings: Settings, store: ArtifactStore, hist
 
 
 @pytest.fixture
+def untrained_nights(late_returns: UseCase, settings: Settings, store: ArtifactStore) -> Nights:
+    """The second use case with nothing delivered yet; unlike `nights`, it needs no history."""
+    return Nights(late_returns, settings, store)
+
+
+@pytest.fixture
 def trained_nights(nights: Nights, history: History) -> Nights:
     """The second use case after the training of `history.TRAINED`, the first one."""
     history.copy_trained(nights)

@@ -8,7 +8,6 @@ from datetime import date, timedelta
 
 import pytest
 
-from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import CatchUp
 from nightshift.errors import DataContractError, PartitionNotReady, StoreUnavailable
 from nightshift.io.artifact_store import ArtifactStore
@@ -25,8 +24,8 @@ NOT_RUN = "ingest did not decide it"
 
 
 @pytest.fixture
-def nights(late_returns: UseCase, settings: Settings, store: ArtifactStore) -> Nights:
-    return Nights(late_returns, settings, store)
+def nights(untrained_nights: Nights) -> Nights:
+    return untrained_nights
 
 
 def catch_up(nights: Nights, partition: date, *, may_run: bool = True) -> CatchUp:

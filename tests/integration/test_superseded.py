@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from nightshift.errors import Superseded
 from nightshift.io.warehouse.warehouse import Warehouse
 from support.desk import D, Desk, begin
 from support.errors import raises_code
-from support.history import TRAINED
+from support.history import FIRST, TRAINED
 from support.nights import Nights
 
-NIGHT = TRAINED + timedelta(days=1)
+NIGHT = FIRST
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -23,7 +21,8 @@ def other_hours(feed: str, body: bytes) -> bytes:
     return body.replace(b"private", b"trade", 1)
 
 
-def test_an_old_delivery_does_not_replace_a_newer_one(nights: Nights) -> None:
+def test_an_old_delivery_does_not_replace_a_newer_one(untrained_nights: Nights) -> None:
+    nights = untrained_nights
     nights.deliver([NIGHT])
     landed = nights.step("land", NIGHT)
     profiled, validated = (nights.step(name, NIGHT, landed=landed) for name in ("profile", "validate"))
@@ -35,7 +34,8 @@ def test_an_old_delivery_does_not_replace_a_newer_one(nights: Nights) -> None:
         assert nights.store.current(nights.use_case.name, "publish", NIGHT) == newer
 
 
-def test_an_old_delivery_does_not_reject_a_newer_one(nights: Nights) -> None:
+def test_an_old_delivery_does_not_reject_a_newer_one(untrained_nights: Nights) -> None:
+    nights = untrained_nights
     nights.deliver([NIGHT], lambda feed, body: body.replace(b",1\n", b",7\n"))
     landed = nights.step("land", NIGHT)
     nights.deliver([NIGHT])
@@ -45,8 +45,8 @@ def test_an_old_delivery_does_not_reject_a_newer_one(nights: Nights) -> None:
     assert nights.store.current(nights.use_case.name, "publish", NIGHT) == newer
 
 
-def test_old_features_do_not_replace_newer_ones(trained_nights: Nights) -> None:
-    nights, name = trained_nights, trained_nights.use_case.name
+def test_old_features_do_not_replace_newer_ones(untrained_nights: Nights) -> None:
+    nights, name = untrained_nights, untrained_nights.use_case.name
     nights.deliver([NIGHT])
     nights.ingest(NIGHT)
     old = nights.step("build_features", NIGHT)

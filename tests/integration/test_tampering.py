@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,8 +17,6 @@ from support.desk import BOOKINGS, TERRIBLE, D, Desk, begin
 from support.errors import raises_code
 from support.history import TRAINED
 from support.nights import Nights
-
-DAY = timedelta(days=1)
 
 
 def edit_manifest(store: ArtifactStore, ref: ArtifactRef, change: Callable[[dict[str, Any]], None]) -> None:
@@ -91,8 +88,9 @@ def test_edited_gate_results_register_nothing(trained_nights: Nights) -> None:
         nights.step("register", TRAINED, verified=[verified])
 
 
-def test_rows_removed_after_landing_are_missed(nights: Nights) -> None:
+def test_rows_removed_after_landing_are_missed(untrained_nights: Nights) -> None:
     """Also if the numbers in the metrics were made to fit."""
+    nights = untrained_nights
     nights.deliver([TRAINED])
     landed = nights.step("land", TRAINED)
     profiled, validated = (nights.step(name, TRAINED, landed=landed) for name in ("profile", "validate"))

@@ -35,8 +35,8 @@ def why_again(
     """
     stages = {name: find_stage(name).decided_by for name in ("ingest", "materialize", "predict")}
     statuses = {name: store.decisions(use_case.name, step, window) for name, step in stages.items()}
-    earlier = [one for one in store.decisions(use_case.name, STEP, window).values() if one and one.published]
-    documents = in_parallel(lambda one: store.read_document(one.published, CatchUp), earlier)
+    earlier = _refs(store, use_case, STEP, window).values()
+    documents = in_parallel(lambda ref: store.read_document(ref, CatchUp), earlier)
     reasons = {}
     for day in window:
         ingest, features, predict = (statuses[name][day] for name in stages)

@@ -52,8 +52,9 @@ class StepContext:
         For steps that publish: cleared by a person, they run days after the tasks that they got their inputs from.
         """
         decision = self.store.decision(self.use_case.name, step, self.partition, variant=variant)
-        if decision is None or decision.published != ref:
-            counts = decision.ref.uri if decision and decision.published else "none"
+        current = decision.published if decision else None
+        if current != ref:
+            counts = current.uri if current else "none"
             raise Superseded(
                 "NS-NIGHT-001",
                 f"{ref.uri} was superseded by another run of {self.partition}; the one that counts is {counts}. "

@@ -12,7 +12,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.csv
 from psycopg import errors, sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from nightshift.artifact import sha256_hex
@@ -90,11 +90,10 @@ def connect(
     options = " ".join(f"-c {name}={value}" for name, value in values.items())
     try:
         connection = psycopg.connect(
-            address,
+            make_conninfo(address, **KEEPALIVES),
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             options=options,
             application_name="nightshift",
-            **KEEPALIVES,
         )
     except psycopg.OperationalError as error:
         message = str(error).strip()
