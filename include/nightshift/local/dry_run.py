@@ -244,15 +244,15 @@ def of_store(use_case: UseCase, store: ArtifactStore) -> Source:
     """Files in the landing folder of a bucket, and what other use cases published in it. The bucket is only read."""
 
     def files(first: date, last: date) -> Landed:
-        for feed in use_case.feeds:
-            if feed.source is not None:
-                yield from _published(store, feed, feed.source, partition_range(first, last))
-        for feed_name in (feed.name for feed in use_case.feeds if feed.source is None):
-            prefix = f"landing/{use_case.name}/{feed_name}/"
+        for one in use_case.feeds:
+            if one.source is not None:
+                yield from _published(store, one, one.source, partition_range(first, last))
+        for feed in (one.name for one in use_case.feeds if one.source is None):
+            prefix = f"landing/{use_case.name}/{feed}/"
             folders = [name[3:] for name in store.folders(prefix) if name.startswith("dt=")]
-            for dt in _days_read(use_case, feed_name, folders, first, last):
+            for dt in _days_read(use_case, feed, folders, first, last):
                 for info in store.list(f"{prefix}dt={dt}/"):
-                    yield feed_name, dt, info.key.rpartition("/")[2], store.get(info.key) or b""
+                    yield feed, dt, info.key.rpartition("/")[2], store.get(info.key) or b""
 
     return files
 
