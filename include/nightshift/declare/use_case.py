@@ -140,7 +140,7 @@ class UseCase:
             )
         if self.deadline and (day := _day_without_one_cutoff(self.timezone, self.deadline, self.first_partition)):
             raise ConfigurationError(
-                "NS-ALERT-002",
+                "NS-USECASE-080",
                 f"{self.name}: on {day} the clocks of {self.timezone} skip or repeat the deadline {self.deadline}. "
                 "Choose a time that every day has exactly once.",
             )

@@ -40,7 +40,7 @@ def check_publication(use_case: UseCase, settings: Settings, store: ArtifactStor
         f"The newest publication is of {newest.partition if newest else 'no partition'}"
     )
     raise_alert(settings, use_case, Alert(due, CAUSE, message))
-    raise PredictionsOverdue("NS-ALERT-003", f"{use_case.name}: {message}. Look at the first stage without a status.")
+    raise PredictionsOverdue("NS-ALERT-002", f"{use_case.name}: {message}. Look at the first stage without a status.")
 
 
 def alert_of_unknown(use_case: UseCase, settings: Settings, error: NightshiftError, now: datetime) -> None:

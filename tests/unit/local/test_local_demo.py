@@ -41,7 +41,7 @@ class FakeApi:
         self.done[dag_id, key] = "failed" if (dag_id, key) in self.failing else "success"
 
     def dag_ids(self):
-        return {f"flight_delay.{stage}" for stage in (*NIGHTLY, "backfill_history")}
+        return {f"flight_delay.{stage}" for stage in (*NIGHTLY, "watchdog", "backfill_history")}
 
     def unpause(self, dag_id):
         self.asked.append(f"unpause {dag_id}")
