@@ -1,0 +1,143 @@
+"""The app: addresses, headers and errors. Who may see which use case is decided by whoever mounts it."""
+
+import importlib
+import mimetypes
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from functools import cache
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+
+from nightshift.app.page import PAGES, STATIC, PageContext, Site, render
+from nightshift.declare.use_case import UseCase
+from nightshift.errors import ConfigurationError, NightshiftError, UnknownUseCase
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse.reader import reading
+from nightshift.settings import load_settings
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+# Reports show delivered values; a script in one of them must not run with the user's session.
+REPORT_HEADERS = {
+    "Content-Security-Policy": "script-src 'none'; object-src 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+}
+STATIC_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+
+
+def create_app(readable: Callable[..., Sequence[UseCase]], mounted_at: str = "") -> FastAPI:
+    """The app. `readable` is a FastAPI dependency: the use cases that the user of a request may read.
+
+    It raises HTTPException 401 for a request without a user. `mounted_at`: the path below Airflow's own.
+    """
+    app = FastAPI(title="Nightshift", docs_url=None, redoc_url=None, openapi_url=None)
+    Readable = Annotated[Sequence[UseCase], Depends(readable)]
+
+    def site(request: Request) -> Site:
+        base = request.scope.get("root_path", "").rstrip("/")
+        return Site(base, base.removesuffix(mounted_at))
+
+    @app.exception_handler(NightshiftError)
+    def failed(request: Request, error: NightshiftError) -> HTMLResponse:
+        status = 404 if isinstance(error, UnknownUseCase) else 503
+        page = render("error.html.j2", site(request), title="This page cannot be shown", error=str(error))
+        return HTMLResponse(page, status, headers=PAGE_HEADERS)
+
+    @app.get("/static/{path:path}")
+    def static(path: str) -> Response:
+        if path not in _static_files():
+            raise HTTPException(404, f"There is no {path}.")
+        return FileResponse(STATIC / path, headers=STATIC_HEADERS)
+
+    @app.get("/")
+    def index(request: Request, use_cases: Readable) -> HTMLResponse:
+        from nightshift.app import use_cases as use_cases_page
+
+        view = use_cases_page.view(_store(), use_cases, datetime.now(UTC))
+        return HTMLResponse(render("use_cases.html.j2", site(request), **view), headers=PAGE_HEADERS)
+
+    @app.get("/files/{use_case}/{step}/{partition}/{path:path}")
+    def report(use_case: str, step: str, partition: str, path: str, use_cases: Readable) -> Response:
+        from nightshift.services.report_pages import report_file
+
+        try:
+            file = report_file(_store(), list(use_cases), use_case, step, partition, path)
+        except (UnknownUseCase, ConfigurationError) as error:
+            raise HTTPException(404, str(error)) from error
+        if file is None:
+            raise HTTPException(404, f"There is no {path} of {step} for {partition}.")
+        body, media_type = file
+        return Response(body, media_type=media_type, headers=REPORT_HEADERS)
+
+    def show(request: Request, use_cases: Sequence[UseCase], use_case: str, page: str, *path: str) -> HTMLResponse:
+        declared = next((one for one in use_cases if one.name == use_case), None)
+        if declared is None:
+            raise HTTPException(404, f"There is no use case {use_case!r} that you may read.")
+        module = importlib.import_module(f"nightshift.app.{page}")
+        with reading(load_settings(), declared) as reader:
+            if not reader.has("drift_daily"):
+                view = {"title": declared.title}
+                template = "nothing.html.j2"
+            else:
+                now = datetime.now(UTC)
+                query = dict(request.query_params)
+                context = PageContext(declared, reader, _store(), site(request), query, now)
+                view = module.view(context, *path)
+                template = f"{page}.html.j2"
+        others = [one for one in use_cases if one.name != use_case]
+        address = {"overview": "", "night": "", "drift_column": "drift"}.get(page, page)
+        html = render(template, site(request), **{"use_case": declared, "page": address, "others": others} | view)
+        return HTMLResponse(html, headers=PAGE_HEADERS)
+
+    @app.get("/{use_case}/night/{partition}")
+    def night(request: Request, use_case: str, partition: str, use_cases: Readable) -> HTMLResponse:
+        return show(request, use_cases, use_case, "night", _day(partition))
+
+    @app.get("/{use_case}/drift/{drift}/{source}")
+    def drift_column(request: Request, use_case: str, drift: str, source: str, use_cases: Readable) -> HTMLResponse:
+        return show(request, use_cases, use_case, "drift_column", drift, source)
+
+    @app.get("/{use_case}")
+    def overview(request: Request, use_case: str, use_cases: Readable) -> HTMLResponse:
+        return show(request, use_cases, use_case, "overview")
+
+    @app.get("/{use_case}/{page}")
+    def page(request: Request, use_case: str, page: str, use_cases: Readable) -> HTMLResponse:
+        if page not in {name for name, _ in PAGES if name}:
+            raise HTTPException(404, f"There is no page {page!r}.")
+        return show(request, use_cases, use_case, page)
+
+    return app
+
+
+@cache
+def _store() -> ArtifactStore:
+    return ArtifactStore(load_settings())
+
+
+@cache
+def _static_files() -> frozenset[str]:
+    mimetypes.add_type("text/javascript", ".js")
+    return frozenset(str(path.relative_to(STATIC)) for path in STATIC.rglob("*") if path.is_file())
+
+
+def _day(text: str) -> str:
+    """An ISO date. Raises HTTPException 404 for any other text."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise HTTPException(404, f"{text!r} is not a partition; write YYYY-MM-DD.") from None
+
+
+def development_app() -> Any:
+    """The app without access control, for work on the pages: `uvicorn --factory` of this function."""
+    from nightshift.declare.discovery import all_use_cases
+
+    return create_app(all_use_cases)
