@@ -135,7 +135,8 @@ PUBLICATIONS = """
 INSERT INTO {s}.publications (publish_id, partition, prediction_date, model_version, role, model_uri, model_sha256,
     scores_uri, scores_sha256, rows, dag_id, run_id, published_at, spec_id, calibration_uri, calibration_sha256)
 SELECT md5(d::text), d::date, d::date + 1, (d::date - 1) || '-' || left(md5(d::text), 8), 'champion', 'm', 'm',
-    {uri}, 'x', 920, 'flight_delay.predict', 'scheduled__' || d::date, now() - ({last}::date - d::date) * interval '1 day',
+    {uri}, 'x', 920, 'flight_delay.predict', 'scheduled__' || d::date,
+    now() - ({last}::date - d::date) * interval '1 day',
     {champion}, 'c', 'c'
 FROM generate_series({first}::date, {last}::date, '1 day') AS d
 """
