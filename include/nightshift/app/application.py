@@ -29,6 +29,9 @@ REPORT_HEADERS = {
     "Content-Security-Policy": "script-src 'none'; object-src 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
 }
+NEEDED_TABLES = {"runs": "pipeline_daily"}
+"""Tables without which a page is left out; the others need those of the first migrations."""
+
 STATIC_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 
 
@@ -82,7 +85,8 @@ def create_app(readable: Callable[..., Sequence[UseCase]], mounted_at: str = "")
             raise HTTPException(404, f"There is no use case {use_case!r} that you may read.")
         module = importlib.import_module(f"nightshift.app.{page}")
         with reading(load_settings(), declared) as reader:
-            if not reader.has("drift_daily"):
+            pages = [one for one in PAGES if reader.has(NEEDED_TABLES.get(one[0], "drift_daily"))]
+            if not pages:
                 view = {"title": declared.title}
                 template = "nothing.html.j2"
             else:
@@ -93,7 +97,7 @@ def create_app(readable: Callable[..., Sequence[UseCase]], mounted_at: str = "")
                 template = f"{page}.html.j2"
         others = [one for one in use_cases if one.name != use_case]
         address = {"overview": "", "night": "", "drift_column": "drift"}.get(page, page)
-        html = render(template, site(request), **{"use_case": declared, "page": address, "others": others} | view)
+        html = render(template, site(request), **{"use_case": declared, "page": address, "others": others, "pages": pages} | view)
         return HTMLResponse(html, headers=PAGE_HEADERS)
 
     @app.get("/{use_case}/night/{partition}")

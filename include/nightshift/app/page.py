@@ -85,7 +85,6 @@ def render(template: str, site: Site, **context: Any) -> str:
             airflow=site.airflow,
             address=site.address,
             static=lambda path: f"{site.base}/static/{path}?{static_version(path)}",
-            pages=PAGES,
             **context,
         )
     )
@@ -115,7 +114,7 @@ def _environment() -> jinja2.Environment:
         "moment": lambda moment: f"{moment:%Y-%m-%d %H:%M} UTC",
         "count": lambda number: "-" if number is None else f"{number:,}",
     }
-    environment.globals |= {"use_case": None, "page": "", "others": (), "trail": ()}
+    environment.globals |= {"use_case": None, "page": "", "others": (), "trail": (), "pages": PAGES}
     return environment
 
 
