@@ -108,5 +108,5 @@ def _map(context: PageContext, columns: Sequence[dict[str, Any]], newest: date, 
         ],
         links=[drift_address(context, *key) for key in names],
         most=MOST,
-        texts=("below", "above its ordinary range"),
+        texts=("below", "above"),
     )

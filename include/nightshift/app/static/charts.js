@@ -18,7 +18,7 @@
     animation: false,
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: l.ink },
     aria: { enabled: true, label: { description: chart.label } },
-    grid: { left: 8, right: 16, top: chart.legend ? 34 : 14, bottom: 8, containLabel: true },
+    grid: { left: 8, right: 16, top: chart.legend ? (chart.narrow && chart.series.length > 2 ? 56 : 34) : 14, bottom: 8, containLabel: true },
     legend: chart.legend
       ? { top: 0, left: 0, type: "plain", itemWidth: 18, itemHeight: 8, itemGap: 14, textStyle: { color: l.soft, fontSize: 12 }, data: chart.series.map((s) => s.name) }
       : undefined,
@@ -97,7 +97,7 @@
     xAxis: axis(l, { type: "category", data: chart.days, splitArea: { show: false } }),
     yAxis: axis(l, { type: "category", data: chart.rows, inverse: true, triggerEvent: true, axisLabel: { color: l.ink, fontSize: 11, width: chart.labelWidth, overflow: "truncate", interval: 0 } }),
     visualMap: { min: -chart.most, max: chart.most, calculable: false, orient: "horizontal", left: 8, bottom: 0, itemHeight: 160, itemWidth: 10, text: [chart.highText, chart.lowText], textStyle: { color: l.soft, fontSize: 11 }, inRange: { color: l.heat } },
-    series: [{ type: "heatmap", data: chart.cells.map(([x, y, value, note]) => ({ value: [x, y, value], note, itemStyle: Math.abs(value) > 1 ? { borderColor: l.ink, borderWidth: 1 } : { borderColor: l.panel, borderWidth: 1 } })), emphasis: { itemStyle: { borderColor: l.ink, borderWidth: 2 } } }],
+    series: [{ type: "heatmap", data: chart.cells.map(([x, y, value, note]) => ({ value: [x, y, value], note, itemStyle: { borderColor: Math.abs(value) > 1 ? l.ink : l.panel, borderWidth: chart.narrow || chart.days.length > 90 ? 0 : 1 } })), emphasis: { itemStyle: { borderColor: l.ink, borderWidth: 2 } } }],
   });
 
   const KINDS = { lines, bars: lines, scatter, heat };
@@ -105,7 +105,7 @@
 
   const option = (chart) => {
     const narrow = document.body.clientWidth < 640;
-    return KINDS[chart.kind]({ ...chart, labelWidth: narrow ? 96 : 230 }, look());
+    return KINDS[chart.kind]({ ...chart, narrow, labelWidth: narrow ? 96 : 230 }, look());
   };
 
   const draw = (figure) => {
