@@ -22,6 +22,7 @@ from nightshift.settings import load_settings
 from nightshift.steps.predict import score
 from support.browser import chromium, signed_in, violations
 from support.desk import Desk, begin, days_after, hours_without_feast
+from support.drift_rows import record_drift
 from support.local_stack import LocalStack
 
 NIGHTS = 4
@@ -86,6 +87,8 @@ def nights() -> Desk:
     for number in range(NIGHTS):
         desk.night(days_after(number))
         desk.check_drift(days_after(number))
+        record_drift(desk, days_after(number), number - 1.5, "returns", "branch")
+        record_drift(desk, days_after(number), 0.1, "bookings", "")
     CURRENT_ATTEMPT.reset(token)
     return desk
 
@@ -126,7 +129,7 @@ def test_a_person_finds_the_night_and_its_run_from_the_menu(app: App) -> None:
     ("tab", "query"),
     [
         ("Model", "SELECT model_version FROM late_returns.deployments WHERE role = 'champion' AND model IS NOT NULL"),
-        ("Drift", "SELECT max(partition)::text FROM late_returns.drift_daily"),
+        ("Drift", "SELECT 'As of ' || max(partition) || ', ' || 1 || ' of 2' FROM late_returns.drift_daily"),
         (
             "Performance",
             "SELECT to_char(sum(rows * log_loss) / sum(rows), '0.9999') FROM late_returns.performance_daily "
@@ -143,6 +146,36 @@ def test_a_page_shows_what_the_warehouse_has(app: App, tab: str, query: str) -> 
     frame.get_by_role("navigation", name="Pages").get_by_role("link", name=tab).click()
     frame.get_by_role("heading", name=tab, level=1).wait_for()
     assert str(app.one(query)).strip() in frame.locator("main").inner_text()
+
+
+def test_an_alarm_is_two_clicks_from_its_curve(app: App) -> None:
+    page = signed_in(app.browser, app.stack)
+    page.goto(f"{PLUGIN}/late_returns")
+    frame = in_frame(page)
+    frame.get_by_role("link", name="returns.branch").click()
+    frame.get_by_text(f"drifted since {days_after(NIGHTS - 1)}").wait_for()
+    assert frame.locator("figure.chart svg path").count() > 5
+    frame.get_by_role("link", name="drift report of").first.click()
+    page.wait_for_url(f"**/files/late_returns/report_drift/{days_after(NIGHTS - 1)}/report.html")
+
+
+def test_a_task_leads_to_its_evidence(app: App) -> None:
+    """A real run of ingest, whose task `publish` links to the page about data."""
+    partition = "2020-03-10"
+    app.stack.nightshift("land", "late_returns", "--from", "2020-03-01", "--to", partition)
+    app.stack.airflow("dags", "unpause", "--yes", "late_returns.ingest")
+    app.stack.run("ingest", partition)
+    app.stack.wait(("ingest",), (partition,))
+    run = app.stack.run_of("ingest", partition)
+    assert run is not None
+    page = signed_in(app.browser, app.stack)
+    page.goto(f"/dags/late_returns.ingest/runs/{run.dag_run_id}/tasks/publish")
+    page.get_by_role("link", name="Evidence").click()
+    page.wait_for_url(f"**{PLUGIN}/late_returns/data")
+    in_frame(page).get_by_role("heading", name="Data", level=1).wait_for()
+    page.goto(f"/dags/late_returns.ingest/runs/{run.dag_run_id}/tasks/land")
+    page.get_by_text("land", exact=True).first.wait_for()
+    assert page.get_by_role("link", name="Evidence").count() == 0
 
 
 def test_the_lineage_of_a_prediction_leads_to_its_files(app: App) -> None:
@@ -166,7 +199,7 @@ def test_the_lineage_of_a_prediction_leads_to_its_files(app: App) -> None:
 def test_axe_finds_no_serious_violation(app: App, theme: str) -> None:
     page = app.page("/nightshift/", color_scheme=theme)
     newest: date = days_after(NIGHTS - 1)
-    column = "/drift/data/bookings"
+    column = "/drift/data/returns?column=branch"
     for path in ["/", *(f"/late_returns{one}" for one in (*PAGES, column, f"/night/{newest}"))]:
         answer = page.goto(f"/nightshift{path}")
         assert answer is not None

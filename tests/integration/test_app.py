@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 
 import pytest
 from fastapi import HTTPException
@@ -20,6 +19,7 @@ from nightshift.artifact import Decision
 from nightshift.declare.use_case import UseCase
 from nightshift.io.warehouse import schema
 from support.desk import BOOKINGS, Desk, begin, days_after
+from support.drift_rows import record_drift
 
 NIGHTS = 3
 HOSTILE = "<script>alert('x')</script>"
@@ -95,17 +95,6 @@ def test_calibration_is_of_all_rows_with_labels(desk: Desk, app: TestClient) -> 
     assert sum(int(text.split()[0]) for text in counts) == (NIGHTS - 1) * BOOKINGS
     (maturity,) = [one for one in found if one["percent"] and one["kind"] == "lines"]
     assert maturity["series"][0]["values"] == [1.0] * (NIGHTS - 1) + [0.0]
-
-
-def record_drift(desk: Desk, partition: date, excess: float, source: str, column: str) -> None:
-    since = partition if abs(excess) > 1 else None
-    with schema.connect(desk.settings) as connection:
-        connection.execute(
-            sql.SQL(
-                "INSERT INTO {} VALUES (%s, 'data', %s, %s, 'level', 7, 0.7, 0.4, 0.6, %s, %s, %s, 's3://x/')"
-            ).format(sql.Identifier(desk.use_case.name, "drift_daily")),
-            [partition, source, column, excess, abs(excess) > 1, since],
-        )
 
 
 def test_drift_is_ranked_and_leads_to_the_column(desk: Desk, app: TestClient) -> None:
