@@ -63,8 +63,10 @@ def create_app(readable: Callable[..., Sequence[UseCase]], mounted_at: str = "")
     def index(request: Request, use_cases: Readable) -> HTMLResponse:
         from nightshift.app import use_cases as use_cases_page
 
-        view = use_cases_page.view(_store(), use_cases, datetime.now(UTC))
-        return HTMLResponse(render("use_cases.html.j2", site(request), **view), headers=PAGE_HEADERS)
+        lines = use_cases_page.lines(_store(), use_cases, datetime.now(UTC)) if use_cases else []
+        return HTMLResponse(
+            render("use_cases.html.j2", site(request), title="Use cases", lines=lines), headers=PAGE_HEADERS
+        )
 
     @app.get("/files/{use_case}/{step}/{partition}/{path:path}")
     def report(use_case: str, step: str, partition: str, path: str, use_cases: Readable) -> Response:
@@ -97,7 +99,9 @@ def create_app(readable: Callable[..., Sequence[UseCase]], mounted_at: str = "")
                 template = f"{page}.html.j2"
         others = [one for one in use_cases if one.name != use_case]
         address = {"overview": "", "night": "", "drift_column": "drift"}.get(page, page)
-        html = render(template, site(request), **{"use_case": declared, "page": address, "others": others, "pages": pages} | view)
+        html = render(
+            template, site(request), **{"use_case": declared, "page": address, "others": others, "pages": pages} | view
+        )
         return HTMLResponse(html, headers=PAGE_HEADERS)
 
     @app.get("/{use_case}/night/{partition}")

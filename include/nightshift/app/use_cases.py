@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 
 from nightshift.core.monitoring.overview import Night, phase
 from nightshift.declare.use_case import UseCase
@@ -36,14 +35,14 @@ class Line:
         return TONES.get(self.phase, "")
 
 
-def view(store: ArtifactStore, use_cases: Sequence[UseCase], now: datetime) -> dict[str, Any]:
-    """Values of use_cases.html.j2."""
+def lines(store: ArtifactStore, use_cases: Sequence[UseCase], now: datetime) -> list[Line]:
+    """A line for each use case, in their order."""
     delivered = in_parallel(lambda one: newest_delivered(store, one), use_cases)
-    lines = []
+    result = []
     for use_case, day in zip(use_cases, delivered, strict=True):
         with reading(load_settings(), use_case) as reader:
-            lines.append(_line(store, reader, day, now))
-    return {"title": "Use cases", "lines": lines}
+            result.append(_line(store, reader, day, now))
+    return result
 
 
 def _line(store: ArtifactStore, reader: Reader, delivered: date | None, now: datetime) -> Line:
