@@ -1,6 +1,7 @@
 """The app: addresses, headers and errors. Who may see which use case is decided by whoever mounts it."""
 
 import importlib
+import logging
 import mimetypes
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
@@ -17,6 +18,8 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.reader import reading
 from nightshift.settings import load_settings
 
+LOG = logging.getLogger(__name__)
+
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'self'",
@@ -32,6 +35,9 @@ REPORT_HEADERS = {
 NEEDED_TABLES = {"runs": "pipeline_daily"}
 """Tables without which a page is left out; the others need those of the first migrations."""
 
+PAGE_OF = {"overview": "", "night": "", "drift_column": "drift"}
+"""The address in the navigation of modules that are not called like it."""
+
 STATIC_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 
 
@@ -41,17 +47,9 @@ def create_app(readable: Callable[..., Sequence[UseCase]], mounted_at: str = "")
     It raises HTTPException 401 for a request without a user. `mounted_at`: the path below Airflow's own.
     """
     app = FastAPI(title="Nightshift", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.mounted_at = mounted_at
+    app.add_exception_handler(NightshiftError, _failed)
     Readable = Annotated[Sequence[UseCase], Depends(readable)]
-
-    def site(request: Request) -> Site:
-        base = request.scope.get("root_path", "").rstrip("/")
-        return Site(base, base.removesuffix(mounted_at))
-
-    @app.exception_handler(NightshiftError)
-    def failed(request: Request, error: NightshiftError) -> HTMLResponse:
-        status = 404 if isinstance(error, UnknownUseCase) else 503
-        page = render("error.html.j2", site(request), title="This page cannot be shown", error=str(error))
-        return HTMLResponse(page, status, headers=PAGE_HEADERS)
 
     @app.get("/static/{path:path}")
     def static(path: str) -> Response:
@@ -60,69 +58,84 @@ def create_app(readable: Callable[..., Sequence[UseCase]], mounted_at: str = "")
         return FileResponse(STATIC / path, headers=STATIC_HEADERS)
 
     @app.get("/")
-    def index(request: Request, use_cases: Readable) -> HTMLResponse:
-        from nightshift.app import use_cases as use_cases_page
+    def index(request: Request, use_cases: Readable) -> Response:
+        from nightshift.app.use_cases import lines
 
-        lines = use_cases_page.lines(_store(), use_cases, datetime.now(UTC)) if use_cases else []
-        return HTMLResponse(
-            render("use_cases.html.j2", site(request), title="Use cases", lines=lines), headers=PAGE_HEADERS
-        )
+        shown = lines(_store(), use_cases, datetime.now(UTC)) if use_cases else []
+        return _html(render("use_cases.html.j2", _site(request), title="Use cases", lines=shown))
 
     @app.get("/files/{use_case}/{step}/{partition}/{path:path}")
     def report(use_case: str, step: str, partition: str, path: str, use_cases: Readable) -> Response:
-        from nightshift.services.report_pages import report_file
-
-        try:
-            file = report_file(_store(), list(use_cases), use_case, step, partition, path)
-        except (UnknownUseCase, ConfigurationError) as error:
-            raise HTTPException(404, str(error)) from error
-        if file is None:
-            raise HTTPException(404, f"There is no {path} of {step} for {partition}.")
-        body, media_type = file
-        return Response(body, media_type=media_type, headers=REPORT_HEADERS)
-
-    def show(request: Request, use_cases: Sequence[UseCase], use_case: str, page: str, *path: str) -> HTMLResponse:
-        declared = next((one for one in use_cases if one.name == use_case), None)
-        if declared is None:
-            raise HTTPException(404, f"There is no use case {use_case!r} that you may read.")
-        module = importlib.import_module(f"nightshift.app.{page}")
-        with reading(load_settings(), declared) as reader:
-            pages = [one for one in PAGES if reader.has(NEEDED_TABLES.get(one[0], "drift_daily"))]
-            if not pages:
-                view = {"title": declared.title}
-                template = "nothing.html.j2"
-            else:
-                now = datetime.now(UTC)
-                query = dict(request.query_params)
-                context = PageContext(declared, reader, _store(), site(request), query, now)
-                view = module.view(context, *path)
-                template = f"{page}.html.j2"
-        others = [one for one in use_cases if one.name != use_case]
-        address = {"overview": "", "night": "", "drift_column": "drift"}.get(page, page)
-        html = render(
-            template, site(request), **{"use_case": declared, "page": address, "others": others, "pages": pages} | view
-        )
-        return HTMLResponse(html, headers=PAGE_HEADERS)
+        return _report(use_cases, use_case, step, partition, path)
 
     @app.get("/{use_case}/night/{partition}")
-    def night(request: Request, use_case: str, partition: str, use_cases: Readable) -> HTMLResponse:
-        return show(request, use_cases, use_case, "night", _day(partition))
+    def night(request: Request, use_case: str, partition: str, use_cases: Readable) -> Response:
+        return _page(request, use_cases, use_case, "night", _day(partition))
 
     @app.get("/{use_case}/drift/{drift}/{source}")
-    def drift_column(request: Request, use_case: str, drift: str, source: str, use_cases: Readable) -> HTMLResponse:
-        return show(request, use_cases, use_case, "drift_column", drift, source)
+    def drift_column(request: Request, use_case: str, drift: str, source: str, use_cases: Readable) -> Response:
+        return _page(request, use_cases, use_case, "drift_column", drift, source)
 
     @app.get("/{use_case}")
-    def overview(request: Request, use_case: str, use_cases: Readable) -> HTMLResponse:
-        return show(request, use_cases, use_case, "overview")
+    def overview(request: Request, use_case: str, use_cases: Readable) -> Response:
+        return _page(request, use_cases, use_case, "overview")
 
     @app.get("/{use_case}/{page}")
-    def page(request: Request, use_case: str, page: str, use_cases: Readable) -> HTMLResponse:
+    def page(request: Request, use_case: str, page: str, use_cases: Readable) -> Response:
         if page not in {name for name, _ in PAGES if name}:
             raise HTTPException(404, f"There is no page {page!r}.")
-        return show(request, use_cases, use_case, page)
+        return _page(request, use_cases, use_case, page)
 
     return app
+
+
+def _site(request: Request) -> Site:
+    base = request.scope.get("root_path", "").rstrip("/")
+    return Site(base, base.removesuffix(request.app.state.mounted_at))
+
+
+def _html(text: str, status: int = 200) -> Response:
+    return HTMLResponse(text, status, headers=PAGE_HEADERS)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    status = 404 if isinstance(error, UnknownUseCase) else 503
+    LOG.warning("%s: %s", request.url.path, error)
+    return _html(render("error.html.j2", _site(request), title="This page cannot be shown", error=str(error)), status)
+
+
+def _page(request: Request, use_cases: Sequence[UseCase], use_case: str, page: str, *path: str) -> Response:
+    """A page of a use case: the view of its module, in its template."""
+    declared = next((one for one in use_cases if one.name == use_case), None)
+    if declared is None:
+        raise HTTPException(404, f"There is no use case {use_case!r} that you may read.")
+    site = _site(request)
+    frame: dict[str, Any] = {
+        "use_case": declared,
+        "others": [one for one in use_cases if one.name != use_case],
+        "page": PAGE_OF.get(page, page),
+    }
+    with reading(load_settings(), declared) as reader:
+        frame["pages"] = [one for one in PAGES if reader.has(NEEDED_TABLES.get(one[0], "drift_daily"))]
+        if not frame["pages"]:
+            return _html(render("nothing.html.j2", site, title=declared.title, **frame))
+        context = PageContext(declared, reader, _store(), site, dict(request.query_params), datetime.now(UTC))
+        view = importlib.import_module(f"nightshift.app.{page}").view(context, *path)
+    return _html(render(f"{page}.html.j2", site, **(frame | view)))
+
+
+def _report(use_cases: Sequence[UseCase], use_case: str, step: str, partition: str, path: str) -> Response:
+    """A file of a report from the bucket."""
+    from nightshift.services.report_pages import report_file
+
+    try:
+        file = report_file(_store(), list(use_cases), use_case, step, partition, path)
+    except (UnknownUseCase, ConfigurationError) as error:
+        raise HTTPException(404, str(error)) from error
+    if file is None:
+        raise HTTPException(404, f"There is no {path} of {step} for {partition}.")
+    body, media_type = file
+    return Response(body, media_type=media_type, headers=REPORT_HEADERS)
 
 
 @cache
