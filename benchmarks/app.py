@@ -29,7 +29,7 @@ PAGES = (
     "{name}/model",
     "{name}/drift",
     "{name}/drift?days=180",
-    "{name}/drift/data/view_1?column=column_1",
+    "{name}/drift/data/weather?column=wind_speed_mph",
     "{name}/performance",
     "{name}/performance?days=366",
     "{name}/data",

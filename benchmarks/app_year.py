@@ -20,8 +20,11 @@ from nightshift.settings import Settings
 
 DAYS = 365
 DETAILED_DAYS = 60
-COLUMNS = 160
-SLICES = {"origin": 3, "carrier": 15, "hour_band": 6}
+SLICES = {
+    "origin": ("EWR", "JFK", "LGA"),
+    "carrier": ("9E", "AA", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "UA", "US", "VX", "WN", "YV"),
+    "departure_hour_band": ("early", "morning", "noon", "afternoon", "evening", "late"),
+}
 FEEDS = {"schedule": 900, "flights": 880, "weather": 72, "planes": 3300, "airlines": 16}
 STEPS = ("publish_features", "publish_predictions")
 
@@ -43,6 +46,7 @@ def fill_warehouse(settings: Settings, use_case: UseCase, last: date, *, rows_a_
     """A year of rows up to the partition `last`; `rows_a_day` predictions, all but the newest day's with outcomes."""
     schema.migrate(settings, use_case)
     first = last - timedelta(days=DAYS - 1)
+    slices = [[name, value] for name, values in SLICES.items() for value in values]
     values = {
         "s": sql.Identifier(use_case.name),
         "first": sql.Literal(first),
@@ -50,8 +54,8 @@ def fill_warehouse(settings: Settings, use_case: UseCase, last: date, *, rows_a_
         "champion": sql.Literal(use_case.champion.spec_id),
         "fallback": sql.Literal(use_case.fallback.spec_id),
         "spec": sql.Literal(use_case.champion.model_dump_json()),
-        "columns": sql.Literal(COLUMNS),
-        "slices": sql.Literal(json.dumps([[name, f"v{n}"] for name, count in SLICES.items() for n in range(count)])),
+        "columns": sql.Literal(json.dumps(_columns(use_case))),
+        "slices": sql.Literal(json.dumps(slices)),
         "uri": sql.Literal(f"s3://{settings.bucket}/{use_case.name}/predict/score/x/"),
     }
     statements = [sql.SQL(text).format(**values) for text in (PUBLICATIONS, PERFORMANCE, DRIFT, DEPLOYMENTS, GATES)]
@@ -61,6 +65,21 @@ def fill_warehouse(settings: Settings, use_case: UseCase, last: date, *, rows_a_
     with schema.connect(settings) as connection:
         connection.autocommit = True
         connection.execute("ANALYZE")
+
+
+def _columns(use_case: UseCase) -> list[tuple[str, str, str, str, int]]:
+    """What is compared: drift, source, column, statistic, days."""
+    statistics = (("level", 28), ("spread", 7), ("shape", 7), ("nulls", 1), ("unseen", 1))
+    columns = [(feed.name, column.name) for feed in use_case.feeds for column in feed.curated]
+    columns += [("features", name) for name in (*use_case.features.numeric, *use_case.features.categorical)]
+    compared = [("data", *name, *statistics[n % len(statistics)]) for n, name in enumerate(columns)]
+    compared += [("data", feed.name, "", "rows", 1) for feed in use_case.feeds]
+    compared += [
+        ("prediction", "scores", use_case.score, "level", 7),
+        ("label", "outcomes", use_case.label, "rate", 28),
+    ]
+    slices = ["", *(f"{name}={value}" for name, values in SLICES.items() for value in values)]
+    return compared + [("concept", "outcomes", name, ("residual", "loss")[n % 2], 28) for n, name in enumerate(slices)]
 
 
 def _predictions(use_case: UseCase, first: date, last: date, rows_a_day: int) -> list[sql.Composed]:
@@ -146,27 +165,34 @@ INSERT INTO {s}.performance_daily (partition, prediction_date, role, spec_id, mo
     known_on, rows, predictions, auc, log_loss, expected_log_loss, brier, mean_score, label_rate)
 SELECT d::date, d::date + 1, role, CASE role WHEN 'fallback' THEN {fallback} ELSE {champion} END,
     (d::date - 1) || '-' || left(md5(d::text), 8), slice.column_name, slice.value, d::date + 1, n, n, .7,
-    level + worse, level + .02 * (random() - .5), .17, .22 + .05 * wave, .22 + .05 * wave + .04 * (random() - .5)
+    level + worse + .02 * (random() - .5), level + .09 * (random() - .5), .17,
+    .22 + .05 * wave, .22 + .05 * wave + .04 * (random() - .5)
 FROM generate_series({first}::date, {last}::date - 1, '1 day') AS d
 CROSS JOIN LATERAL (SELECT sin(extract(doy FROM d) / 25.0)::float8 AS wave) AS w
 CROSS JOIN LATERAL (SELECT .5 + .07 * wave + .06 * (random() - .5) AS level) AS l
 CROSS JOIN (VALUES ('published', 0.0), ('champion', 0.0), ('former', .006), ('fallback', .055)) AS r (role, worse)
 CROSS JOIN (
     SELECT '' AS column_name, '' AS value, 920 AS n
-    UNION ALL SELECT one ->> 0, one ->> 1, 60 FROM json_array_elements({slices}::json) AS one
+    UNION ALL SELECT one ->> 0, one ->> 1, 40 + length(one ->> 1) * 17 FROM json_array_elements({slices}::json) AS one
 ) AS slice
 """
 
 DRIFT = """
 INSERT INTO {s}.drift_daily (partition, drift, source, column_name, statistic, days, value, low, high, excess, drifted,
     since, comparison_uri)
-SELECT d::date, CASE WHEN c % 20 = 0 THEN 'concept' ELSE 'data' END,
-    CASE WHEN c % 20 = 0 THEN 'outcomes' ELSE 'view_' || c % 8 END, 'column_' || c, 'level', 7,
-    .5 + excess / 10, .4, .6, excess, abs(excess) > 1, CASE WHEN abs(excess) > 1 THEN d::date END, 's3://x/'
+SELECT d::date, c.one ->> 0, c.one ->> 1, c.one ->> 2, c.one ->> 3, (c.one ->> 4)::int,
+    middle + half * CASE WHEN excess > 0 THEN .9 + excess ELSE excess - .9 END, middle - half, middle + half,
+    excess, abs(excess) > 1, CASE WHEN abs(excess) > 1 THEN d::date - 5 END, 's3://x/'
 FROM generate_series({first}::date, {last}::date, '1 day') AS d
-CROSS JOIN generate_series(1, {columns}) AS c
+CROSS JOIN json_array_elements({columns}::json) WITH ORDINALITY AS c (one, n)
 CROSS JOIN LATERAL (
-    SELECT power(sin(extract(doy FROM d) / 30.0 + c * 2.1), 9) * 1.8 + .3 * (random() - .5) AS excess
+    SELECT CASE c.one ->> 0 WHEN 'concept' THEN 0 ELSE .5 END AS middle,
+        CASE c.one ->> 0 WHEN 'concept' THEN 8 ELSE .1 END AS half,
+        ({last}::date - d::date + c.n * 37) % 211 AS days_in
+) AS place
+CROSS JOIN LATERAL (
+    SELECT (power(cos(days_in * pi() / 211), 60) * (1.6 + c.n % 5 / 4.0) * CASE WHEN c.n % 3 = 0 THEN -1 ELSE 1 END
+        + .35 * (random() - .5) + .25 * sin(extract(doy FROM d) / 9.0 + c.n)) AS excess
 ) AS e
 """
 

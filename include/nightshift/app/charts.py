@@ -158,7 +158,8 @@ def heat_map(
         "days": [str(day) for day in days],
         "cells": [
             [day_at[day], row_at[name], round(max(-most, min(most, value)), 3), note]
-            for name, day, value, note in cells
+            # Drawn last, so that their outlines are whole.
+            for name, day, value, note in sorted(cells, key=lambda cell: abs(cell[2]) > 1)
         ],
         "most": most,
         "lowText": texts[0],
