@@ -122,6 +122,46 @@ def test_drift_is_ranked_and_leads_to_the_column(desk: Desk, app: TestClient) ->
     assert app.get(address(desk, "drift", "data", "no_such")).status_code == 404
 
 
+LATER_TABLES = """
+CREATE TABLE {s}.pipeline_daily (partition date, stage text, step text, variant text, status text,
+    started_at timestamptz, seconds float8, tries int, rows bigint, bytes bigint, dag_id text, run_id text);
+INSERT INTO {s}.pipeline_daily VALUES
+    ({day}, 'predict', 'score', '', 'published', now(), 7.25, 2, 40, 900, 'late.predict', 'manual__x y'),
+    ({day}, 'train', 'fit', 'a', 'published', now(), 20, 1, 40, 900, 'late.train', 'r'),
+    ({day}, 'train', 'fit', 'b', 'published', now(), 30, 1, 40, 900, 'late.train', 'r'),
+    ({day}, 'train', 'verify', 'b', 'rejected', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+CREATE TABLE {s}.rules_daily (partition date, rule text, action text, fired boolean, matched int, of_last int,
+    effect text);
+INSERT INTO {s}.rules_daily VALUES ({day}, 'losses', 'hold', true, 3, 5, {hostile});
+CREATE TABLE {s}.review_queue (partition date, booking_date date, booking bigint, score float8, certainty float8,
+    reason text, answer smallint, answered_by text);
+INSERT INTO {s}.review_queue VALUES ({day}, {day}, 5, .5, .25, 'uncertain', NULL, NULL)
+"""
+
+
+def test_tables_of_later_versions_are_shown_where_they_are(desk: Desk, app: TestClient) -> None:
+    names = {
+        "s": sql.Identifier(desk.use_case.name),
+        "day": sql.Literal(days_after(1)),
+        "hostile": sql.Literal(HOSTILE),
+    }
+    with schema.connect(desk.settings) as connection:
+        for text in ("pipeline_daily", "rules_daily", "review_queue"):
+            table = sql.Identifier(desk.use_case.name, text)
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+        connection.execute(sql.SQL(LATER_TABLES).format(**names))
+    html = app.get(address(desk, "runs")).text
+    assert ">Runs</a>" in html
+    (chart,) = charts(html)
+    seconds = {one["name"]: one["values"] for one in chart["series"]}
+    assert seconds == {"train": [50.0], "predict": [7.25]}
+    assert 'href="/dags/late.predict/runs/manual__x%20y"' in html
+    night = app.get(address(desk, "night", str(days_after(1)))).text
+    assert "3 of 5" in night
+    assert "25.0 %" in night
+    assert HOSTILE not in night
+
+
 def test_data_has_the_rows_of_each_feed(desk: Desk, app: TestClient) -> None:
     rejected = Decision(status="rejected", ref=None, reason=HOSTILE)
     desk.store.decide(desk.use_case.name, "publish", days_after(NIGHTS), rejected)

@@ -13,6 +13,7 @@ from nightshift.io.artifact_store import in_parallel
 from nightshift.pipeline import STAGES
 from nightshift.services.report_pages import NIGHTLY
 
+REVIEWS_SHOWN = 20
 TONES = {"published": "good", "rejected": "bad"}
 
 
@@ -66,7 +67,12 @@ def view(context: PageContext, partition: str) -> dict[str, Any]:
     rules = []
     if context.reader.has("rules_daily"):
         rules = context.reader.rows("SELECT * FROM {rules_daily} WHERE partition = %s ORDER BY rule", day)
+    review = []
+    if context.reader.has("review_queue"):
+        query = "SELECT * FROM {review_queue} WHERE partition = %s ORDER BY certainty NULLS LAST, {key} LIMIT %s"
+        review = context.reader.rows(query, day, REVIEWS_SHOWN)
     stages = stages_of_night(context, day)
+    keys = context.use_case.key_columns
     published = {step.name for stage in stages for step in stage.steps if step.status == "published"}
     reports = [one for one in NIGHTLY if one.step in published]
     return {
@@ -80,6 +86,9 @@ def view(context: PageContext, partition: str) -> dict[str, Any]:
         "performance": performance,
         "drifts": drifts,
         "rules": rules,
+        "review": review,
+        "keys": keys,
+        "lineage": lambda one: context.address("lineage", **{name: str(one[name]) for name in keys}),
         "stages": stages,
         "reports": [(one.title, context.report(one.address, day, one.page)) for one in reports],
         "drift_address": lambda one: context.address(

@@ -18,9 +18,10 @@ def view(context: PageContext) -> dict[str, Any]:
     rows = []
     if context.reader.has("pipeline_daily"):
         rows = context.reader.rows(
-            "SELECT partition, step, sum(seconds) AS seconds, sum(tries)::int AS tries, sum(rows)::bigint AS rows, "
+            "SELECT partition, step, sum(seconds) AS seconds, max(tries) AS tries, sum(rows)::bigint AS rows, "
             "sum(bytes)::bigint AS bytes, max(started_at) AS started_at, max(dag_id) AS dag_id, max(run_id) AS run_id "
-            "FROM {pipeline_daily} WHERE partition > (SELECT max(partition) FROM {pipeline_daily}) - %s::int "
+            "FROM {pipeline_daily} WHERE seconds IS NOT NULL "
+            "AND partition > (SELECT max(partition) FROM {pipeline_daily}) - %s::int "
             "GROUP BY 1, 2 ORDER BY 1",
             int(period),
         )

@@ -37,38 +37,42 @@ class Line:
 
 def lines(store: ArtifactStore, use_cases: Sequence[UseCase], now: datetime) -> list[Line]:
     """A line for each use case, in their order."""
-    delivered = in_parallel(lambda one: newest_delivered(store, one), use_cases)
-    result = []
-    for use_case, day in zip(use_cases, delivered, strict=True):
-        with reading(load_settings(), use_case) as reader:
-            result.append(_line(store, reader, day, now))
-    return result
+    with reading(load_settings(), use_cases[0]) as reader:
+        recorded = [_recorded(reader.of(one)) for one in use_cases]
+
+    def line(item: tuple[UseCase, tuple[list[Night], int]]) -> Line:
+        use_case, (nights, drifted) = item
+        return _line(store, use_case, nights, drifted, now)
+
+    return in_parallel(line, zip(use_cases, recorded, strict=True))
 
 
-def _line(store: ArtifactStore, reader: Reader, delivered: date | None, now: datetime) -> Line:
-    use_case = reader.use_case
-    known = reader.has("drift_daily")
-    nights = recent_nights(reader, NIGHTS) if known else []
+def _recorded(reader: Reader) -> tuple[list[Night], int]:
+    """The newest nights, and how many columns have drifted in the newest checked partition."""
+    if not reader.has("drift_daily"):
+        return [], 0
+    (drifted,) = reader.rows(
+        "SELECT count(*) AS columns FROM {drift_daily} WHERE drifted "
+        "AND partition = (SELECT max(partition) FROM {drift_daily})"
+    )
+    return recent_nights(reader, NIGHTS), drifted["columns"]
+
+
+def _line(store: ArtifactStore, use_case: UseCase, nights: Sequence[Night], drifted: int, now: datetime) -> Line:
     published = {one.partition for one in nights}
+    delivered = newest_delivered(store, use_case)
     found = ""
     if delivered is not None:
         stages = stage_statuses(store, use_case, [delivered], published)[delivered]
         found = phase(delivered in published, stages, now)
-    drifted = 0
-    if known:
-        query = (
-            "SELECT count(*) AS n FROM {drift_daily} WHERE drifted "
-            "AND partition = (SELECT max(partition) FROM {drift_daily})"
-        )
-        drifted = reader.rows(query)[0]["n"]
-    pairs = [(one.log_loss, one.fallback_log_loss, one.rows) for one in nights if one.log_loss is not None]
+    known = [one for one in nights if one.log_loss is not None]
     return Line(
         use_case,
         nights[0] if nights else None,
         delivered,
         found,
-        _mean([(loss, rows) for loss, _, rows in pairs]),
-        _mean([(fallback, rows) for _, fallback, rows in pairs]),
+        _mean([(one.log_loss, one.rows) for one in known]),
+        _mean([(one.fallback_log_loss, one.rows) for one in known]),
         drifted,
     )
 

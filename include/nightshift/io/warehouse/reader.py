@@ -44,6 +44,10 @@ class Reader:
         self._names |= {name: sql.Identifier(getattr(use_case, name)) for name in ("score", "label", "prediction_date")}
         self._names["key"] = column_list(use_case.key_columns)
 
+    def of(self, use_case: UseCase) -> Reader:
+        """A reader of another use case on the same connection."""
+        return Reader(self._connection, use_case)
+
     def rows(self, query: LiteralString, *parameters: object) -> list[dict[str, Any]]:
         """The rows of a query, each a dict by column."""
         with self._connection.cursor(row_factory=dict_row) as cursor:
