@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
 from psycopg import errors, sql
 from psycopg.rows import class_row, dict_row
 
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
-from nightshift.io.warehouse import deployments, publications
-from nightshift.io.warehouse.publications import Prediction
+from nightshift.io.warehouse import deployments
 from nightshift.io.warehouse.schema import SQL_TYPES, Connection, column_list, connect, exists, table_name
 from nightshift.settings import Settings
+
+if TYPE_CHECKING:
+    from nightshift.io.warehouse.publications import Prediction
 
 R = TypeVar("R")
 
@@ -68,6 +70,9 @@ class Reader:
 
     def prediction(self, key: Mapping[str, str]) -> Prediction | None:
         """The prediction with that key (column -> value as text), or None; also if a value is not of its type."""
+        # Its import takes longer than any page without a prediction.
+        from nightshift.io.warehouse import publications
+
         try:
             return publications.find_prediction(self._connection, self.use_case, key)
         except errors.DataError:
