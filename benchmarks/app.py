@@ -41,7 +41,17 @@ PAGES = (
     "{name}/night/{last}",
 )
 FIRST_VIEWS = ("", "{name}")
-SERVER = ("-m", "uvicorn", "app_server:serve", "--app-dir", str(Path(__file__).parent), "--log-level", "warning")
+SERVER = (
+    "-m",
+    "uvicorn",
+    "app_server:serve",
+    "--app-dir",
+    str(Path(__file__).parent),
+    "--lifespan",
+    "off",
+    "--log-level",
+    "warning",
+)
 
 
 def main() -> int:
