@@ -100,6 +100,10 @@ lock: $(STAMP) ## Resolve requirements*.in anew into the hashed locks
 			--generate-hashes --custom-compile-command "make lock" -o "$$lock" -; \
 	done
 
+.PHONY: charts
+charts: ## Build the charting library of the app anew from its lock (needs Node.js and npm)
+	cd scripts/echarts && npm ci --ignore-scripts && npm run build
+
 ##@ Set up
 
 .PHONY: venv

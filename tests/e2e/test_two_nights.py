@@ -112,16 +112,16 @@ def test_two_nights_by_backfill(stack):
     assert stack.rows(PREDICTIONS) == published
 
     report = f"nightshift/files/late_returns/report_drift/{NIGHTS[-1]}/report.html"
-    assert report.removeprefix("nightshift/") in stack.page("nightshift/").decode()
+    assert f"/{report}" in stack.page(f"nightshift/late_returns/night/{NIGHTS[-1]}").decode()
     assert "Tools that will come back late" in stack.page(report).decode()
     assert b"<html" in stack.page(f"nightshift/files/late_returns/validate/{NIGHTS[0]}/data_docs/index.html")
-    overview = stack.page("nightshift/overview/late_returns").decode()
+    overview = stack.page("nightshift/late_returns").decode()
     ((loss,),) = stack.rows(
         "SELECT log_loss FROM late_returns.performance_daily WHERE role = 'published' AND slice_column = ''"
     )
     assert f"{NIGHTS[-1]} is published; no problems" in overview
     assert f"{loss:.4f}" in overview
-    for path in ("nightshift/", report, "nightshift/overview/late_returns", "nightshift/metrics"):
+    for path in ("nightshift/", report, "nightshift/late_returns", "nightshift/metrics"):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             stack.page(path, signed_in=False)
 

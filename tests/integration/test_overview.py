@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from nightshift.app import overview as overview_page
+from nightshift.app.page import PageContext, Site, render
 from nightshift.artifact import Decision
-from nightshift.core.monitoring.overview import Overview
-from nightshift.reports.overview import headline, render
+from nightshift.core.monitoring.overview import PATIENCE, Overview, headline
+from nightshift.io.warehouse.reader import reading
 from nightshift.services.overview import overview
 from support.desk import BOOKINGS, Desk, begin, days_after
 
 
-def overview_of(desk: Desk) -> Overview:
-    return overview(desk.store, desk.warehouse, desk.use_case)
+def much_later() -> datetime:
+    """A time at which no partition can be under way any more."""
+    return datetime.now(UTC) + PATIENCE + timedelta(minutes=1)
+
+
+def overview_of(desk: Desk, now: datetime | None = None) -> Overview:
+    with reading(desk.settings, desk.use_case) as reader:
+        return overview(desk.store, reader, now or much_later())
 
 
 def page_of(desk: Desk) -> str:
-    return render(overview_of(desk), {str(days_after(0)): {"Drift report": "../files/x"}}, "../").decode()
+    site = Site("/nightshift", "")
+    with reading(desk.settings, desk.use_case) as reader:
+        context = PageContext(desk.use_case, reader, desk.store, site, {}, much_later())
+        return render("overview.html.j2", site, use_case=desk.use_case, **overview_page.view(context))
 
 
 def test_before_the_first_night_there_is_nothing_to_see(desk: Desk) -> None:
+    desk.warehouse.migrate()
     found = overview_of(desk)
     assert (found.delivered, found.nights, found.problems) == (None, [], [])
     assert "Nothing has been published yet" in page_of(desk)
@@ -45,7 +57,7 @@ def test_numbers_are_those_of_the_warehouse(desk: Desk) -> None:
         assert night.known == 1.0
     page = page_of(desk)
     assert f"{first.log_loss:.4f}" in page
-    assert 'href="../files/x"' in page
+    assert f'href="/nightshift/{desk.use_case.name}/night/{days_after(0)}"' in page
     assert newest.version_days == 3  # trained before the first of these nights, and not since
     assert headline(found) == f"{days_after(2)} is published; 1 problem"
     assert "3 days old" in found.problems[0].what
@@ -59,6 +71,15 @@ def test_a_partition_that_is_delivered_and_not_published_needs_a_person(desk: De
     assert headline(found) == f"{days_after(1)} is delivered and not published; 1 problem"
     (problem,) = found.problems
     assert f"{desk.use_case.name}.predict of {days_after(1)}" in problem.advice
+
+
+def test_a_partition_that_is_worked_on_is_no_problem(desk: Desk) -> None:
+    begin(desk)
+    desk.night(days_after(0))
+    desk.deliver(days_after(1))
+    found = overview_of(desk, datetime.now(UTC))
+    assert (found.under_way, found.problems) == ([days_after(1)], [])
+    assert headline(found) == f"{days_after(1)} is under way, {days_after(0)} is published; no problems"
 
 
 def test_a_rejected_partition_is_shown_with_its_reason(desk: Desk) -> None:

@@ -20,14 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import botocore.config
 import botocore.exceptions
 import botocore.loaders
 import botocore.session
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef, Decision, Document, FileEntry, Manifest, identity_sha256, sha256_hex
 from nightshift.errors import (
@@ -40,6 +38,9 @@ from nightshift.errors import (
 from nightshift.io.provenance import code_version, finished_attempt, library_versions, lock_sha256
 from nightshift.pipeline import STAGE_OF_STEP
 from nightshift.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
@@ -67,6 +68,9 @@ class ObjectInfo:
 
 def parquet_bytes(table: pa.Table) -> bytes:
     """The table as Parquet (zstd). Equal tables give equal bytes within one pyarrow version."""
+    # Readers of documents must not wait for the import of Arrow.
+    import pyarrow.parquet as pq
+
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
@@ -328,6 +332,9 @@ class ArtifactStore:
 
     def read_table(self, ref: ArtifactRef, path: str) -> pa.Table:
         """A Parquet file of an artifact as a table, its hash checked."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         return pq.read_table(pa.BufferReader(self.read(ref, path)))
 
     # Partitions

@@ -51,11 +51,11 @@ def trace(use_case: UseCase, settings: Settings, store: ArtifactStore, key: Mapp
         f"predicted {prediction.predicted_at:%Y-%m-%d %H:%M:%S} UTC",
         f"  version {_scored_by(prediction)}, publication {_short(publication.publish_id)} of "
         f"partition {publication.partition}, {publication.rows} rows",
-        f"  {_calibration(store, prediction)}",
+        f"  {calibration_of(store, prediction)}",
     ]
     walker = _Walker(store, use_case.name)
     lines += walker.tree({"scores": [scores]}, "")
-    lines += _landed_rows(use_case, store, prediction)
+    lines += landed_rows(use_case, store, prediction)
     lines.append(
         f"verified: {len(walker.known)} manifests, {walker.files} files of artifacts, {walker.landed} landed files; "
         "every hash is the one that its consumer recorded"
@@ -152,7 +152,7 @@ def _scored_by(prediction: Prediction) -> str:
     return f"{prediction.model_version} (canary; primary {primary})"
 
 
-def _calibration(store: ArtifactStore, prediction: Prediction) -> str:
+def calibration_of(store: ArtifactStore, prediction: Prediction) -> str:
     """One line about the calibration of the row's score."""
     calibration = prediction.publication.calibration
     (choice,) = store.manifest(calibration).inputs["model_choice"]
@@ -195,7 +195,7 @@ def _short(digest: str) -> str:
     return digest[:SHOWN_DIGITS]
 
 
-def _landed_rows(use_case: UseCase, store: ArtifactStore, prediction: Prediction) -> list[str]:
+def landed_rows(use_case: UseCase, store: ArtifactStore, prediction: Prediction) -> list[str]:
     """The landed file and row of each curated row with the prediction's key that went into the scores."""
     inputs = [
         ref

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import pyarrow as pa
 from psycopg import errors, sql
 from psycopg.rows import dict_row
 
@@ -23,6 +22,9 @@ from nightshift.errors import AuditFailed, ConfigurationError
 from nightshift.io.warehouse import deployments
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.schema import SQL_TYPES, Connection, column_list, copy_rows, insert_row, table_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MODEL_VERSION = "model_version"
 

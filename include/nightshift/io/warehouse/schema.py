@@ -6,11 +6,9 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
-import pyarrow as pa
-import pyarrow.csv
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
@@ -20,6 +18,9 @@ from nightshift.declare.feeds import Column
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, WarehouseUnavailable
 from nightshift.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -141,6 +142,9 @@ def insert_row(
 
 def copy_rows(connection: Connection, table: sql.Identifier, rows: pa.Table) -> None:
     """COPY a table into a table with the same columns, rendered as CSV by Arrow (several times faster than Python)."""
+    # Readers of a few rows must not wait for the import of Arrow.
+    import pyarrow.csv
+
     options = pyarrow.csv.WriteOptions(include_header=False)
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(table, column_list(rows.column_names))
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
