@@ -44,8 +44,8 @@ class Compose:
     def up(self) -> None:
         try:
             self("up", "--detach", "--build", "--wait", "--scale", "worker=2", seconds=1800)
-        except AssertionError:
-            print(self("logs", "--no-color", "--tail", "50"))
+        except AssertionError as error:
+            error.add_note(self("logs", "--no-color", "--tail", "50"))
             raise
 
     def query(self, sql: str) -> list[str]:
