@@ -44,7 +44,7 @@ FIRST_VIEWS = ("", "{name}")
 SERVER = (
     "-m",
     "uvicorn",
-    "app_server:serve",
+    "app_server:app",
     "--app-dir",
     str(Path(__file__).parent),
     "--lifespan",
@@ -140,7 +140,7 @@ def _timed(pages: Sequence[str], last: date, *, keep: bool = False) -> list[View
 
 
 def _wait(port: int) -> None:
-    """Wait until the server listens. Nothing of the app is imported by that."""
+    """Wait until the server listens. The app is imported by then, as it is in an API server."""
     for _ in range(600):
         try:
             with socket.create_connection(("127.0.0.1", port), 1):

@@ -7,6 +7,7 @@ endpoints, so each page requires a signed-in user, and shows the use cases whose
 import hmac
 import os
 from functools import cache
+from threading import Thread
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
@@ -84,6 +85,21 @@ async def _serve(scope: Any, receive: Any, send: Any) -> None:
     await _app()(scope, receive, send)
 
 
+class ImportsTheApp:
+    """A middleware of the API server that imports the app in a thread when the server starts, and does nothing else.
+
+    So nobody's first view waits for it, nor does any other Airflow process import it.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        Thread(target=_app, daemon=True).start()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass on a request."""
+        await self._app(scope, receive, send)
+
+
 def _menu() -> list[dict[str, str]]:
     place = {"destination": "nav", "category": "browse"}
     views = [{"name": "Nightshift", "href": f"/{MENU}/", "url_route": ROUTE, **place}]
@@ -137,4 +153,5 @@ class NightshiftApp(AirflowPlugin):
     name = "nightshift_app"
     external_views = _menu()
     fastapi_apps = [{"app": _serve, "url_prefix": f"/{MENU}", "name": "Nightshift"}]
+    fastapi_root_middlewares = [{"middleware": ImportsTheApp, "name": "Nightshift: import the app"}]
     global_operator_extra_links = [EvidenceLink()]

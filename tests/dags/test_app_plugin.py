@@ -1,5 +1,6 @@
 """The plugin: who may read what, by Airflow's auth manager, and where tasks' links lead."""
 
+import asyncio
 import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,3 +86,21 @@ def test_the_app_is_below_the_path_of_airflow(plugin, monkeypatch):
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.org/airflow/")
     key = SimpleNamespace(dag_id="flight_delay.ingest", task_id="publish", run_id="r")
     assert plugin.EvidenceLink().get_link(None, ti_key=key).startswith("/airflow/plugin/nightshift/")
+
+
+def test_the_app_is_imported_when_the_api_server_starts(plugin, monkeypatch):
+    imported = []
+    monkeypatch.setattr(plugin, "_app", lambda: imported.append(True))
+
+    async def server(scope, receive, send):
+        await send(scope["path"])
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    middleware = plugin.ImportsTheApp(server)
+    asyncio.run(middleware({"path": "/dags"}, None, send))
+    assert sent == ["/dags"]
+    assert imported == [True]

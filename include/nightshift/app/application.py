@@ -1,6 +1,5 @@
 """The app: addresses, headers and errors. Who may see which use case is decided by whoever mounts it."""
 
-import importlib
 import logging
 import mimetypes
 from collections.abc import Callable, Sequence
@@ -11,12 +10,20 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
+from nightshift.app import data, drift, drift_column, lineage, model, night, overview, performance, reports, runs
 from nightshift.app.page import PAGES, STATIC, PageContext, Site, render
+from nightshift.app.use_cases import lines
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, NightshiftError, UnknownUseCase
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.reader import reading
 from nightshift.settings import load_settings
+
+VIEWS: dict[str, Callable[..., dict[str, Any]]] = {
+    module.__name__.rpartition(".")[2]: module.view
+    for module in (data, drift, drift_column, lineage, model, night, overview, performance, reports, runs)
+}
+"""The view of each page, by the name of its module and template."""
 
 LOG = logging.getLogger(__name__)
 
@@ -65,8 +72,6 @@ def create_app(
 
     @app.get("/")
     def index(request: Request, use_cases: Readable) -> Response:
-        from nightshift.app.use_cases import lines
-
         shown = lines(_store(), use_cases, datetime.now(UTC)) if use_cases else []
         return _html(render("use_cases.html.j2", _site(request), title="Use cases", lines=shown))
 
@@ -75,15 +80,15 @@ def create_app(
         return _report(use_cases, use_case, step, partition, path)
 
     @app.get("/{use_case}/night/{partition}")
-    def night(request: Request, use_case: str, partition: str, use_cases: Readable) -> Response:
+    def partition_page(request: Request, use_case: str, partition: str, use_cases: Readable) -> Response:
         return _page(request, use_cases, use_case, "night", _day(partition))
 
     @app.get("/{use_case}/drift/{drift}/{source}")
-    def drift_column(request: Request, use_case: str, drift: str, source: str, use_cases: Readable) -> Response:
+    def column_page(request: Request, use_case: str, drift: str, source: str, use_cases: Readable) -> Response:
         return _page(request, use_cases, use_case, "drift_column", drift, source)
 
     @app.get("/{use_case}")
-    def overview(request: Request, use_case: str, use_cases: Readable) -> Response:
+    def first_page(request: Request, use_case: str, use_cases: Readable) -> Response:
         return _page(request, use_cases, use_case, "overview")
 
     @app.get("/{use_case}/{page}")
@@ -138,7 +143,7 @@ def _page(request: Request, use_cases: Sequence[UseCase], use_case: str, page: s
         if not frame["pages"]:
             return _html(render("nothing.html.j2", site, title=declared.title, **frame))
         context = PageContext(declared, reader, _store(), site, dict(request.query_params), datetime.now(UTC))
-        view = importlib.import_module(f"nightshift.app.{page}").view(context, *path)
+        view = VIEWS[page](context, *path)
     return _html(render(f"{page}.html.j2", site, **(frame | view)))
 
 
