@@ -3,7 +3,6 @@
 FROM python:3.11-slim-bookworm
 
 ARG UV_VERSION=0.13.8
-ARG CODE_VERSION=unknown
 
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libgomp1 curl \
@@ -29,13 +28,18 @@ ENV AIRFLOW_HOME=/home/nightshift/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/nightshift/dags \
     AIRFLOW__CORE__PLUGINS_FOLDER=/opt/nightshift/plugins \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
-    NIGHTSHIFT_CODE_VERSION=${CODE_VERSION} \
     PYTHONPATH=/opt/nightshift/include \
     OMP_WAIT_POLICY=PASSIVE \
     PYTHONUNBUFFERED=1
 
+RUN printf '#!/bin/sh\nexec python -m nightshift.cli "$@"\n' > /usr/local/bin/nightshift && chmod 755 /usr/local/bin/nightshift
+
 USER nightshift
 # The logs too: a volume is mounted there, and without the folder it would be root's.
 RUN mkdir -p "${AIRFLOW_HOME}/logs"
+
+# Last, because each commit has another.
+ARG CODE_VERSION=unknown
+ENV NIGHTSHIFT_CODE_VERSION=${CODE_VERSION}
 
 CMD ["airflow", "version"]

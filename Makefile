@@ -77,6 +77,9 @@ test-integration: $(STAMP) ## Run the tests against a real S3 server and Postgre
 	$(BIN)/python -m pytest tests/integration $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 test-e2e: $(STAMP) ## Run nights through a real scheduler
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
+.PHONY: test-compose
+test-compose: $(STAMP) ## Run a night on docker-compose.yaml; starts a container engine if there is none (Debian, root)
+	scripts/containers/test.sh $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) ## Measure; ratios within one run

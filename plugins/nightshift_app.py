@@ -103,7 +103,7 @@ class ImportsTheApp:
 def _menu() -> list[dict[str, str]]:
     place = {"destination": "nav", "category": "browse"}
     views = [{"name": "Nightshift", "href": f"/{MENU}/", "url_route": ROUTE, **place}]
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+    tracking = os.environ.get("NIGHTSHIFT_MLFLOW_UI_URL") or os.environ.get("MLFLOW_TRACKING_URI", "")
     if tracking.startswith("http"):
         views.append({"name": "MLflow", "href": tracking, **place})
     return views

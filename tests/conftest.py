@@ -11,7 +11,7 @@ from nightshift.local.layout import FOLDER_VARIABLE
 from nightshift.local.processes import forget_ambient_stack
 
 TESTS = Path(__file__).parent
-KINDS = ("unit", "dags", "integration", "e2e")
+KINDS = ("unit", "dags", "integration", "e2e", "compose")
 LONGEST = (
     "e2e/test_two_nights.py",
     *(f"integration/test_{name}.py" for name in ("training_nights", "reproduce", "nights", "dry_run", "search")),

@@ -17,7 +17,8 @@ NAMES = (
 
 if PATH.exists():
     sys.exit(f"{PATH} is there already and was left alone; remove it to have new secrets generated.")
-values = {name: secrets.token_urlsafe(24) for name in NAMES}
+# Hexadecimal: a secret that begins with "-" would be read as an option.
+values = {name: secrets.token_hex(32) for name in NAMES}
 values["AIRFLOW_FERNET_KEY"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 PATH.touch(mode=0o600)
 PATH.write_text("".join(f"{name}={value}\n" for name, value in sorted(values.items())), encoding="utf-8")

@@ -114,7 +114,7 @@ def test_of_many_that_replace_one_status_one_wins(store, use_case):
 
         with ThreadPoolExecutor(8) as pool:
             results = list(pool.map(replace, range(8)))
-        assert sorted(map(str, results)) == ["NS-NIGHT-002"] * 7 + ["True"]
+        assert sorted(map(str, results)) == ["NS-STORE-067"] * 7 + ["True"]
         decision = store.decision(use_case, "publish", DAY)
         assert decision == Decision(status="rejected", reason=f"{tag} {results.index(True)}")
         # A retry of the one that won, whose answer was lost.
@@ -126,7 +126,7 @@ def test_a_status_that_is_gone_is_not_replaced(store, use_case):
     commit(store, use_case)
     tag = store.status_tag(use_case, "land", DAY)
     empty_bucket(store)
-    with raises_code(StatusChanged, "NS-NIGHT-002"):
+    with raises_code(StatusChanged, "NS-STORE-067"):
         commit(store, use_case, replaces=tag)
     assert store.decision(use_case, "land", DAY) is None
 

@@ -17,4 +17,4 @@ select
     case when status = 'arrived' then (arrival_delay_minutes >= 15)::bigint end as is_late
 from newest
 -- A later delivery without an arrival withdraws the label.
-where (status = 'arrived' and arrival_delay_minutes is not null) or flight_date < $partition
+where (status = 'arrived' and arrival_delay_minutes is not null) or flight_date < delivered_on

@@ -364,7 +364,7 @@ class ArtifactStore:
             return self.put(key, body, immutable=only_if_undecided)
         if not self.put(key, body, immutable=not replaces, replaces=replaces) and self.get(key) != body:
             raise StatusChanged(
-                "NS-NIGHT-002",
+                "NS-STORE-067",
                 f"{use_case} {step} of {partition} was decided by another run meanwhile; this one decided nothing. "
                 f"It is tried again, and fails if its inputs were superseded.",
             )

@@ -1,8 +1,11 @@
-"""Starts Airflow's scheduler with the libraries of the steps imported beforehand.
+"""Runs an Airflow component that forks its tasks, with the libraries of the steps imported beforehand.
 
-On one machine LocalExecutor forks its workers from the scheduler and each task from a worker, so
-these libraries are loaded already: this saves seconds of processor time for each of some thirty tasks per
-partition. Only third-party libraries are imported here: the pipeline's own code is imported by each task, so that
+    python -m nightshift.local.preloaded scheduler
+    python -m nightshift.local.preloaded celery worker
+
+LocalExecutor's workers are forked from the scheduler, Celery's from the worker's main process, and each task from one
+of these, so that the libraries are loaded already: this saves seconds of processor time for each of some thirty tasks
+per partition. Only third-party libraries are imported here: the pipeline's own code is imported by each task, so that
 a change to it takes effect at once.
 """
 
@@ -34,12 +37,12 @@ PRELOADED = (
 
 
 def main() -> None:
-    """Import the libraries that are installed, then become `airflow scheduler`."""
+    """Import the libraries that are installed, then become `airflow` with this process's arguments."""
     for name in PRELOADED:
         # A missing library is reported by the step that needs it.
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    sys.argv = ["airflow", "scheduler", *sys.argv[1:]]
+    sys.argv = ["airflow", *sys.argv[1:]]
     runpy.run_module("airflow", run_name="__main__", alter_sys=True)
 
 

@@ -1,0 +1,193 @@
+"""docker-compose.yaml on a container engine: history and a night on Celery, a worker killed, the stack down and up."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from nightshift.local.airflow_api import AirflowApi, DagRun
+from nightshift.local.processes import free_ports
+from nightshift.pipeline import NIGHTLY
+
+ROOT = Path(__file__).resolve().parents[2]
+USE_CASE = "flight_delay"
+FIRST, LAST, NIGHT = date(2013, 1, 1), date(2013, 1, 30), date(2013, 1, 31)
+PORTS = ("UI", "S3", "S3_CONSOLE", "MLFLOW", "POSTGRES")
+
+
+@dataclass(frozen=True)
+class Compose:
+    """One project of Compose. `variables`: its .env."""
+
+    command: tuple[str, ...]
+    variables: dict[str, str]
+
+    def __call__(self, *arguments: str, seconds: float = 300) -> str:
+        """Run `docker compose` with arguments; returns its standard output."""
+        done = subprocess.run(
+            [*self.command, *arguments], capture_output=True, text=True, timeout=seconds, check=False, cwd=ROOT
+        )
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    def up(self) -> None:
+        try:
+            self("up", "--detach", "--build", "--wait", "--scale", "worker=2", seconds=1800)
+        except AssertionError:
+            print(self("logs", "--no-color", "--tail", "50"))
+            raise
+
+    def query(self, sql: str) -> list[str]:
+        """The rows of a query on the warehouse, columns separated by `|`."""
+        psql = ("psql", "--username", "nightshift", "--dbname", "warehouse", "--no-align", "--tuples-only")
+        return self("exec", "--no-TTY", "postgres", *psql, "--command", sql).splitlines()
+
+    def api(self) -> AirflowApi:
+        return AirflowApi(
+            {
+                "AIRFLOW_API_URL": f"http://127.0.0.1:{self.variables['NIGHTSHIFT_UI_PORT']}",
+                "NIGHTSHIFT_UI_USER": "admin",
+                "NIGHTSHIFT_UI_PASSWORD": self.variables["AIRFLOW_ADMIN_PASSWORD"],
+            }
+        )
+
+
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    folder = tmp_path_factory.mktemp("compose")
+    script = folder / "config" / "compose" / "make_env.py"
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "config" / "compose" / "make_env.py", script)
+    subprocess.run([sys.executable, script], check=True, capture_output=True)
+    env = folder / ".env"
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    with env.open("a", encoding="utf-8") as file:
+        file.writelines(f"NIGHTSHIFT_{name}_PORT={port}\n" for name, port in ports.items())
+        file.write("NIGHTSHIFT_TASK_SLOTS=4\n")
+    override = folder / "override.yaml"
+    # An engine without a bridge to the outside builds on the host's network.
+    override.write_text("services: {migrate: {build: {network: host}}}\n", encoding="utf-8")
+    name = f"nightshift-test-{secrets.token_hex(4)}"
+    files = ("--file", str(ROOT / "docker-compose.yaml"), "--file", str(override))
+    compose = Compose(
+        ("docker", "compose", "--project-name", name, "--env-file", str(env), *files),
+        dict(line.split("=", 1) for line in env.read_text(encoding="utf-8").splitlines()),
+    )
+    try:
+        compose.up()
+        yield compose
+    finally:
+        if keep := os.environ.get("NIGHTSHIFT_TEST_LOGS"):
+            Path(keep).write_text(compose("logs", "--no-color"), encoding="utf-8")
+        compose("down", "--volumes", "--timeout", "20")
+
+
+def wait(condition: Callable[[], bool], what: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
+        time.sleep(5)
+
+
+def ended(api: AirflowApi, stage: str, partition: date) -> DagRun | None:
+    """The run of a stage for a partition once it has succeeded. A failed one fails the test."""
+    run = api.newest_runs(f"{USE_CASE}.{stage}").get(partition.isoformat())
+    if run is not None and run.state == "failed":
+        failed = [task.name for task in api.tasks(run) if task.state == "failed"]
+        pytest.fail(f"{stage} of {partition} failed: {failed}")
+    return run if run is not None and run.state == "success" else None
+
+
+@pytest.mark.timeout(3600)
+def test_a_night_survives_a_killed_worker_and_a_restart(compose: Compose) -> None:
+    nightshift = ("exec", "--no-TTY", "worker", "nightshift")
+    compose(*nightshift, "preflight")
+    compose(*nightshift, "land", USE_CASE, "--from", FIRST.isoformat(), "--to", NIGHT.isoformat(), seconds=600)
+    api = compose.api()
+    stages = (*NIGHTLY, "backfill_history")
+    wait(lambda: {f"{USE_CASE}.{stage}" for stage in stages} <= api.dag_ids(), "the DAGs", 300)
+    for stage in stages:
+        api.unpause(f"{USE_CASE}.{stage}")
+    api.trigger(f"{USE_CASE}.backfill_history", {"first": FIRST.isoformat(), "last": LAST.isoformat()})
+    wait(lambda: ended(api, "train", LAST) is not None, "history and its training", 1500)
+
+    api.backfill(f"{USE_CASE}.ingest", NIGHT, NIGHT, max_active_runs=1, reprocess="none")
+    killed = _kill_a_busy_worker(compose, api)
+    wait(lambda: all(ended(api, stage, NIGHT) for stage in NIGHTLY), "the night", 1800)
+    tried_again = [task.name for stage in NIGHTLY for task in _tasks(api, stage) if task.try_number > 1]
+    assert tried_again, f"no task was tried again after {killed} was killed"
+    published = _published(compose)
+    assert len(published) == 1
+    partition, rows, in_table, keys = published[0].split("|")
+    assert (partition, rows, rows) == (NIGHT.isoformat(), in_table, keys)
+    assert int(rows) > 500
+    key = compose.query(f"SELECT flight_date, carrier, flight, origin FROM {USE_CASE}.predictions ORDER BY 1,2,3,4")[0]
+    assert "landing/" in compose(*nightshift, "lineage", *key.split("|"), seconds=600)
+
+    rows_before = _rows(compose)
+    compose("down", "--timeout", "60")
+    compose.up()
+    assert _published(compose) == published
+    assert _rows(compose) == rows_before
+    task = next(task for task in _tasks(compose.api(), "predict") if task.task_id == "publish_predictions")
+    assert compose.api().log_lines(task), "the log of a task of a container that is gone"
+
+
+def _kill_a_busy_worker(compose: Compose, api: AirflowApi) -> str:
+    """Kill the container that runs a task of the night's training, and start it again. Returns its name."""
+
+    def running() -> list[str]:
+        run = api.newest_runs(f"{USE_CASE}.train").get(NIGHT.isoformat())
+        if run is None:
+            return []
+        path = f"/dags/{run.dag_id}/dagRuns/{run.dag_run_id}/taskInstances"
+        instances = api.call("GET", path)["task_instances"]
+        return [one["hostname"] for one in instances if one["state"] == "running" and one["hostname"]]
+
+    wait(lambda: bool(running()), "a running task of the training", 900)
+    container = running()[0]
+    subprocess.run(["docker", "kill", container], check=True, capture_output=True)
+    subprocess.run(["docker", "start", container], check=True, capture_output=True)
+    return container
+
+
+def _tasks(api: AirflowApi, stage: str) -> list:
+    run = api.newest_runs(f"{USE_CASE}.{stage}")[NIGHT.isoformat()]
+    return api.tasks(run)
+
+
+def _published(compose: Compose) -> list[str]:
+    return compose.query(
+        f"""
+        SELECT p.partition, p.rows, count(*), count(DISTINCT (o.carrier, o.flight, o.origin))
+        FROM {USE_CASE}.publications p JOIN {USE_CASE}.predictions o USING (publish_id)
+        WHERE p.superseded_at IS NULL GROUP BY 1, 2
+        """
+    )
+
+
+def _rows(compose: Compose) -> dict[str, str]:
+    tables = ("predictions", "publications", "deployments", "outcomes", "performance_daily", "drift_daily")
+    counts = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM {USE_CASE}.{name}" for name in tables)
+    return dict(line.split("|") for line in compose.query(counts))
+
+
+def test_every_service_is_healthy_and_unprivileged(compose: Compose) -> None:
+    services = [json.loads(line) for line in compose("ps", "--all", "--format", "json").splitlines()]
+    health = {one["Name"]: one["Health"] for one in services if one["State"] == "running"}
+    assert set(health.values()) == {"healthy"}
+    assert len(health) == 9
+    for name in health:
+        command = ["docker", "exec", name, "id", "--user"]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() != "0", name
