@@ -13,7 +13,7 @@ from nightshift.core.monitoring.overview import Night, Overview, headline
 from nightshift.io.warehouse.reader import Reader
 from nightshift.services import overview as service
 
-DRIFTS_SHOWN = 8
+DRIFTS_SHOWN = 5
 NIGHTS_SHOWN = 14
 
 
