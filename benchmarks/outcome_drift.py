@@ -31,7 +31,7 @@ from flight_rows import training_rows
 
 from nightshift.core.arrays import Floats, Integers
 from nightshift.core.backtest.walk import EPOCH, History, Plan, walk_forward
-from nightshift.core.evaluation import LEAST_PROBABILITY, log_odds, row_losses
+from nightshift.core.evaluation import LEAST_PROBABILITY, auc_or_none, log_odds, row_losses
 from nightshift.core.inference.calibration import LabelledScores, calibrated, fit_calibration, window_days
 from nightshift.core.monitoring.day_summary import summarise
 from nightshift.core.monitoring.drift import column_counts, describe, drift_of_columns
@@ -217,9 +217,14 @@ def days_of(rows: Rows, scores: Floats) -> dict[str, list[SliceDay]]:
         label, residual, loss = (
             np.add.reduceat(values[own], starts) / counts for values in (rows.labels, rows.labels - scores, excess)
         )
+        ends = (starts + counts).tolist()
+        parts = [
+            (rows.labels[own][start:end].astype(np.int64), scores[own][start:end])
+            for start, end in zip(starts.tolist(), ends, strict=True)
+        ]
         found[name] = [
-            SliceDay(_date(day), int(count), *map(float, means))
-            for day, count, *means in zip(days, counts, label, residual, loss, strict=True)
+            SliceDay(_date(day), int(count), *map(float, means), auc_or_none(*part))
+            for day, count, *means, part in zip(days, counts, label, residual, loss, parts, strict=True)
             if name == EVERYTHING or count >= POLICY.least_slice_rows
         ]
     return found

@@ -20,7 +20,7 @@ KINDS = {
     "data": "deliveries and features",
     "prediction": "scores",
     "label": "labels",
-    "concept": "residuals and losses",
+    "concept": "residuals, losses and ranking",
     "skew": "serving against training",
 }
 

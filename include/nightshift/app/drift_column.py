@@ -30,6 +30,7 @@ MEANING = {
     "rate": "share of positive labels",
     "residual": "cumulative sum (CUSUM) of label rate minus mean score, in standard deviations of a day",
     "loss": "cumulative sum (CUSUM) of log loss minus the promised one, in standard deviations of a day",
+    "ranking": "cumulative sum (CUSUM) of lost AUC, in standard deviations of a day",
 }
 
 

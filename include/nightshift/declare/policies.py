@@ -285,8 +285,8 @@ class DriftPolicy:
     shares, `least_shift` of rows, ranks, rates and shapes, `least_new` of texts that are new, `least_strange` of
     numbers never seen, far outside or all alike, `least_repeated` of days that repeat the one before.
 
-    Residuals and losses drift when their cumulative sum over `cusum_days` exceeds `cusum_bound` standard deviations,
-    `cusum_slack` of them being ordinary a day and `cusum_clip` the most that a day counts (see
+    Residuals, losses and AUC drift when their cumulative sum over `cusum_days` exceeds `cusum_bound` standard
+    deviations, `cusum_slack` of them being ordinary a day and `cusum_clip` the most that a day counts (see
     core.monitoring.outcome_drift); slices with fewer than `least_slice_rows` on a day are left out of it.
 
     Drift that was found in the last `quiet_days` is the same drift: it causes no further response.

@@ -28,6 +28,7 @@ Statistic = Literal[
     "rate",
     "residual",
     "loss",
+    "ranking",
     "skew",
 ]
 """See core.monitoring.drift, core.monitoring.outcome_drift and core.monitoring.skew."""

@@ -37,8 +37,8 @@ STATISTICS = (
     ("spread", "0.5 without change, more if numbers are farther from the middle of the reference"),
     ("repeated", "share of days with the numbers of the day before"),
     ("rate", "share of positive labels"),
-    ("residual, loss", "cumulative sums, in standard deviations, of label rate minus mean score, and of log loss minus "
-     "the loss that the scores promise"),
+    ("residual, loss, ranking", "cumulative sums, in standard deviations, of label rate minus mean score, of log loss "
+     "minus the loss that the scores promise, and of lost AUC"),
     ("skew", "share of rows that were scored with another value of a feature than training has for them: any is drift"),
 )  # fmt: skip
 

@@ -49,6 +49,7 @@ def slice_days(warehouse: Warehouse, use_case: UseCase, first: date, last: date)
                 label_rate=mean["label_rate"],
                 residual=mean["label_rate"] - mean["mean_score"],
                 excess_loss=mean["log_loss"] - mean["expected_log_loss"],
+                auc=float(np.average(of_day["auc"], weights=weights)) if of_day["auc"].notna().all() else None,
             )
         )
     return dict(result)

@@ -15,7 +15,7 @@ from nightshift.reports.drift import render
 
 DAYS = [date(2013, 3, 1) + timedelta(days=i) for i in range(40)]
 VALUES = tuple(np.linspace(0.4, 0.8, len(DAYS)).tolist())
-OUTCOMES = [SliceDay(partition=day, rows=9, label_rate=0.2, residual=0.01, excess_loss=0.0) for day in DAYS]
+OUTCOMES = [SliceDay(partition=day, rows=9, label_rate=0.2, residual=0.01, excess_loss=0.0, auc=0.7) for day in DAYS]
 
 
 def column(name: str, excess: float, source: str = "weather") -> ColumnDrift:

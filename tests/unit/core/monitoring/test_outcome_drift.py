@@ -15,10 +15,10 @@ NIGHTS = 150
 
 
 def nights(
-    seed: int, *, shift: float = 0.0, loss: float = 0.0, since: int = NIGHTS, days: int = NIGHTS
+    seed: int, *, shift: float = 0.0, loss: float = 0.0, auc: float = 0.0, since: int = NIGHTS, days: int = NIGHTS
 ) -> list[SliceDay]:
-    """Autocorrelated residuals (0.3, standard deviation 0.12) and losses, shifted in the last days."""
-    rng = np.random.default_rng(seed)
+    """Autocorrelated residuals (0.3, standard deviation 0.12), losses and AUC, shifted in the last days."""
+    rng, of_ranking = np.random.default_rng(seed), np.random.default_rng(1000 + seed)
     residual, found = 0.0, []
     for number in range(days):
         residual = 0.3 * residual + 0.12 * np.sqrt(1 - 0.09) * rng.normal()
@@ -30,6 +30,7 @@ def nights(
                 label_rate=float(np.clip(0.25 + residual + shift * moved, 0, 1)),
                 residual=float(residual + shift * moved),
                 excess_loss=float(0.05 * rng.normal() + loss * moved),
+                auc=float(0.7 + 0.04 * of_ranking.normal() + auc * moved) if number % 20 else None,
             )
         )
     return found
@@ -56,6 +57,14 @@ def test_a_loss_above_what_the_scores_promise_is_found() -> None:
     assert (one.column, one.statistic, one.drifted) == ("carrier=UA", "loss", True)
     (other,) = concept_drift({EVERYTHING: nights(1, loss=-0.2, since=NIGHTS - 6)}, POLICY)
     assert other.statistic != "loss" or not other.drifted
+
+
+def test_scores_that_no_longer_rank_the_rows_are_found() -> None:
+    """Whatever the level of the days; a day with labels of one kind has no AUC, and does not count."""
+    (one,) = concept_drift({EVERYTHING: nights(1, auc=-0.2, since=NIGHTS - 4)}, POLICY)
+    assert (one.statistic, one.drifted) == ("ranking", True)
+    (other,) = concept_drift({EVERYTHING: nights(1, auc=0.2, since=NIGHTS - 4)}, POLICY)
+    assert other.statistic != "ranking" or not other.drifted
 
 
 def test_too_few_nights_are_not_judged() -> None:
