@@ -61,6 +61,11 @@ class Stage:
     records_failure: bool = False
     folder: str = ""
 
+    @property
+    def own_steps(self) -> tuple[Step, ...]:
+        """The steps without the borrowed ones."""
+        return tuple(step for step in self.steps if step.name not in self.borrowed)
+
 
 def _waiting(name: str, **inputs: str) -> Step:
     return Step(name, inputs, retries="waiting", last_try={"allow_undecided": True})
@@ -188,9 +193,7 @@ the earlier ones would wait for trainings that get no slot.
 
 NIGHTLY = tuple(stage.name for stage in STAGES if stage.nightly)
 
-STAGE_OF_STEP = {
-    step.name: stage.name for stage in STAGES for step in stage.steps if step.name not in stage.borrowed
-} | {"record_failure": "operator"}
+STAGE_OF_STEP = {step.name: stage.name for stage in STAGES for step in stage.own_steps} | {"record_failure": "operator"}
 """The stage that each step belongs to, in the order of the stages. `record_failure` serves several."""
 
 

@@ -99,7 +99,7 @@ def view(context: PageContext, partition: str) -> dict[str, Any]:
 
 def stages_of_night(context: PageContext, day: date) -> list[StageOfNight]:
     """The nightly stages with the status of each step for a partition; steps without a status are undecided."""
-    steps = [(stage.name, step.name) for stage in STAGES if stage.nightly for step in stage.steps]
+    steps = [(stage.name, step.name) for stage in STAGES if stage.nightly for step in stage.own_steps]
 
     def read(step: tuple[str, str]) -> StepOfNight:
         return _step(context, step[1], context.store.decision(context.use_case.name, step[1], day))

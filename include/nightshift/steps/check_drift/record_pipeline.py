@@ -21,7 +21,7 @@ from nightshift.steps.context import StepContext
 STEP = "record_pipeline"
 LOOK_BACK = 7
 
-STEPS = [(stage.name, step.name) for stage in STAGES if stage.nightly for step in stage.steps if step.name != STEP]
+STEPS = [(stage.name, step.name) for stage in STAGES if stage.nightly for step in stage.own_steps if step.name != STEP]
 """All nightly steps but this one: a record of itself would differ each time."""
 
 
