@@ -151,8 +151,8 @@ PLANTED = (
     Planted("scores of February's version", ALL, None, raw=lambda rows, part: rows.old[part]),
     Planted("one score for all rows", ALL, 10, raw=lambda rows, part: np.full_like(rows.raw[part], 0.25)),
     Planted("calibration not applied", ALL, None, uncalibrated=moved(0.0)),
-    Planted("log odds +0.5, not calibrated", ALL, 10, uncalibrated=moved(0.5)),
-    Planted("log odds -0.5, not calibrated", ALL, 10, uncalibrated=moved(-0.5)),
+    Planted("log odds +0.5, not calibrated", ALL, None, uncalibrated=moved(0.5)),
+    Planted("log odds -0.5, not calibrated", ALL, None, uncalibrated=moved(-0.5)),
 )
 
 

@@ -58,10 +58,10 @@ def label_drift(days: Sequence[SliceDay], label: str, policy: DriftPolicy) -> li
 
 
 def concept_drift(slices: Mapping[str, Sequence[SliceDay]], policy: DriftPolicy) -> list[ColumnDrift]:
-    """Cumulative sums of residuals, of excess losses, and of AUC that is lost, overall and by slice.
+    """Cumulative sums of residuals and of excess losses, overall and by slice, and overall of AUC that is lost.
 
     A day's weather moves its loss by more than the order of its rows does; the AUC of a day does not depend on its
-    level, and falls when scores no longer tell its rows apart.
+    level, and falls when scores no longer tell its rows apart. That of a slice also moves with the season.
 
     `slices`: by `name=value`, and EVERYTHING; days with known labels, ascending. The last `cusum_days` of a slice are
     summed (Page 1954, "Continuous inspection schemes"): S = max(0, S + z - cusum_slack), z being the day's value
@@ -74,8 +74,9 @@ def concept_drift(slices: Mapping[str, Sequence[SliceDay]], policy: DriftPolicy)
         series = {
             "residual": np.array([one.residual for one in days], np.float64),
             "loss": np.array([one.excess_loss for one in days], np.float64),
-            "ranking": np.array([-one.auc for one in days if one.auc is not None], np.float64),
         }
+        if name == EVERYTHING:
+            series["ranking"] = np.array([-one.auc for one in days if one.auc is not None], np.float64)
         judged = [one for statistic, values in series.items() for one in _cusum(name, statistic, values, policy)]  # type: ignore[arg-type]
         result += sorted(judged, key=lambda one: -abs(one.excess))[:1]
     return result
