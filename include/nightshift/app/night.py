@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -19,9 +19,10 @@ TONES = {"published": "good", "rejected": "bad"}
 
 @dataclass(frozen=True)
 class StepOfNight:
-    """A step's status for the partition, and the run that wrote its artifact."""
+    """A step's status for the partition, and the run that wrote its artifact. `variant`: the spec that it ran for."""
 
     name: str
+    variant: str
     status: str
     reason: str
     rows: int | None
@@ -101,23 +102,25 @@ def stages_of_night(context: PageContext, day: date) -> list[StageOfNight]:
     """The nightly stages with the status of each step for a partition; steps without a status are undecided."""
     steps = [(stage.name, step.name) for stage in STAGES if stage.nightly for step in stage.own_steps]
 
-    def read(step: tuple[str, str]) -> StepOfNight:
-        return _step(context, step[1], context.store.decision(context.use_case.name, step[1], day))
+    def read(step: tuple[str, str]) -> list[StepOfNight]:
+        variants: Mapping[str, Decision | None] = context.store.variants(context.use_case.name, step[1], day)
+        variants = variants or {"": None}
+        return [_step(context, step[1], variant, status) for variant, status in sorted(variants.items())]
 
     found = in_parallel(read, steps)
     stages = []
     for name in dict.fromkeys(stage for stage, _ in steps):
-        own = [one for (stage, _), one in zip(steps, found, strict=True) if stage == name]
+        own = [one for (stage, _), of_step in zip(steps, found, strict=True) if stage == name for one in of_step]
         newest = max((one.attempt for one in own if one.attempt), key=lambda one: one.finished_at, default=None)
         dag_id = newest.dag_id if newest else ""
         stages.append(StageOfNight(name, dag_id, newest.run_id if newest else "", own))
     return stages
 
 
-def _step(context: PageContext, name: str, decision: Decision | None) -> StepOfNight:
+def _step(context: PageContext, name: str, variant: str, decision: Decision | None) -> StepOfNight:
     if decision is None:
-        return StepOfNight(name, "undecided", "", None, None)
+        return StepOfNight(name, variant, "undecided", "", None, None)
     if decision.ref is None:
-        return StepOfNight(name, decision.status, decision.reason, None, None)
+        return StepOfNight(name, variant, decision.status, decision.reason, None, None)
     manifest = context.store.manifest(decision.ref)
-    return StepOfNight(name, decision.status, decision.reason, manifest.ref.rows or None, manifest.attempt)
+    return StepOfNight(name, variant, decision.status, decision.reason, manifest.ref.rows or None, manifest.attempt)
