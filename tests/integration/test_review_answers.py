@@ -112,7 +112,9 @@ def test_a_label_delivered_later_counts_more_than_the_answer(answered: Nights) -
     nights.materialize(NEXT)
     nights.deliver([LATER], lambda feed, body: body + late if feed == "returns" else body)
     nights.ingest(LATER)
-    rows = newest_rows(load_rows(nights.store, [before, nights.append(LATER)]), nights.use_case.key_columns, LATER)
+    rows = newest_rows(
+        load_rows(nights.store, nights.use_case, [before, nights.append(LATER)]), nights.use_case.key_columns, LATER
+    )
     labels = {(row["booking_date"], row["booking"]): row["is_late"] for row in rows.to_pylist()}
     assert labels[BOOKED, UNKNOWN] == label_of(late)
     assert len(labels) == rows.num_rows == 80

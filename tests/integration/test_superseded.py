@@ -81,13 +81,13 @@ def test_an_old_review_and_an_old_comparison_decide_nothing(desk: Desk) -> None:
     reviewed = desk.step("review", D)
     performance = desk.step("record_performance", D)
     drift = desk.step("compare_drift", D, performance=performance)
-    report = desk.step("report_drift", D, drift=drift)
+    desk.step("report_drift", D, drift=drift)
     for step in ("review", "compare_drift"):
         desk.store.commit(use_case=desk.use_case.name, step=step, partition=D, kind="test", files={"a": b"1"})
     recorded = desk.actions()
     with raises_code(Superseded, "NS-NIGHT-001", reviewed.uri):
         desk.step("advance", D, reviewed=reviewed)
     with raises_code(Superseded, "NS-NIGHT-001", drift.uri):
-        desk.step("record_drift", D, drift=drift, report=report)
+        desk.step("record_drift", D, drift=drift)
     assert desk.actions() == recorded
     assert desk.count("drift_daily") == 0
