@@ -1,16 +1,17 @@
-"""The commands `nightshift backup` and `restore`. Docstrings are their help texts."""
+"""The commands `nightshift backup`, `restore` and `maintenance`. Docstrings are their help texts."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from nightshift.declare.discovery import load_use_case
 from nightshift.local.layout import DATABASES, Layout
 from nightshift.local.postgres import postgres_installation
 from nightshift.local.stack import Stack
@@ -64,6 +65,29 @@ def restore(chosen: argparse.Namespace) -> None:
     )
 
 
+def maintenance(chosen: argparse.Namespace) -> None:
+    """List the orphans of a use case, what interrupted commits left behind; with --delete, delete them.
+
+    What a manifest names is never one, nor is an artifact that a status, a publication or a decision names. Use
+    --delete while nothing runs or backfills partitions older than --days.
+    """
+    from nightshift.io.warehouse.warehouse import Warehouse
+    from nightshift.services.orphans import delete_orphans, find_orphans
+    from nightshift.settings import load_settings
+
+    store, _, _ = _what_there_is()
+    use_case = load_use_case(chosen.use_case)
+    # The store's clock stamps its objects.
+    older_than = store.clock() - timedelta(days=chosen.days)
+    orphans = find_orphans(use_case, Warehouse(load_settings(), use_case), store, older_than)
+    if chosen.delete:
+        orphans = delete_orphans(store, orphans)
+    for info in orphans:
+        print(f"{info.modified:%Y-%m-%d}  {info.bytes:>12}  {store.uri(info.key)}")
+    size = _megabytes(sum(info.bytes for info in orphans))
+    print(f"{len(orphans)} orphans, {size}{', deleted' if chosen.delete else ''}.")
+
+
 def _what_there_is() -> tuple[ArtifactStore, DatabaseDumps, dict[str, SecretStr]]:
     """The store, dumps, and URLs of databases by name, of the environment or of the local stack."""
     if "NIGHTSHIFT_WAREHOUSE_URL" not in os.environ:
@@ -105,6 +129,11 @@ COMMANDS: dict[Callable[[argparse.Namespace], int | None], dict[str, dict[str, A
         **_FOLDER,
         "--at": {"default": "", "help": "the folder name of a backup, as 2013-04-03T030000Z (default: the newest)"},
         "--check": {"action": "store_true", "help": "check the hashes of the backup, and restore nothing"},
+    },
+    maintenance: {
+        "use_case": {},
+        "--days": {"type": int, "default": 7, "help": "only objects older than that (default 7)"},
+        "--delete": {"action": "store_true", "help": "delete them"},
     },
 }
 """Each command with its arguments, as in `use_case_commands`."""
