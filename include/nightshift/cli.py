@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nightshift.declare.discovery import all_use_cases, broken_use_cases, load_use_case
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, NightshiftError, PredictionsOverdue
-from nightshift.local import monitor_commands
+from nightshift.local import backup_commands, monitor_commands
 from nightshift.local.layout import export_lines
 from nightshift.local.review_commands import REVIEW_ARGUMENTS
 from nightshift.local.stack import Stack
@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         lineage: {**which, "key": {"nargs": "+", "help": "the values of the prediction's key, in its order"}},
         summary: {**which, **span},
         review: REVIEW_ARGUMENTS,
+        **backup_commands.COMMANDS,
         **COMMANDS,
     }
     parser = argparse.ArgumentParser(prog="nightshift", description=__doc__)

@@ -170,6 +170,11 @@ class ArtifactStore:
             time.sleep(0.05 * 2**attempt)
         return True
 
+    def delete(self, key: str) -> None:
+        """Delete an object, if it is there."""
+        with self._explained(key):
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+
     def list(self, prefix: str) -> list[ObjectInfo]:
         """All objects below a prefix, sorted by key (stores differ in the order they list)."""
         objects = [

@@ -67,6 +67,13 @@ class Stack:
 
         Raises ConfigurationError for a busy port, a full disk, other roots, or a service that does not start.
         """
+        self._up(SERVICES, self._start_missing)
+
+    def up_stores(self) -> None:
+        """Start the stores alone, to restore a backup. Idempotent. Raises as `up` does."""
+        self._up(STORES, self._start_stores)
+
+    def _up(self, names: Sequence[str], start: Callable[[State, set[str]], None]) -> None:
         started = time.monotonic()
         self.layout.folder.mkdir(parents=True, exist_ok=True)
         self._check_disk()
@@ -82,19 +89,20 @@ class Stack:
                     "run `make down` first.",
                 )
             state.roots = roots
-            if running == set(SERVICES):
-                self.say(f"The local stack is up already ({self._address(state, 'api-server')}).")
+            what = "The local stack is" if names == SERVICES else "The stores of the local stack are"
+            if running >= set(names):
+                self.say(f"{what} up already ({self._address(state, 'api-server')}).")
                 return
             in_use = running | {PORT_OF_SERVICE[name] for name in running & set(PORT_OF_SERVICE)}
             state.ports = layouts.choose_ports(state.ports, in_use)
             self.layout.save(state)
             try:
-                self._start_missing(state, running)
+                start(state, running)
             finally:
                 # After an error `down` must find the services that were started.
                 self.layout.save(state)
             took = time.monotonic() - started
-            self.say(f"The local stack is up after {took:.0f} s ({self._address(state, 'api-server')}).")
+            self.say(f"{what} up after {took:.0f} s ({self._address(state, 'api-server')}).")
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self.layout.folder).free
@@ -109,15 +117,7 @@ class Stack:
         layouts.write_passwords(self.layout)
         public = layouts.public_environment(self.layout, state)
         environment = layouts.service_environment(public)
-        with ThreadPoolExecutor(2) as pool:
-            stores = [
-                pool.submit(start, state)
-                for name, start in (("s3", self._start_s3), ("postgres", self._start_postgres))
-                if name not in running
-            ]
-            for store in stores:
-                store.result()
-        self.layout.save(state)
+        self._start_stores(state, running)
         if "mlflow" not in running:
             self.say(f"Starting MLflow on port {state.ports['mlflow']}.")
             self._spawn(state, "mlflow", self._mlflow_command(state), environment)
@@ -134,6 +134,17 @@ class Stack:
         if LAST_SERVICE in missing:
             self.say(f"Starting Airflow's {LAST_SERVICE}.")
             self._spawn(state, LAST_SERVICE, [sys.executable, "-m", *AIRFLOW_MODULES[LAST_SERVICE]], environment)
+
+    def _start_stores(self, state: State, running: set[str]) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            stores = [
+                pool.submit(start, state)
+                for name, start in (("s3", self._start_s3), ("postgres", self._start_postgres))
+                if name not in running
+            ]
+            for store in stores:
+                store.result()
+        self.layout.save(state)
 
     def _start_s3(self, state: State) -> None:
         self.say(f"Starting SeaweedFS (S3) on port {state.ports['s3']}.")

@@ -123,6 +123,16 @@ class Warehouse:
         with self.connection() as connection:
             return publications.find_prediction(connection, self._use_case, key)
 
+    def artifact_names(self) -> str:
+        """All rows of publications and deployments as JSON, in which uris of artifacts can be found."""
+        query = sql.SQL(
+            "SELECT coalesce(string_agg(row, chr(10)), '') FROM ("
+            "SELECT to_jsonb(p)::text AS row FROM {} AS p UNION ALL SELECT to_jsonb(d)::text FROM {} AS d) AS rows"
+        ).format(self.table("publications"), self.table("deployments"))
+        with self.connection() as connection:
+            (text,) = connection.execute(query).fetchall()[0]
+        return str(text)
+
     # Reviews
 
     def queue_reviews(self, partition: date, scores: ArtifactRef, rows: pa.Table) -> bool:
