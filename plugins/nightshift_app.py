@@ -9,6 +9,7 @@ import os
 from functools import cache
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk import BaseOperatorLink
@@ -103,9 +104,11 @@ class ImportsTheApp:
 def _menu() -> list[dict[str, str]]:
     place = {"destination": "nav", "category": "browse"}
     views = [{"name": "Nightshift", "href": f"/{MENU}/", "url_route": ROUTE, **place}]
-    tracking = os.environ.get("NIGHTSHIFT_MLFLOW_UI_URL") or os.environ.get("MLFLOW_TRACKING_URI", "")
-    if tracking.startswith("http"):
-        views.append({"name": "MLflow", "href": tracking, **place})
+    tracking = urlsplit(os.environ.get("NIGHTSHIFT_MLFLOW_UI_URL") or os.environ.get("MLFLOW_TRACKING_URI", ""))
+    if tracking.scheme in ("http", "https"):
+        # Everybody sees the menu: without user and password.
+        shown = tracking._replace(netloc=tracking.netloc.rpartition("@")[2])
+        views.append({"name": "MLflow", "href": shown.geturl(), **place})
     return views
 
 
@@ -140,8 +143,6 @@ def _partition(dag_id: str, run_id: str) -> str | None:
 
 def _base_path() -> str:
     """The path of Airflow's own pages: "" unless it is served below one."""
-    from urllib.parse import urlsplit
-
     from airflow.configuration import conf
 
     return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")

@@ -8,6 +8,9 @@ from pathlib import Path
 PATH = Path(__file__).resolve().parents[2] / ".env"
 NAMES = (
     "POSTGRES_PASSWORD",
+    "WAREHOUSE_PASSWORD",
+    "AIRFLOW_DB_PASSWORD",
+    "MLFLOW_DB_PASSWORD",
     "REDIS_PASSWORD",
     "MINIO_PASSWORD",
     "AIRFLOW_SECRET_KEY",

@@ -104,3 +104,17 @@ def test_the_app_is_imported_when_the_api_server_starts(plugin, monkeypatch):
     asyncio.run(middleware({"path": "/dags"}, None, send))
     assert sent == ["/dags"]
     assert imported == [True]
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://ann:s3cr3t@mlflow.example:5500/base", "https://mlflow.example:5500/base"),
+        ("http://127.0.0.1:5500", "http://127.0.0.1:5500"),
+        ("sqlite:///mlflow.db", None),
+    ],
+)
+def test_the_menu_shows_no_credentials(plugin, monkeypatch, uri, shown):
+    monkeypatch.delenv("NIGHTSHIFT_MLFLOW_UI_URL", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert [view["href"] for view in plugin._menu() if view["name"] == "MLflow"] == ([shown] if shown else [])

@@ -62,6 +62,22 @@ def test_every_secret_is_required_and_generated(secrets):
     assert not [name for name in defaults if re.search("PASSWORD|SECRET|KEY", name)]
 
 
+def test_database_passwords_are_where_they_are_used(secrets, services):
+    has = {
+        name: {service for service, one in services.items() if secrets[name] in json.dumps(one)}
+        for name in ("POSTGRES_PASSWORD", "MLFLOW_DB_PASSWORD", "AIRFLOW_ADMIN_PASSWORD")
+    }
+    assert has == {
+        "POSTGRES_PASSWORD": {"postgres", "migrate"},
+        "MLFLOW_DB_PASSWORD": {"postgres", "mlflow"},
+        "AIRFLOW_ADMIN_PASSWORD": {"migrate"},
+    }
+    script = (ROOT / "config" / "compose" / "create_databases.sql").read_text(encoding="utf-8")
+    passed_on = set(re.findall(r"^\\getenv \w+ (\w+)$", script, re.MULTILINE))
+    assert passed_on == {"AIRFLOW_DB_PASSWORD", "MLFLOW_DB_PASSWORD", "WAREHOUSE_PASSWORD"}
+    assert passed_on <= services["postgres"]["environment"].keys()
+
+
 def test_what_runs_on_is_watched_and_unprivileged(services):
     for name, service in services.items():
         if name in ONE_SHOT:

@@ -11,8 +11,8 @@ delivered), window_start, window_end, and
 from __future__ import annotations
 
 import copy
+import html
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -40,12 +40,11 @@ from great_expectations.expectations.expectation import (
 )
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.registry import get_expectation_impl
-from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
-from great_expectations.render.view.view import DefaultJinjaPageView
 
 from nightshift.declare.feeds import Expectation, Feed, Severity
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
+from nightshift.io import data_docs
 
 _GX_SEVERITY: dict[Severity, FailureSeverity] = {
     "critical": FailureSeverity.CRITICAL,
@@ -55,8 +54,6 @@ _GX_SEVERITY: dict[Severity, FailureSeverity] = {
 _ABOUT_ROWS = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation, UnexpectedRowsExpectation)
 _EXAMPLES = 5
 _LONG_LISTS = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_CACHE_BUSTER = re.compile(r"\?d=[0-9T.]+Z")
 
 
 @dataclass(frozen=True)
@@ -109,10 +106,7 @@ class Verdict:
     @cached_property
     def html(self) -> str:
         """The Data Docs page of the validation result. Equal results give equal text."""
-        document = ValidationResultsPageRenderer().render(self.result)
-        page: str = _page_view().render(document)  # type: ignore[no-untyped-call]
-        # Rendering generates random element ids and adds the time of day to image addresses.
-        return _CACHE_BUSTER.sub("", _UUID.sub("0", page))
+        return data_docs.page(self.result)
 
 
 def suite_parameters(
@@ -161,8 +155,8 @@ def examine(use_case: UseCase, feed: Feed, table: pa.Table, parameter: Callable[
     result = _validate(name, feed, table, [_resolved(e, table, parameter) for e in declared])
     findings = tuple(_finding(feed, e, one) for e, one in zip(declared, result.results, strict=True))
     for expectation, one in zip(declared, result.results, strict=True):
-        for name in _LONG_LISTS:
-            one.result.pop(name, None)
+        for figure in _LONG_LISTS:
+            one.result.pop(figure, None)
         # The name of the other table's column replaces its values, which would fill the page.
         others = {argument: source for argument, source in _parameters(expectation).items() if "." in source}
         one.expectation_config.kwargs.update({argument: [f"values of {source}"] for argument, source in others.items()})
@@ -244,12 +238,6 @@ def _batch_definition(name: str) -> Any:
     return _source().add_dataframe_asset(name).add_batch_definition_whole_dataframe("partition")
 
 
-@cache
-def _page_view() -> Any:
-    # One object for all pages: compiling its templates takes ten times as long as filling them.
-    return DefaultJinjaPageView()
-
-
 def _parameters(expectation: Expectation) -> dict[str, str]:
     """Argument -> name of the parameter that gives its value."""
     references = {name: value for name, value in expectation.kwargs.items() if isinstance(value, Mapping)}
@@ -313,6 +301,7 @@ def _finding(feed: Feed, expectation: Expectation, one: Any) -> Finding:
 
 def render_data_docs(title: str, verdicts: Sequence[Verdict]) -> dict[str, bytes]:
     """A static site: index.html and one page per feed."""
+    title = html.escape(title)
     rows = "\n".join(
         f'<tr><td><a href="{verdict.feed}.html">{verdict.feed}</a></td>'
         f"<td>{'rejected' if verdict.breached('critical') else 'passed'}</td>"
@@ -320,7 +309,8 @@ def render_data_docs(title: str, verdicts: Sequence[Verdict]) -> dict[str, bytes
         for verdict in verdicts
     )
     index = (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
+        f"<!doctype html><html lang='en'><meta charset='utf-8'>"
+        f'<meta http-equiv="Content-Security-Policy" content="{data_docs.POLICY}"><title>{title}</title>'
         "<style>body{font:16px system-ui;margin:3rem}td,th{padding:.3rem 1.2rem .3rem 0;text-align:left}</style>"
         f"<h1>{title}</h1><table><tr><th>feed</th><th>critical</th><th>rows quarantined</th><th>warnings</th></tr>\n"
         f"{rows}\n</table></html>\n"

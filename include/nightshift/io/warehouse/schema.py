@@ -17,6 +17,7 @@ from nightshift.artifact import sha256_hex
 from nightshift.declare.feeds import Column
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, WarehouseUnavailable
+from nightshift.io.warehouse import roles
 from nightshift.settings import Settings
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def exists(connection: Connection, table: sql.Identifier) -> bool:
 
 
 def migrate(settings: Settings, use_case: UseCase) -> list[str]:
-    """Bring the schema of a use case up to date, all pending migrations in one transaction.
+    """Bring the schema of a use case up to date, all pending migrations in one transaction, and grant the roles theirs.
 
     Idempotent, and safe to run concurrently. Returns the names of the migrations applied. Raises
     ConfigurationError if an applied migration was edited since, if the schema is newer than this
@@ -206,6 +207,11 @@ def migrate(settings: Settings, use_case: UseCase) -> list[str]:
                     f"Schema {use_case.name}: {name} cannot be applied: {fault.message_primary}. {fault.message_hint}",
                 ) from error
             insert_row(connection, table, {"name": name, "sha256": hashes[name]})
+        is_granted = roles.are_granted(connection, use_case.name)
+        if pending or (not is_granted and roles.may_grant(connection)):
+            # Roles are shared by all use cases of a server.
+            lock(connection, "roles")
+            roles.grant(connection, use_case.name)
         _check_columns(connection, use_case)
         return pending
 

@@ -1,0 +1,194 @@
+"""What each role of the warehouse may do, and what it must not."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+from pydantic import SecretStr
+
+from nightshift.declare.use_case import UseCase
+from nightshift.errors import ConfigurationError
+from nightshift.io.warehouse import roles
+from nightshift.io.warehouse.roles import OWNER, PIPELINE, READER
+from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.settings import Settings
+from support.desk import Desk, begin, days_after
+from support.errors import raises_code
+from support.parcels import DAY, killed
+
+PUBLISHED = {"predictions", "publications", "outcomes", "performance_daily", "drift_daily"}
+CHANGES_DECISIONS = (
+    "UPDATE {s}.deployments SET decided_by = 'nobody'",
+    "DELETE FROM {s}.deployments",
+    "TRUNCATE {s}.deployments",
+    "DROP TABLE {s}.deployments",
+    "ALTER TABLE {s}.deployments DISABLE TRIGGER ALL",
+    "ALTER TABLE {s}.deployments DISABLE TRIGGER deployments_append_only",
+    "ALTER TABLE {s}.deployments RENAME TO deployments_before",
+    "ALTER TABLE {s}.deployments OWNER TO CURRENT_USER",
+    "DROP TRIGGER deployments_append_only ON {s}.deployments",
+    "CREATE RULE nothing AS ON INSERT TO {s}.deployments DO INSTEAD NOTHING",
+    "CREATE TRIGGER nothing BEFORE INSERT ON {s}.deployments FOR EACH ROW EXECUTE FUNCTION {s}.refuse_change()",
+    "CREATE OR REPLACE FUNCTION {s}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    "DROP FUNCTION {s}.refuse_change() CASCADE",
+    "DROP SCHEMA {s} CASCADE",
+    "SET session_replication_role = 'replica'",
+    "UPDATE {s}.schema_migrations SET sha256 = ''",
+    "GRANT nightshift_owner TO CURRENT_USER",
+    "SET ROLE nightshift_owner",
+)
+
+
+@pytest.fixture
+def users(settings: Settings) -> Iterator[dict[str, str]]:
+    """A user of this test's own for each role, by role."""
+    url, suffix = settings.warehouse_url.get_secret_value(), uuid.uuid4().hex[:8]
+    made = {role: f"{role}_{suffix}" for role in roles.ROLES}
+    with psycopg.connect(url) as connection:
+        roles._create(connection)
+        for role, user in made.items():
+            statement = sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}")
+            connection.execute(statement.format(sql.Identifier(user), sql.Identifier(role)))
+    yield made
+    with psycopg.connect(url) as connection:
+        for user in made.values():
+            connection.execute(sql.SQL("DROP OWNED BY {u} CASCADE; DROP ROLE {u}").format(u=sql.Identifier(user)))
+
+
+@contextmanager
+def connected(settings: Settings, user: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(as_user(settings, user).warehouse_url.get_secret_value()) as connection:
+        yield connection
+
+
+def as_user(settings: Settings, user: str) -> Settings:
+    """The settings with the warehouse's URL of another user."""
+    url = settings.warehouse_url.get_secret_value()
+    assert "//postgres:@" in url
+    return settings.model_copy(update={"warehouse_url": SecretStr(url.replace("//postgres:@", f"//{user}:@"))})
+
+
+def in_schema(statement: str, use_case: UseCase) -> sql.Composed:
+    return sql.SQL(statement).format(s=sql.Identifier(use_case.name))  # type: ignore[arg-type]
+
+
+def test_decisions_are_changed_by_nobody_but_the_owner(
+    settings: Settings, warehouse: Warehouse, use_case: UseCase, users: dict[str, str]
+) -> None:
+    warehouse.record_deployment(killed(DAY))
+    for role in (PIPELINE, READER):
+        for statement in CHANGES_DECISIONS:
+            with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[role]) as connection:  # noqa: PT012
+                connection.execute(in_schema(statement, use_case))
+                pytest.fail(f"{role}: {statement}")
+    assert warehouse.decisions() == [killed(DAY)]
+
+
+def test_pipeline_appends_decisions(
+    settings: Settings, warehouse: Warehouse, use_case: UseCase, users: dict[str, str]
+) -> None:
+    warehouse.migrate()
+    Warehouse(as_user(settings, users[PIPELINE]), use_case).record_deployment(killed(DAY))
+    assert warehouse.decisions() == [killed(DAY)]
+
+
+def test_reader_reads_what_is_published_and_nothing_else(
+    settings: Settings, warehouse: Warehouse, use_case: UseCase, users: dict[str, str]
+) -> None:
+    warehouse.migrate()
+    with connected(settings, users[READER]) as connection:
+        query = (
+            "SELECT relname, has_table_privilege(oid, 'SELECT'), "
+            "has_table_privilege(oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER, MAINTAIN') "
+            "FROM pg_class WHERE relnamespace = quote_ident(%s)::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S')"
+        )
+        tables = connection.execute(query, [use_case.name]).fetchall()
+        for name in PUBLISHED:
+            connection.execute(in_schema(f"SELECT * FROM {{s}}.{name}", use_case))
+    assert {name for name, may_read, _ in tables if may_read} == PUBLISHED
+    assert [name for name, _, may_write in tables if may_write] == []
+    for statement in (
+        "SELECT * FROM {s}.deployments",
+        "SELECT * FROM {s}.alerts",
+        "INSERT INTO {s}.outcomes DEFAULT VALUES",
+        "CREATE TABLE {s}.mine (n integer)",
+    ):
+        with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[READER]) as connection:
+            connection.execute(in_schema(statement, use_case))
+
+
+def test_every_table_but_the_predictions_is_the_owners(warehouse: Warehouse, use_case: UseCase) -> None:
+    warehouse.migrate()
+    with warehouse.connection() as connection:
+        owners = connection.execute(
+            "SELECT relname, pg_get_userbyid(relowner) FROM pg_class "
+            "WHERE relnamespace = quote_ident(%s)::regnamespace AND relkind IN ('r', 'p')",
+            [use_case.name],
+        ).fetchall()
+    assert {owner for name, owner in owners if name != "predictions"} == {OWNER}
+    assert dict(owners)["predictions"] == PIPELINE
+
+
+def test_nights_run_as_a_member_of_the_pipeline_role(desk: Desk, users: dict[str, str]) -> None:
+    desk.warehouse.migrate()
+    as_reader = as_user(desk.settings, users[READER])
+    desk.settings = as_user(desk.settings, users[PIPELINE])
+    desk.warehouse = Warehouse(desk.settings, desk.use_case)
+    begin(desk)
+    for number in range(2):
+        desk.night(days_after(number))
+        desk.check_drift(days_after(number))
+    # Delivered again: the day's rows are replaced.
+    before = desk.rows("publications")
+    desk.deliver(days_after(1), bookings=30)
+    desk.predict(days_after(1))
+    assert len(desk.rows("publications")) == len(before) + 1
+    with psycopg.connect(as_reader.warehouse_url.get_secret_value()) as connection:
+        row = connection.execute(in_schema("SELECT count(*) FROM {s}.predictions", desk.use_case)).fetchone()
+    assert row == (70,)
+
+
+def test_pipeline_cannot_migrate_what_the_owner_did_not(
+    settings: Settings, use_case: UseCase, users: dict[str, str]
+) -> None:
+    with raises_code(ConfigurationError, "NS-WAREHOUSE-004"):
+        Warehouse(as_user(settings, users[PIPELINE]), use_case).migrate()
+
+
+def test_schema_of_an_earlier_version_is_handed_over(
+    settings: Settings, warehouse: Warehouse, use_case: UseCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(roles, "grant", lambda connection, schema: None)
+        warehouse.migrate()
+    with warehouse.connection() as connection:
+        assert not roles.are_granted(connection, use_case.name)
+    assert Warehouse(settings, use_case).migrate() == []
+    with warehouse.connection() as connection:
+        assert roles.are_granted(connection, use_case.name)
+
+
+def test_user_without_the_right_to_grant_goes_on_and_is_told(
+    settings: Settings, use_case: UseCase, caplog: pytest.LogCaptureFixture
+) -> None:
+    user = f"plain_{uuid.uuid4().hex[:8]}"
+    url = settings.warehouse_url.get_secret_value()
+    name = sql.Identifier(user)
+    with psycopg.connect(url) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+        database = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, name))
+    try:
+        plain = Warehouse(as_user(settings, user), use_case)
+        assert plain.migrate()
+        assert "nightshift migrate" in caplog.text
+        plain.record_deployment(killed(DAY))
+        assert plain.decisions() == [killed(DAY)]
+    finally:
+        with psycopg.connect(url) as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {u} CASCADE; DROP ROLE {u}").format(u=name))
