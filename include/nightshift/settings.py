@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, SecretStr, ValidationError, model_validator
@@ -82,11 +82,14 @@ def load_settings() -> Settings:
         ) from None
 
 
-def _values(path: Path) -> dict[str, object]:
+def _values(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigurationError("NS-SETTINGS-069", f"{path} cannot be read as YAML: {error}. Correct it.") from error
+        # Not the error's own text, which quotes the file.
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigurationError("NS-SETTINGS-069", f"{path} cannot be read as YAML{place}. Correct it.") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):

@@ -19,7 +19,7 @@ from nightshift.core.ingest.landed_checks import (
     sample,
 )
 from nightshift.core.ingest.representable import representable
-from nightshift.declare.feeds import Column, Feed
+from nightshift.declare.feeds import Column, ColumnType, Feed
 from nightshift.errors import MalformedFile, SchemaChanged
 
 BATCH_ROWS = 65_536
@@ -102,7 +102,7 @@ def _fits(column: Column, kind: pa.DataType) -> bool:
     kind = _value_type(kind)
     if pa.types.is_null(kind):
         return True
-    return {
+    fits: dict[ColumnType, bool] = {
         "string": _is_text(kind),
         # pandas writes integers with gaps as floats; a fraction fails the cast.
         "int64": pa.types.is_integer(kind) or pa.types.is_floating(kind),
@@ -110,7 +110,8 @@ def _fits(column: Column, kind: pa.DataType) -> bool:
         "bool": pa.types.is_boolean(kind),
         "date": pa.types.is_date(kind),
         "timestamp": pa.types.is_timestamp(kind) and kind.tz is not None,
-    }[column.type]
+    }
+    return fits[column.type]
 
 
 def _cast(column: Column, uri: str, values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
