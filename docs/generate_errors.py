@@ -41,7 +41,18 @@ def raised() -> list[Raised]:
         if isinstance(node, ast.ClassDef) and node.bases
     }
     kinds = {name: kind for name in bases if (kind := _kind(name, bases))} | FAULTS
-    return [one for module, tree in trees.items() for one in _calls(module, tree, kinds)]
+    return [one for module, tree in trees.items() for one in _calls(module, tree, kinds, dict(_imported(tree, trees)))]
+
+
+def _imported(tree: ast.Module, trees: Mapping[str, ast.Module]) -> Iterator[tuple[str, ast.expr]]:
+    """Names that a module imports from another of the source, with their expressions."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            source = trees.get(f"include/{node.module.replace('.', '/')}.py")
+            names = {alias.name for alias in node.names}
+            for one in source.body if source else ():
+                if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) in names:
+                    yield ast.unparse(one.targets[0]), one.value
 
 
 def _kind(name: str, bases: Mapping[str, str]) -> str:
@@ -51,7 +62,9 @@ def _kind(name: str, bases: Mapping[str, str]) -> str:
     return KINDS.get(name, "")
 
 
-def _calls(module: str, tree: ast.Module, kinds: Mapping[str, str]) -> Iterator[Raised]:
+def _calls(
+    module: str, tree: ast.Module, kinds: Mapping[str, str], imported: Mapping[str, ast.expr]
+) -> Iterator[Raised]:
     nodes = sorted((node for node in ast.walk(tree) if isinstance(node, ast.stmt)), key=lambda node: node.lineno)
     assigned = [node for node in nodes if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
@@ -63,7 +76,7 @@ def _calls(module: str, tree: ast.Module, kinds: Mapping[str, str]) -> Iterator[
             code = ""
         others = [one for one in functions if not _contains(one, call)]
         visible = [one for one in assigned if not any(_contains(other, one) for other in others)]
-        known = {ast.unparse(one.targets[0]): one.value for one in visible if one.lineno < call.lineno}
+        known = dict(imported) | {ast.unparse(one.targets[0]): one.value for one in visible if one.lineno < call.lineno}
         error = ast.unparse(call.func)
         yield Raised(code, error, kinds[error], module, call.lineno, _template(message, known))
 

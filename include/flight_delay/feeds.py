@@ -93,6 +93,13 @@ _PLAN_EXPECTATIONS = (
         min_value=300,
         max_value=3000,
     ),
+    _critical(
+        "expect_column_values_to_be_in_set",
+        "most flights are not from here: origin and destination are swapped",
+        column="origin",
+        value_set=_ORIGINS,
+        mostly=0.5,
+    ),
     _quarantine("expect_column_values_to_be_in_set", "unknown origin", column="origin", value_set=_ORIGINS),
     _quarantine(
         "expect_column_values_to_match_regex", "no IATA code of an airline", column="carrier", regex="^[0-9A-Z]{2}$"

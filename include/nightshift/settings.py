@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, SecretStr, ValidationError, model_validator
@@ -68,7 +68,7 @@ def load_settings() -> Settings:
     path = folder / f"{environment}.yaml"
     if not path.exists():
         raise ConfigurationError("NS-SETTINGS-001", f"There is no {path}; NIGHTSHIFT_ENVIRONMENT is {environment!r}.")
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    values = _values(path)
     try:
         # Both as arguments: the file's values alone as arguments would override the environment.
         return Settings(**(values | EnvSettingsSource(Settings)()))
@@ -80,3 +80,18 @@ def load_settings() -> Settings:
             f"Set them in {path} or as NIGHTSHIFT_<NAME>; "
             'on a local machine run `make up` and `eval "$(make -s env)"`.',
         ) from None
+
+
+def _values(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        # Not the error's own text, which quotes the file.
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigurationError("NS-SETTINGS-069", f"{path} cannot be read as YAML{place}. Correct it.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise ConfigurationError("NS-SETTINGS-070", f"{path} holds no names with values. Write `name: value` lines.")
+    return values

@@ -1,9 +1,13 @@
 """Settings: where values come from, and what is an error."""
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from nightshift.errors import ConfigurationError
+from nightshift.errors import ConfigurationError, NightshiftError
 from nightshift.settings import Settings, load_settings
 from support.errors import raises_code
 
@@ -80,3 +84,46 @@ def test_a_wrong_value_does_not_show_either(environment):
     with raises_code(ConfigurationError, "NS-SETTINGS-002", "threads") as error:
         load_settings()
     assert "secret" not in str(error.value)
+
+
+SECRET = "never-to-be-shown"
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
+NAMES = st.sampled_from(sorted(Settings.model_fields)) | st.text(max_size=12)
+any_example = hypothesis_settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def accepted_or_rejected() -> None:
+    load_settings.cache_clear()
+    try:
+        shown = repr(load_settings())
+    except NightshiftError as error:
+        code, shown = error.code, str(error)
+    else:
+        code = "NS-SETTINGS-"
+    assert code.startswith("NS-SETTINGS-")
+    assert SECRET not in shown
+
+
+@any_example
+@given(content=st.binary(max_size=60) | st.dictionaries(NAMES, VALUES, max_size=5).map(lambda v: yaml.dump(v).encode()))
+def test_any_file_is_accepted_or_rejected(content, environment, tmp_path):
+    environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", f"postgresql://user:{SECRET}@host/db")
+    (tmp_path / "test.yaml").write_bytes(content)
+    accepted_or_rejected()
+
+
+@any_example
+@given(
+    name=st.sampled_from(sorted(Settings.model_fields)),
+    value=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40),
+)
+def test_any_environment_is_accepted_or_rejected(name, value, environment):
+    environment.setenv("NIGHTSHIFT_WAREHOUSE_URL", f"postgresql://user:{SECRET}@host/db")
+    with environment.context() as patch:
+        patch.setenv(f"NIGHTSHIFT_{name.upper()}", value)
+        accepted_or_rejected()

@@ -63,6 +63,8 @@ class Feed:
     `end_mark`: name of an object that the producer puts beside the files once all of them are there, for
     example `_SUCCESS`; until then the delivery counts as not there. Without one, a delivery counts once its
     files are `settle_seconds` old (a setting).
+    `max_bytes`: a larger delivery is rejected, before it is read or while it is decoded; a row counts as 100 bytes
+    besides its cells. So a small file that inflates to gigabytes takes a bounded amount of memory.
 
     With a `source`, nothing is delivered to the landing bucket: the rows are the published predictions of another use
     case. `landed` then names columns of these: of its `prediction_key` and `prediction_extra`, its score (float64),
@@ -79,6 +81,7 @@ class Feed:
     delimiter: str = ","
     null_values: tuple[str, ...] = ("", "NA")
     end_mark: str = ""
+    max_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
         """Raises ConfigurationError for an end mark that would be read as data."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from nightshift.artifact import sha256_hex
+from nightshift.core.ingest.landed_checks import check_size
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import MalformedFile, PartitionNotReady
@@ -63,7 +64,8 @@ def read_delivery(
     """The bytes of `delivered_files`.
 
     Raises PartitionNotReady if nothing was delivered, the end mark is missing or, for a feed without one, the newest
-    file is not `settle_seconds` old by the store's clock; MalformedFile for a file of another kind.
+    file is not `settle_seconds` old by the store's clock; MalformedFile for a file of another kind, for a name that
+    could be mistaken for another, and, before anything is read, for more bytes than the feed's `max_bytes`.
     """
     prefix, infos, complete = delivered_files(store, use_case, feed, partition)
     keys = [info.key for info in infos]
@@ -88,10 +90,19 @@ def read_delivery(
             "Deliver the file there; the task is retried until it comes.",
         )
     for key in keys:
+        name = key.removeprefix(prefix)
+        # A name ends in messages, tables and pages, and may be joined to a path by whoever looks for the file.
+        if not name.isprintable() or {"", ".", ".."} & set(name.split("/")):
+            raise MalformedFile(
+                "NS-LAND-116",
+                f"{store.uri(prefix)} has a file {name[:200]!r}, whose name has characters that are not printable, or "
+                f"leads to another folder. Deliver it under a plain name and remove this one.",
+            )
         if not key.endswith(SUFFIXES):
             raise MalformedFile(
                 "NS-LAND-002", f"{store.uri(key)} is neither {' nor '.join(SUFFIXES)}. Deliver one of them."
             )
+    check_size(feed, store.uri(prefix), sum(info.bytes for info in infos))
     bodies = in_parallel(store.get, keys)
     files: dict[str, DeliveredFile] = {}
     repeated: dict[str, str] = {}

@@ -16,6 +16,7 @@ import pyarrow as pa
 from nightshift.core.duckdb_session import duckdb_session
 from nightshift.core.ingest.landed_table import ARROW_TYPES, STEP
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, LINEAGE, set_aside
+from nightshift.core.ingest.representable import representable
 from nightshift.declare.feeds import Feed
 from nightshift.errors import ConfigurationError
 
@@ -38,8 +39,8 @@ def curate(feed: Feed, landed: pa.Table) -> CuratedTable:
     """Apply the feed's `normalise` SQL to the landed rows, then keep one row per key.
 
     Columns that the SQL returns beyond `curated` are kept for the expectations; publishing drops
-    them. Raises ConfigurationError if the SQL does not run, loses or adds rows, or lacks a
-    declared column or its type.
+    them. Dates outside the years 1 to 9999 become null. Raises ConfigurationError if the SQL does
+    not run, loses or adds rows, or lacks a declared column or its type.
     """
     landed = landed.sort_by(_LANDED_ORDER)
     rows = _normalise(feed, landed)
@@ -86,6 +87,8 @@ def _normalise(feed: Feed, landed: pa.Table) -> pa.Table:
                 "cast it.",
             )
         rows = rows.set_column(rows.column_names.index(column.name), column.name, rows[column.name].cast(declared))
+    # Arithmetic on a delivered year or hour may lead beyond the dates that Python has.
+    rows = pa.table([representable(values) for values in rows.columns], names=rows.column_names)
     rows = rows.sort_by(_LANDED_ORDER)
     if not rows.select(list(LINEAGE)).equals(landed.select(list(LINEAGE))):
         raise ConfigurationError(

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.curated_table import curate
+from nightshift.core.ingest.landed_checks import check_size
 from nightshift.core.ingest.landed_table import LandedTable, read_landed, reject_if_undelivered
 from nightshift.core.ingest.quarantine import gathered
 from nightshift.declare.feeds import Feed
@@ -97,8 +98,11 @@ def _delivered(context: StepContext, feed: Feed, *, last_try: bool) -> Delivered
             raise
         hint = "It did not come in time; run ingest again once it is there."
         raise NothingDelivered("NS-LAND-020", f"{error.message} {hint}") from error
-    tables = [read_landed(feed, file.uri, file.data) for file in delivery.files]
-    reject_if_undelivered(feed, tables, store.uri(delivery.prefix))
+    tables, where = [], store.uri(delivery.prefix)
+    for file in delivery.files:
+        tables.append(read_landed(feed, file.uri, file.data))
+        check_size(feed, where, sum(table.rows.nbytes + table.quarantine.nbytes for table in tables))
+    reject_if_undelivered(feed, tables, where)
     return Delivered(tables, _refs(delivery, tables), delivery.repeated)
 
 
