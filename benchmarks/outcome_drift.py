@@ -32,7 +32,14 @@ from flight_rows import training_rows
 from nightshift.core.arrays import Floats, Integers
 from nightshift.core.backtest.walk import EPOCH, History, Plan, walk_forward
 from nightshift.core.evaluation import LEAST_PROBABILITY, auc_or_none, log_odds, row_losses
-from nightshift.core.inference.calibration import LabelledScores, calibrated, fit_calibration, window_days
+from nightshift.core.inference.calibration import (
+    LabelledScores,
+    calibrated,
+    fit_calibration,
+    level_shift,
+    window_days,
+)
+from nightshift.core.inference.certainty import level_band
 from nightshift.core.monitoring.day_summary import summarise
 from nightshift.core.monitoring.drift import column_counts, describe, drift_of_columns
 from nightshift.core.monitoring.outcome_drift import EVERYTHING, SliceDay, concept_drift, label_drift
@@ -291,6 +298,29 @@ def nights_to_alarm(planted: Planted, start: date) -> tuple[int | None, tuple[st
     return None, tuple(names)
 
 
+def band_coverage(rows: Rows, scores: Floats) -> dict[str, tuple[int, float]]:
+    """Days, and the share of them whose label rate is within the band made of the days before: of all rows, by origin.
+
+    As a night makes it: of the newest `CertaintyPolicy.days` partitions up to the one before the last.
+    """
+    policy = USE_CASE.certainty
+    days = np.unique(rows.partition).tolist()
+    shifts = {day: level_shift(scores[rows.of(day, day)], rows.labels[rows.of(day, day)]) for day in days}
+    within: dict[str, list[bool]] = {}
+    for number, day in enumerate(days):
+        past = [shifts[before] for before in days[max(number - policy.days, 0) : number]]
+        if len(past) < policy.least_days:
+            continue
+        part = rows.of(day, day)
+        low, high = level_band(past, scores[part], policy.band)
+        origin = rows.slices["origin"][part]
+        for name in ("", *np.unique(origin).tolist()):
+            own = origin == name if name else np.ones(len(origin), bool)
+            rate = rows.labels[part][own].mean()
+            within.setdefault(name, []).append(bool(low[own].mean() <= rate <= high[own].mean()))
+    return {name: (len(found), float(np.mean(found))) for name, found in within.items()}
+
+
 _shared: tuple[Rows, Floats]
 _ordinary: Evidence
 _alarms: dict[date, list[ColumnDrift]]
@@ -346,6 +376,9 @@ def main() -> None:
                 print(f"  {night}  {describe(one)}")
             last[one.name] = night
     print(f"{len(beginnings)} of {len(nights)} nights, {100 * len(beginnings) / len(nights):.1f} in a hundred")
+    print("\nDays whose label rate is within the band of the days before (aim: 80 %):")
+    for name, (days, share) in band_coverage(rows, scores).items():
+        print(f"  {name or 'all rows':10} {share:.1%} of {days} days")
     for text in missed:
         print(f"missed: {text}")
     sys.exit(bool(missed))
