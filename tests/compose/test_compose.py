@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -93,11 +94,11 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
         compose("down", "--volumes", "--timeout", "20")
 
 
-def wait(condition: Callable[[], bool], what: str, seconds: float) -> None:
+def wait(condition: Callable[[], bool], what: str, seconds: float, *, every: float = 5) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
-        time.sleep(5)
+        time.sleep(every)
 
 
 def ended(api: AirflowApi, stage: str, partition: date) -> DagRun | None:
@@ -147,16 +148,19 @@ def test_a_night_survives_a_killed_worker_and_a_restart(compose: Compose) -> Non
 def _kill_a_busy_worker(compose: Compose, api: AirflowApi) -> str:
     """Kill the container that runs a task of the night's training, and start it again. Returns its name."""
 
-    def running() -> list[str]:
-        run = api.newest_runs(f"{USE_CASE}.train").get(NIGHT.isoformat())
-        if run is None:
-            return []
-        path = f"/dags/{run.dag_id}/dagRuns/{run.dag_run_id}/taskInstances"
-        instances = api.call("GET", path)["task_instances"]
-        return [one["hostname"] for one in instances if one["state"] == "running" and one["hostname"]]
+    running: list[str] = []
 
-    wait(lambda: bool(running()), "a running task of the training", 900)
-    container = running()[0]
+    def is_fitting() -> bool:
+        run = api.newest_runs(f"{USE_CASE}.train").get(NIGHT.isoformat())
+        if run is not None:
+            path = f"/dags/{run.dag_id}/dagRuns/{quote(run.dag_run_id, safe='')}/taskInstances"
+            instances = api.call("GET", path)["task_instances"]
+            fits = [one for one in instances if one["task_id"] == "fit" and one["state"] == "running"]
+            running.extend(one["hostname"] for one in fits if one["hostname"])
+        return bool(running)
+
+    wait(is_fitting, "a running fit", 900, every=1)
+    container = running[0]
     subprocess.run(["docker", "kill", container], check=True, capture_output=True)
     subprocess.run(["docker", "start", container], check=True, capture_output=True)
     return container
