@@ -13,6 +13,7 @@ from nightshift.core.monitoring.overview import PATIENCE, Overview, headline
 from nightshift.io.warehouse.reader import reading
 from nightshift.services.overview import overview
 from support.desk import BOOKINGS, Desk, begin, days_after
+from support.drift_rows import record_drift
 
 
 def much_later() -> datetime:
@@ -127,3 +128,16 @@ def test_a_spec_whose_newest_training_left_no_version_is_a_problem(desk: Desk) -
     desk.register(fallback, days_after(1), role="fallback")
     desk.night(days_after(1))
     assert not [one for one in overview_of(desk).problems if fallback.spec_id in one.what]
+
+
+def test_an_alarm_stays_open_for_a_week(desk: Desk) -> None:
+    """A value that goes on is in the reference of the next partition, and may be outside its range for a night only."""
+    begin(desk)
+    desk.night(days_after(0))
+    record_drift(desk, days_after(0), 3.0, "bookings", "price")
+    for number in range(1, 8):
+        record_drift(desk, days_after(number), 0.2, "bookings", "price")
+        found = overview_of(desk)
+        names = [(one.column_name, one.partition) for one in found.drifts]
+        assert names == ([("price", days_after(0))] if number < 7 else [])
+        assert headline(found).endswith(", 1 open alarm") == (number < 7)

@@ -52,6 +52,8 @@ def tone(overview: Overview) -> str:
         return "bad" if behind(overview) or not overview.nights else "warn"
     if not overview.nights:
         return ""
+    if overview.drifts:
+        return "warn"
     return "busy" if overview.under_way else "good"
 
 

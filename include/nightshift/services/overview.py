@@ -29,6 +29,7 @@ from nightshift.partitions import partition_range
 
 NIGHTS_SHOWN = 60
 DECISIONS_SHOWN = 10
+OPEN_PARTITIONS = 7
 RULE_PARTITIONS = 7
 
 
@@ -125,11 +126,17 @@ def recent_nights(reader: Reader, nights: int = NIGHTS_SHOWN) -> list[Night]:
 
 
 def open_drifts(reader: Reader) -> tuple[list[OpenDrift], date | None]:
-    """What has drifted in the newest checked partition, the furthest first; and that partition."""
+    """What has drifted in the last `OPEN_PARTITIONS` checked, as it did last, the newest first; and the newest checked.
+
+    A value that goes on is in the reference of the next partition, and may be outside its range for one night only.
+    """
     drifts = reader.values(
         OpenDrift,
-        "SELECT drift, source, column_name, statistic, days, value, low, high, since, partition FROM {drift_daily} "
-        "WHERE drifted AND partition = (SELECT max(partition) FROM {drift_daily}) ORDER BY abs(excess) DESC",
+        "SELECT drift, source, column_name, statistic, days, value, low, high, since, partition FROM ("
+        "SELECT DISTINCT ON (drift, source, column_name) * FROM {drift_daily} "
+        "WHERE drifted AND partition > (SELECT max(partition) FROM {drift_daily}) - %s "
+        "ORDER BY drift, source, column_name, partition DESC) AS newest ORDER BY partition DESC, abs(excess) DESC",
+        OPEN_PARTITIONS,
     )
     (newest,) = reader.rows("SELECT max(partition) AS checked FROM {drift_daily}")
     return drifts, newest["checked"]

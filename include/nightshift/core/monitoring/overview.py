@@ -50,7 +50,7 @@ class Night:
 
 @dataclass(frozen=True)
 class OpenDrift:
-    """A column that has drifted in the newest checked partition, since when."""
+    """A column that has drifted in one of the last partitions; `partition`: the newest in which it did."""
 
     drift: str
     source: str
@@ -205,9 +205,11 @@ def rule_problems(use_case: str, rules: Sequence[Mapping[str, Any]]) -> list[Pro
 
 
 def headline(overview: Overview) -> str:
-    """One sentence: whether the newest delivered partition is published, and how many problems there are."""
-    count = len(overview.problems)
+    """One sentence: whether the newest delivered partition is published, how many problems and alarms there are."""
+    count, alarms = len(overview.problems), len(overview.drifts)
     problems = f"{count or 'no'} problem{'' if count == 1 else 's'}"
+    if alarms:
+        problems += f", {alarms} open alarm{'' if alarms == 1 else 's'}"
     if not overview.nights:
         return "Nothing has been published yet" + (f"; {problems}" if count else "")
     newest = overview.nights[0].partition
