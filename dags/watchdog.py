@@ -2,7 +2,7 @@
 
 **check_publication** looks in the warehouse for the publication of the partition whose deadline passed last. If there
 is none, it sends an alert that says what each stage decided, and fails. It also sends the alerts that a receiver has
-not accepted yet. It follows no other DAG: a stage that never started cannot fail, and would alert nobody.
+not accepted yet. It follows no other DAG: a stage that never started cannot fail, and would send no alert.
 
 A scheduler that does not run starts no watchdog either: let cron on another machine run `nightshift watchdog` as well.
 """

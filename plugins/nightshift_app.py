@@ -89,7 +89,7 @@ async def _serve(scope: Any, receive: Any, send: Any) -> None:
 class ImportsTheApp:
     """A middleware of the API server that imports the app in a thread when the server starts, and does nothing else.
 
-    So nobody's first view waits for it, nor does any other Airflow process import it.
+    So the first view does not wait for it, nor does any other Airflow process import it.
     """
 
     def __init__(self, app: Any) -> None:

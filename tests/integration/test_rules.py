@@ -9,6 +9,7 @@ from datetime import date
 import pytest
 
 from nightshift import cli
+from nightshift.core.monitoring.overview import rule_problems
 from nightshift.core.monitoring.rules import DayLoss, Evidence, Past, evaluate
 from nightshift.declare.rules import LossSignal, MissingPublication, Rule
 from nightshift.declare.use_case import UseCase
@@ -167,8 +168,10 @@ def test_what_is_recorded_says_what_to_do(desk: Desk) -> None:
     assert numbers["difference"] == pytest.approx(numbers["log_loss"] - numbers["expected"])
     goes_on = rows[days_after(2), "surprised"]
     assert (goes_on["since"], goes_on["began"], goes_on["acted"]) == (days_after(1), False, False)
-    (problem,) = rules.rule_problems(desk.warehouse, desk.use_case, days_after(2))
-    assert "airflow dags trigger" in problem.advice
+    assert "airflow dags trigger" in row["effect"]
+    newest_first = sorted(rows.values(), key=lambda one: one["partition"], reverse=True)
+    (problem,) = rule_problems(desk.use_case.name, newest_first)
+    assert str(days_after(1)) in problem.what
 
 
 def test_a_dry_run_gives_what_was_recorded_and_changes_nothing(desk: Desk) -> None:

@@ -12,6 +12,7 @@ from nightshift.app.charts import Band, Chart, Series, by_day
 from nightshift.app.drift import KINDS, PERIODS, column_name
 from nightshift.app.page import PageContext
 from nightshift.documents.check_drift import Curve, Drift
+from nightshift.services.overview import OPEN_PARTITIONS
 
 ROWS_SHOWN = 30
 
@@ -57,6 +58,7 @@ def view(context: PageContext, drift: str, source: str) -> dict[str, Any]:
         "trail": [("Drift", "drift"), (name, "")],
         "name": name,
         "newest": newest,
+        "drifted": next((one for one in rows[: -OPEN_PARTITIONS - 1 : -1] if one["drifted"]), None),
         "kind": KINDS[drift],
         "meaning": MEANING.get(newest["statistic"], ""),
         "excess_chart": _excess(context, rows, name),

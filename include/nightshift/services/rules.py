@@ -11,7 +11,6 @@ from psycopg.rows import dict_row
 
 from nightshift.artifact import canonical_json
 from nightshift.core.monitoring.alerts import Alert
-from nightshift.core.monitoring.overview import Problem
 from nightshift.core.monitoring.rules import SEARCH_EVERY, DayLoss, Evidence, Past, RecordedDrift, evaluate_each
 from nightshift.declare.rules import DriftSignal, LossSignal, MissingPublication, Rule
 from nightshift.declare.use_case import UseCase
@@ -181,18 +180,3 @@ def promotion_hold(warehouse: Warehouse, use_case: UseCase, partition: date) -> 
 def search_command(use_case: UseCase, partition: date) -> str:
     """The command that starts the search that a rule requested, where its DAG is paused."""
     return f'airflow dags trigger {use_case.name}.search --conf \'{{"partition": "{partition}"}}\''
-
-
-def rule_problems(warehouse: Warehouse, use_case: UseCase, last: date) -> list[Problem]:
-    """What rules of the newest partitions up to `last` ask of a person, for the overview."""
-    outcomes = recorded(warehouse, last - timedelta(days=SEARCH_EVERY - 1), last)
-    problems = []
-    for day, of_day in outcomes.items():
-        for one in of_day:
-            if one.then == "search" and one.acted:
-                advice = f"see {use_case.name}.search; if that DAG is paused: {search_command(use_case, day)}"
-                problems.append(Problem(f"rule {one.rule} requested a search on {day}", advice))
-            if one.then == "hold" and one.fired and day == max(outcomes):
-                advice = f"nightshift monitor explain {use_case.name} {day}"
-                problems.append(Problem(f"rule {one.rule} holds promotions since {one.since}", advice))
-    return problems

@@ -191,7 +191,7 @@ def rejected_trainings(decisions: Sequence[Deployment], delivered: date) -> list
 
 
 def rule_problems(use_case: str, rules: Sequence[Mapping[str, Any]]) -> list[Problem]:
-    """What monitoring rules ask of a person. `rules`: rows of rules_daily, the newest first."""
+    """The problems that monitoring rules leave to a person. `rules`: rows of rules_daily, the newest first."""
     problems = []
     for one in rules:
         day, page = one["partition"], f"night/{one['partition']}"
