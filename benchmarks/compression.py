@@ -33,13 +33,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from flight_rows import between, curated_feeds, features_of, with_features
 
-from flight_delay import replay
-from nightshift.core.features.feature_computation import compute_features, compute_spine
-from nightshift.core.features.point_in_time import FeatureRows, point_in_time_join
+from nightshift.core.features.feature_computation import compute_spine
 from nightshift.core.inference.onnx_model import load_session, score
-from nightshift.core.ingest.curated_table import curate, published_columns
-from nightshift.core.ingest.landed_table import read_landed
 from nightshift.core.models.fitted import FittedModel
 from nightshift.core.models.preprocessing import feature_frame
 from nightshift.core.paired_differences import moving_blocks
@@ -52,7 +49,6 @@ from nightshift.declare.use_case import UseCase
 from nightshift.documents.search import PartitionScore
 from nightshift.partitions import partition_range
 
-Feeds = dict[str, list[pa.Table]]
 MEASUREMENTS = 4
 """The fastest of so many counts: other work on the machine only ever slows a measurement down."""
 
@@ -60,42 +56,6 @@ FASTER, SMALLER = 10, 20
 TREES = ("xgboost_declared", "xgboost_default")
 STUDENTS = ("distilled_additive", "distilled_additive_small")
 LARGEST_COMPILED_DIFFERENCE = 1e-5
-
-
-def curated_feeds(use_case: UseCase, partitions: list[date]) -> dict[str, pa.Table]:
-    """Every feed as it is published, with `delivered_on`, without the expectations' quarantine."""
-    found: Feeds = defaultdict(list)
-    for partition in partitions:
-        landed: Feeds = defaultdict(list)
-        for name, _, file_name, body in replay.deliveries(partition):
-            landed[name].append(read_landed(use_case.feed(name), file_name, body).rows)
-        for name, tables in landed.items():
-            rows = published_columns(use_case.feed(name), curate(use_case.feed(name), pa.concat_tables(tables)).rows)
-            stamp = pa.array([partition] * rows.num_rows, pa.date32())
-            found[name].append(rows.append_column("delivered_on", stamp))
-    return {name: pa.concat_tables(tables) for name, tables in found.items()}
-
-
-def features_of(partitions: list[date]) -> list[dict[str, pa.Table]]:
-    """Feature tables of a run of partitions; a process of its own, DuckDB being held to one thread."""
-    use_case = load_use_case("flight_delay")
-    lookback = timedelta(days=use_case.features.lookback_days)
-    first = max(use_case.first_partition, partitions[0] - lookback)
-    feeds = curated_feeds(use_case, sorted({use_case.first_partition, *partition_range(first, partitions[-1])}))
-    found = []
-    for partition in partitions:
-        seen = {
-            name: table
-            if use_case.feed(name).cadence == "snapshot"
-            else table.filter(_between(table["delivered_on"], partition - lookback, partition))
-            for name, table in feeds.items()
-        }
-        found.append(compute_features(use_case, seen, partition))
-    return found
-
-
-def _between(days: pa.ChunkedArray, first: date, last: date) -> pa.ChunkedArray:
-    return pc.and_(pc.greater_equal(days, pa.scalar(first)), pc.less_equal(days, pa.scalar(last)))
 
 
 def build_rows(use_case: UseCase, days: int) -> pa.Table:
@@ -106,13 +66,7 @@ def build_rows(use_case: UseCase, days: int) -> pa.Table:
         tables = [tables for half in pool.map(features_of, halves) for tables in half]
     spine = compute_spine(use_case, use_case.training_spine, curated_feeds(use_case, partitions), partitions[-1])
     rows = spine.filter(pc.is_in(spine["partition"], value_set=pa.array(partitions[:-1], pa.date32())))
-    views = []
-    for table in use_case.features.tables:
-        view = pa.concat_tables([found[table.name] for found in tables])
-        columns = [c for c in view.column_names if c not in (*table.join_keys, "event_timestamp")]
-        keys = {name: name for name in table.join_keys}
-        views.append(FeatureRows(view, keys, {name: name for name in columns}, timestamp="event_timestamp"))
-    joined = point_in_time_join(rows, "event_timestamp", views)
+    joined = with_features(use_case, rows, tables)
     return joined.sort_by([("partition", "ascending"), *((name, "ascending") for name in use_case.key_columns)])
 
 
@@ -140,7 +94,7 @@ def races(use_case: UseCase, rows: pa.Table, origins: int) -> Iterator[tuple[dat
     last = pc.max(rows["partition"]).as_py()
     for back in range(origins, 0, -1):
         origin = last - timedelta(days=7 * back)
-        scored = rows.filter(_between(rows["partition"], origin + timedelta(days=1), origin + timedelta(days=7)))
+        scored = rows.filter(between(rows["partition"], origin + timedelta(days=1), origin + timedelta(days=7)))
         train = rows.filter(pc.less(rows["partition"], pa.scalar(origin)))
         fits = SharedFits(train, use_case.label, as_of=origin, threads=2)
         found = {}

@@ -48,14 +48,15 @@ def features_of(partitions: list[date]) -> list[dict[str, pa.Table]]:
         seen = {
             name: table
             if use_case.feed(name).cadence == "snapshot"
-            else table.filter(_between(table["delivered_on"], partition - lookback, partition))
+            else table.filter(between(table["delivered_on"], partition - lookback, partition))
             for name, table in feeds.items()
         }
         found.append(compute_features(use_case, seen, partition))
     return found
 
 
-def _between(days: pa.ChunkedArray, first: date, last: date) -> pa.ChunkedArray:
+def between(days: pa.ChunkedArray, first: date, last: date) -> pa.ChunkedArray:
+    """Which of the days are from first to last."""
     return pc.and_(pc.greater_equal(days, pa.scalar(first)), pc.less_equal(days, pa.scalar(last)))
 
 
@@ -76,6 +77,11 @@ def training_rows(use_case: UseCase) -> pa.Table:
         delivered.append(spine.append_column(KNOWN_ON, pa.array([partition] * spine.num_rows, pa.date32())))
     spine = pa.concat_tables(delivered)
     spine = spine.filter(pc.greater_equal(spine["partition"], pa.scalar(use_case.first_partition)))
+    return with_features(use_case, spine, tables)
+
+
+def with_features(use_case: UseCase, spine: pa.Table, tables: list[dict[str, pa.Table]]) -> pa.Table:
+    """The rows of a spine with the features of their partitions, from the feature tables of all partitions."""
     views = []
     for table in use_case.features.tables:
         view = pa.concat_tables([found[table.name] for found in tables])
