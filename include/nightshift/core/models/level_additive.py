@@ -6,20 +6,14 @@ columns have hundreds of thousands: one penalty does not suit both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.compose import ColumnTransformer
 
-from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.models.preprocessing import PiecewiseLinearScaler, piecewise_linear_features
-
-Float32s = npt.NDArray[np.float32]
-Float64s = npt.NDArray[np.float64]
+from nightshift.core.models.level_classifier import Float32s, Float64s, LevelClassifier, matrix_of, with_constant
+from nightshift.core.models.preprocessing import PiecewiseLinearScaler
 
 ITERATIONS = 8
 """Newton steps at most; four to five are enough."""
@@ -28,7 +22,7 @@ CONVERGED = 1e-4
 """Largest step of a coefficient at which Newton's method stops."""
 
 
-class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LevelAdditive(LevelClassifier):
     """log odds = rows(x) + level(g) + tilt(g) * t, all of them sums of piecewise linear functions of one column each.
 
     x are the numeric columns that are not level columns and the categories (one-hot); g are the `level` columns
@@ -66,32 +60,15 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.row_penalty = row_penalty
         self.level_penalty = level_penalty
 
-    @property
-    def row_columns(self) -> tuple[str, ...]:
-        """Numeric columns that differ between the rows of a day."""
-        apart = {*self.level, *self.calendar}
-        return tuple(name for name in self.numeric if name not in apart)
-
     def fit(self, frame: pd.DataFrame, labels: Any, sample_weight: Float64s | None = None) -> LevelAdditive:
         """Fit on rows, their labels (0 or 1) and weights (1 by default)."""
         target = np.asarray(labels, dtype=np.float64)
         weight = np.ones(len(target)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        self.classes_ = np.array([0, 1])
-        row_signature = Signature(
-            numeric=self.row_columns, categorical=self.categorical, feature_service="", score="probability"
-        )
-        row_frame = frame[[*self.row_columns, *self.categorical]]
-        self.rows_: ColumnTransformer = piecewise_linear_features(row_frame, row_signature, self.knots).fit(row_frame)
+        self._fit_columns(frame)
         self.level_scaler_ = PiecewiseLinearScaler(self.level_knots).fit(matrix_of(frame, self.level))
-        self.calendar_values_ = [
-            np.unique(column[~np.isnan(column)]) for column in matrix_of(frame, self.calendar).T.astype(np.float32)
-        ]
-        if self.tilt is not None:
-            self.tilt_scaler_ = PiecewiseLinearScaler(0).fit(matrix_of(frame, (self.tilt,)))
 
         order, starts = grouped(matrix_of(frame, (*self.level, *self.calendar)))
-        rows = np.asarray(self.rows_.transform(row_frame), dtype=np.float32)[order]
-        rows = np.hstack([np.ones((len(rows), 1), dtype=np.float32), rows])
+        rows = with_constant(self._row_values(frame)[order])
         group_values = self._group_values(frame.iloc[order[starts]]).astype(np.float64)
         tilt = self._tilt(frame)[order].astype(np.float64)
         coefficients = fit_penalised(
@@ -116,34 +93,19 @@ class LevelAdditive(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def log_odds(self, frame: pd.DataFrame) -> Float32s:
         """Log odds of each row, float32 [n]."""
-        rows = np.asarray(self.rows_.transform(frame[[*self.row_columns, *self.categorical]]), dtype=np.float32)
         parts = self._group_values(frame) @ self.level_weights_
-        log_odds = self.intercept_ + rows @ self.row_weights_ + parts[:, 0] + parts[:, 1] * self._tilt(frame)
+        log_odds = (
+            self.intercept_
+            + self._row_values(frame) @ self.row_weights_
+            + parts[:, 0]
+            + parts[:, 1] * self._tilt(frame)
+        )
         return np.asarray(log_odds, dtype=np.float32)
-
-    def predict_proba(self, frame: pd.DataFrame) -> Float64s:
-        """P(0) and P(1), float64 [n, 2]."""
-        positive = 1 / (1 + np.exp(-self.log_odds(frame).astype(np.float64)))
-        return np.column_stack([1 - positive, positive])
 
     def _group_values(self, frame: pd.DataFrame) -> Float32s:
         """Scaled level columns, their hinges and missing-value indicators, calendar one-hot: float32 [n, q]."""
         scaled = self.level_scaler_.transform(matrix_of(frame, self.level))
-        calendar = matrix_of(frame, self.calendar)
-        one_hot = [
-            (calendar[:, [i]] == values[None]).astype(np.float32) for i, values in enumerate(self.calendar_values_)
-        ]
-        return np.hstack([scaled, *one_hot])
-
-    def _tilt(self, frame: pd.DataFrame) -> Float32s:
-        if self.tilt is None:
-            return np.zeros(len(frame), dtype=np.float32)
-        return self.tilt_scaler_.transform(matrix_of(frame, (self.tilt,)))[:, 0]
-
-
-def matrix_of(frame: pd.DataFrame, names: Sequence[str]) -> Float32s:
-    """The named columns, float32 [n, k]."""
-    return np.asarray(frame[list(names)].to_numpy(dtype=np.float32))
+        return np.hstack([scaled, *(one.astype(np.float32) for one in self._calendar(frame))])
 
 
 def grouped(values: Float32s) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

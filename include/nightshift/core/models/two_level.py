@@ -19,12 +19,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.compose import ColumnTransformer
 
-from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.models.level_additive import Float32s, Float64s, fit_penalised, grouped, matrix_of
-from nightshift.core.models.preprocessing import BoundedScaler, PiecewiseLinearScaler, piecewise_linear_features
+from nightshift.core.models.level_additive import fit_penalised, grouped
+from nightshift.core.models.level_classifier import Float32s, Float64s, LevelClassifier, matrix_of, with_constant
+from nightshift.core.models.preprocessing import BoundedScaler
 
 MOST_GROUPS = 1200
 """Groups that a model learns from at most: a fit takes memory in their number squared, and time in it cubed."""
@@ -143,7 +141,7 @@ class LevelProcess:
         return both[:, 0], np.maximum(variance, np.float32(0))
 
 
-class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class TwoLevel(LevelClassifier):
     """P = E[sigmoid(ranker(x) + L0 + L1 * t)] over the predictive distribution of the levels; see the module.
 
     With mean m and variance v of the log odds this is about sigmoid(m / sqrt(1 + pi v / 8)) (MacKay 1992, "The evidence
@@ -184,34 +182,17 @@ class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.row_penalty = row_penalty
         self.level_variance = level_variance
 
-    @property
-    def row_columns(self) -> tuple[str, ...]:
-        """Numeric columns that differ between the rows of a day."""
-        apart = {*self.level, *self.calendar}
-        return tuple(name for name in self.numeric if name not in apart)
-
     def fit(self, frame: pd.DataFrame, labels: Any, sample_weight: Float64s | None = None) -> TwoLevel:
         """Fit on rows, their labels (0 or 1) and weights (1 by default)."""
         target = np.asarray(labels, dtype=np.float64)
         weight = np.ones(len(target)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        self.classes_ = np.array([0, 1])
-        signature = Signature(
-            numeric=self.row_columns, categorical=self.categorical, feature_service="", score="probability"
-        )
-        row_frame = frame[[*self.row_columns, *self.categorical]]
-        self.rows_: ColumnTransformer = piecewise_linear_features(row_frame, signature, self.knots).fit(row_frame)
-        self.calendar_values_ = [
-            np.unique(column[~np.isnan(column)]) for column in matrix_of(frame, self.calendar).T.astype(np.float32)
-        ]
-        if self.tilt is not None:
-            self.tilt_scaler_ = PiecewiseLinearScaler(0).fit(matrix_of(frame, (self.tilt,)))
+        self._fit_columns(frame)
         places = [np.unique(frame[name], return_inverse=True)[1].astype(np.float32) for name in self.place]
         order, starts = grouped(
             np.column_stack([matrix_of(frame, (*self.level, *self.calendar)), *places]).astype(np.float32)
         )
         order, starts = _heaviest(order, starts, weight)
-        rows = np.asarray(self.rows_.transform(row_frame.iloc[order]), dtype=np.float32)
-        rows = np.hstack([np.ones((len(rows), 1), dtype=np.float32), rows])
+        rows = with_constant(self._row_values(frame.iloc[order]))
         tilt = self._tilt(frame)[order].astype(np.float64)
         group_frame = frame.iloc[order[starts]]
         coefficients = fit_penalised(
@@ -246,7 +227,7 @@ class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def log_odds(self, frame: pd.DataFrame) -> Float32s:
         """Log odds of the probability of each row, float32 [n]."""
-        rows = np.asarray(self.rows_.transform(frame[[*self.row_columns, *self.categorical]]), dtype=np.float32)
+        rows = self._row_values(frame)
         levels, indicators, tilt = self._levels(frame), self._indicators(frame), self._tilt(frame)
         order, starts = grouped(np.hstack([levels, indicators]))
         group = np.empty(len(order), dtype=np.int64)
@@ -257,11 +238,6 @@ class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             mean = mean + group_mean[group] * tilt**power
             variance = variance + group_variance[group] * tilt ** (2 * power)
         return np.asarray(mean / np.sqrt(np.float32(1) + np.float32(np.pi / 8) * variance), dtype=np.float32)
-
-    def predict_proba(self, frame: pd.DataFrame) -> Float64s:
-        """P(0) and P(1), float64 [n, 2]."""
-        positive = 1 / (1 + np.exp(-self.log_odds(frame).astype(np.float64)))
-        return np.column_stack([1 - positive, positive])
 
     @property
     def categories(self) -> list[npt.NDArray[np.object_]]:
@@ -276,17 +252,11 @@ class TwoLevel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _indicators(self, frame: pd.DataFrame) -> Float32s:
         """Calendar and place one-hot: float32 [n, c]."""
-        calendar = matrix_of(frame, self.calendar)
-        parts = [calendar[:, [i]] == values[None] for i, values in enumerate(self.calendar_values_)]
+        parts = self._calendar(frame)
         for name in self.place:
             categories = self.categories[self.categorical.index(name)]
             parts.append(frame[name].to_numpy()[:, None] == categories[None])
         return np.hstack([np.zeros((len(frame), 0)), *parts]).astype(np.float32)
-
-    def _tilt(self, frame: pd.DataFrame) -> Float32s:
-        if self.tilt is None:
-            return np.zeros(len(frame), dtype=np.float32)
-        return self.tilt_scaler_.transform(matrix_of(frame, (self.tilt,)))[:, 0]
 
 
 def _heaviest(
