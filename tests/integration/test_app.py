@@ -180,6 +180,12 @@ def test_lineage_leads_from_a_prediction_to_its_file(desk: Desk, app: TestClient
     assert f"{row['p_late']:.4f}" in html
     assert f"landing/{desk.use_case.name}/bookings/dt={days_after(0)}/bookings.csv" in html
     assert row["model_version"] in html
+    # One effect a line, the largest first.
+    of_features = html.split("What moved the score")[1].split("</table>")[0]
+    effects = [abs(float(one)) for one in re.findall(r"([+-]\d\.\d{3})</td></tr>", of_features)]
+    assert len(effects) > 3
+    assert effects == sorted(effects, reverse=True)
+    assert effects[0] > 0
     for wrong in ({"booking_date": "x"}, {"booking": HOSTILE}, {"booking": "7777"}):
         answer = app.get(address(desk, "lineage"), params=key | wrong)
         assert answer.status_code == 200

@@ -8,12 +8,14 @@ from typing import Any
 
 from nightshift.app.page import PageContext
 from nightshift.artifact import ArtifactRef, Manifest
-from nightshift.errors import NightshiftError
+from nightshift.errors import ConfigurationError, NightshiftError
 
 FOLLOWED = 3
 """Larger groups of inputs are named by their first and last, and not followed: they are the history."""
 
 DEEPEST = 5
+EFFECTS = 12
+"""Features shown, those that moved the score most."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def _found(context: PageContext, key: Mapping[str, str]) -> dict[str, Any]:
     """The prediction with that key, and its sources."""
     # Arrow reads the landed row; the form alone must not wait for its import.
     from nightshift.services.lineage import calibration_of, landed_rows
+    from nightshift.services.prediction_effects import effects_of
 
     prediction = context.reader.prediction(key)
     if prediction is None:
@@ -73,7 +76,13 @@ def _found(context: PageContext, key: Mapping[str, str]) -> dict[str, Any]:
     outcome = context.reader.outcome(key)
     walker = _Walker(context)
     manifest = context.store.manifest(publication.scores)
+    try:
+        effects, no_effects = effects_of(context.use_case, context.store, prediction, seed=0)[:EFFECTS], ""
+    except ConfigurationError as error:
+        effects, no_effects = [], error.message
     return {
+        "effects": effects,
+        "no_effects": no_effects,
         "prediction": prediction,
         "publication": publication,
         "outcome": outcome,
