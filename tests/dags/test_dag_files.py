@@ -28,6 +28,7 @@ BY_HAND = {
     "rollback_model",
     "kill_switch",
     "retire_model",
+    "annul_decision",
     "reproduce",
     "answer_review",
 }
@@ -73,6 +74,7 @@ BY_RUN = {
     "rollback_model": {"reason", "decided_by"},
     "kill_switch": {"state", "reason", "decided_by"},
     "retire_model": {"spec_or_version", "reason", "decided_by"},
+    "annul_decision": {"deployment_id", "reason", "decided_by"},
     "reproduce": {"what"},
     "answer_review": {"key", "answer", "decided_by"},
 }
@@ -214,13 +216,14 @@ def test_manual_dags_run_after_the_last_partition(dag_bag, stage):
         assert param.schema["title"], name
 
 
-@pytest.mark.parametrize("stage", ["rollback_model", "kill_switch", "retire_model"])
+@pytest.mark.parametrize("stage", ["rollback_model", "kill_switch", "retire_model", "annul_decision"])
 def test_a_decision_by_hand_needs_a_reason(dag_bag, stage):
     from airflow.sdk.exceptions import ParamValidationError
 
     def checked(**filled):
         params = copy.deepcopy(dag_bag.dags[f"flight_delay.{stage}"].params)
-        params.update({"state": "on", "spec_or_version": "2013-06-01-0123abcd", **filled})
+        about = {"state": "on", "spec_or_version": "2013-06-01-0123abcd", "deployment_id": 7}
+        params.update({**about, **filled})
         return params.validate()
 
     for too_short in ({}, {"reason": ""}, {"reason": "broken"}):
