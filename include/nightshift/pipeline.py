@@ -184,6 +184,7 @@ STAGES = (
     Stage("annul_decision", priority=100, steps=(Step("annul_decision"),), folder="operator"),
     Stage("answer_review", priority=100, steps=(Step("answer_review"),), folder="operator"),
     Stage("watchdog", priority=100),
+    Stage("maintenance", priority=1),
     Stage("reproduce", priority=100, steps=(Step("reproduce"),), folder="operator"),
 )
 """Priorities: DAGs started by hand first, predictions before trainings, the weekly search with its many tasks last.

@@ -32,7 +32,7 @@ BY_HAND = {
     "reproduce",
     "answer_review",
 }
-STAGES = NIGHTLY | BY_HAND | {"search", "watchdog"}
+STAGES = NIGHTLY | BY_HAND | {"search", "watchdog", "maintenance"}
 HEAVY = {
     "great_expectations",
     "feast",
@@ -64,6 +64,7 @@ BESIDE_STEPS = {
     },
     "backtest": {"nominate_requested": ["backtest"]},
     "watchdog": {"check_publication": []},
+    "maintenance": {"sweep_orphans": []},
     "ingest": {"run_missed": ["catch_up"]},
 }
 """Tasks that run no step, by stage, each with the tasks before it."""
