@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from nightshift.io.artifact_store import ObjectInfo
+from nightshift.io.object_store import ObjectInfo
 
-ORPHAN = ObjectInfo("flight_delay/train/fit/2013-03-01/0123456789abcdef/model.onnx", 7, datetime(2013, 3, 2, tzinfo=UTC))
+ORPHAN = ObjectInfo("flight_delay/train/fit/2013-03-01/0123456789abcdef/x", 7, datetime(2013, 3, 2, tzinfo=UTC))
 
 
 @pytest.fixture

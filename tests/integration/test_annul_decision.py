@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from psycopg import errors
+from psycopg import errors, sql
 
 from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.warehouse.warehouse import Warehouse
@@ -173,9 +173,9 @@ def test_of_two_at_once_one_is_recorded(grown: Grown, monkeypatch: pytest.Monkey
 def test_the_table_itself_takes_one_annulment_of_a_decision(grown: Grown) -> None:
     number = killed_by_mistake(grown)
     grown.annul(number)
-    insert = (
-        "INSERT INTO {} (partition, action, role, model_version, reason, decided_by, annuls) "
-        "VALUES (%s, %s, 'champion', '', '{{}}', %s, %s)"
+    columns = "partition, action, role, model_version, reason, decided_by, annuls"
+    query = sql.SQL("INSERT INTO {} (" + columns + ") VALUES (%s, %s, 'champion', '', '{{}}', %s, %s)").format(
+        grown.warehouse.table("deployments")
     )
     for action, annuls, error in (
         ("annulled", number, errors.UniqueViolation),
@@ -183,8 +183,7 @@ def test_the_table_itself_takes_one_annulment_of_a_decision(grown: Grown) -> Non
         ("annulled", None, errors.CheckViolation),
         ("killed", number, errors.CheckViolation),
     ):
-        with pytest.raises(error), grown.warehouse.connection() as connection:
-            from psycopg import sql
-
-            query = sql.SQL(insert).format(grown.warehouse.table("deployments"))
-            connection.execute(query, [D, action, ANNA, annuls])
+        with grown.warehouse.connection() as connection:
+            with pytest.raises(error):
+                connection.execute(query, [D, action, ANNA, annuls])
+            connection.rollback()

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from nightshift.declare.use_case import UseCase
-from nightshift.io.artifact_store import ArtifactStore, ObjectInfo, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import ObjectInfo, in_parallel
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 
@@ -17,7 +18,9 @@ _NAMES_ARTIFACTS = re.compile(r".*/(?:manifest|current(?:-[^/]+)?)\.json")
 MANIFEST = "manifest.json"
 
 
-def sweep(use_case: UseCase, settings: Settings, store: ArtifactStore, *, days: float, delete: bool) -> list[ObjectInfo]:
+def sweep(
+    use_case: UseCase, settings: Settings, store: ArtifactStore, *, days: float, delete: bool
+) -> list[ObjectInfo]:
     """The orphans that are older than some days; with `delete`, those that were deleted. See `find_orphans`."""
     # The store's clock stamps its objects.
     older_than = store.clock() - timedelta(days=days)

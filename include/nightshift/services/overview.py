@@ -25,7 +25,8 @@ from nightshift.core.monitoring.overview import (
 )
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import CatchUp
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.io.warehouse.reader import Reader
 from nightshift.partitions import partition_range
 
