@@ -84,5 +84,5 @@ def check_annulment(use_case: str, decisions: Sequence[Deployment], annulment: D
 
 def described(decision: Deployment) -> str:
     """A decision in a few words: number, action, what it is about, partition and who took it."""
-    about = decision.model_version or decision.spec_id
-    return f"{decision.deployment_id} ({decision.action} {about} after {decision.partition}, {decision.decided_by})"
+    what = f"{decision.action} {decision.model_version or decision.spec_id}".strip()
+    return f"{decision.deployment_id} ({what} after {decision.partition}, {decision.decided_by})"
