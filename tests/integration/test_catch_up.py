@@ -154,7 +154,7 @@ def test_alerts_keep_no_partition_from_being_run_again(nights: Nights, settings:
     nights.deliver([changed], lambda feed, body: body.replace(b"private", b"trade", 1))
     down = settings.model_copy(update={"warehouse_url": SecretStr("postgresql://nobody@127.0.0.1:1/warehouse")})
     listed = catch_up(Nights(nights.use_case, down, nights.store), last)
-    assert (list(listed.changed), listed.run_again) == ([changed], {lost: NOT_RUN})
+    assert (list(listed.changed), listed.run_again[lost]) == ([changed], NOT_RUN)
 
 
 def test_keys_that_were_rotated_cost_one_partition_at_most(
