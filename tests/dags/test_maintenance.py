@@ -1,6 +1,6 @@
 """Maintenance deletes by itself once a week, and by hand only if it is told to."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -47,14 +47,15 @@ def test_scheduled_it_deletes(swept):
 
 def test_it_runs_weekly_also_after_the_last_partition(dag_bag):
     import pendulum
+    from airflow.serialization.serialized_objects import DagSerialization
     from airflow.timetables.base import TimeRestriction
 
     dag = dag_bag.dags["flight_delay.maintenance"]
     assert (dag.end_date, dag.catchup, dag.max_active_runs) == (None, False, 1)
+    timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
     restriction = TimeRestriction(earliest=pendulum.datetime(2026, 6, 1), latest=None, catchup=True)
     info, times = None, []
     for _ in range(2):
-        last = info and info.data_interval
-        info = dag.timetable.next_dagrun_info(last_automated_data_interval=last, restriction=restriction)
+        info = timetable.next_dagrun_info_v2(last_dagrun_info=info, restriction=restriction)
         times.append(info.run_after)
-    assert (times[0].isoweekday(), times[1] - times[0]) == (7, pendulum.duration(days=7))
+    assert [(one.isoweekday(), one - times[0]) for one in times] == [(7, timedelta(0)), (7, timedelta(days=7))]
