@@ -172,13 +172,13 @@ def test_waiting_approval_takes_no_run_slot(dag_bag):
     assert train.max_active_runs == predict.max_active_runs == review.max_active_tis_per_dag
 
 
-def test_only_ingest_and_the_watchdog_are_scheduled_by_time(dag_bag):
+def test_what_is_scheduled_by_time(dag_bag):
     schedules = {dag_id.split(".")[1]: type(dag.timetable).__name__ for dag_id, dag in dag_bag.dags.items()}
     assert schedules == {
         "ingest": "CronPartitionTimetable",
         **dict.fromkeys(NIGHTLY - {"ingest"} | {"search"}, "PartitionedAssetTimetable"),
         **dict.fromkeys(BY_HAND, "NullTimetable"),
-        "watchdog": "CronTriggerTimetable",
+        **dict.fromkeys(("watchdog", "maintenance"), "CronTriggerTimetable"),
     }
     outlets = {
         f"{dag_id.split('.')[1]}.{task.task_id}": [asset.name for asset in task.outlets]
