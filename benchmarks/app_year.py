@@ -14,7 +14,8 @@ from psycopg import sql
 
 from nightshift.artifact import Decision, canonical_json
 from nightshift.declare.use_case import UseCase
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.io.warehouse import schema
 from nightshift.settings import Settings
 

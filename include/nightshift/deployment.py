@@ -28,6 +28,7 @@ SpecAction = Literal[
     "killed",
     "restored",
     "retired",
+    "annulled",
 ]
 Action = Literal[VersionAction, SpecAction]
 Role = Literal["champion", "challenger", "former", "fallback"]
@@ -57,8 +58,13 @@ class Deployment(Value):
     retired (a spec, or the one version named by `model_version`, never serves again).
 
     About everything: killed, restored (the fallback is primary, or no longer).
+
+    About the decision `annuls` (its `deployment_id`): annulled (it has no effect on partitions after this one).
+
+    `deployment_id`: the number of the row, in the order of recording; None until it is recorded.
     """
 
+    deployment_id: int | None = None
     partition: date
     action: Action
     role: Role
@@ -67,6 +73,7 @@ class Deployment(Value):
     model_version: str = ""
     model: ArtifactRef | None = None
     replaces: str | None = None
+    annuls: int | None = None
     reason: Mapping[str, Any] = Field(default_factory=dict)
     decided_by: str
 

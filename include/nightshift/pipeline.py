@@ -181,8 +181,10 @@ STAGES = (
     Stage("rollback_model", priority=100, steps=(Step("rollback_model"),), folder="operator"),
     Stage("kill_switch", priority=100, steps=(Step("kill_switch"),), folder="operator"),
     Stage("retire_model", priority=100, steps=(Step("retire_model"),), folder="operator"),
+    Stage("annul_decision", priority=100, steps=(Step("annul_decision"),), folder="operator"),
     Stage("answer_review", priority=100, steps=(Step("answer_review"),), folder="operator"),
     Stage("watchdog", priority=100),
+    Stage("maintenance", priority=1),
     Stage("reproduce", priority=100, steps=(Step("reproduce"),), folder="operator"),
 )
 """Priorities: DAGs started by hand first, predictions before trainings, the weekly search with its many tasks last.

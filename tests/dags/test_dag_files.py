@@ -28,10 +28,11 @@ BY_HAND = {
     "rollback_model",
     "kill_switch",
     "retire_model",
+    "annul_decision",
     "reproduce",
     "answer_review",
 }
-STAGES = NIGHTLY | BY_HAND | {"search", "watchdog"}
+STAGES = NIGHTLY | BY_HAND | {"search", "watchdog", "maintenance"}
 HEAVY = {
     "great_expectations",
     "feast",
@@ -63,6 +64,7 @@ BESIDE_STEPS = {
     },
     "backtest": {"nominate_requested": ["backtest"]},
     "watchdog": {"check_publication": []},
+    "maintenance": {"sweep_orphans": []},
     "ingest": {"run_missed": ["catch_up"]},
 }
 """Tasks that run no step, by stage, each with the tasks before it."""
@@ -73,6 +75,7 @@ BY_RUN = {
     "rollback_model": {"reason", "decided_by"},
     "kill_switch": {"state", "reason", "decided_by"},
     "retire_model": {"spec_or_version", "reason", "decided_by"},
+    "annul_decision": {"deployment_id", "reason", "decided_by"},
     "reproduce": {"what"},
     "answer_review": {"key", "answer", "decided_by"},
 }
@@ -169,13 +172,13 @@ def test_waiting_approval_takes_no_run_slot(dag_bag):
     assert train.max_active_runs == predict.max_active_runs == review.max_active_tis_per_dag
 
 
-def test_only_ingest_and_the_watchdog_are_scheduled_by_time(dag_bag):
+def test_what_is_scheduled_by_time(dag_bag):
     schedules = {dag_id.split(".")[1]: type(dag.timetable).__name__ for dag_id, dag in dag_bag.dags.items()}
     assert schedules == {
         "ingest": "CronPartitionTimetable",
         **dict.fromkeys(NIGHTLY - {"ingest"} | {"search"}, "PartitionedAssetTimetable"),
         **dict.fromkeys(BY_HAND, "NullTimetable"),
-        "watchdog": "CronTriggerTimetable",
+        **dict.fromkeys(("watchdog", "maintenance"), "CronTriggerTimetable"),
     }
     outlets = {
         f"{dag_id.split('.')[1]}.{task.task_id}": [asset.name for asset in task.outlets]
@@ -214,13 +217,14 @@ def test_manual_dags_run_after_the_last_partition(dag_bag, stage):
         assert param.schema["title"], name
 
 
-@pytest.mark.parametrize("stage", ["rollback_model", "kill_switch", "retire_model"])
+@pytest.mark.parametrize("stage", ["rollback_model", "kill_switch", "retire_model", "annul_decision"])
 def test_a_decision_by_hand_needs_a_reason(dag_bag, stage):
     from airflow.sdk.exceptions import ParamValidationError
 
     def checked(**filled):
         params = copy.deepcopy(dag_bag.dags[f"flight_delay.{stage}"].params)
-        params.update({"state": "on", "spec_or_version": "2013-06-01-0123abcd", **filled})
+        about = {"state": "on", "spec_or_version": "2013-06-01-0123abcd", "deployment_id": 7}
+        params.update({**about, **filled})
         return params.validate()
 
     for too_short in ({}, {"reason": ""}, {"reason": "broken"}):

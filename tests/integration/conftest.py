@@ -13,13 +13,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from nightshift.artifact import Attempt
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.policies import RiskPolicy
 from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.local.scratch import Services, running
 from nightshift.settings import Settings, load_settings
+from support.champions import Grown
 from support.desk import Desk, new_desk
 from support.history import History, empty_bucket
 from support.nights import Nights
@@ -137,6 +140,20 @@ def desk(monkeypatch: pytest.MonkeyPatch, settings: Settings, store: ArtifactSto
     """The second use case without training and Feast, under a name of this test's own."""
     with new_desk(monkeypatch, settings, store) as made:
         yield made
+
+
+@pytest.fixture
+def grown(desk: Desk) -> Grown:
+    """A desk with three champions one after another."""
+    return Grown(desk)
+
+
+@pytest.fixture
+def in_a_run() -> Iterator[None]:
+    """As inside one run of the orchestrator."""
+    token = CURRENT_ATTEMPT.set(Attempt(dag_id="rollback_model", run_id="manual__1", task_id="rollback_model"))
+    yield
+    CURRENT_ATTEMPT.reset(token)
 
 
 @pytest.fixture

@@ -183,6 +183,12 @@ def test_a_decision_whose_process_ends_before_sending_is_sent_by_the_next(desk: 
 # The watchdog
 
 
+def end(desk: Desk, partition: date, *steps: str) -> None:
+    """Leave results of these steps; by default of promote and check_drift."""
+    for step in steps or ("advance", "apply_rules"):
+        desk.store.commit(use_case=desk.use_case.name, step=step, partition=partition, kind="result", files={})
+
+
 def at(desk: Desk, partition: date, minutes: int = 0) -> datetime:
     return desk.use_case.deadline_of(partition) + timedelta(minutes=minutes)
 
@@ -204,6 +210,7 @@ def test_an_overdue_partition_is_alerted_once_with_what_the_stages_decided(desk:
     desk.night(D)
     send_unsent(settings, desk.use_case, desk.warehouse)
     before, one = len(receiver.lines), days_after(1)
+    end(desk, D)
     desk.store.decide(desk.use_case.name, "publish", one, Decision(status="rejected", reason="no bookings"))
     for minutes in (0, 30):
         with raises_code(PredictionsOverdue, "NS-ALERT-002", one):
@@ -213,6 +220,30 @@ def test_an_overdue_partition_is_alerted_once_with_what_the_stages_decided(desk:
     assert f"no predictions of partition {one}, for {days_after(2)}" in message
     assert "ingest: rejected (no bookings), materialize: not decided, predict: not decided" in message
     assert f"The newest publication is of {D}" in message
+
+
+def test_stages_without_a_result_are_alerted_once_as_their_callback_would(desk: Desk, receiver: Receiver) -> None:
+    settings = with_receivers(desk.settings, receiver)
+    begin(desk)
+    for number in range(4):
+        desk.night(days_after(number))
+    send_unsent(settings, desk.use_case, desk.warehouse)
+    before = len(receiver.lines)
+    # Of D both stages failed, and the callback of promote came; of D + 1 one did; D + 2 is whole; D + 3 is under way.
+    raise_alert(settings, desk.use_case, Alert(D, "failed:promote", "promote failed"))
+    end(desk, days_after(1), "advance")
+    end(desk, days_after(2))
+    desk.store.decide(
+        desk.use_case.name, "apply_rules", days_after(1), Decision(status="rejected", reason="no champion")
+    )
+    for minutes in (0, 30):
+        assert check_publication(desk.use_case, settings, desk.store, at(desk, days_after(3), minutes)) == days_after(3)
+        minutes_pass(desk.warehouse, 60)
+    found = [(row["partition"], row["cause"]) for row in rows(desk.warehouse) if row["cause"].startswith("failed:")]
+    assert found == [(D, "failed:promote"), (D, "failed:check_drift"), (days_after(1), "failed:check_drift")]
+    name = desk.use_case.name
+    why = f"check_drift of {days_after(1)} has left no result (no champion): look at the run of {name}.check_drift"
+    assert receiver.lines[before:] == ["promote failed", f"{why} (and 1 more of {D} to {days_after(1)})"]
 
 
 def test_the_watchdog_does_without_the_object_store(

@@ -5,96 +5,32 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from datetime import date
-from typing import Any
 
 import pytest
 
-from nightshift.artifact import ArtifactRef, Attempt
-from nightshift.declare.models import ModelSpec
 from nightshift.deployment import GateResult
 from nightshift.errors import ArtifactCorrupt, ChampionChanged, ConfigurationError, UnknownModel
-from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.alerts import send_unsent
+from support.champions import ANNA, WHY, Grown
 from support.desk import GOOD, POOR, SIMILAR, D, Desk, days_after
 from support.errors import raises_code
 from support.receiver import Receiver, with_receivers
 
-WHY = "scores are near zero for a whole branch"
-ANNA = "hand:anna"
-
-
-class Grown:
-    """A fallback, three champions one after another, the last confirmed, and a published partition D."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk, self.warehouse, self.store = desk, desk.warehouse, desk.store
-        base = desk.use_case.champion
-        self.fallback = desk.use_case.fallback
-        self.first, self.second, self.third = (base.model_copy(update={"name": n}) for n in ("one", "two", "three"))
-        desk.register(self.fallback, days_after(-9), POOR, role="fallback")
-        for number, spec, before in (
-            (-9, self.first, None),
-            (-6, self.second, self.first),
-            (-3, self.third, self.second),
-        ):
-            desk.register(spec, days_after(number), GOOD if number == -9 else SIMILAR)
-            desk.decide(days_after(number), "promoted", spec, replaces=before and before.spec_id)
-            if before:
-                desk.decide(days_after(number + 1), "confirmed", spec, role="champion")
-        desk.night(D)
-
-    def step(self, name: str, partition: date = D, **more: Any) -> ArtifactRef:
-        return self.desk.step(name, partition, **{"reason": WHY, "decided_by": ANNA, **more})
-
-    def roll_back(self, partition: date = D, **more: Any) -> ArtifactRef:
-        return self.step("rollback_model", partition, **more)
-
-    def switch(self, state: str, partition: date = D, **more: Any) -> ArtifactRef:
-        return self.step("kill_switch", partition, state=state, **more)
-
-    def retire(self, name: str, partition: date = D) -> ArtifactRef:
-        return self.step("retire_model", partition, spec_or_version=name)
-
-    def read(self, ref: ArtifactRef, path: str) -> dict[str, Any]:
-        return json.loads(self.store.read(ref, path))
-
-    def primary(self, number: int) -> str:
-        """The spec that serves a partition, by the step that chooses it."""
-        self.desk.choose(days_after(number))
-        return self.desk.choice(days_after(number)).primary.spec_id
-
-    def version(self, spec: ModelSpec) -> str:
-        found = self.warehouse.state_as_of(date.max).version(spec.spec_id)
-        assert found is not None
-        return found.model_version
-
-
-@pytest.fixture
-def grown(desk: Desk) -> Grown:
-    return Grown(desk)
-
-
-@pytest.fixture
-def in_a_run() -> Iterator[None]:
-    """As inside one run of the orchestrator."""
-    token = CURRENT_ATTEMPT.set(Attempt(dag_id="rollback_model", run_id="manual__1", task_id="rollback_model"))
-    yield
-    CURRENT_ATTEMPT.reset(token)
-
-
 # From when on
 
 
-@pytest.mark.parametrize("way", ["roll_back", "switch", "retire"])
+@pytest.mark.parametrize("way", ["roll_back", "switch", "retire", "annul"])
 def test_date_without_effect(grown: Grown, way: str) -> None:
     ways = {
         "roll_back": lambda day: grown.roll_back(day),
         "switch": lambda day: grown.switch("on", day),
         "retire": lambda day: grown.retire(grown.first.spec_id, day),
+        "annul": lambda day: grown.annul(grown.newest_decision(), day),
     }
+    if way == "annul":
+        grown.switch("on")
     before = grown.desk.actions()
     for day in (days_after(1), date(2026, 11, 21)):
         with raises_code(ConfigurationError, "NS-DEPLOY-004", D, days_after(1)):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from nightshift.documents.ingest import CatchUp
 from nightshift.errors import DataContractError, PartitionNotReady, StoreUnavailable
@@ -15,6 +16,7 @@ from nightshift.partitions import partition_range
 from nightshift.settings import Settings
 from support.errors import raises_code
 from support.nights import Nights
+from support.receiver import Receiver, with_receivers
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -122,6 +124,37 @@ def test_landing_that_changed_after_it_was_landed_is_listed(nights: Nights) -> N
     # Files that are gone were read in time.
     nights.store._client.delete_object(Bucket=nights.store.bucket, Key=RETURNS.format(changed, "returns.csv"))
     assert list(catch_up(nights, last).changed) == [added]
+
+
+def test_what_is_left_to_a_person_is_alerted_once(nights: Nights, receiver: Receiver) -> None:
+    nights = Nights(nights.use_case, with_receivers(nights.settings, receiver), nights.store)
+    first, second, last = DAYS[:3]
+    nights.deliver(DAYS[:3])
+    ingest(nights, DAYS[:3])
+    for day in (first, second):
+        nights.materialize(day)
+    catch_up(nights, last)
+    assert receiver.received == []
+    nights.deliver([first], lambda feed, body: body.replace(b"private", b"trade", 1))
+    for _ in range(2):
+        catch_up(nights, last)
+    ingest(nights, [first])
+    nights.materialize(first)
+    for _ in range(2):
+        catch_up(nights, last)
+    changed, outdated = receiver.lines
+    assert changed.startswith(f"the delivery of {first} changed after it was landed (")
+    assert f"the features of {second} were built before {first} was published as it is now" in outdated
+
+
+def test_alerts_keep_no_partition_from_being_run_again(nights: Nights, settings: Settings) -> None:
+    changed, lost, last = DAYS[:3]
+    nights.deliver(DAYS[:3])
+    ingest(nights, [changed, last])
+    nights.deliver([changed], lambda feed, body: body.replace(b"private", b"trade", 1))
+    down = settings.model_copy(update={"warehouse_url": SecretStr("postgresql://nobody@127.0.0.1:1/warehouse")})
+    listed = catch_up(Nights(nights.use_case, down, nights.store), last)
+    assert (list(listed.changed), listed.run_again[lost]) == ([changed], NOT_RUN)
 
 
 def test_keys_that_were_rotated_cost_one_partition_at_most(

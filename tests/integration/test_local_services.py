@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from nightshift.errors import ConfigurationError
-from nightshift.io.artifact_store import s3_client
+from nightshift.io.object_store import s3_client
 from nightshift.local import postgres, processes
 from nightshift.local.postgres import postgres_place, start_postgres
 from nightshift.local.scratch import free_s3_ports, running

@@ -66,5 +66,6 @@ def test_aliases(settings: Settings, use_case: UseCase, mlflow_uri: str) -> None
         for _ in range(2):
             mirror_aliases(settings, use_case, replace(state, versions=versions), "Done.")
             assert aliases() == expected
-    stages = {v.version: v.tags.get("nightshift.stage") for v in client.search_model_versions()}
-    assert {str(number): stage for number, stage in stages.items()} == {"1": "retired", "2": None, "3": None}
+            # A retirement may be annulled.
+            tagged = [v for v in client.search_model_versions() if v.tags.get("nightshift.stage") == "retired"]
+            assert [str(one.version) for one in tagged] == ["1"] * len(state.retired)

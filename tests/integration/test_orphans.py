@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from nightshift import cli
-from nightshift.io.artifact_store import ArtifactStore, ObjectInfo
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import ObjectInfo
 from nightshift.local import backup_commands
 from nightshift.services.lineage import trace
 from nightshift.services.orphans import delete_orphans, find_orphans

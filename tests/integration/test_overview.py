@@ -10,6 +10,7 @@ from nightshift.app import overview as overview_page
 from nightshift.app.page import PageContext, Site, render
 from nightshift.artifact import Decision
 from nightshift.core.monitoring.overview import PATIENCE, Overview, headline
+from nightshift.documents.ingest import CatchUp
 from nightshift.io.warehouse.reader import reading
 from nightshift.services.overview import overview
 from support.desk import BOOKINGS, Desk, begin, days_after
@@ -72,6 +73,25 @@ def test_a_partition_that_is_delivered_and_not_published_needs_a_person(desk: De
     assert headline(found) == f"{days_after(1)} is delivered and not published; 1 problem"
     (problem,) = found.problems
     assert f"{desk.use_case.name}.predict of {days_after(1)}" in problem.advice
+
+
+def test_what_a_night_leaves_to_a_person_is_shown_until_it_is_done(desk: Desk) -> None:
+    begin(desk)
+    before, newest = days_after(0), days_after(1)
+    desk.night(before)
+    desk.night(newest)
+    listed = CatchUp(changed={before: ("s3://bucket/late.csv",)}, outdated={newest: (before,)})
+    name = desk.use_case.name
+    desk.store.commit(use_case=name, step="catch_up", partition=newest, kind="catch_up", files=listed.to_files())
+    page = page_of(desk)
+    for text in (f"the delivery of {before} changed", f"the features of {newest} were built before {before}"):
+        assert text in page
+    assert len(overview_of(desk).problems) == 2
+    desk.store.commit(use_case=name, step="land", partition=before, kind="landed", files={})
+    (problem,) = overview_of(desk).problems
+    assert problem.what.startswith("the features")
+    desk.deliver(newest, bookings=30)
+    assert overview_of(desk).problems == []
 
 
 def test_a_partition_that_is_worked_on_is_no_problem(desk: Desk) -> None:

@@ -86,7 +86,7 @@ def test_decisions_are_changed_by_nobody_but_the_owner(
             with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[role]) as connection:  # noqa: PT012
                 connection.execute(in_schema(statement, use_case))
                 pytest.fail(f"{role}: {statement}")
-    assert warehouse.decisions() == [killed(DAY)]
+    assert warehouse.decisions() == [killed(DAY, 1)]
 
 
 def test_pipeline_appends_decisions(
@@ -94,7 +94,7 @@ def test_pipeline_appends_decisions(
 ) -> None:
     warehouse.migrate()
     Warehouse(as_user(settings, users[PIPELINE]), use_case).record_deployment(killed(DAY))
-    assert warehouse.decisions() == [killed(DAY)]
+    assert warehouse.decisions() == [killed(DAY, 1)]
 
 
 def test_reader_reads_what_is_published_and_nothing_else(
@@ -188,7 +188,7 @@ def test_user_without_the_right_to_grant_goes_on_and_is_told(
         assert plain.migrate()
         assert "nightshift migrate" in caplog.text
         plain.record_deployment(killed(DAY))
-        assert plain.decisions() == [killed(DAY)]
+        assert plain.decisions() == [killed(DAY, 1)]
     finally:
         with psycopg.connect(url) as connection:
             connection.execute(sql.SQL("DROP OWNED BY {u} CASCADE; DROP ROLE {u}").format(u=name))

@@ -81,7 +81,7 @@ def test_deployments_are_append_only(warehouse: Warehouse, change: str) -> None:
     warehouse.record_deployment(killed(DAY))
     with pytest.raises(errors.RestrictViolation, match="append-only"), warehouse.connection() as connection:
         connection.execute(sql.SQL(change).format(warehouse.table("deployments")))
-    assert warehouse.decisions() == [killed(DAY)]
+    assert warehouse.decisions() == [killed(DAY, 1)]
 
 
 def test_gates_and_monitoring_are_replaced_not_added(warehouse: Warehouse) -> None:

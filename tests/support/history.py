@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import READERS
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.partitions import partition_range
 from support.nights import Nights

@@ -35,9 +35,11 @@ def parcels(settings: Settings) -> Iterator[UseCase]:
         connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(made.name)))
 
 
-def killed(partition: date) -> Deployment:
-    """The kill switch, turned on by hand."""
-    return Deployment(partition=partition, action="killed", role="champion", decided_by="hand:ann")
+def killed(partition: date, number: int | None = None) -> Deployment:
+    """The kill switch, turned on by hand; `number`: as it is read from the warehouse."""
+    return Deployment(
+        deployment_id=number, partition=partition, action="killed", role="champion", decided_by="hand:ann"
+    )
 
 
 def calibrated(store: ArtifactStore, use_case: UseCase, partition: date, *, intercept: float) -> ArtifactRef:

@@ -10,7 +10,8 @@ from typing import Any
 from nightshift.app.charts import Chart, Series, by_day
 from nightshift.app.page import PageContext
 from nightshift.artifact import Decision, Manifest
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.partitions import partition_range
 from nightshift.services.overview import newest_delivered
 

@@ -37,6 +37,7 @@ def view(context: PageContext) -> dict[str, Any]:
         "backtests": _backtests(context),
         "reports": _newest_reports(context),
         "decisions": about_specs[:DECISIONS_SHOWN],
+        "annulled": {one.annuls for one in decisions if one.annuls is not None},
         "explain": explain,
     }
 

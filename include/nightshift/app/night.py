@@ -9,7 +9,7 @@ from typing import Any
 
 from nightshift.app.page import PageContext
 from nightshift.artifact import Attempt, Decision
-from nightshift.io.artifact_store import in_parallel
+from nightshift.io.object_store import in_parallel
 from nightshift.pipeline import STAGES
 from nightshift.services.report_pages import NIGHTLY
 

@@ -8,7 +8,8 @@ from datetime import date, datetime
 
 from nightshift.core.monitoring.overview import Night, phase
 from nightshift.declare.use_case import UseCase
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.io.warehouse.reader import Reader, reading
 from nightshift.services.overview import newest_delivered, recent_nights, stage_statuses
 from nightshift.settings import load_settings

@@ -291,12 +291,27 @@ def _finding(feed: Feed, expectation: Expectation, one: Any) -> Finding:
             f"Feed {feed.name}: {expectation.type} names no rows, so its severity cannot be 'quarantine'. "
             "Declare it critical or warning, or use an expectation about rows.",
         )
-    if "unexpected_count" in figures:
-        count, total = figures["unexpected_count"], figures["element_count"]
-        examples = list(dict.fromkeys(map(str, figures.get("partial_unexpected_list") or ())))[:_EXAMPLES]
-        such = f", for example {', '.join(examples)}" if examples and examples != ["None"] else ""
-        return Finding(expectation, one.success, count, f"{count} of {total} rows{such}", positions)
-    return Finding(expectation, one.success, 0, f"observed {figures.get('observed_value')}", positions)
+    if "element_count" in figures:
+        count = figures.get("unexpected_count") or 0
+        observed = f"{count} of {figures['element_count']} rows{_examples(figures, 'partial_unexpected_list')}"
+        return Finding(expectation, one.success, count, observed, positions)
+    return Finding(expectation, one.success, 0, _observed(figures), positions)
+
+
+def _observed(figures: Mapping[str, Any]) -> str:
+    """What an expectation about a column or table observed; those about sets of values count them instead."""
+    sets = {"unexpected": "values outside the set", "missing": "values of the set missing"}
+    counts = [
+        f"{count} {what}{_examples(figures, f'partial_{name}_list')}"
+        for name, what in sets.items()
+        if (count := figures.get(f"{name}_count"))
+    ]
+    return ", ".join(counts) or f"observed {figures.get('observed_value')}"
+
+
+def _examples(figures: Mapping[str, Any], name: str) -> str:
+    examples = list(dict.fromkeys(map(str, figures.get(name) or ())))[:_EXAMPLES]
+    return f", for example {', '.join(examples)}" if examples and examples != ["None"] else ""
 
 
 def render_data_docs(title: str, verdicts: Sequence[Verdict]) -> dict[str, bytes]:

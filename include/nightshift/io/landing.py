@@ -12,7 +12,8 @@ from nightshift.core.ingest.landed_checks import check_size
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import MalformedFile, PartitionNotReady
-from nightshift.io.artifact_store import ArtifactStore, ObjectInfo, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import ObjectInfo, in_parallel
 from nightshift.partitions import parse_partition
 
 _DAY = re.compile(r"dt=(\d{4}-\d{2}-\d{2})")

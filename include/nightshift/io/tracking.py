@@ -87,7 +87,7 @@ def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) 
 
 
 def mirror_aliases(settings: Settings, use_case: UseCase, state: State, recorded: str) -> None:
-    """Set the registered model's aliases from the decisions in `deployments`, and tag retired versions.
+    """Set the registered model's aliases from the decisions in `deployments`, and tag the versions that are retired.
 
     Aliases: champion, challenger (in shadow or canary), former (champion, still scored), fallback; each names the
     newest version of the spec. One whose version is not registered in MLflow, or that has no model,
@@ -104,8 +104,11 @@ def mirror_aliases(settings: Settings, use_case: UseCase, state: State, recorded
             _set_aliases(client, use_case.name, versions, expected_aliases(state))
             for registered in versions:
                 version = f"{registered.tags.get(PARTITION_TAG)}-{registered.tags.get(HASH_TAG, '')[:8]}"
-                if version in state.retired and registered.tags.get(STAGE_TAG) != RETIRED:
+                is_tagged = registered.tags.get(STAGE_TAG) == RETIRED
+                if version in state.retired and not is_tagged:
                     client.set_model_version_tag(use_case.name, registered.version, STAGE_TAG, RETIRED)
+                elif is_tagged and version not in state.retired:
+                    client.delete_model_version_tag(use_case.name, registered.version, STAGE_TAG)
     except (TrackingUnavailable, ConfigurationError) as error:
         message = f"{recorded} The decision is saved; the next run syncs the MLflow aliases. {error.message}"
         raise type(error)(error.code, message) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,17 +71,12 @@ def maintenance(chosen: argparse.Namespace) -> None:
     What a manifest names is never one, nor is an artifact that a status, a publication or a decision names. Use
     --delete while nothing runs or backfills partitions older than --days.
     """
-    from nightshift.io.warehouse.warehouse import Warehouse
-    from nightshift.services.orphans import delete_orphans, find_orphans
+    from nightshift.services.orphans import sweep
     from nightshift.settings import load_settings
 
     store, _, _ = _what_there_is()
     use_case = load_use_case(chosen.use_case)
-    # The store's clock stamps its objects.
-    older_than = store.clock() - timedelta(days=chosen.days)
-    orphans = find_orphans(use_case, Warehouse(load_settings(), use_case), store, older_than)
-    if chosen.delete:
-        orphans = delete_orphans(store, orphans)
+    orphans = sweep(use_case, load_settings(), store, days=chosen.days, delete=chosen.delete)
     for info in orphans:
         print(f"{info.modified:%Y-%m-%d}  {info.bytes:>12}  {store.uri(info.key)}")
     size = _megabytes(sum(info.bytes for info in orphans))

@@ -9,7 +9,8 @@ from datetime import date
 
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
-from nightshift.io.artifact_store import READERS, ArtifactStore
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import READERS
 
 Delivery = tuple[str, str, str, bytes]
 """(feed, dt as YYYY-MM-DD, file name, bytes)"""

@@ -89,7 +89,7 @@ def s3_is_ready(endpoint: str) -> bool:
 
 def ensure_bucket(s3: S3Server, bucket: str) -> None:
     """Create the bucket unless it exists."""
-    from nightshift.io.artifact_store import s3_client
+    from nightshift.io.object_store import s3_client
 
     keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
     client = s3_client(s3.endpoint_url, REGION, keys, proxies={})

@@ -25,8 +25,9 @@ from pydantic import SecretStr
 
 from nightshift.artifact import Document, FileEntry, Value, sha256_hex
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
-from nightshift.io.artifact_store import ArtifactStore, ObjectInfo, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.database_dumps import DatabaseDumps
+from nightshift.io.object_store import ObjectInfo, in_parallel
 from nightshift.io.warehouse.schema import describe, plain_url
 
 OBJECTS = "objects"

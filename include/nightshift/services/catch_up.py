@@ -8,8 +8,9 @@ from datetime import date, timedelta
 from nightshift.artifact import ArtifactRef, Decision, sha256_hex
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import CatchUp
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.landing import delivered_files
+from nightshift.io.object_store import in_parallel
 from nightshift.partitions import parse_partition
 from nightshift.pipeline import find_stage
 

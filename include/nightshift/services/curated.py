@@ -17,7 +17,8 @@ from nightshift.core.ingest.landed_table import landed_schema
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import DataContractError, NothingDelivered, PartitionNotReady
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.partitions import partition_range
 
 STEP = "publish"

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from nightshift.artifact import ArtifactRef
 from nightshift.core.monitoring.day_summary import SUMMARY_SCHEMA, summarise
 from nightshift.declare.use_case import UseCase
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.services.curated import DELIVERED_ON, CuratedFeed
 
 SUMMARY = "summary.parquet"

@@ -16,7 +16,8 @@ from nightshift.core.monitoring.outcome_drift import EVERYTHING, SliceDay
 from nightshift.core.monitoring.skew import UsedFeatures
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.check_drift import DriftKind
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.training_rows import NOT_RUN, ROWS
 from nightshift.services.training_rows import STEP as TRAINING_ROWS

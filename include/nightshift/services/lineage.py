@@ -17,7 +17,8 @@ from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, LINEAGE
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import Calibration, ModelChoice
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.io.warehouse.publications import Prediction
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings

@@ -20,7 +20,8 @@ from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import ModelChoice
 from nightshift.documents.train import Quality
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.partitions import partition_range
 from nightshift.services.outcomes import delivered_outcomes
 

@@ -52,18 +52,20 @@ def make_known(
     *,
     changed: bool,
     result: Mapping[str, Any],
+    effective: date | None = None,
     **committed: Any,
 ) -> ArtifactRef:
     """Notify people of a recorded decision, sync MLflow's aliases, and commit `<kind>.json`.
 
     The message says `what` happened, by whom and why (`decided_by` and `reason` of the result), and when it takes
-    effect. The alert that was recorded with the decision is sent. `committed`: further arguments of
-    `ArtifactStore.commit`. Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects
-    the request, both saying that the decision is saved; a retry then completes the rest.
+    effect: after the partition `effective`, by default `partition`. The alert that was recorded with the decision is
+    sent. `committed`: further arguments of `ArtifactStore.commit`. Raises TrackingUnavailable if MLflow does not answer
+    and ConfigurationError if it rejects the request, both saying that the decision is saved; a retry then completes the
+    rest.
     """
     message = (
         f"{use_case.name}: {what}. Decided by {result['decided_by']}: {result['reason']}. "
-        f"{_from_when(use_case, store, warehouse, partition)}"
+        f"{_from_when(use_case, store, warehouse, effective or partition)}"
     )
     log.warning(message) if changed else log.info(message)
     send_unsent(settings, use_case, warehouse)

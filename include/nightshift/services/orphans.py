@@ -5,15 +5,27 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from nightshift.declare.use_case import UseCase
-from nightshift.io.artifact_store import ArtifactStore, ObjectInfo, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import ObjectInfo, in_parallel
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.settings import Settings
 
 _FOLDER = re.compile(r"([^/]+/[^/]+/[^/]+/\d{4}-\d\d-\d\d/[0-9a-f]{16}/).+")
 _NAMES_ARTIFACTS = re.compile(r".*/(?:manifest|current(?:-[^/]+)?)\.json")
 MANIFEST = "manifest.json"
+
+
+def sweep(
+    use_case: UseCase, settings: Settings, store: ArtifactStore, *, days: float, delete: bool
+) -> list[ObjectInfo]:
+    """The orphans that are older than some days; with `delete`, those that were deleted. See `find_orphans`."""
+    # The store's clock stamps its objects.
+    older_than = store.clock() - timedelta(days=days)
+    orphans = find_orphans(use_case, Warehouse(settings, use_case), store, older_than)
+    return delete_orphans(store, orphans) if delete else orphans
 
 
 def find_orphans(

@@ -8,6 +8,7 @@ from typing import Any
 
 from nightshift.artifact import Decision
 from nightshift.core.lifecycle.state import state_after
+from nightshift.core.monitoring.left_behind import left_behind
 from nightshift.core.monitoring.overview import (
     CHECKED_PARTITIONS,
     STAGES,
@@ -23,7 +24,9 @@ from nightshift.core.monitoring.overview import (
     rule_problems,
 )
 from nightshift.declare.use_case import UseCase
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.documents.ingest import CatchUp
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.io.warehouse.reader import Reader
 from nightshift.partitions import partition_range
 
@@ -57,6 +60,7 @@ def overview(store: ArtifactStore, reader: Reader, now: datetime) -> Overview:
         awaiting = (challenge.spec_id, challenge.awaiting) if challenge and challenge.awaiting else None
         problems += model_problems(use_case.name, nights, awaiting, state.killed)
         problems += rejected_trainings(decisions, delivered)
+        problems += _left_behind(store, use_case, delivered)
         problems += rule_problems(use_case.name, _rules(reader, delivered))
     drifts, checked = open_drifts(reader)
     return Overview(use_case, delivered, nights, under_way, drifts, checked, problems, _decisions(reader))
@@ -140,6 +144,28 @@ def open_drifts(reader: Reader) -> tuple[list[OpenDrift], date | None]:
     )
     (newest,) = reader.rows("SELECT max(partition) AS checked FROM {drift_daily}")
     return drifts, newest["checked"]
+
+
+def _left_behind(store: ArtifactStore, use_case: UseCase, delivered: date) -> list[Problem]:
+    """What the newest night with a list left to a person; without partitions that have been run again since."""
+    window = partition_range(delivered - timedelta(days=OPEN_PARTITIONS - 1), delivered)
+    lists = [one.published for one in store.decisions(use_case.name, "catch_up", window).values() if one is not None]
+    newest = next((ref for ref in reversed(lists) if ref is not None), None)
+    if newest is None:
+        return []
+    listed = store.read_document(newest, CatchUp)
+    listed_at = store.manifest(newest).attempt.finished_at
+
+    def stays(step: str, day: date) -> bool:
+        decision = store.decision(use_case.name, step, day)
+        ref = decision.published if decision else None
+        return ref is None or store.manifest(ref).attempt.finished_at <= listed_at
+
+    still = CatchUp(
+        changed={day: files for day, files in listed.changed.items() if stays("land", day)},
+        outdated={day: lacks for day, lacks in listed.outdated.items() if stays("build_features", day)},
+    )
+    return [one.problem for one in left_behind(use_case.name, still)]
 
 
 def _rules(reader: Reader, delivered: date) -> list[dict[str, Any]]:

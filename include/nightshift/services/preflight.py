@@ -24,7 +24,7 @@ import requests
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import NightshiftError
 from nightshift.io.alerts import receivers
-from nightshift.io.artifact_store import CONFLICT, EXISTS, s3_client
+from nightshift.io.object_store import CONFLICT, EXISTS, s3_client
 from nightshift.io.runtimes import require_runtimes, runtimes_folder
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.settings import Settings

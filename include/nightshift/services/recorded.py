@@ -13,7 +13,8 @@ from typing import Any
 from nightshift.artifact import ArtifactRef, Decision, Manifest, identity_sha256, sha256_hex
 from nightshift.documents.train import TrainingSet
 from nightshift.errors import PartitionNotReady
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.partitions import parse_partition
 from nightshift.pipeline import STAGE_OF_STEP
 

@@ -18,7 +18,8 @@ from nightshift.core.features.training_rows import without_withdrawn
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.train import TrainingSet
 from nightshift.errors import TerminalError
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.partitions import partition_range
 
 STEP = "append_training_rows"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -10,9 +11,12 @@ from nightshift.declare.use_case import UseCase
 from nightshift.errors import NightshiftError, PredictionsOverdue
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.partitions import partition_range
 from nightshift.pipeline import find_stage
 from nightshift.services.alerts import raise_alert, send_unsent
 from nightshift.settings import Settings
+
+log = logging.getLogger(__name__)
 
 CAUSE = "overdue"
 """The cause of its alert."""
@@ -20,15 +24,23 @@ CAUSE = "overdue"
 TO_PREDICTIONS = ("ingest", "materialize", "predict")
 """The stages on the way to predictions, in their order."""
 
+AFTER_PREDICTIONS = {"promote": "advance", "check_drift": "apply_rules"}
+"""Nightly stages that reject no partition when they fail, and the step of each that has a status if it did not."""
+DAYS = 7
+"""Partitions before the one that is due whose stages are looked at."""
+
 
 def check_publication(use_case: UseCase, settings: Settings, store: ArtifactStore, now: datetime) -> date | None:
     """The partition whose deadline passed last, if its predictions are published; None if none is due at `now`.
 
-    Alerts that are still to be sent are sent. Raises PredictionsOverdue if there is no publication, after recording and
+    Alerts that are still to be sent are sent, also those of failed runs of the stages in `AFTER_PREDICTIONS`, of the
+    days before, whose callback was lost. Raises PredictionsOverdue if there is no publication, after recording and
     sending an alert that says what each stage decided, where the object store answers; and WarehouseUnavailable.
     """
     due = use_case.due_partition(now)
     warehouse = Warehouse(settings, use_case)
+    for alert in _without_result(use_case, store, due) if due else []:
+        warehouse.record_alert(alert)
     if due is None or warehouse.publications(due, due):
         send_unsent(settings, use_case, warehouse)
         return due
@@ -50,6 +62,27 @@ def alert_of_unknown(use_case: UseCase, settings: Settings, error: NightshiftErr
     if due is None:
         message = f"no predictions are due, and the warehouse cannot be read: {error}"
     raise_alert(settings, use_case, Alert(due, CAUSE if due else f"{CAUSE}:{now.isoformat()}", message))
+
+
+def _without_result(use_case: UseCase, store: ArtifactStore, due: date) -> list[Alert]:
+    """The alerts of stages that left no result of a partition before `due` that was predicted: failed, or never run.
+
+    Their causes are those of the callbacks of failed runs, so each is sent once. Without an object store, none.
+    """
+    found = []
+    window = partition_range(due - timedelta(days=DAYS), due - timedelta(days=1))
+    try:
+        predicted = store.decisions(use_case.name, find_stage("predict").decided_by, window)
+        for stage, step in AFTER_PREDICTIONS.items():
+            days = [day for day, one in predicted.items() if one is not None and one.published is not None]
+            for day, status in store.decisions(use_case.name, step, days).items():
+                if status is None or status.published is None:
+                    why = f" ({status.reason})" if status and status.reason else ""
+                    what = f"{stage} of {day} has left no result{why}: look at the run of {use_case.name}.{stage}"
+                    found.append(Alert(day, f"failed:{stage}", what))
+    except NightshiftError as error:
+        log.error("%s: what the stages before %s left cannot be read: %s", use_case.name, due, error)
+    return found
 
 
 def _statuses(use_case: UseCase, store: ArtifactStore, partition: date) -> str:

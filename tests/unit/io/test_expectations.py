@@ -76,6 +76,41 @@ def test_warnings_about_rows_and_about_the_table() -> None:
     assert found.reasons("quarantine") == {}
 
 
+@pytest.mark.parametrize("severity", ["critical", "warning"])
+@pytest.mark.parametrize(
+    ("name", "kwargs", "observed"),
+    [
+        ("expect_column_distinct_values_to_be_in_set", {"column": "plane", "value_set": ["N1"]},
+         "1 values outside the set, for example N0"),
+        ("expect_column_distinct_values_to_contain_set", {"column": "plane", "value_set": ["N1", "N2", "N3"]},
+         "2 values of the set missing, for example N2, N3"),
+        ("expect_column_distinct_values_to_equal_set", {"column": "plane", "value_set": ["N1", "N2"]},
+         "1 values outside the set, for example N0, 1 values of the set missing, for example N2"),
+        ("expect_column_max_to_be_between", {"column": "wind", "max_value": 120}, "observed 1048.0"),
+        ("expect_column_unique_value_count_to_be_between", {"column": "plane", "min_value": 3}, "observed 2"),
+        ("expect_column_most_common_value_to_be_in_set", {"column": "plane", "value_set": ["N2"]}, "observed "),
+        ("expect_column_quantile_values_to_be_between",
+         {"column": "wind", "quantile_ranges": {"quantiles": [0.5], "value_ranges": [[0, 1]]}}, "observed "),
+        ("expect_column_proportion_of_non_null_values_to_be_between", {"column": "wind", "min_value": 0.9},
+         "observed 0.66"),
+        ("expect_column_values_to_be_of_type", {"column": "wind", "type_": "int64"}, "observed float64"),
+        ("expect_column_values_to_be_in_type_list", {"column": "wind", "type_list": ["int64"]}, "observed float64"),
+        ("expect_column_to_exist", {"column": "sun"}, "observed "),
+        ("expect_table_row_count_to_equal", {"value": 4}, "observed 3"),
+        ("expect_table_column_count_to_equal", {"value": 4}, "observed 5"),
+        ("expect_table_columns_to_match_set", {"column_set": ["day"]}, "observed "),
+    ],
+)  # fmt: skip
+def test_failed_expectation_about_a_column_or_the_table_says_what_was_observed(
+    severity: str, name: str, kwargs: dict[str, Any], observed: str
+) -> None:
+    found = verdict(Expectation(name, kwargs, severity, "not as declared"))  # type: ignore[arg-type]
+    [finding] = found.breached(severity)  # type: ignore[arg-type]
+    assert (finding.unexpected, finding.positions) == (0, ())
+    assert finding.observed.startswith(observed)
+    assert render_data_docs("weather", [found])
+
+
 @pytest.mark.parametrize(
     ("expectation", "rows"),
     [

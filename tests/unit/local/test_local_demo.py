@@ -247,7 +247,7 @@ class FakeStore:
         self.puts = 0
 
     def list(self, prefix):
-        from nightshift.io.artifact_store import ObjectInfo
+        from nightshift.io.object_store import ObjectInfo
 
         modified = datetime(2013, 4, 1, tzinfo=UTC)
         return [ObjectInfo(key, len(body), modified) for key, body in self.objects.items() if key.startswith(prefix)]

@@ -2,7 +2,8 @@
 
 Nothing here is stored: the state of any partition can be computed from the decisions at any time. A decision of
 partition P takes effect for partitions after P. Of one step's decisions about one spec for one partition the last
-row counts, so that a step that is run again replaces its decision; every decision by hand counts.
+row counts, so that a step that is run again replaces its decision; every decision by hand counts. A decision that
+is annulled on partition P has no effect on partitions after P; for P and those before it counts as it did.
 """
 
 from __future__ import annotations
@@ -141,10 +142,17 @@ class State:
 def state_as_of(decisions: Iterable[Deployment], partition: date) -> State:
     """The state for a partition, from decisions in the order they were recorded; those of earlier partitions count."""
     state = State()
-    for decision in standing(decisions):
+    for decision in standing(in_force(decisions, partition)):
         if decision.partition < partition:
             state = _after(state, decision)
     return state
+
+
+def in_force(decisions: Iterable[Deployment], partition: date) -> list[Deployment]:
+    """The decisions without those that were annulled before a partition, in recorded order."""
+    decisions = list(decisions)
+    annulled = {one.annuls for one in decisions if one.annuls is not None and one.partition < partition}
+    return [one for one in decisions if one.deployment_id is None or one.deployment_id not in annulled]
 
 
 def state_after(decisions: Iterable[Deployment], partition: date) -> State:
@@ -205,6 +213,7 @@ def _content(decision: Deployment) -> tuple[object, ...]:
         decision.spec_id,
         decision.model_version,
         decision.model.sha256 if decision.model else None,
+        decision.annuls,
         decision.decided_by,
     )
 

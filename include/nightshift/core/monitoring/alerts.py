@@ -21,6 +21,7 @@ DECISIONS: dict[Action, str] = {
     "retired": "{spec} is retired after partition {partition}",
     "killed": "the kill switch is on after partition {partition}: the fallback serves",
     "restored": "the kill switch is off after partition {partition}: the champion serves",
+    "annulled": "decision {annulled} is annulled after partition {partition}",
 }
 """Decisions about models that are alerts."""
 
@@ -45,7 +46,8 @@ def decision_alert(decision: Deployment, deployment_id: int, *, killed: bool) ->
     if decision.action not in DECISIONS:
         return None
     spec = decision.model_version if decision.action == "retired" and decision.model_version else decision.spec_id
-    what = DECISIONS[decision.action].format(spec=spec, partition=decision.partition)
+    annulled = decision.reason.get("annulled", decision.annuls)
+    what = DECISIONS[decision.action].format(spec=spec, partition=decision.partition, annulled=annulled)
     place = f", in place of {decision.replaces}" if decision.replaces else ""
     serving = ". The kill switch is on: the fallback goes on serving" if killed and decision.replaces else ""
     why = f". Decided by {decision.decided_by}: {_why(decision)}"

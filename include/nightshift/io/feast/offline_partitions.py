@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
 from nightshift.errors import ConfigurationError
-from nightshift.io.artifact_store import READERS, ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import READERS, in_parallel
 from nightshift.partitions import parse_partition
 
 SCHEME = "artifacts"

@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from nightshift.core.lifecycle.annulment import check_annulment
 from nightshift.core.lifecycle.state import by_hand, repeated, state_after
 from nightshift.core.monitoring.alerts import decision_alert
 from nightshift.declare.use_case import UseCase
@@ -24,6 +25,8 @@ from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.schema import Connection, column_list, insert_row, table_name
 
 COLUMNS = tuple(Deployment.model_fields)
+NUMBER = "deployment_id"
+"""The column that the database fills."""
 
 
 def decisions(connection: Connection, use_case: UseCase, *, without: Sequence[str] = ()) -> list[Deployment]:
@@ -46,16 +49,18 @@ def record(
     recorded = decisions(connection, use_case)
     if repeated(recorded, new):
         return False
+    for decision in new:
+        check_annulment(use_case.name, recorded, decision)
     if not isinstance(expected_champion, EllipsisType):
         _check_champion(use_case, recorded, new[-1], expected_champion)
     for decision in new:
-        row = {name: getattr(decision, name) for name in COLUMNS}
+        row = {name: getattr(decision, name) for name in COLUMNS if name != NUMBER}
         row["spec"] = Jsonb(decision.spec.model_dump(mode="json")) if decision.spec else None
         row["model"] = Jsonb(decision.model.model_dump()) if decision.model else None
         row["reason"] = Jsonb(dict(decision.reason))
         cursor = insert_row(connection, table_name(use_case, "deployments"), row, "RETURNING deployment_id")
         ((deployment_id,),) = cursor.fetchall()
-        recorded.append(decision)
+        recorded.append(decision.model_copy(update={NUMBER: deployment_id}))
         killed = state_after(recorded, decision.partition).killed is not None
         if alert := decision_alert(decision, deployment_id, killed=killed):
             alerts.record(connection, use_case, alert)

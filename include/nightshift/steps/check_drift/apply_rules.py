@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.lifecycle.state import BY_RULE, state_after
+from nightshift.core.lifecycle.state import BY_RULE, in_force, state_after
 from nightshift.core.monitoring.alerts import Alert
 from nightshift.core.monitoring.rules import evaluate
 from nightshift.deployment import Deployment
@@ -79,7 +79,8 @@ def _fall_back(context: StepContext, one: RuleOutcome, since: date) -> tuple[boo
     decisions, by = warehouse.decisions(), f"{BY_RULE}{one.rule}"
     effect = f"turns on the kill switch: the fallback serves after {partition}, until {use_case.name}.kill_switch is "
     effect += "triggered with state off"
-    switched = [each for each in decisions if each.action in ("killed", "restored") and each.partition >= since]
+    counting = in_force(decisions, partition + timedelta(days=1))
+    switched = [each for each in counting if each.action in ("killed", "restored") and each.partition >= since]
     if any((each.partition, each.decided_by) == (partition, by) for each in switched):
         return True, effect
     if switched:

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef, Decision, Manifest
 from nightshift.core.monitoring.pipeline_records import Statuses, feed_rows, pipeline_rows
-from nightshift.io.artifact_store import ArtifactStore, in_parallel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.object_store import in_parallel
 from nightshift.partitions import partition_range
 from nightshift.pipeline import STAGES
 from nightshift.steps.context import StepContext

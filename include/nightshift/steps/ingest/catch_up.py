@@ -1,6 +1,6 @@
 """Look back at the partitions before this one: which to ingest again, which deliveries changed, what is outdated.
 
-Artifact: `catch_up.json`, a CatchUp document. The DAG runs `run_again` at once; the rest is for a person.
+Artifact: `catch_up.json`, a CatchUp document. The DAG runs `run_again` at once; the rest is for a person, and an alert.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import logging
 from datetime import timedelta
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.monitoring.left_behind import left_behind
 from nightshift.documents.ingest import CatchUp
 from nightshift.partitions import partition_range
+from nightshift.services.alerts import raise_alert
 from nightshift.services.catch_up import DAYS, STEP, changed_files, outdated_features, why_again
 from nightshift.steps.context import StepContext
 
@@ -20,7 +22,8 @@ log = logging.getLogger(__name__)
 def run(context: StepContext, *, published: ArtifactRef, may_run: bool = False) -> ArtifactRef:
     """Commit what the `DAYS` partitions before this one, and the later ones that read it, lack.
 
-    Without `may_run`, no partition is to be run again, as in a backfill, which runs them itself.
+    Without `may_run`, no partition is to be run again, as in a backfill, which runs them itself. What is left to a
+    person is alerted, once for each partition and cause; neither warehouse nor receivers have to answer.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     first = max(partition - timedelta(days=DAYS), use_case.first_partition)
@@ -33,14 +36,13 @@ def run(context: StepContext, *, published: ArtifactRef, may_run: bool = False) 
     )
     for day, reason in document.run_again.items():
         log.warning("%s %s is run again: %s", use_case.name, day, reason)
-    for day, files in document.changed.items():
-        log.warning("%s %s: changed after it was landed: %s", use_case.name, day, ", ".join(files))
-    for day, lacks in document.outdated.items():
-        log.warning("%s %s: features built before %s", use_case.name, day, ", ".join(map(str, lacks)))
-    return context.commit(
+    ref = context.commit(
         STEP,
         kind="catch_up",
         files=document.to_files(),
         inputs={"published": [published]},
         metrics={"run_again": len(document.run_again), "outdated": len(document.outdated)},
     )
+    for one in left_behind(use_case.name, document):
+        raise_alert(context.settings, use_case, one.alert)
+    return ref

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.lifecycle.state import in_force
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
 from nightshift.errors import ConfigurationError, UnknownModel
@@ -69,12 +70,13 @@ def run(context: StepContext, *, state: SwitchState, reason: str, decided_by: st
 
 def _check_latest(use_case: UseCase, warehouse: Warehouse, partition: date, state: SwitchState) -> None:
     """Raise ConfigurationError if a later partition has the other state, which would take precedence."""
-    later = [one for one in warehouse.decisions() if one.partition > partition and one.action in ACTIONS.values()]
+    decisions = in_force(warehouse.decisions(), date.max)
+    later = [one for one in decisions if one.partition > partition and one.action in ACTIONS.values()]
     newest = max(later, key=lambda one: one.partition, default=None)
     if newest is not None and newest.action != ACTIONS[state]:
         raise ConfigurationError(
             "NS-DEPLOY-008",
             f"{use_case.name}: {newest.decided_by} recorded {newest.action} on partition {newest.partition}, so "
             f"{state} on {partition} would have no effect. Trigger it again with partition "
-            f"{newest.partition}.",
+            f"{newest.partition}, or trigger {use_case.name}.annul_decision with {newest.deployment_id}.",
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.lifecycle.state import State, standing, state_after, state_as_of
+from nightshift.core.lifecycle.state import State, by_hand, in_force, standing, state_after, state_as_of
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
 from nightshift.errors import ChampionChanged, UnknownModel
@@ -103,10 +103,12 @@ def _check_latest(use_case: UseCase, decisions: Sequence[Deployment], partition:
     """Raise ChampionChanged if a decision of a later partition changed the champion, which would override this one."""
     if state_as_of(decisions, date.max).champion == champion:
         return
-    later = [one for one in standing(decisions) if one.partition > partition and one.action in (*CHAMPIONS, "retired")]
+    counting = standing(in_force(decisions, date.max))
+    later = [one for one in counting if one.partition > partition and one.action in (*CHAMPIONS, "retired")]
+    annul = f", or trigger {use_case.name}.annul_decision with {later[-1].deployment_id}" if by_hand(later[-1]) else ""
     raise ChampionChanged(
         "NS-DEPLOY-015",
         f"{use_case.name}: {champion} is champion after partition {partition}, but {later[-1].action} on "
         f"{later[-1].partition} is {later[-1].spec_id}, which a rollback of partition {partition} would leave in "
-        f"place. Nothing was recorded. Trigger it again with partition {later[-1].partition}.",
+        f"place. Nothing was recorded. Trigger it again with partition {later[-1].partition}{annul}.",
     )
