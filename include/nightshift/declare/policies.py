@@ -278,9 +278,9 @@ class CorrectionPolicy:
 class DriftPolicy:
     """When a statistic of the last days has drifted from the `reference_days` before them (see core.monitoring.drift).
 
-    Each of the `windows` (days) is compared with windows of the same length. The `gap_days` before a window are in no
-    reference, so that the days of a fault that goes on are not ordinary on its next nights. A window is judged if it
-    holds `least_values`, and if the reference has data on `least_reference_days` and on four times the window's days.
+    Each of the `windows` (days) is compared with windows of the same length. The reference ends before the last
+    `recent_days`, so that the days of a fault are not ordinary on its next nights. A window is judged if it holds
+    `least_values`, and if the reference has data on `least_reference_days` and on four times the window's days.
     It has drifted if it is outside the reference's range by more than `factor` times the width of the range (of rows,
     ranks, rates and the commonest value: as log odds) and by more than the least change of its statistic: `least_share`
     of shares, `least_shift` of rows, ranks, rates and shapes, `least_new` of texts that are new, `least_strange` of
@@ -295,7 +295,7 @@ class DriftPolicy:
 
     windows: tuple[int, ...] = (1, 7, 28)
     reference_days: int = 112
-    gap_days: int = 7
+    recent_days: int = 7
     least_reference_days: int = 28
     least_values: int = 20
     factor: float = 2.0
@@ -314,7 +314,11 @@ class DriftPolicy:
     @property
     def days(self) -> int:
         """Partitions that are read: the longest window and its reference."""
-        return self.reference_days + self.gap_days + max(self.windows)
+        return self.reference_days + self.outside_reference(max(self.windows))
+
+    def outside_reference(self, window: int) -> int:
+        """The last days that are not in the reference of a window of that many days."""
+        return max(window, self.recent_days)
 
     def least_change(self, statistic: str) -> float:
         """The least change of a statistic that matters."""

@@ -177,7 +177,6 @@ def test_preflight_checks_use_cases_and_names_broken_ones(copy, capsys, monkeypa
         ({"training": TrainingPolicy(holdout_days=40, minimum_days=100)}, "NS-USECASE-039", "minimum_days"),
         ({"promotion": PromotionPolicy(backtest_partitions=60)}, "NS-USECASE-040", "backtest_partitions"),
         ({"drift": DriftPolicy(windows=())}, "NS-USECASE-037", "windows"),
-        ({"drift": DriftPolicy(gap_days=-1)}, "NS-USECASE-098", "gap_days"),
         ({"drift": DriftPolicy(reference_days=20)}, "NS-USECASE-038", "reference_days"),
         ({"audit": AuditPolicy(mean_score_between=(0.5, 0.1))}, "NS-USECASE-033", "mean_score_between"),
     ],

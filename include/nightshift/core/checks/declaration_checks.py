@@ -133,9 +133,6 @@ def policy_faults(use_case: UseCase) -> Iterator[DeclarationFault]:
     if not drift.windows or min(drift.windows) < 1:
         what = f"drift.windows is {drift.windows}: no day is compared."
         yield DeclarationFault("NS-USECASE-037", what, "Give lengths of at least one day.", ("windows",))
-    if drift.gap_days < 0:
-        what = f"drift.gap_days is {drift.gap_days}: partitions would be in their own reference."
-        yield DeclarationFault("NS-USECASE-098", what, "Give 0 or more days.", ("gap_days",))
     if drift.least_reference_days > drift.reference_days:
         what = f"drift.reference_days {drift.reference_days} is below least_reference_days: nothing ever drifts."
         advice = f"Take at least {drift.least_reference_days}."

@@ -1,12 +1,12 @@
 """Drift of columns: statistics of the last days compared with those of the days before.
 
 The unit is the day. Rows of a day share its weather, say, so that a test on rows finds drift every day. A statistic of
-the last w days is compared with the same statistic of every w consecutive days of the reference, the
-`reference_days` that end `gap_days` before them. It has drifted if it lies outside the range of these by more than
-`factor` times the width of that range, and by more than the least change that matters. All statistics are shares from
-0 to 1 (see `window_statistics`), so that one rule fits every column, whatever its unit or distribution. Ranks of some
-hundred days cannot give the p-values of one in ten thousand that correcting for a thousand statistics a day needs; that
-is what the factor is for, and docs/drift.md has the false alarms it leaves.
+the last w days is compared with the same statistic of every w consecutive days of the reference: `reference_days`,
+which end before these and before the last `recent_days`. It has drifted if it lies outside the range of these by more
+than `factor` times the width of that range, and by more than the least change that matters. All statistics are shares
+from 0 to 1 (see `window_statistics`), so that one rule fits every column, whatever its unit or distribution. Ranks of
+some hundred days cannot give the p-values of one in ten thousand that correcting for a thousand statistics a day needs;
+that is what the factor is for, and docs/drift.md has the false alarms it leaves.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def _largest(source: str, name: str, column: ColumnCounts, policy: DriftPolicy) 
 
 def _judgements(source: str, name: str, column: ColumnCounts, days: int, policy: DriftPolicy) -> list[ColumnDrift]:
     """Every statistic of the last `days` days that can be judged."""
-    column = column.last(days + policy.gap_days + policy.reference_days)
-    reference = len(column.delivered) - policy.gap_days - days
+    column = column.last(policy.outside_reference(days) + policy.reference_days)
+    reference = len(column.delivered) - policy.outside_reference(days)
     if column.delivered[:reference].sum() < max(policy.least_reference_days, 4 * days):
         return []
     if name == ROWS:
@@ -150,8 +150,8 @@ def curve(
     """
     # The number of rows of a source is that of any of its columns.
     key = (one.source, one.column) if one.column else next(name for name in sorted(columns) if name[0] == one.source)
-    column = columns[key].last(one.days + policy.gap_days + policy.reference_days)
-    reference = len(column.delivered) - policy.gap_days - one.days
+    column = columns[key].last(policy.outside_reference(one.days) + policy.reference_days)
+    reference = len(column.delivered) - policy.outside_reference(one.days)
     if one.column:
         values = window_statistics(column, one.days, reference, policy.least_values)[one.statistic]
     else:

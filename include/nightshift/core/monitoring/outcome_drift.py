@@ -46,8 +46,8 @@ def label_drift(days: Sequence[SliceDay], label: str, policy: DriftPolicy) -> li
     positive = rows * np.array([one.label_rate for one in days])
     judged = []
     for window in policy.windows:
-        own = slice(-window - policy.gap_days - policy.reference_days, None)
-        reference = len(days[own]) - policy.gap_days - window
+        own = slice(-policy.outside_reference(window) - policy.reference_days, None)
+        reference = len(days[own]) - policy.outside_reference(window)
         if reference < max(policy.least_reference_days, 4 * window):
             continue
         ones = np.ones(window)

@@ -62,7 +62,7 @@ def run(context: StepContext, *, performance: ArtifactRef) -> ArtifactRef:
     slices = slice_days(context.warehouse, use_case, first, partition)
     columns["label"] = label_drift(slices.get(EVERYTHING, ()), use_case.label, policy)
     columns["concept"] = concept_drift(slices, policy)
-    reason = REFERENCE_TOO_SHORT.format(days=policy.least_reference_days + policy.gap_days)
+    reason = REFERENCE_TOO_SHORT.format(days=policy.least_reference_days + policy.recent_days - 1)
     groups = {kind: group(found, reason) for kind, found in columns.items()}
     parts, inputs["used_features"], nothing = used_features(store, use_case, partition - timedelta(days=1))
     groups["skew"] = skew(parts, use_case.key_columns, source_of_features(use_case), nothing)

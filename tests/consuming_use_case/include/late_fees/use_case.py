@@ -88,6 +88,6 @@ USE_CASE = UseCase(
         largest_single_row_p99_ms=250.0,
     ),
     sources=(DataSource("made up by replay.py", "Apache-2.0"),),
-    drift=DriftPolicy(windows=(1, 7), reference_days=28, gap_days=0, least_reference_days=8),
+    drift=DriftPolicy(windows=(1, 7), reference_days=28, recent_days=1, least_reference_days=8),
     tags=("tools",),
 )

@@ -157,6 +157,6 @@ USE_CASE = UseCase(
     sources=(DataSource("made up by replay.py", "Apache-2.0"),),
     # Tests deliver whole days again with other labels.
     corrections=CorrectionPolicy(largest_changed_share=1.0),
-    drift=DriftPolicy(windows=(1, 7), reference_days=28, gap_days=0, least_reference_days=8),
+    drift=DriftPolicy(windows=(1, 7), reference_days=28, recent_days=1, least_reference_days=8),
     tags=("tools",),
 )
