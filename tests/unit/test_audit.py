@@ -42,4 +42,8 @@ def test_status_says_what_was_looked_up(script, capsys, libraries, status, print
     output = "" if libraries is None else json.dumps({"dependencies": libraries})
     command = [sys.executable, "-c", f"print({output!r})"]
     assert script.audit(command) == status
-    assert printed in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert printed in text
+    # The first lock of which something is not looked up is the last.
+    assert len(script.LOCKS) > 1
+    assert text.count(f"{script.LOCKS[1].name}:") == (status == 0)
