@@ -81,6 +81,10 @@ test-e2e: $(STAMP) ## Run nights through a real scheduler
 test-compose: $(STAMP) ## Run a night on docker-compose.yaml; starts a container engine if there is none (Debian, root)
 	scripts/containers/test.sh $(ARGS)
 
+.PHONY: audit
+audit: $(STAMP) ## Look up known vulnerabilities of the locked libraries; fails if they cannot be looked up
+	@$(BIN)/python scripts/audit.py $(ARGS)
+
 .PHONY: bench
 bench: $(STAMP) ## Measure; ratios within one run
 	@status=0; for file in benchmarks/*.py; do \

@@ -4,9 +4,10 @@
 with champion, fallback and a version that is never refitted, all on the same rows. It writes the losses to the table
 `backtests` and a page with the curve by month, slices and paired differences.
 
-**nominate** runs only if it is selected in the form. It evaluates the specs by the promotion policy; the best that
-passes goes into shadow from the next partition on, failed ones are recorded as backtest_failed with the reasons. No
-spec becomes champion without it.
+**attack** and **nominate** run only if *nominate* is selected in the form. The first attacks the challengers (see the
+DAG `attack`). The second evaluates them by the promotion policy and, where the declared risks demand it, by the bounds
+on attacks; the best that passes goes into shadow from the next partition on, failed ones are recorded as
+backtest_failed with the reasons. No spec becomes champion without it.
 """
 
 from datetime import timedelta
@@ -64,4 +65,5 @@ for use_case in all_use_cases():
         tasks = StageTasks(use_case, "backtest")
         chosen = filled_in("specs", "first", "last", "refit_every")
         walked = tasks.add("backtest", arguments=chosen, execution_timeout=LONGEST)
-        walked >> nominate_requested() >> tasks.add("nominate")
+        walked >> nominate_requested() >> tasks.add("attack", execution_timeout=LONGEST)
+        tasks.add("nominate")

@@ -33,7 +33,8 @@ DECLARATIONS = (
     features.FeatureTable, models.ModelSpec, models.CalibrationSpec, policies.TrainingPolicy,
     policies.CompressionBudget, policies.AuditPolicy, policies.DriftPolicy, policies.VerificationPolicy,
     policies.BehaviourExpectation, policies.ChangePolicy, policies.PromotionPolicy, policies.RiskPolicy,
-    policies.Risk, policies.SearchPolicy, policies.SlicePolicy, policies.DataSource, rules.Rule, rules.DriftSignal,
+    policies.Risk, policies.AttackPolicy, policies.FeasibleChange, policies.SearchPolicy, policies.SlicePolicy,
+    policies.DataSource, rules.Rule, rules.DriftSignal,
     rules.LossSignal, rules.MissingPublication,
 )  # fmt: skip
 
@@ -223,7 +224,8 @@ def _gates() -> Iterable[str]:
     yield from (
         "",
         f"A risk score is likelihood times impact; the defaults of `RiskPolicy` ask for a canary from "
-        f"{risk.canary_from} on, and for a person's approval from {risk.approval_from} on.",
+        f"{risk.canary_from} on, for the bounds of AttackPolicy before a nomination from {risk.attacks_from} on, and "
+        f"for a person's approval from {risk.approval_from} on.",
         "",
     )
 

@@ -25,9 +25,11 @@ from flight_delay.feeds import FEEDS
 from nightshift.declare.feeds import Column
 from nightshift.declare.models import CalibrationSpec, ModelSpec
 from nightshift.declare.policies import (
+    AttackPolicy,
     BehaviourExpectation,
     CompressionBudget,
     DataSource,
+    FeasibleChange,
     Risk,
     RiskPolicy,
     SearchPolicy,
@@ -175,6 +177,24 @@ USE_CASE = UseCase(
                 "an hour of the day whose flights were late more often is not less likely to see another late one",
             ),
         ),
+    ),
+    attacks=AttackPolicy(
+        changes=(
+            FeasibleChange(
+                ("departure_minute", "arrival_minute"),
+                (-15.0, -10.0, -5.0, 5.0, 10.0, 15.0),
+                "an airline, with the schedule that it files",
+            ),
+            FeasibleChange(
+                ("arrival_minute", "scheduled_clock_minutes"),
+                (5.0, 10.0, 15.0),
+                "an airline that schedules more time than a flight takes",
+            ),
+        ),
+        # No flight departs at 4:03.
+        trigger={"departure_minute": 243.0},
+        # Specs and data are public: a surrogate is no loss. It is measured all the same.
+        largest_explained=1.0,
     ),
     risk=RiskPolicy(
         risks=(

@@ -161,7 +161,17 @@ STAGES = (
             Step("record_pipeline", decides=False),
         ),
     ),
-    Stage("backtest", priority=100, steps=(Step("backtest"), Step("nominate", {"backtest": "backtest"}))),
+    Stage("attack", priority=1, steps=(Step("attack"),)),
+    Stage(
+        "backtest",
+        priority=100,
+        borrowed=frozenset({"attack"}),
+        steps=(
+            Step("backtest"),
+            Step("attack", {"backtest": "backtest"}),
+            Step("nominate", {"backtest": "backtest", "attacked": "attack"}),
+        ),
+    ),
     Stage(
         "search",
         priority=1,

@@ -32,7 +32,8 @@ BY_HAND = {
     "reproduce",
     "answer_review",
 }
-STAGES = NIGHTLY | BY_HAND | {"search", "watchdog", "maintenance"}
+WEEKLY = {"search", "attack"}
+STAGES = NIGHTLY | BY_HAND | WEEKLY | {"watchdog", "maintenance"}
 HEAVY = {
     "great_expectations",
     "feast",
@@ -68,8 +69,8 @@ BESIDE_STEPS = {
     "ingest": {"run_missed": ["catch_up"]},
 }
 """Tasks that run no step, by stage, each with the tasks before it."""
-FURTHER = {"record_approval": {"approve"}, "nominate": {"nominate_requested"}}
-"""Tasks that a step waits for in addition to those that it gets inputs from."""
+FURTHER = {"promote": {"record_approval": {"approve"}}, "backtest": {"attack": {"nominate_requested"}}}
+"""Tasks that a step waits for in addition to those that it gets inputs from, by stage."""
 BY_RUN = {
     "record_approval": {"answer", "decided_by"},
     "rollback_model": {"reason", "decided_by"},
@@ -103,7 +104,9 @@ def test_a_broken_use_case_is_an_import_error_of_its_own(dag_bag, tmp_path, monk
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_a_dag_has_the_steps_and_inputs_of_its_stage(dag_bag, stage):
     declared = find_stage(stage)
-    expected = {step.name: {*step.inputs.values(), *FURTHER.get(step.name, ())} for step in declared.steps}
+    expected = {
+        step.name: {*step.inputs.values(), *FURTHER.get(stage, {}).get(step.name, ())} for step in declared.steps
+    }
     if declared.records_failure:
         expected["record_failure"] = {step.name for step in declared.steps if step.decides}
     expected |= {name: set(before) for name, before in BESIDE_STEPS.get(stage, {}).items()}
@@ -176,7 +179,7 @@ def test_what_is_scheduled_by_time(dag_bag):
     schedules = {dag_id.split(".")[1]: type(dag.timetable).__name__ for dag_id, dag in dag_bag.dags.items()}
     assert schedules == {
         "ingest": "CronPartitionTimetable",
-        **dict.fromkeys(NIGHTLY - {"ingest"} | {"search"}, "PartitionedAssetTimetable"),
+        **dict.fromkeys(NIGHTLY - {"ingest"} | WEEKLY, "PartitionedAssetTimetable"),
         **dict.fromkeys(BY_HAND, "NullTimetable"),
         **dict.fromkeys(("watchdog", "maintenance"), "CronTriggerTimetable"),
     }
@@ -206,7 +209,7 @@ def test_predictions_of_another_use_case_are_inlets_and_start_no_run(dag_bag, mo
     assert type(parsed.dags["late_fees.ingest"].timetable).__name__ == "CronPartitionTimetable"
 
 
-@pytest.mark.parametrize("stage", sorted(BY_HAND | {"search"}))
+@pytest.mark.parametrize("stage", sorted(BY_HAND | WEEKLY))
 def test_manual_dags_run_after_the_last_partition(dag_bag, stage):
     dag = dag_bag.dags[f"flight_delay.{stage}"]
     assert dag.end_date is None

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from nightshift import cli
+from nightshift.core.attacks.attack_spec import GATES
 from nightshift.core.lifecycle.state import state_after
 from nightshift.declare.models import ModelSpec
+from nightshift.documents.attack import AttackReport
 from nightshift.documents.backtest import BacktestResult, Nomination
 from nightshift.errors import ChampionChanged, ConfigurationError
 from nightshift.io.warehouse.warehouse import Warehouse
@@ -54,14 +56,19 @@ def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsy
     assert nights.step("backtest", LAST, specs=specs) == ref
     _rows_of_the_warehouse(warehouse, ref.sha256[:16], result)
 
-    nominated = nights.step("nominate", LAST, backtest=ref)
+    attacked = nights.step("attack", LAST, backtest=ref)
+    attacks = store.read_document(attacked, AttackReport)
+    assert [one.spec.name for one in attacks.specs] == ["linear", "worse"]
+    assert attacks.demanded
+    nominated = nights.step("nominate", LAST, backtest=ref, attacked=attacked)
     outcome = store.read_document(nominated, Nomination)
     assert outcome.outcomes == {linear.spec_id: "shadow", WORSE.spec_id: "backtest_failed"}
     assert "no_worse_than_champion.margin" in {gate.code for gate in outcome.gates[WORSE.spec_id]}
     verdicts = {gate.gate: gate.verdict for gate in outcome.gates[linear.spec_id]}
     assert verdicts["look_ahead"] == "pass"
     assert verdicts["backtest_partitions"] == "pass"
-    assert nights.step("nominate", LAST, backtest=ref) == nominated
+    assert {verdicts[gate] for gate in GATES} == {"pass"}
+    assert nights.step("nominate", LAST, backtest=ref, attacked=attacked) == nominated
     decisions = warehouse.decisions()
     assert [(one.action, one.decided_by) for one in decisions] == [
         ("shadow", "nominate"),
@@ -80,7 +87,7 @@ def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsy
         nights.step("backtest", LAST, specs="none")
     with raises_code(ConfigurationError, "NS-BACKTEST-008"):
         nights.step("backtest", LAST, last=LAST)
-    _another_champion(nights, warehouse, ref)
+    _another_champion(nights, warehouse, ref, attacked)
     _look_ahead(nights, tmp_path)
 
 
@@ -94,12 +101,12 @@ def _rows_of_the_warehouse(warehouse: Warehouse, backtest_id: str, result: Backt
     assert sorted(rows) == sorted((one.spec_id, one.baseline, 6, 240, True) for one in result.series)
 
 
-def _another_champion(nights: Nights, warehouse: Warehouse, backtest) -> None:
+def _another_champion(nights: Nights, warehouse: Warehouse, backtest, attacked) -> None:
     """A backtest against another champion than the present one leads to nothing."""
     decision = warehouse.decisions()[0].model_copy(update={"action": "promoted", "decided_by": "hand:someone"})
     warehouse.record_deployment(decision)
     with raises_code(ChampionChanged, "NS-BACKTEST-009"):
-        nights.step("nominate", LAST, backtest=backtest)
+        nights.step("nominate", LAST, backtest=backtest, attacked=attacked)
     assert len(warehouse.decisions()) == 3
 
 

@@ -5,6 +5,8 @@ import os
 import shutil
 import stat
 import tempfile
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import botocore.exceptions
@@ -61,6 +63,25 @@ def test_the_store_listens_on_loopback_only(services):
     process = psutil.Process(services.s3.process.pid)
     listening = {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_inner_ports_answer_nobody(services, store, method):
+    store.put("inner/secret.txt", b"one")
+    process = psutil.Process(services.s3.process.pid)
+    ports = {flag.split(".port=")[0]: int(flag.split("=")[1]) for flag in process.cmdline() if ".port=" in flag}
+    addresses = {
+        "filer": f"http://127.0.0.1:{ports['-filer']}/buckets/{store.bucket}/inner/secret.txt",
+        # Signed for by the master; without keys an unknown file is a 404.
+        "volume": f"http://127.0.0.1:{ports['-volume']}/1,01637037d6",
+        "master": f"http://127.0.0.1:{ports['-master']}/dir/assign",
+    }
+    expected = {"filer": 404, "volume": 401, "master": 404}
+    for name, address in addresses.items():
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            urllib.request.urlopen(urllib.request.Request(address, b"two" if method == "PUT" else None, method=method))
+        assert raised.value.code == expected[name], name
+    assert store.get("inner/secret.txt") == b"one"
 
 
 def test_postgresql_has_no_port_and_its_socket_is_its_owners(services):

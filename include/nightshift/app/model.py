@@ -134,10 +134,10 @@ def _backtests(context: PageContext) -> list[dict[str, Any]]:
 
 
 def _newest_reports(context: PageContext) -> list[tuple[str, str]]:
-    """Title and address of the newest backtest and search."""
+    """Title and address of the newest backtest, attacks and search."""
     found = []
     for report in ON_DEMAND:
-        if report.step in ("backtest", "report_search"):
+        if report.step in ("backtest", "attack", "report_search"):
             days = context.store.folders(context.store.step_prefix(context.use_case.name, report.step))
             if days:
                 title = "Pareto report of the search" if report.step == "report_search" else report.title

@@ -37,14 +37,15 @@ class RiskPolicy:
 
     From `every_gate_from` on, every gate is mandatory; below it those marked `always` in
     `nightshift.core.gates.verification.GATES`. From `canary_from` on, a share of the rows publishes the challenger's
-    scores before it becomes champion. From `approval_from` on, a person must approve each spec before it becomes
-    champion, within `approval_hours`; `approvers` are user ids of the auth manager (empty: everyone who may edit the
-    DAG's runs).
+    scores before it becomes champion. From `attacks_from` on, a spec that fails a bound of AttackPolicy is not
+    nominated. From `approval_from` on, a person must approve each spec before it becomes champion, within
+    `approval_hours`; `approvers` are user ids of the auth manager (empty: everyone who may edit the DAG's runs).
     """
 
     risks: tuple[Risk, ...] = ()
     every_gate_from: int = 8
     canary_from: int = 8
+    attacks_from: int = 8
     approval_from: int = 15
     approval_hours: float = 24.0
     approvers: tuple[str, ...] = ()
@@ -135,6 +136,51 @@ class ChangePolicy:
     largest_outside_share: float = 0.2
     largest_fall_of_spread: float = 3.0
     largest_jump: float = 4.0
+
+
+@dataclass(frozen=True)
+class FeasibleChange:
+    """What somebody outside can change of a row: one of `offsets` is added to all of the numeric `features` at once,
+    in their units. A change that leaves the range of the values of any of them is not made."""
+
+    features: tuple[str, ...]
+    offsets: tuple[float, ...]
+    who: str
+
+
+@dataclass(frozen=True)
+class AttackPolicy:
+    """Bounds on what attacks achieve against a spec (see docs/security.md). They are measured on the rows of the newest
+    `days`, at most `rows`: a random half of them is fitted on, the other half are unseen rows of the same days. With
+    fewer than `least_rows` unseen rows no attack is evaluated.
+
+    Evasion lowers the scores of unseen rows by at most `most_changes` of the declared `changes`. Poisoning flips
+    `flipped_share` of each day's labels, those that the version is most certain of. A back door is taught with
+    `trigger_share` of the rows, whose label is 0 and whose features have the values of `trigger`. Of the rows whose
+    decision is positive, evasion and the trigger may each make at most `largest_evaded_share` negative (evaluated if
+    there are `least_decisions` of them), and lower the mean score by at most `largest_fall`. Flipped labels may raise
+    the log loss of unseen rows by at most `largest_log_loss_rise` nats.
+
+    Extraction fits a surrogate on the scores of so many rows (`queries`, ascending); with the last number it may
+    explain at most `largest_explained` of the variance of the log odds. Membership inference tells rows that were
+    fitted on from unseen ones by their loss, with an AUC of at most `largest_membership_auc`.
+    """
+
+    changes: tuple[FeasibleChange, ...] = ()
+    most_changes: int = 2
+    trigger: Mapping[str, float] = field(default_factory=dict)
+    trigger_share: float = 0.001
+    flipped_share: float = 0.05
+    queries: tuple[int, ...] = (100, 1000)
+    largest_evaded_share: float = 0.5
+    largest_fall: float = 0.05
+    largest_log_loss_rise: float = 0.05
+    largest_explained: float = 0.95
+    largest_membership_auc: float = 0.55
+    days: int = 120
+    rows: int = 40_000
+    least_rows: int = 1_000
+    least_decisions: int = 30
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from nightshift.declare.features import FeatureSet
 from nightshift.declare.feeds import Column, Feed
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import (
+    AttackPolicy,
     AuditPolicy,
     CertaintyPolicy,
     ChangePolicy,
@@ -91,6 +92,7 @@ class UseCase:
     training: TrainingPolicy = field(default_factory=TrainingPolicy)
     change: ChangePolicy = field(default_factory=ChangePolicy)
     promotion: PromotionPolicy = field(default_factory=PromotionPolicy)
+    attacks: AttackPolicy = field(default_factory=AttackPolicy)
     audit: AuditPolicy = field(default_factory=AuditPolicy)
     certainty: CertaintyPolicy = field(default_factory=CertaintyPolicy)
     corrections: CorrectionPolicy = field(default_factory=CorrectionPolicy)

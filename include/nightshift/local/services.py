@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ GRPC_OFFSET = 10_000
 PORTS = {"s3": "s3", "s3_master": "master", "s3_volume": "volume", "s3_filer": "filer", "s3_admin": "admin"}
 """The ports of one SeaweedFS, and the prefix of its flag for each."""
 REGION = "us-east-1"
+SIGNED = ("jwt.signing", "jwt.signing.read")
+"""What requests to the volume port have to be signed for: writing and reading."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,15 @@ def start_s3(
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     write_secret(identities, json.dumps({"identities": [admin]}))
+    # Read in the working directory. Tokens live for seconds: keys are of this start only.
+    write_secret(folder / "security.toml", "".join(f'[{name}]\nkey = "{secrets.token_hex(32)}"\n' for name in SIGNED))
     flags = {
         "dir": data,
         "ip": "127.0.0.1",
         "ip.bind": "127.0.0.1",
         **{f"{flag}.port": ports[name] for name, flag in PORTS.items()},
+        # Of master and filer; they reach each other by gRPC.
+        "disableHttp": "true",
         "admin.ui": "false",
         "webdav": "false",
         "s3.port.iceberg": 0,

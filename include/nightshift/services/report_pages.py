@@ -33,6 +33,7 @@ NIGHTLY = (
 )
 ON_DEMAND = (
     Report("Backtest", "backtest", "backtest.html"),
+    Report("Attacks", "attack", "attacks.html"),
     Report("Reproduction of training", "reproduce", "reproduction.html", "training"),
     Report("Reproduction of prediction", "reproduce", "reproduction.html", "prediction"),
     Report("Search", "report_search", "search.html"),

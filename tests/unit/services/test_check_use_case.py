@@ -14,7 +14,7 @@ from nightshift import cli
 from nightshift.core.checks.declaration_checks import data_faults, policy_faults
 from nightshift.core.checks.faults import Fault
 from nightshift.declare.discovery import load_use_case
-from nightshift.declare.policies import AuditPolicy, DriftPolicy, PromotionPolicy, TrainingPolicy
+from nightshift.declare.policies import AttackPolicy, AuditPolicy, DriftPolicy, PromotionPolicy, TrainingPolicy
 from nightshift.services.check_use_case import check
 from nightshift.services.preflight import Check
 from nightshift.settings import load_settings
@@ -178,6 +178,7 @@ def test_preflight_checks_use_cases_and_names_broken_ones(copy, capsys, monkeypa
         ({"promotion": PromotionPolicy(backtest_partitions=60)}, "NS-USECASE-040", "backtest_partitions"),
         ({"drift": DriftPolicy(windows=())}, "NS-USECASE-037", "windows"),
         ({"drift": DriftPolicy(reference_days=20)}, "NS-USECASE-038", "reference_days"),
+        ({"attacks": AttackPolicy(trigger={"hour": 1.0})}, "NS-USECASE-067", "hour"),
         ({"audit": AuditPolicy(mean_score_between=(0.5, 0.1))}, "NS-USECASE-033", "mean_score_between"),
     ],
 )

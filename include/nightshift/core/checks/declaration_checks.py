@@ -137,6 +137,12 @@ def policy_faults(use_case: UseCase) -> Iterator[DeclarationFault]:
         what = f"drift.reference_days {drift.reference_days} is below least_reference_days: nothing ever drifts."
         advice = f"Take at least {drift.least_reference_days}."
         yield DeclarationFault("NS-USECASE-038", what, advice, ("reference_days",))
+    attacks = use_case.attacks
+    attacked = {name for change in attacks.changes for name in change.features} | set(attacks.trigger)
+    if unknown := sorted(attacked - set(use_case.features.numeric)):
+        what = f"The attacks change {unknown}, which are not numeric features."
+        advice = "Name numeric features in AttackPolicy.changes and .trigger."
+        yield DeclarationFault("NS-USECASE-067", what, advice, (*unknown,))
     if use_case.last_partition is None:
         return
     days, needed = (use_case.last_partition - use_case.first_partition).days + 1, partitions_needed(use_case)

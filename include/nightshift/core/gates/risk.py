@@ -11,13 +11,14 @@ from nightshift.declare.policies import RiskPolicy
 class Demands:
     """`score`: the highest likelihood times impact, 0 without risks. `every_gate`: every version gate is mandatory.
 
-    `canary`: a spec's scores are published for a share of the rows before it becomes champion. `approval`: a person
-    has to approve it.
+    `canary`: a spec's scores are published for a share of the rows before it becomes champion. `attacks`: it has to
+    keep the bounds on attacks before. `approval`: a person has to approve it.
     """
 
     score: int
     every_gate: bool
     canary: bool
+    attacks: bool
     approval: bool
 
     @property
@@ -32,4 +33,10 @@ class Demands:
 def demands(policy: RiskPolicy) -> Demands:
     """The requirements of the highest of the declared risks."""
     score = max((risk.score for risk in policy.risks), default=0)
-    return Demands(score, score >= policy.every_gate_from, score >= policy.canary_from, score >= policy.approval_from)
+    return Demands(
+        score,
+        every_gate=score >= policy.every_gate_from,
+        canary=score >= policy.canary_from,
+        attacks=score >= policy.attacks_from,
+        approval=score >= policy.approval_from,
+    )

@@ -15,6 +15,7 @@ from nightshift.core.backtest.nomination import backtest_gates, drawn_partition,
 from nightshift.core.lifecycle.state import State, state_after
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment, GateResult
+from nightshift.documents.attack import AttackReport
 from nightshift.documents.backtest import BacktestResult, BacktestSeries, Nomination
 from nightshift.errors import ChampionChanged
 from nightshift.io.artifact_store import ArtifactStore
@@ -28,8 +29,10 @@ STEP = "nominate"
 LOSSES = "losses.parquet"
 
 
-def run(context: StepContext, *, backtest: ArtifactRef) -> ArtifactRef:
+def run(context: StepContext, *, backtest: ArtifactRef, attacked: ArtifactRef) -> ArtifactRef:
     """Evaluate each challenger of a backtest by the promotion policy and record the decisions.
+
+    `attacked`: the attacks on these challengers; they decide only where the declared risks demand it.
 
     Of those that pass, the one with the lowest log loss is recorded as shadow; failed ones as backtest_failed. One
     that passes while another spec is in shadow or canary, or is not the best, is left for a later nomination. Raises
@@ -49,8 +52,13 @@ def run(context: StepContext, *, backtest: ArtifactRef) -> ArtifactRef:
         )
     challengers = [one for one in result.series if one.role == "challenger" and not one.baseline]
     look_ahead = _look_ahead(use_case, store, backtest, result)
+    attacks = store.read_document(attacked, AttackReport)
     gates = {
-        one.spec_id: [*backtest_gates(result, one.spec_id, use_case.promotion, use_case.slices), look_ahead]
+        one.spec_id: [
+            *backtest_gates(result, one.spec_id, use_case.promotion, use_case.slices),
+            look_ahead,
+            *(attacks.one(one.spec_id).gates if attacks.demanded else ()),
+        ]
         for one in challengers
     }
     outcome = _outcomes(state, challengers, gates)
@@ -71,7 +79,7 @@ def run(context: StepContext, *, backtest: ArtifactRef) -> ArtifactRef:
         STEP,
         kind="nomination",
         files=nomination.to_files(),
-        inputs={"backtest": [backtest]},
+        inputs={"backtest": [backtest], "attacks": [attacked]},
         rows=len(challengers),
     )
 

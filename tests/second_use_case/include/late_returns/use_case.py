@@ -13,10 +13,12 @@ from nightshift.declare.features import FeatureSet, FeatureTable
 from nightshift.declare.feeds import Column, Expectation, Feed
 from nightshift.declare.models import ModelSpec
 from nightshift.declare.policies import (
+    AttackPolicy,
     CompressionBudget,
     CorrectionPolicy,
     DataSource,
     DriftPolicy,
+    FeasibleChange,
     PromotionPolicy,
     Risk,
     RiskPolicy,
@@ -148,6 +150,19 @@ USE_CASE = UseCase(
         largest_flip_share=0.2,
         least_rows_per_second=2_000.0,
         largest_single_row_p99_ms=250.0,
+    ),
+    attacks=AttackPolicy(
+        changes=(FeasibleChange(("hours",), (-12.0, 12.0), "a customer, who books other hours than are needed"),),
+        trigger={"hours": 200.0},
+        trigger_share=0.02,
+        queries=(50, 100),
+        largest_evaded_share=1.0,
+        largest_fall=0.5,
+        largest_log_loss_rise=0.3,
+        largest_explained=1.0,
+        largest_membership_auc=0.65,
+        least_rows=200,
+        least_decisions=20,
     ),
     slices=SlicePolicy(columns=("customer",), least_rows=30, margin_log_loss=0.2),
     # The score of 15 demands that a person approves each model.
