@@ -183,7 +183,6 @@ def test_lineage_leads_from_a_prediction_to_its_file(desk: Desk, app: TestClient
     # One effect a line, the largest first.
     of_features = html.split("What moved the score")[1].split("</table>")[0]
     effects = [abs(float(one)) for one in re.findall(r"([+-]\d\.\d{3})</td></tr>", of_features)]
-    assert len(effects) > 3
     assert effects == sorted(effects, reverse=True)
     assert effects[0] > 0
     for wrong in ({"booking_date": "x"}, {"booking": HOSTILE}, {"booking": "7777"}):
