@@ -81,6 +81,10 @@ test-e2e: $(STAMP) ## Run nights through a real scheduler
 test-compose: $(STAMP) ## Run a night on docker-compose.yaml; starts a container engine if there is none (Debian, root)
 	scripts/containers/test.sh $(ARGS)
 
+.PHONY: chaos
+chaos: $(STAMP) ## Run a night under each fault of tests/chaos/faults.py (ARGS="--short", or names of faults)
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+
 .PHONY: bench
 bench: $(STAMP) ## Measure; ratios within one run
 	@status=0; for file in benchmarks/*.py; do \
