@@ -9,7 +9,6 @@ from nightshift.steps.context import StepContext
 def prepare(context: StepContext) -> None:
     """The table that both write to."""
     with context.warehouse.connection() as connection:
-        connection.execute("CREATE SCHEMA late_returns")
         connection.execute("CREATE TABLE late_returns.written (partition date)")
 
 

@@ -12,7 +12,7 @@ from chaos.services import Services
 MakePlan = Callable[[Services, Mapping[str, Mapping[str, int]]], Undisturbed]
 
 SLOW_SECONDS = 0.2
-ABREAST_SECONDS = 1.0
+ABREAST_SECONDS = 0.5
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 from urllib.parse import urlsplit
 
 import psutil
@@ -51,7 +52,6 @@ class Services:
             warehouse_url=self._postgres.place.url(DATABASE),
         )
         keys = {"AWS_ACCESS_KEY_ID": "nightshift", "AWS_SECRET_ACCESS_KEY": self._key, "AWS_DEFAULT_REGION": REGION}
-        os.environ.update(keys)
         temporary = folder / "tmp"
         temporary.mkdir()
         self.environment = keys | {
@@ -65,7 +65,9 @@ class Services:
             "TMPDIR": str(temporary),
             "CHAOS_LOG": str(folder / "steps.log"),
         }
-        self.store = ArtifactStore(self.settings)
+        # The client keeps the credentials that it finds now.
+        with mock.patch.dict(os.environ, keys):
+            self.store = ArtifactStore(self.settings)
         self.store.ensure_bucket()
 
     def set_plan(self, plan: Plan) -> None:
@@ -79,6 +81,10 @@ class Services:
         """End all connections through the proxies: nothing of an attempt that has ended reaches a server any more."""
         self.store_proxy.disconnect()
         self.warehouse_proxy.disconnect()
+
+    def failures(self) -> list[BaseException]:
+        """What went wrong in the proxies themselves."""
+        return [*self.store_proxy.failures, *self.warehouse_proxy.failures]
 
     # Start and stop
 

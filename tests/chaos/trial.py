@@ -72,10 +72,11 @@ class Trial:
         attempts = 0
         try:
             attempts = self._run(plan, fault.at_once)
-            differences = outcome.differences(self._expected, outcome.left_by(self._services))
-            why = "\n".join(differences)
+            why = "\n".join(outcome.differences(self._expected, outcome.left_by(self._services)))
         except NotSurvived as error:
             why = str(error)
+        if failures := self._services.failures():
+            why = f"{why}\nthe proxies failed: {failures}"
         if not plan.points:
             why = why or "it never happened"
         return Result(fault, len(plan.points), attempts, why)
