@@ -57,15 +57,15 @@ def main(words: Sequence[str]) -> int:
 def line(result: Result) -> str:
     """A row of the table."""
     survived = "no" if result.why else "yes"
-    return f"| {result.fault.name} | {result.fault.happens} | {result.points} | {result.attempts} | {survived} |"
+    return f"{result.fault.name:20} {result.points:6} {result.attempts:9} {survived:9} {result.fault.happens}"
 
 
 def table(results: Sequence[Result]) -> str:
-    """All results, as Markdown."""
-    head = "| fault | what happens | points | attempts at steps | survived |\n|---|---|---|---|---|"
+    """All results, one a line."""
+    head = f"{'fault':20} {'points':>6} {'attempts':>9} {'survived':9} what happens"
     survived = sum(not result.why for result in results)
     total = f"{survived} of {len(results)} faults survived, {sum(result.points for result in results)} points"
-    return "\n".join([head, *map(line, results), "", total])
+    return "\n".join([head, *map(line, results), total])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from nightshift.declare.use_case import UseCase
 from nightshift.pipeline import Step, find_stage
 
 STAGES = ("ingest", "materialize", "train", "promote", "predict", "check_drift")
-MOST_ATTEMPTS = 400
+MOST_ATTEMPTS = 1000
+MOST_FAILURES = 4
+"""Attempts one after another that fail without a fault that is new."""
 
 
 class NotSurvived(Exception):
@@ -49,23 +51,32 @@ class Night:
 
     def step(self, name: str, partition: date, **arguments: Any) -> Any:
         """Try a step until it is done, and return its result. Raises NotSurvived if it fails for good."""
-        outcomes: list[Outcome] = []
+        failures = 0
         for _ in range(MOST_ATTEMPTS):
-            self.attempts += self._at_once
-            work = Work(self._use_case, name, partition, arguments)
-            self._plan.open()
-            attempts = [StepProcess(self._services.environment, work) for _ in range(self._at_once)]
-            self._plan.begin(name, attempts)
-            outcomes = [attempt.wait() for attempt in attempts]
-            self._plan.end()
-            self._services.disconnect()
-            for outcome in outcomes:
-                if outcome.kind == "failed":
-                    raise NotSurvived(f"{name} of {partition} failed for good:\n{outcome.result}")
-            # Of attempts side by side, all are tried again until all are done, as Airflow would.
-            if all(outcome.kind == "done" for outcome in outcomes):
-                return outcomes[0].result
-        raise NotSurvived(f"{name} of {partition} was not done after {MOST_ATTEMPTS} attempts: {outcomes}")
+            points = len(self._plan.points)
+            outcomes = self._attempt(name, partition, arguments)
+            failed = next((outcome for outcome in outcomes if outcome.kind.startswith("failed")), None)
+            if failed is None and all(outcome.kind == "done" for outcome in outcomes):
+                result = outcomes[0].result
+                if any(outcome.result != result for outcome in outcomes):
+                    raise NotSurvived(f"{name} of {partition} came to {[outcome.result for outcome in outcomes]}")
+                return result
+            failures = failures + 1 if len(self._plan.points) == points else 0
+            if failed and (failed.kind == "failed for good" or failures == MOST_FAILURES):
+                raise NotSurvived(f"{name} of {partition} {failed.kind}:\n{failed.result}")
+        raise NotSurvived(f"{name} of {partition} was not done after {MOST_ATTEMPTS} attempts")
+
+    def _attempt(self, name: str, partition: date, arguments: Mapping[str, Any]) -> list[Outcome]:
+        """Start `at_once` attempts and wait for them."""
+        self.attempts += self._at_once
+        work = Work(self._use_case, name, partition, arguments)
+        self._plan.open()
+        attempts = [StepProcess(self._services.environment, work) for _ in range(self._at_once)]
+        self._plan.begin(name, attempts)
+        outcomes = [attempt.wait() for attempt in attempts]
+        self._plan.end()
+        self._services.disconnect()
+        return outcomes
 
 
 def deliver(services: Services, partitions: Sequence[date]) -> None:

@@ -6,6 +6,7 @@ import importlib
 import multiprocessing
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
 from nightshift.pipeline import STAGE_OF_STEP, run_step
 
-Kind = Literal["done", "transient", "failed", "killed"]
+Kind = Literal["done", "failed", "failed for good", "killed"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def preload(names: Sequence[str]) -> None:
 
 def _run(sending: Connection, environment: dict[str, str], work: Work) -> None:
     os.environ.update(environment)
+    # A library that was imported before the fork may have looked for it.
+    tempfile.tempdir = None
     log = os.open(environment["CHAOS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
@@ -79,7 +82,7 @@ def _run(sending: Connection, environment: dict[str, str], work: Work) -> None:
 
 
 def _outcome(work: Work) -> Outcome:
-    from nightshift.errors import TransientError
+    from nightshift.errors import TerminalError
     from nightshift.io.artifact_store import ArtifactStore
     from nightshift.settings import load_settings
     from nightshift.steps.context import StepContext
@@ -93,7 +96,7 @@ def _outcome(work: Work) -> Outcome:
             return Outcome("done", run_step(work.step, context, **work.arguments))
         module, _, function = work.step.rpartition(".")
         return Outcome("done", getattr(importlib.import_module(module), function)(context, **work.arguments))
-    except TransientError as error:
-        return Outcome("transient", str(error))
-    except BaseException:  # noqa: BLE001 - the process ends with it, and its parent reports it
+    except TerminalError:
+        return Outcome("failed for good", traceback.format_exc())
+    except Exception:  # noqa: BLE001 - tried again, as by Airflow
         return Outcome("failed", traceback.format_exc())
