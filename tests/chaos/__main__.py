@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ def main(words: Sequence[str]) -> int:
     forget_ambient_stack(os.environ)
     os.environ["NIGHTSHIFT_USE_CASE_ROOTS"] = str(ROOT)
     preload([name for name in PRELOADED if not arguments.short or name not in NEEDED_TO_TRAIN])
+    # The servers do not end with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began, results = time.monotonic(), list[Result]()
     with running(BUCKET) as services:
         trial = (without_training if arguments.short else after_training)(services)

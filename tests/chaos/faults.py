@@ -80,7 +80,7 @@ FAULTS = (
     Fault(
         "store-full",
         "no file of the store can grow, from the middle of each step on",
-        _fails("store", "fill_store", "empty_store"),
+        _fails("store", "fill_store", "free_store"),
     ),
     Fault(
         "store-slow",
@@ -102,11 +102,6 @@ FAULTS = (
         "warehouse-stopped",
         "the warehouse crashed in the middle of each step",
         _fails("warehouse", "crash_warehouse", "start_warehouse"),
-    ),
-    Fault(
-        "warehouse-full",
-        "no file of the warehouse can be written, from the middle of each step on",
-        _fails("warehouse", "fill_warehouse", "empty_warehouse"),
     ),
     Fault(
         "warehouse-slow",

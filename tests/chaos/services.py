@@ -106,22 +106,13 @@ class Services:
         _kill_family(self._postgres.process.pid, signal.SIGQUIT)
 
     def fill_store(self) -> None:
-        """Let no file of the store grow: its data files have the first object already."""
-        _limit_files(self._s3.process.pid, 1)
+        """Let no file of the store be written beyond its first byte: as on a full disk, its writes fail."""
+        psutil.Process(self._s3.process.pid).rlimit(psutil.RLIMIT_FSIZE, (1, psutil.RLIM_INFINITY))
 
-    def empty_store(self) -> None:
+    def free_store(self) -> None:
         """Undo `fill_store`: start it again."""
         processes.stop(self._s3.process, timeout=1.0)
         self.start_store()
-
-    def fill_warehouse(self) -> None:
-        """Let PostgreSQL write to no file, its log of transactions included: it gives up."""
-        _limit_files(self._postgres.process.pid, 1)
-
-    def empty_warehouse(self) -> None:
-        """Undo `fill_warehouse`: start it again."""
-        processes.stop(self._postgres.process, interrupt=True)
-        self.start_warehouse()
 
     def close(self) -> None:
         self.store_proxy.close()
@@ -170,13 +161,6 @@ def _unix(path: Path) -> socket.socket:
     connected = socket.socket(socket.AF_UNIX)
     connected.connect(str(path))
     return connected
-
-
-def _limit_files(pid: int, size: int) -> None:
-    """Let a process and its children write no file beyond that size in bytes."""
-    parent = psutil.Process(pid)
-    for one in [parent, *parent.children(recursive=True)]:
-        one.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
 
 
 def _kill_family(pid: int, number: int) -> None:
