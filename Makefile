@@ -82,7 +82,7 @@ test-compose: $(STAMP) ## Run a night on docker-compose.yaml; starts a container
 	scripts/containers/test.sh $(ARGS)
 
 .PHONY: chaos
-chaos: $(STAMP) ## Run a night under each fault of tests/chaos/faults.py (ARGS="--short", or names of faults)
+chaos: $(STAMP) ## Run a night under each fault of tests/chaos/faults.py (ARGS="--scene training killed": which night, which faults)
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
 .PHONY: bench

@@ -1,8 +1,9 @@
 """`make chaos`: run a night under each fault and print how many points of each it survived.
 
-make chaos                          all faults, on a night that trains
-make chaos ARGS="--short"           those of CI, on a night with versions made by hand
-make chaos ARGS="killed twice"      some faults
+make chaos                                  all faults, on a night whose versions were made by hand
+make chaos ARGS="--scene training"          on a night that trains
+make chaos ARGS="--scene publication"       on a publication: minutes
+make chaos ARGS="killed twice"              some faults
 """
 
 from __future__ import annotations
@@ -16,34 +17,32 @@ import time
 from collections.abc import Sequence
 
 from chaos.faults import FAULTS
+from chaos.scenes import SCENES
 from chaos.services import running
 from chaos.step_process import preload
-from chaos.trial import Result, after_training, without_training
-from nightshift.local.preloaded import PRELOADED
+from chaos.trial import Result
 from nightshift.local.processes import forget_ambient_stack
 from support.second_use_case import ROOT
 
 BUCKET = "chaos"
-NEEDED_TO_TRAIN = ("mlflow", "sklearn.linear_model", "xgboost", "onnxmltools", "skl2onnx", "scipy.stats")
 
 
 def main(words: Sequence[str]) -> int:
     """Exit status: 0 if all were survived."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("faults", nargs="*", choices=[[], *(fault.name for fault in FAULTS)], metavar="fault")
-    parser.add_argument("--short", action="store_true", help="without training, and the faults of CI unless named")
+    parser.add_argument("--scene", choices=SCENES, default="night", help="what is disturbed (default: %(default)s)")
     arguments = parser.parse_args(words)
     faults = [one for one in FAULTS if one.name in arguments.faults or not arguments.faults]
-    if arguments.short and not arguments.faults:
-        faults = [one for one in FAULTS if one.short]
+    scene, needed = SCENES[arguments.scene]
     forget_ambient_stack(os.environ)
     os.environ["NIGHTSHIFT_USE_CASE_ROOTS"] = str(ROOT)
-    preload([name for name in PRELOADED if not arguments.short or name not in NEEDED_TO_TRAIN])
+    preload(needed)
     # The servers do not end with this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began, results = time.monotonic(), list[Result]()
     with running(BUCKET) as services:
-        trial = (without_training if arguments.short else after_training)(services)
+        trial = scene(services)
         writes = {service: sum(of_step.values()) for service, of_step in trial.writes.items()}
         print(f"undisturbed night: {writes} writes, {time.monotonic() - began:.0f} s", flush=True)
         if differences := trial.undisturbed_again():

@@ -19,14 +19,13 @@ ABREAST_SECONDS = 0.5
 class Fault:
     """A fault. `plan(services, writes)` makes its plan; `writes` are the counts of `plans.Counting`.
 
-    `at_once`: how many attempts at each step are started side by side. `short`: part of the short profile.
+    `at_once`: how many attempts at each step are started side by side.
     """
 
     name: str
     happens: str
     plan: MakePlan
     at_once: int = 1
-    short: bool = False
 
 
 def _to(service: str, *, writes: bool = False) -> Callable[[Request], bool]:
@@ -49,14 +48,12 @@ FAULTS = (
         "killed",
         "SIGKILL of a step before, inside and after each request that writes",
         lambda services, writes: KilledAroundEachEffect(),
-        short=True,
     ),
     Fault(
         "twice",
         "two runs of each step at once, brought abreast before each write",
         lambda services, writes: Abreast(ABREAST_SECONDS),
         at_once=2,
-        short=True,
     ),
     Fault(
         "store-error",
@@ -67,7 +64,6 @@ FAULTS = (
         "store-late-error",
         "500 for each write that the store has done",
         lambda services, writes: Once(_to("store", writes=True), Action.LATE_ERROR),
-        short=True,
     ),
     Fault(
         "store-cut",
@@ -91,7 +87,6 @@ FAULTS = (
         "warehouse-cut",
         "the connection closed before, inside and after each statement that writes",
         lambda services, writes: Once(_to("warehouse", writes=True), Action.DROP, Action.CUT, Action.LOSE),
-        short=True,
     ),
     Fault(
         "warehouse-disk-full",

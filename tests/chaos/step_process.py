@@ -18,6 +18,8 @@ from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
 from nightshift.pipeline import STAGE_OF_STEP, run_step
 
+LONGEST_SECONDS = 900
+
 Kind = Literal["done", "failed", "failed for good", "killed"]
 
 
@@ -54,7 +56,11 @@ class StepProcess:
         self.process.join()
 
     def wait(self) -> Outcome:
+        """How the attempt ended; one that does not end is killed after LONGEST_SECONDS."""
         try:
+            if not self._receiving.poll(LONGEST_SECONDS):
+                self.kill()
+                return Outcome("failed for good", f"no end after {LONGEST_SECONDS} s")
             outcome: Outcome = self._receiving.recv()
         except EOFError:
             outcome = Outcome("killed")

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 
 from chaos import outcome
 from chaos.faults import Fault
-from chaos.night import Night, NotSurvived, deliver
+from chaos.night import Night, NotSurvived
 from chaos.plans import Counting, Undisturbed
 from chaos.services import Services
-from chaos.step_process import StepProcess, Work
-from nightshift.declare.discovery import load_use_case
-from nightshift.declare.policies import RiskPolicy
 from nightshift.declare.use_case import UseCase
-from nightshift.io.warehouse.schema import migrate
-from nightshift.pipeline import find_stage
-from nightshift.steps.context import StepContext
-from support.desk import D, Desk, begin
-from support.history import TRAINED, History
-from support.nights import Nights
-
-DAY = timedelta(days=1)
-NO_APPROVAL = frozenset({"record_approval"})
-"""No night without a pending approval runs it."""
-NO_TRAINING = NO_APPROVAL | {step.name for step in find_stage("train").steps} - {"append_training_rows"}
 
 
 @dataclass(frozen=True)
@@ -80,36 +65,3 @@ class Trial:
         if not plan.points:
             why = why or "it never happened"
         return Result(fault, len(plan.points), attempts, why)
-
-
-def without_training(services: Services) -> Trial:
-    """A night of versions that were made by hand: everything but the training is real."""
-    use_case = replace(load_use_case("late_returns"), first_partition=D, risk=RiskPolicy())
-    desk = Desk(use_case, services.settings, services.store)
-    migrate(services.settings, use_case)
-    begin(desk)
-    desk.fail_training(D)
-    deliver(services, [D, D + DAY])
-    Night(services, use_case, Undisturbed()).run(D, without=NO_TRAINING)
-    return Trial(services, use_case, lambda night: night.run(D + DAY, without=NO_TRAINING))
-
-
-def after_training(services: Services) -> Trial:
-    """The second night after the first training of the second use case; it trains itself."""
-    use_case = replace(load_use_case("late_returns"), risk=RiskPolicy())
-    work = Work(use_case, "chaos.trial.make_history", TRAINED, {})
-    services.quiet()
-    made = StepProcess(services.environment, work).wait()
-    if made.kind != "done":
-        raise NotSurvived(f"the history could not be made: {made.result}")
-    history: History = made.result
-    history.copy_trained(Nights(use_case, services.settings, services.store))
-    nights = [TRAINED + DAY, TRAINED + 2 * DAY]
-    deliver(services, nights)
-    Night(services, use_case, Undisturbed()).run(nights[0], without=NO_APPROVAL)
-    return Trial(services, use_case, lambda night: night.run(nights[1], without=NO_APPROVAL))
-
-
-def make_history(context: StepContext) -> History:
-    """The history up to the first training, in a process of its own; bucket and warehouse are empty afterwards."""
-    return History.make(Nights(context.use_case, context.settings, context.store), TRAINED)

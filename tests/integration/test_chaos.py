@@ -1,7 +1,8 @@
-"""Nights whose steps are killed, run twice, or lose their connections; all faults: `make chaos`."""
+"""A publication under each fault: killed, twice at once, without store or warehouse. Whole nights: `make chaos`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,15 +10,14 @@ import pytest
 
 from chaos import services as chaos_services
 from chaos.faults import FAULTS, Fault
+from chaos.scenes import SCENES, publication
 from chaos.services import Services
 from chaos.step_process import StepProcess, Work, preload
-from chaos.trial import Trial, without_training
+from chaos.trial import Trial
 from nightshift.declare.discovery import load_use_case
-from nightshift.local.preloaded import PRELOADED
 from support.desk import D
 from support.second_use_case import ROOT
 
-NOT_NEEDED = ("mlflow", "sklearn.linear_model", "xgboost", "onnxmltools", "skl2onnx", "scipy.stats")
 KILLED, CUT = (next(fault for fault in FAULTS if fault.name == name) for name in ("killed", "warehouse-cut"))
 
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(1800)]
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[Services]:
-    preload([name for name in PRELOADED if name not in NOT_NEEDED])
+    preload(SCENES["publication"][1])
     with pytest.MonkeyPatch.context() as patch, chaos_services.running("chaos") as started:
         patch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(ROOT))
         yield started
@@ -50,21 +50,21 @@ def test_step_is_killed_around_each_effect(services: Services) -> None:
 @pytest.mark.parametrize("fault", [KILLED, CUT], ids=lambda fault: fault.name)
 def test_step_that_may_not_run_again_is_found(services: Services, fault: Fault) -> None:
     result = trial_of(services, "careless").disturbed(fault)
-    assert "late_returns.written: 2 rows in place of 1" in result.why
+    assert re.search(r"late_returns\.written: \d+ rows in place of 1$", result.why, re.M)
 
 
 @pytest.fixture(scope="module")
-def night(services: Services) -> Trial:
+def trial(services: Services) -> Trial:
     services.empty()
-    return without_training(services)
+    return publication(services)
 
 
-def test_an_undisturbed_night_is_the_same_again(night: Trial) -> None:
-    assert night.undisturbed_again() == []
+def test_publication_is_the_same_again(trial: Trial) -> None:
+    assert trial.undisturbed_again() == []
 
 
-@pytest.mark.parametrize("fault", [one for one in FAULTS if one.short], ids=lambda fault: fault.name)
-def test_a_night_survives(night: Trial, fault: Fault) -> None:
-    result = night.disturbed(fault)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_publication_survives(trial: Trial, fault: Fault) -> None:
+    result = trial.disturbed(fault)
     assert not result.why
-    assert result.points > 10
+    assert result.points > 1
