@@ -85,6 +85,10 @@ test-compose: $(STAMP) ## Run a night on docker-compose.yaml; starts a container
 audit: $(STAMP) ## Look up known vulnerabilities of the locked libraries; fails if they cannot be looked up
 	@$(BIN)/python scripts/audit.py $(ARGS)
 
+.PHONY: chaos
+chaos: $(STAMP) ## Run a night under each fault of tests/chaos/faults.py (ARGS="--scene training killed": which night, which faults)
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+
 .PHONY: bench
 bench: $(STAMP) ## Measure; ratios within one run
 	@status=0; for file in benchmarks/*.py; do \

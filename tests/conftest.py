@@ -15,7 +15,10 @@ KINDS = ("unit", "dags", "integration", "e2e", "compose")
 LONGEST = (
     "e2e/test_two_nights.py",
     "e2e/test_app.py",
-    *(f"integration/test_{name}.py" for name in ("training_nights", "reproduce", "nights", "dry_run", "search")),
+    *(
+        f"integration/test_{name}.py"
+        for name in ("training_nights", "chaos", "reproduce", "nights", "dry_run", "search")
+    ),
 )
 """Files with minutes of work: they come first, so that no worker is left alone with one at the end."""
 

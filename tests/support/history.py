@@ -39,14 +39,14 @@ class History:
     """What the training left in the warehouse, by table."""
 
     @classmethod
-    def make(cls, nights: Nights) -> History:
-        """Run the nights, on an empty store and warehouse, which are empty afterwards."""
-        store, days = nights.store, partition_range(FIRST, LAST)
+    def make(cls, nights: Nights, last: date = LAST) -> History:
+        """Run the nights up to `last`, on an empty store and warehouse, which are empty afterwards."""
+        store, days = nights.store, partition_range(FIRST, last)
         nights.deliver(days)
         for run in (nights.ingest, nights.materialize, nights.append):
             for day in days:
                 run(day)
-        objects = _objects(store)
+        objects = objects_of(store)
         by_day = {day: {k: v for k, v in objects.items() if str(day) in k.split("/", 2)[2]} for day in days}
         if sum(map(len, by_day.values())) != len(objects):
             raise AssertionError("an object belongs to no partition, or to several")
@@ -54,9 +54,9 @@ class History:
         empty_bucket(store)
         made = cls(store.bucket, by_day, {}, {})
         made.copy(store, TRAINED)
-        before = _objects(store)
+        before = objects_of(store)
         nights.train(TRAINED)
-        training = {key: body for key, body in _objects(store).items() if body != before.get(key)}
+        training = {key: body for key, body in objects_of(store).items() if body != before.get(key)}
         with warehouse_schema.connect(nights.settings) as connection:
             rows = {name: _dump(connection, f"{NAME}.{name}") for name in ("deployments", "gate_results")}
             connection.execute(f"DROP SCHEMA {NAME} CASCADE")
@@ -86,12 +86,14 @@ class History:
 
     def copy(self, store: ArtifactStore, last: date, first: date = FIRST) -> None:
         """Let a store, that has what came before `first`, have these partitions."""
-        _put(store, {key: body for day in partition_range(first, last) for key, body in self.objects[day].items()})
+        put_objects(
+            store, {key: body for day in partition_range(first, last) for key, body in self.objects[day].items()}
+        )
 
     def copy_trained(self, nights: Nights) -> None:
         """Let an empty store and warehouse have history up to TRAINED and its training."""
         self.copy(nights.store, TRAINED)
-        _put(nights.store, self.training)
+        put_objects(nights.store, self.training)
         warehouse_schema.migrate(nights.settings, nights.use_case)
         with warehouse_schema.connect(nights.settings) as connection:
             for name, body in self.rows.items():
@@ -103,13 +105,15 @@ class History:
             )
 
 
-def _objects(store: ArtifactStore) -> dict[str, bytes]:
+def objects_of(store: ArtifactStore) -> dict[str, bytes]:
+    """All objects, by key."""
     keys = [info.key for info in store.list("")]
     with ThreadPoolExecutor(READERS) as pool:
         return {key: body for key, body in zip(keys, pool.map(store.get, keys), strict=True) if body is not None}
 
 
-def _put(store: ArtifactStore, objects: Mapping[str, bytes]) -> None:
+def put_objects(store: ArtifactStore, objects: Mapping[str, bytes]) -> None:
+    """Put objects, by key."""
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(lambda one: store.put(*one), objects.items()))
 

@@ -58,13 +58,25 @@ def s3_client(endpoint_url: str | None, region: str, keys: Mapping[str, Any] | N
     """
     session = botocore.session.Session()
     session.register_component("data_loader", _loader())
-    return session.create_client(
+    client = session.create_client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=region,
         config=botocore.config.Config(s3={"addressing_style": "path"}, **config),
         **(keys or {}),
     )
+    client.meta.events.register("before-parse.s3", _check_headers)
+    return client
+
+
+def _check_headers(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:
+    """Raise ConnectionClosedError for an answer that ended within its headers: it is read as one with an empty body."""
+    names = {name.lower() for name in response_dict["headers"]}
+    read = operation_model.http["method"] == "GET" and response_dict["status_code"] < 300
+    if read and not names & {"content-length", "transfer-encoding"}:
+        if operation_model.has_streaming_output:
+            response_dict["body"].close()
+        raise botocore.exceptions.ConnectionClosedError(endpoint_url=operation_model.name)
 
 
 @functools.cache
