@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import botocore.config
@@ -35,6 +37,7 @@ from nightshift.errors import (
     StatusChanged,
     StoreUnavailable,
 )
+from nightshift.io.content import content_opened, content_sha256, content_size
 from nightshift.io.provenance import code_version, finished_attempt, library_versions, lock_sha256
 from nightshift.pipeline import STAGE_OF_STEP
 from nightshift.settings import Settings
@@ -48,6 +51,9 @@ R = TypeVar("R")
 
 READERS = 8
 KEPT_MANIFESTS = 4096
+CHUNK_BYTES = 2**20
+ROW_GROUP_ROWS = 65_536
+"""Rows of a Parquet file that are read and filtered together."""
 _NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
 EXISTS = {"412", "PreconditionFailed"}
 CONFLICT = {"409", "ConditionalRequestConflict"}
@@ -72,7 +78,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     return sink.getvalue()
 
 
@@ -148,19 +154,27 @@ class ArtifactStore:
         return body
 
     def put(
-        self, key: str, body: bytes, *, immutable: bool = False, replaces: str = "", content_type: str | None = None
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        immutable: bool = False,
+        replaces: str = "",
+        content_type: str | None = None,
     ) -> bool:
-        """Write an object. With `immutable`, an existing object is kept; with `replaces`, an object is kept whose tag
-        is another one, and a missing one is not written. False is returned if nothing was written.
+        """Write an object: bytes, or a local file of up to 5 GiB, which is never in memory as a whole.
+
+        With `immutable`, an existing object is kept; with `replaces`, an object is kept whose tag is another one, and
+        a missing one is not written. False is returned if nothing was written.
 
         A write conflict is retried then: False is returned only if the store reports that the condition does not hold.
         """
         condition = {"IfNoneMatch": "*"} if immutable else {"IfMatch": replaces} if replaces else {}
         extra = condition | ({"ContentType": content_type} if content_type else {})
         for attempt in range(1, CONFLICT_TRIES + 1):
-            with self._explained(key):
+            with self._explained(key), content_opened(body) as content:
                 try:
-                    self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **extra)
+                    self._client.put_object(Bucket=self.bucket, Key=key, Body=content, **extra)
                     break
                 except botocore.exceptions.ClientError as error:
                     if condition and _code(error) in EXISTS | (_NOT_FOUND if replaces else set()):
@@ -242,7 +256,7 @@ class ArtifactStore:
         step: str,
         partition: date,
         kind: str,
-        files: Mapping[str, bytes | pa.Table],
+        files: Mapping[str, bytes | Path | pa.Table],
         inputs: Mapping[str, Sequence[ArtifactRef]] | None = None,
         parameters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
@@ -254,15 +268,14 @@ class ArtifactStore:
         """Write the files, then the manifest, then (with `current`) publish it as the status of the partition.
 
         With `replaces`, a tag that `status_tag` returned, raises StatusChanged if that status has changed since.
-        `files` maps paths below the artifact to bytes or tables (written as Parquet). If an
-        artifact with the same inputs, parameters and bytes exists, nothing is written.
-        Returns its ref.
+        `files` maps paths below the artifact to bytes, local files or tables (written as Parquet). If an artifact
+        with the same inputs, parameters and bytes exists, nothing is written. Returns its ref.
         """
         inputs, parameters = inputs or {}, parameters or {}
-        bodies = {path: f if isinstance(f, bytes) else parquet_bytes(f) for path, f in sorted(files.items())}
-        table_rows = {path: f.num_rows for path, f in files.items() if not isinstance(f, bytes)}
+        bodies = {path: f if isinstance(f, bytes | Path) else parquet_bytes(f) for path, f in sorted(files.items())}
+        table_rows = {path: f.num_rows for path, f in files.items() if not isinstance(f, bytes | Path)}
         entries = [
-            FileEntry(path=path, sha256=sha256_hex(body), bytes=len(body), rows=table_rows.get(path))
+            FileEntry(path=path, sha256=content_sha256(body), bytes=content_size(body), rows=table_rows.get(path))
             for path, body in bodies.items()
         ]
         prefix = f"{self.step_prefix(use_case, step)}{partition}/"
@@ -320,16 +333,41 @@ class ArtifactStore:
 
     def read(self, ref: ArtifactRef, path: str) -> bytes:
         """One file of an artifact, its hash checked. Raises ArtifactCorrupt."""
+        entry = self._entry(ref, path)
+        body = self.get(self.key(ref.uri) + path)
+        if body is None or sha256_hex(body) != entry.sha256:
+            raise _corrupt(ref, path, is_missing=body is None)
+        return body
+
+    @contextmanager
+    def opened(self, ref: ArtifactRef, path: str) -> Iterator[Path]:
+        """A copy of one file of an artifact on the local disk, its hash checked: for what does not fit in memory.
+
+        Removed at the end of the block. Raises ArtifactCorrupt.
+        """
+        entry, key = self._entry(ref, path), self.key(ref.uri) + path
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "copy"
+            with self._explained(key):
+                try:
+                    body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
+                except botocore.exceptions.ClientError as error:
+                    if _code(error) not in _NOT_FOUND:
+                        raise
+                    raise _corrupt(ref, path, is_missing=True) from error
+                with copy.open("wb") as file:
+                    file.writelines(body.iter_chunks(CHUNK_BYTES))
+            if content_sha256(copy) != entry.sha256:
+                raise _corrupt(ref, path, is_missing=False)
+            yield copy
+
+    def _entry(self, ref: ArtifactRef, path: str) -> FileEntry:
         # Manifests never change: one verified copy serves all files of the artifact.
         manifest = self._manifests.get(ref) or self.manifest(ref)
         entry = next((f for f in manifest.files if f.path == path), None)
         if entry is None:
             raise ArtifactCorrupt("NS-STORE-017", f"The manifest of {ref.uri} names no file {path!r}.")
-        body = self.get(self.key(ref.uri) + path)
-        if body is None or sha256_hex(body) != entry.sha256:
-            state = "missing" if body is None else "not the bytes its manifest states"
-            raise ArtifactCorrupt("NS-STORE-018", f"{ref.uri}{path} is {state}; restore it or run its step again.")
-        return body
+        return entry
 
     def read_document(self, ref: ArtifactRef, document: type[D]) -> D:
         """A JSON document of an artifact, its hash checked. Raises ArtifactCorrupt."""
@@ -420,6 +458,11 @@ class ArtifactStore:
     def _decision_key(self, use_case: str, step: str, partition: date, variant: str) -> str:
         name = f"current-{variant}.json" if variant else "current.json"
         return f"{self.step_prefix(use_case, step)}{partition}/{name}"
+
+
+def _corrupt(ref: ArtifactRef, path: str, *, is_missing: bool) -> ArtifactCorrupt:
+    state = "missing" if is_missing else "not the bytes its manifest states"
+    return ArtifactCorrupt("NS-STORE-018", f"{ref.uri}{path} is {state}; restore it or run its step again.")
 
 
 def _code(error: Exception) -> str:

@@ -24,6 +24,7 @@ from nightshift.io.artifact_store import ArtifactStore, in_parallel
 from nightshift.partitions import partition_range
 from nightshift.services.outcomes import delivered_outcomes
 
+SCORES = "scores.parquet"
 ALL_SCORES = "all_scores.parquet"
 VERSION_COLUMNS = ("role", "spec_id", "model_version")
 
