@@ -41,7 +41,7 @@ def copy_rows(connection: Connection, table: sql.Identifier, rows: pa.Table | pa
     """
     batches = rows.to_reader(BATCH_ROWS) if isinstance(rows, pa.Table) else rows
     names = batches.schema.names
-    types = dict(connection.execute(_COLUMNS, [table.as_string(connection)]).fetchall())
+    types: dict[str, str] = dict(connection.execute(_COLUMNS, [table.as_string(connection)]).fetchall())
     schema = pa.schema([pa.field(name, ENCODED_AS[types[name]]) for name in names])
     encoders = {
         field.name: StringEncoderBuilder.new_with_output(field, Jsonb())
