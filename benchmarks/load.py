@@ -128,6 +128,7 @@ def prepare(context: StepContext, folder: Path, rows: int) -> dict[str, Any]:
     context.commit("publish_features", kind="features", files=files)
     signature = signature_of_spec(use_case, spec)
     sample = known_ahead(use_case, 0, 20_000).append_column("late", plan(0, 20_000)["late"])
+    sample = sample.append_column("depot", plan(0, 20_000)["depot"])
     sample = sample.append_column("late_rate", pa.array(np.random.default_rng(1).uniform(size=20_000)))
     sample = sample.append_column("partition", pa.repeat(pa.scalar(PARTITION - timedelta(days=1)), 20_000))
     fitted = fit_spec(spec, sample, use_case.label, signature, as_of=PARTITION, threads=1)

@@ -30,7 +30,7 @@ import json, sys, time
 from airflow.configuration import conf
 from airflow.dag_processing.dagbag import DagBag
 started, processor = time.perf_counter(), time.process_time()
-bag = DagBag(sys.argv[1], include_examples=False)
+bag = DagBag(sys.argv[1])
 assert not bag.import_errors, bag.import_errors
 took = {"seconds": time.perf_counter() - started, "processor": time.process_time() - processor}
 print(json.dumps(took | {"dags": len(bag.dags), "limit": conf.getfloat("core", "dagbag_import_timeout")}))
