@@ -3,9 +3,8 @@
     python benchmarks/parsing.py [--cases 1,20,200]
 
 Use cases are copies of one of `nightshift new`. Each file is parsed in a process of its own by Airflow's DagBag, as the
-DAG processor does, without the import of Airflow. Exits with 1 if a file takes as long as Airflow allows
-(`dagbag_import_timeout`), or if the processor time of all files grows by more than STEEPEST times the number of use
-cases.
+DAG processor does, without the import of Airflow. Exits with 1 if a file takes as much processor time as Airflow allows
+seconds (`dagbag_import_timeout`), or if that of all files grows by more than STEEPEST times the number of use cases.
 """
 
 from __future__ import annotations
@@ -25,15 +24,16 @@ from nightshift.local import new_use_case, processes
 
 FIRST = "case_000"
 STEEPEST = 1.2
+LIMIT_SECONDS = 30.0
+"""Airflow's default `dagbag_import_timeout`."""
 PARSE = """
 import json, sys, time
-from airflow.configuration import conf
 from airflow.dag_processing.dagbag import DagBag
-started, processor = time.perf_counter(), time.process_time()
+started = time.process_time()
 bag = DagBag(sys.argv[1])
 assert not bag.import_errors, bag.import_errors
-took = {"seconds": time.perf_counter() - started, "processor": time.process_time() - processor}
-print(json.dumps(took | {"dags": len(bag.dags), "limit": conf.getfloat("core", "dagbag_import_timeout")}))
+took = time.process_time() - started
+print(json.dumps({"processor": took, "dags": len(bag.dags)}))
 """
 
 
@@ -48,11 +48,13 @@ def copies(root: Path, cases: int) -> None:
 
 
 def parse(root: Path, home: Path) -> dict[str, dict[str, float]]:
-    """Of each DAG file: seconds, processor seconds, DAGs, and the limit [s]."""
+    """Of each DAG file: seconds of processor time, and the number of DAGs."""
     environment = os.environ | {
         ROOTS_VARIABLE: str(root),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        # Other work on the machine must not end a file.
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600",
         "PYTHONPATH": os.pathsep.join(map(str, (PROJECT_ROOT / "dags", PROJECT_ROOT / "include"))),
     }
     measured = {}
@@ -78,16 +80,16 @@ def main() -> None:
             root = folder / str(number)
             copies(root, number)
             measured = parse(root, folder / "airflow")
-            slowest = max(measured, key=lambda name: measured[name]["seconds"])
-            took, limit = measured[slowest]["seconds"], measured[slowest]["limit"]
+            slowest = max(measured, key=lambda name: measured[name]["processor"])
+            took = measured[slowest]["processor"]
             totals[number] = sum(one["processor"] for one in measured.values())
             dags = sum(one["dags"] for one in measured.values())
             print(
                 f"{number:4} use cases: {dags:5.0f} DAGs, all files {totals[number]:7.1f} s of processor time, the "
-                f"slowest ({slowest}) {took:5.1f} s, limit {limit:.0f}",
+                f"slowest ({slowest}) {took:5.1f} s, limit {LIMIT_SECONDS:.0f}",
                 flush=True,
             )
-            missed += [f"{slowest} with {number} use cases"] if took >= limit else []
+            missed += [f"{slowest} with {number} use cases"] if took >= LIMIT_SECONDS else []
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for few, many in itertools.pairwise(sorted(totals)):
