@@ -168,6 +168,8 @@ def test_days_of_another_user_become_months(
     with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
         both = sql.SQL("GRANT {}, {} TO {}").format(*map(sql.Identifier, (OWNER, PIPELINE, users[OWNER])))
         connection.execute(both)
+        database = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, sql.Identifier(users[OWNER])))
     assert Warehouse(as_user(settings, users[OWNER]), use_case).migrate() == ["0012_months"]
     pipeline = Warehouse(as_user(settings, users[PIPELINE]), use_case)
     assert pipeline.publish_predictions(*night(9, day=DAY + timedelta(days=40)))
