@@ -81,6 +81,36 @@ def test_changed_bytes_are_noticed(store, use_case):
         store.read(ref, "notes/b.txt")
 
 
+def test_a_local_file_is_the_same_artifact_as_its_bytes(store, use_case, tmp_path):
+    file = tmp_path / "notes"
+    file.write_bytes(bytes(range(256)) * 10_000)
+    files = {"notes/b.bin": file.read_bytes()}
+    ref = store.commit(use_case=use_case, step="land", partition=DAY, kind="landed", files=files)
+    again = store.commit(use_case=use_case, step="land", partition=DAY, kind="landed", files={"notes/b.bin": file})
+    assert again == ref
+    with store.opened(ref, "notes/b.bin") as copy:
+        assert copy.read_bytes() == file.read_bytes()
+    assert not copy.exists()
+
+
+def test_a_large_local_file_is_written(store, use_case, tmp_path):
+    file = tmp_path / "large"
+    file.write_bytes(b"0123456789abcdef" * 2**20)
+    ref = store.commit(use_case=use_case, step="land", partition=DAY, kind="landed", files={"large": file})
+    with store.opened(ref, "large") as copy:
+        assert copy.stat().st_size == 2**24
+
+
+def test_copy_of_a_changed_file_is_not_used(store, use_case):
+    ref = commit(store, use_case)
+    store.put(store.key(ref.uri) + "notes/b.txt", b"hellO")
+    with raises_code(ArtifactCorrupt, "NS-STORE-018"), store.opened(ref, "notes/b.txt"):
+        pytest.fail("was opened")
+    store.delete(store.key(ref.uri) + "notes/b.txt")
+    with raises_code(ArtifactCorrupt, "NS-STORE-018"), store.opened(ref, "notes/b.txt"):
+        pytest.fail("was opened")
+
+
 def test_a_file_without_a_manifest_is_not_trusted(store, use_case):
     ref = commit(store, use_case)
     store.put(store.key(ref.uri) + "stray.txt", b"stray")

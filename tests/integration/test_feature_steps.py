@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from datetime import date, timedelta
 from typing import Any
 
@@ -13,8 +14,11 @@ from nightshift.artifact import ArtifactRef, Decision
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected
+from nightshift.io import artifact_store
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features, open_feature_store
+from nightshift.io.feast.offline_partitions import PublishedPartitions
+from nightshift.services.curated import delivered_spine, open_scoring_spine
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.materialize import build_features, load_online, publish_features
@@ -143,6 +147,47 @@ def test_only_what_a_decision_names_is_read(store: ArtifactStore, settings: Sett
     # The values of the partition before have not expired, but are not those of the row's own partition.
     earlier = materialize(store, settings, LAST - timedelta(days=1))
     assert rate(partitions={LAST - timedelta(days=1): earlier}) is None
+
+
+def test_spine_in_batches_is_the_spine(store: ArtifactStore, settings: Settings) -> None:
+    ingest(store)
+    whole = delivered_spine(USE_CASE, store, LAST, USE_CASE.scoring_spine)
+    with open_scoring_spine(USE_CASE, store, LAST) as spine:
+        batches = list(spine.batches(7))
+        assert (spine.rows, spine.refs, spine.rejected) == (whole.rows.num_rows, whole.refs, "")
+        # A second pass, and one that is left early.
+        next(spine.batches(7))
+        assert pa.concat_tables(spine.batches(10)) == whole.rows
+    assert {batch.num_rows for batch in batches[:-1]} == {7}
+    assert pa.concat_tables(batches) == whole.rows
+    with open_scoring_spine(USE_CASE, store, REFUSED) as rejected:
+        assert rejected.rejected == "half a file"
+        assert [batch.num_rows for batch in rejected.batches(7)] == [0]
+
+
+def test_features_read_for_a_batch_are_those_read_for_all(
+    store: ArtifactStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_store, "ROW_GROUP_ROWS", 5)
+    ingest(store)
+    pins = {LAST: materialize(store, settings, LAST)}
+    spine = delivered_spine(USE_CASE, store, LAST, USE_CASE.scoring_spine).rows
+    whole = historical_features(USE_CASE, settings, store, "flight_delay_v1", spine, partitions=pins)
+    read: list[int] = []
+    with ExitStack() as copies:
+        partitions = PublishedPartitions(store, pins, copies)
+        real = partitions._read_file
+        monkeypatch.setattr(partitions, "_read_file", lambda *args: read.append((rows := real(*args)).num_rows) or rows)
+        parts = [
+            historical_features(USE_CASE, settings, store, "flight_delay_v1", batch, partitions=partitions)
+            for start in range(0, spine.num_rows, 6)
+            if (batch := spine.slice(start, 6)).num_rows
+        ]
+        copied = len(partitions._copied)
+    assert pa.concat_tables(parts) == whole
+    assert len(parts) > 2
+    assert max(read) <= 6
+    assert copied == len(read) / len(parts)
 
 
 def test_the_online_store_holds_the_newest_partition(

@@ -7,7 +7,7 @@ import io
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +15,6 @@ import pytest
 from psycopg import sql
 
 from nightshift import cli
-from nightshift.artifact import ArtifactRef
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import AuditFailed, ConfigurationError, Superseded, WarehouseUnavailable
 from nightshift.io.artifact_store import ArtifactStore
@@ -24,53 +23,7 @@ from nightshift.io.warehouse.publications import Publication
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from support.errors import raises_code
-from support.parcels import DAY, SPEC, calibrated, killed
-
-
-def artifact(name: str) -> ArtifactRef:
-    return ArtifactRef(uri=f"s3://bucket/{name}/", sha256=f"{name}-sha", kind="scores")
-
-
-def night(
-    rows: int = 40, *, version: str = "a", day: date = DAY, score: float | None = None
-) -> tuple[Publication, pa.Table]:
-    base = {"a": 0.1, "b": 0.6, "c": 0.3}[version]
-    scores = [base + 0.3 * i / rows if score is None else score for i in range(rows)]
-    table = pa.table(
-        {
-            "day": pa.array([day] * rows, pa.date32()),
-            "parcel": [f'parcel "{i}", é\n' for i in range(rows)],
-            "weight_kg": pa.array([None if i % 3 == 0 else i / 7 for i in range(rows)], pa.float64()),
-            "due_at": pa.array(
-                [datetime(2013, 6, 1, 4, 30, tzinfo=UTC) + timedelta(minutes=i) for i in range(rows)],
-                pa.timestamp("us", tz="UTC"),
-            ),
-            "p late": pa.array(scores, pa.float64()),
-            "decision": [s >= 0.5 for s in scores],
-            "model_version": [f"model-{version}"] * rows,
-        }
-    )
-    publication = Publication(
-        partition=day - timedelta(days=1),
-        prediction_date=day,
-        spec_id=SPEC.spec_id,
-        model_version=f"model-{version}",
-        role="champion",
-        model=artifact(f"model-{version}"),
-        calibration=artifact("calibration"),
-        scores=artifact(f"scores-{version}-{rows}"),
-        rows=rows,
-    )
-    return publication, table
-
-
-def published(warehouse: Warehouse) -> list[tuple[object, ...]]:
-    with warehouse.connection() as connection:
-        return connection.execute(
-            sql.SQL(
-                'SELECT day, parcel, weight_kg, due_at, "p late", decision, model_version FROM {} ORDER BY due_at'
-            ).format(warehouse.table("predictions"))
-        ).fetchall()
+from support.parcels import DAY, artifact, calibrated, killed, night, published
 
 
 def expected(publication: Publication, table: pa.Table) -> list[tuple[object, ...]]:
@@ -153,7 +106,7 @@ def test_a_reader_sees_one_whole_night_and_never_waits(settings: Settings, wareh
 
 
 def test_an_open_reader_does_not_stop_a_publisher(settings: Settings, warehouse: Warehouse) -> None:
-    """A transaction that has read predictions keeps its view, while a first and a second night are published."""
+    """One that has read predictions keeps its view, while a replacement, a new day and a new month are published."""
     warehouse.publish_predictions(*night(version="a"))
     query = sql.SQL("SELECT count(*), min(model_version) FROM {}").format(warehouse.table("predictions"))
     with warehouse_schema.connect(settings) as reader:
@@ -161,6 +114,7 @@ def test_an_open_reader_does_not_stop_a_publisher(settings: Settings, warehouse:
         assert reader.execute(query).fetchone() == (40, "model-a")
         warehouse.publish_predictions(*night(25, version="b"))
         warehouse.publish_predictions(*night(30, version="c", day=DAY + timedelta(days=1)))
+        warehouse.publish_predictions(*night(30, version="c", day=DAY + timedelta(days=31)))
         assert reader.execute(query).fetchone() == (40, "model-a")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,12 +16,13 @@ from pydantic import SecretStr
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
 from nightshift.io.warehouse import roles
+from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.roles import OWNER, PIPELINE, READER
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from support.desk import Desk, begin, days_after
 from support.errors import raises_code
-from support.parcels import DAY, killed
+from support.parcels import DAY, killed, night, publish_by_day, without_months
 
 PUBLISHED = {"predictions", "publications", "outcomes", "performance_daily", "drift_daily"}
 CHANGES_DECISIONS = (
@@ -151,6 +154,28 @@ def test_nights_run_as_a_member_of_the_pipeline_role(desk: Desk, users: dict[str
     with psycopg.connect(as_reader.warehouse_url.get_secret_value()) as connection:
         row = connection.execute(in_schema("SELECT count(*) FROM {s}.predictions", desk.use_case)).fetchone()
     assert row == (70,)
+
+
+def test_days_of_another_user_become_months(
+    settings: Settings, use_case: UseCase, users: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables of days belong to whoever published them; a member of owner and pipeline migrates them all the same."""
+    with monkeypatch.context() as patch:
+        patch.setattr(warehouse_schema, "MIGRATIONS", without_months(tmp_path))
+        Warehouse(settings, use_case).migrate()
+        with connected(settings, users[PIPELINE]) as connection:
+            publish_by_day(connection, use_case, *night(12))
+    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
+        both = sql.SQL("GRANT {}, {} TO {}").format(*map(sql.Identifier, (OWNER, PIPELINE, users[OWNER])))
+        connection.execute(both)
+        database = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, sql.Identifier(users[OWNER])))
+    assert Warehouse(as_user(settings, users[OWNER]), use_case).migrate() == ["0012_months"]
+    pipeline = Warehouse(as_user(settings, users[PIPELINE]), use_case)
+    assert pipeline.publish_predictions(*night(9, day=DAY + timedelta(days=40)))
+    assert pipeline.publish_predictions(*night(7, version="b"))
+    with connected(settings, users[READER]) as connection:
+        assert connection.execute(in_schema("SELECT count(*) FROM {s}.predictions", use_case)).fetchone() == (16,)
 
 
 def test_pipeline_cannot_migrate_what_the_owner_did_not(

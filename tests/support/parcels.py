@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 from psycopg import sql
 
 from nightshift.artifact import ArtifactRef
@@ -19,7 +20,11 @@ from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Deployment
 from nightshift.documents.predict import Calibration, SpecCalibration
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse import publications
 from nightshift.io.warehouse import schema as warehouse_schema
+from nightshift.io.warehouse.copying import copy_rows
+from nightshift.io.warehouse.publications import Publication
+from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 
 DAY = date(2013, 6, 1)
@@ -40,6 +45,90 @@ def killed(partition: date, number: int | None = None) -> Deployment:
     return Deployment(
         deployment_id=number, partition=partition, action="killed", role="champion", decided_by="hand:ann"
     )
+
+
+def artifact(name: str) -> ArtifactRef:
+    """A ref to an artifact that is not there."""
+    return ArtifactRef(uri=f"s3://bucket/{name}/", sha256=f"{name}-sha", kind="scores")
+
+
+def night(
+    rows: int = 40, *, version: str = "a", day: date = DAY, score: float | None = None
+) -> tuple[Publication, pa.Table]:
+    """A publication for a day and its rows; `score`: of all rows."""
+    base = {"a": 0.1, "b": 0.6, "c": 0.3}[version]
+    scores = [base + 0.3 * i / rows if score is None else score for i in range(rows)]
+    table = pa.table(
+        {
+            "day": pa.array([day] * rows, pa.date32()),
+            "parcel": [f'parcel "{i}", é\n' for i in range(rows)],
+            "weight_kg": pa.array([None if i % 3 == 0 else i / 7 for i in range(rows)], pa.float64()),
+            "due_at": pa.array(
+                [datetime(2013, 6, 1, 4, 30, tzinfo=UTC) + timedelta(minutes=i) for i in range(rows)],
+                pa.timestamp("us", tz="UTC"),
+            ),
+            "p late": pa.array(scores, pa.float64()),
+            "decision": [s >= 0.5 for s in scores],
+            "model_version": [f"model-{version}"] * rows,
+        }
+    )
+    publication = Publication(
+        partition=day - timedelta(days=1),
+        prediction_date=day,
+        spec_id=SPEC.spec_id,
+        model_version=f"model-{version}",
+        role="champion",
+        model=artifact(f"model-{version}"),
+        calibration=artifact("calibration"),
+        scores=artifact(f"scores-{version}-{rows}"),
+        rows=rows,
+    )
+    return publication, table
+
+
+def published(warehouse: Warehouse) -> list[tuple[object, ...]]:
+    """All published rows."""
+    with warehouse.connection() as connection:
+        return connection.execute(
+            sql.SQL(
+                'SELECT day, parcel, weight_kg, due_at, "p late", decision, model_version FROM {} ORDER BY due_at'
+            ).format(warehouse.table("predictions"))
+        ).fetchall()
+
+
+def without_months(folder: Path) -> Path:
+    """The folder with copies of the migrations before predictions were partitioned by month."""
+    for path in sorted(warehouse_schema.MIGRATIONS.glob("*.sql")):
+        if path.stem < "0012":
+            (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def publish_by_day(
+    connection: warehouse_schema.Connection, use_case: UseCase, publication: Publication, rows: pa.Table
+) -> None:
+    """Publish a new day as the versions before 0012_months did: as a table of its own."""
+    day = warehouse_schema.table_name(use_case, f"predictions_{publication.prediction_date:%Y%m%d}")
+    names = {
+        "day": day,
+        "predictions": warehouse_schema.table_name(use_case, "predictions"),
+        "publish_id": sql.Literal(publication.publish_id),
+        "first": sql.Literal(publication.prediction_date),
+        "next": sql.Literal(publication.prediction_date + timedelta(days=1)),
+    }
+    for statement in (
+        "CREATE TABLE {day} (LIKE {predictions} INCLUDING CONSTRAINTS INCLUDING COMMENTS)",
+        "ALTER TABLE {day} ALTER publish_id SET DEFAULT {publish_id}, ALTER predicted_at SET DEFAULT now()",
+    ):
+        connection.execute(sql.SQL(statement).format(**names))
+    copy_rows(connection, day, rows)
+    publications._record(connection, use_case, publication)
+    for statement in (
+        "ALTER TABLE {day} ADD PRIMARY KEY (day, parcel)",
+        "ALTER TABLE {day} ALTER publish_id DROP DEFAULT, ALTER predicted_at DROP DEFAULT",
+        "ALTER TABLE {predictions} ATTACH PARTITION {day} FOR VALUES FROM ({first}) TO ({next})",
+    ):
+        connection.execute(sql.SQL(statement).format(**names))
 
 
 def calibrated(store: ArtifactStore, use_case: UseCase, partition: date, *, intercept: float) -> ArtifactRef:

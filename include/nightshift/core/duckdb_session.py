@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+
+MEMORY = "1GB"
+"""What all sessions of a process together hold in memory; the rest goes to temporary files."""
 
 _numbers = itertools.count()
 
 
 @contextmanager
-def duckdb_session(**tables: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A new in-memory database with copies of the tables, by name; its time zone is UTC.
+def duckdb_session(**tables: pa.Table | pa.RecordBatchReader) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A new database with copies of the tables, by name; its time zone is UTC. A reader is copied batch by batch.
 
-    It is dropped, with all that was created in it, at the end of the block: read results as tables before.
+    It is in memory, up to MEMORY, else in temporary files. It is dropped, with all that was created in it, at the end
+    of the block: read results before.
     """
     name = f"session_{next(_numbers)}"
     with _instance(os.getpid()).cursor() as session:
@@ -38,7 +44,16 @@ def duckdb_session(**tables: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @cache
-def _instance(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 - an instance does not survive a fork
-    """DuckDB in this process: starting it takes 20 ms of processor time, a database in it 3 ms."""
+def _instance(process: int) -> duckdb.DuckDBPyConnection:
+    """DuckDB in this process; it does not survive a fork. Starting it takes 20 ms of processor time, a database 3."""
+    # DuckDB creates the folder when it is needed, and removes it.
+    spilled = Path(tempfile.gettempdir()) / f"nightshift-duckdb-{process}"
     # One thread: sums of floats depend on their order, and equal inputs must give equal bytes.
-    return duckdb.connect(config={"threads": 1, "python_enable_replacements": False})
+    return duckdb.connect(
+        config={
+            "threads": 1,
+            "python_enable_replacements": False,
+            "memory_limit": MEMORY,
+            "temp_directory": str(spilled),
+        }
+    )

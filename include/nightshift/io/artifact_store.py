@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nightshift.artifact import ArtifactRef, Decision, Document, FileEntry, Manifest, identity_sha256, sha256_hex
 from nightshift.errors import ArtifactCorrupt, PartitionNotReady, StatusChanged
+from nightshift.io.content import content_sha256, content_size
 from nightshift.io.object_store import ObjectStore, in_parallel
 from nightshift.io.provenance import code_version, finished_attempt, library_versions, lock_sha256
 from nightshift.pipeline import STAGE_OF_STEP
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 D = TypeVar("D", bound=Document)
 
 KEPT_MANIFESTS = 4096
+ROW_GROUP_ROWS = 65_536
+"""Rows of a Parquet file that are read and filtered together."""
 _CURRENT = re.compile(r"current(?:-(.+))?\.json")
 
 
@@ -38,7 +44,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     return sink.getvalue()
 
 
@@ -58,7 +64,7 @@ class ArtifactStore(ObjectStore):
         step: str,
         partition: date,
         kind: str,
-        files: Mapping[str, bytes | pa.Table],
+        files: Mapping[str, bytes | Path | pa.Table],
         inputs: Mapping[str, Sequence[ArtifactRef]] | None = None,
         parameters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
@@ -70,15 +76,14 @@ class ArtifactStore(ObjectStore):
         """Write the files, then the manifest, then (with `current`) publish it as the status of the partition.
 
         With `replaces`, a tag that `status_tag` returned, raises StatusChanged if that status has changed since.
-        `files` maps paths below the artifact to bytes or tables (written as Parquet). If an
-        artifact with the same inputs, parameters and bytes exists, nothing is written.
-        Returns its ref.
+        `files` maps paths below the artifact to bytes, local files or tables (written as Parquet). If an artifact
+        with the same inputs, parameters and bytes exists, nothing is written. Returns its ref.
         """
         inputs, parameters = inputs or {}, parameters or {}
-        bodies = {path: f if isinstance(f, bytes) else parquet_bytes(f) for path, f in sorted(files.items())}
-        table_rows = {path: f.num_rows for path, f in files.items() if not isinstance(f, bytes)}
+        bodies = {path: f if isinstance(f, bytes | Path) else parquet_bytes(f) for path, f in sorted(files.items())}
+        table_rows = {path: f.num_rows for path, f in files.items() if not isinstance(f, bytes | Path)}
         entries = [
-            FileEntry(path=path, sha256=sha256_hex(body), bytes=len(body), rows=table_rows.get(path))
+            FileEntry(path=path, sha256=content_sha256(body), bytes=content_size(body), rows=table_rows.get(path))
             for path, body in bodies.items()
         ]
         prefix = f"{self.step_prefix(use_case, step)}{partition}/"
@@ -136,16 +141,33 @@ class ArtifactStore(ObjectStore):
 
     def read(self, ref: ArtifactRef, path: str) -> bytes:
         """One file of an artifact, its hash checked. Raises ArtifactCorrupt."""
+        entry = self._entry(ref, path)
+        body = self.get(self.key(ref.uri) + path)
+        if body is None or sha256_hex(body) != entry.sha256:
+            raise _corrupt(ref, path, is_missing=body is None)
+        return body
+
+    @contextmanager
+    def opened(self, ref: ArtifactRef, path: str) -> Iterator[Path]:
+        """A copy of one file of an artifact on the local disk, its hash checked: for what does not fit in memory.
+
+        Removed at the end of the block. Raises ArtifactCorrupt.
+        """
+        entry = self._entry(ref, path)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "copy"
+            is_there = self.download(self.key(ref.uri) + path, copy)
+            if not is_there or content_sha256(copy) != entry.sha256:
+                raise _corrupt(ref, path, is_missing=not is_there)
+            yield copy
+
+    def _entry(self, ref: ArtifactRef, path: str) -> FileEntry:
         # Manifests never change: one verified copy serves all files of the artifact.
         manifest = self._manifests.get(ref) or self.manifest(ref)
         entry = next((f for f in manifest.files if f.path == path), None)
         if entry is None:
             raise ArtifactCorrupt("NS-STORE-017", f"The manifest of {ref.uri} names no file {path!r}.")
-        body = self.get(self.key(ref.uri) + path)
-        if body is None or sha256_hex(body) != entry.sha256:
-            state = "missing" if body is None else "not the bytes its manifest states"
-            raise ArtifactCorrupt("NS-STORE-018", f"{ref.uri}{path} is {state}; restore it or run its step again.")
-        return body
+        return entry
 
     def read_document(self, ref: ArtifactRef, document: type[D]) -> D:
         """A JSON document of an artifact, its hash checked. Raises ArtifactCorrupt."""
@@ -228,3 +250,8 @@ class ArtifactStore(ObjectStore):
     def _decision_key(self, use_case: str, step: str, partition: date, variant: str) -> str:
         name = f"current-{variant}.json" if variant else "current.json"
         return f"{self.step_prefix(use_case, step)}{partition}/{name}"
+
+
+def _corrupt(ref: ArtifactRef, path: str, *, is_missing: bool) -> ArtifactCorrupt:
+    state = "missing" if is_missing else "not the bytes its manifest states"
+    return ArtifactCorrupt("NS-STORE-018", f"{ref.uri}{path} is {state}; restore it or run its step again.")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import botocore.config
@@ -21,12 +22,14 @@ import botocore.loaders
 import botocore.session
 
 from nightshift.errors import ConfigurationError, StoreUnavailable
+from nightshift.io.content import content_opened
 from nightshift.settings import Settings
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 READERS = 8
+CHUNK_BYTES = 2**20
 _NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
 EXISTS = {"412", "PreconditionFailed"}
 CONFLICT = {"409", "ConditionalRequestConflict"}
@@ -124,20 +127,41 @@ class ObjectStore:
                 return None
         return body
 
+    def download(self, key: str, file: Path) -> bool:
+        """Write an object to a local file, a part at a time. False is returned if there is no such object."""
+        with self._explained(key):
+            try:
+                body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
+            except botocore.exceptions.ClientError as error:
+                if _code(error) not in _NOT_FOUND:
+                    raise
+                return False
+            with file.open("wb") as copy:
+                copy.writelines(body.iter_chunks(CHUNK_BYTES))
+        return True
+
     def put(
-        self, key: str, body: bytes, *, immutable: bool = False, replaces: str = "", content_type: str | None = None
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        immutable: bool = False,
+        replaces: str = "",
+        content_type: str | None = None,
     ) -> bool:
-        """Write an object. With `immutable`, an existing object is kept; with `replaces`, an object is kept whose tag
-        is another one, and a missing one is not written. False is returned if nothing was written.
+        """Write an object: bytes, or a local file of up to 5 GiB, which is never in memory as a whole.
+
+        With `immutable`, an existing object is kept; with `replaces`, an object is kept whose tag is another one, and
+        a missing one is not written. False is returned if nothing was written.
 
         A write conflict is retried then: False is returned only if the store reports that the condition does not hold.
         """
         condition = {"IfNoneMatch": "*"} if immutable else {"IfMatch": replaces} if replaces else {}
         extra = condition | ({"ContentType": content_type} if content_type else {})
         for attempt in range(1, CONFLICT_TRIES + 1):
-            with self._explained(key):
+            with self._explained(key), content_opened(body) as content:
                 try:
-                    self._client.put_object(Bucket=self.bucket, Key=key, Body=body, **extra)
+                    self._client.put_object(Bucket=self.bucket, Key=key, Body=content, **extra)
                     break
                 except botocore.exceptions.ClientError as error:
                     if condition and _code(error) in EXISTS | (_NOT_FOUND if replaces else set()):

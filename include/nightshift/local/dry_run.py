@@ -34,8 +34,8 @@ from nightshift.partitions import parse_partition, partition_range
 from nightshift.pipeline import find_stage, run_stage, run_step
 from nightshift.services.check_use_case import located
 from nightshift.services.curated import delivered_spine
+from nightshift.services.live_scores import SCORES
 from nightshift.services.training_rows import known_rows
-from nightshift.services.upstream import SCORES
 from nightshift.settings import Settings, load_settings
 from nightshift.steps.context import StepContext
 

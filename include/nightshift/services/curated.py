@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef, Decision
-from nightshift.core.features.feature_computation import check_days, check_moments, compute_spine
+from nightshift.core.features.feature_computation import (
+    OpenSpine,
+    check_days,
+    check_moments,
+    compute_spine,
+    open_spine,
+)
 from nightshift.core.ingest.landed_table import landed_schema
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
@@ -62,6 +69,19 @@ def load_feeds(
     change. Undecided partitions among `may_be_undecided` are returned as missing; for others raises
     PartitionNotReady.
     """
+    published, missing = _published(store, use_case, first, last, may_be_undecided)
+    loaded = {}
+    for name in feeds:
+        feed = use_case.feed(name)
+        chosen = _chosen(feed, published)
+        loaded[name] = CuratedFeed(_load(store, feed, chosen), tuple(chosen.values()), missing)
+    return loaded
+
+
+def _published(
+    store: ArtifactStore, use_case: UseCase, first: date, last: date, may_be_undecided: Collection[date] = ()
+) -> tuple[dict[date, ArtifactRef], dict[date, str]]:
+    """The curated artifacts of the partitions first to last, and why the other partitions have none."""
     partitions = partition_range(max(first, use_case.first_partition), last)
     decisions = store.decisions(use_case.name, STEP, partitions)
     undecided = [day.isoformat() for day, status in decisions.items() if status is None and day not in may_be_undecided]
@@ -79,12 +99,12 @@ def load_feeds(
             published[day] = decision.published
         else:
             missing[day] = decision.reason if decision else UNDECIDED
-    loaded = {}
-    for name in feeds:
-        feed = use_case.feed(name)
-        chosen = dict(sorted(published.items())[-1:]) if feed.cadence == "snapshot" else published
-        loaded[name] = CuratedFeed(_load(store, feed, chosen), tuple(chosen.values()), missing)
-    return loaded
+    return published, missing
+
+
+def _chosen(feed: Feed, published: Mapping[date, ArtifactRef]) -> dict[date, ArtifactRef]:
+    """The artifacts to read a feed from: of a snapshot, the newest."""
+    return dict(sorted(published.items())[-1:]) if feed.cadence == "snapshot" else dict(published)
 
 
 @dataclass(frozen=True)
@@ -115,8 +135,70 @@ def delivered_spine(
     return Spine(rows, tuple(refs.values()), rejected)
 
 
+@dataclass(frozen=True)
+class ScoringSpine:
+    """The rows to score of one partition, as batches; the artifacts read, and why there is no data ("": there is)."""
+
+    spine: OpenSpine
+    partition: date
+    refs: tuple[ArtifactRef, ...]
+    rejected: str
+
+    @property
+    def rows(self) -> int:
+        """Their number."""
+        return self.spine.rows
+
+    def batches(self, rows: int) -> Iterator[pa.Table]:
+        """All rows, sorted by key, at most `rows` at a time; one table without rows if there are none.
+
+        Raises FeatureContractError for rows of another day, or outside of the partition's window.
+        """
+        use_case, sql = self.spine.use_case, self.spine.use_case.scoring_spine
+        reader = self.spine.batches(rows)
+        for batch in reader if self.rows else [reader.schema.empty_table()]:
+            table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+            check_days(use_case, sql, table)
+            check_moments(use_case, sql, table, self.partition)
+            yield table
+
+
+@contextmanager
+def open_scoring_spine(use_case: UseCase, store: ArtifactStore, partition: date) -> Iterator[ScoringSpine]:
+    """`delivered_spine` of the scoring spine, for more rows than fit in memory, within the block."""
+    published, missing = _published(store, use_case, partition, partition)
+    chosen = {feed.name: _chosen(feed, published) for feed in use_case.feeds}
+    with ExitStack() as files:
+        feeds = {feed.name: _reader(store, feed, chosen[feed.name], files) for feed in use_case.feeds}
+        with open_spine(use_case, use_case.scoring_spine, feeds, partition) as spine:
+            files.close()  # what was read is in the session
+            refs = {ref.sha256: ref for of_feed in chosen.values() for ref in of_feed.values()}
+            yield ScoringSpine(spine, partition, tuple(refs.values()), next(iter(missing.values()), ""))
+
+
+def _reader(
+    store: ArtifactStore, feed: Feed, refs: Mapping[date, ArtifactRef], files: ExitStack
+) -> pa.RecordBatchReader:
+    """The rows that `_load` returns, batch by batch."""
+    schema = _schema(feed)
+    opened = {
+        partition: pq.ParquetFile(files.enter_context(store.opened(ref, f"{feed.name}.parquet")))
+        for partition, ref in refs.items()
+    }
+    batches = (
+        batch.append_column(DELIVERED_ON, pa.repeat(pa.scalar(partition, pa.date32()), batch.num_rows)).cast(schema)
+        for partition, file in opened.items()
+        for batch in file.iter_batches()
+    )
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _schema(feed: Feed) -> pa.Schema:
+    return landed_schema(feed.curated).append(pa.field(DELIVERED_ON, pa.date32()))
+
+
 def _load(store: ArtifactStore, feed: Feed, refs: Mapping[date, ArtifactRef]) -> pa.Table:
-    schema = landed_schema(feed.curated).append(pa.field(DELIVERED_ON, pa.date32()))
+    schema = _schema(feed)
     tables = in_parallel(lambda item: _read_once(store, f"{feed.name}.parquet", schema, *item), refs.items())
     return pa.concat_tables([schema.empty_table(), *tables])
 

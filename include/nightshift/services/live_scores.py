@@ -25,6 +25,7 @@ from nightshift.io.object_store import in_parallel
 from nightshift.partitions import partition_range
 from nightshift.services.outcomes import delivered_outcomes
 
+SCORES = "scores.parquet"
 ALL_SCORES = "all_scores.parquet"
 VERSION_COLUMNS = ("role", "spec_id", "model_version")
 

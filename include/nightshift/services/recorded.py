@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from nightshift.artifact import ArtifactRef, Decision, Manifest, identity_sha256, sha256_hex
@@ -117,14 +118,14 @@ class RecordedStore(ArtifactStore):
     def put(
         self,
         key: str,
-        body: bytes,
+        body: bytes | Path,
         *,
         immutable: bool = False,  # noqa: ARG002 - the store's signature
         replaces: str = "",  # noqa: ARG002
         content_type: str | None = None,  # noqa: ARG002
     ) -> bool:
         """Keep the object in memory; returns True."""
-        self.written[key] = body
+        self.written[key] = body if isinstance(body, bytes) else body.read_bytes()
         return True
 
     def decision(self, use_case: str, step: str, partition: date, *, variant: str = "") -> Decision | None:  # noqa: ARG002

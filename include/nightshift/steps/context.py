@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ class ArtifactContent(TypedDict, total=False):
     """Arguments of `ArtifactStore.commit` besides use case, step and partition."""
 
     kind: Required[str]
-    files: Required[Mapping[str, bytes | pa.Table]]
+    files: Required[Mapping[str, bytes | Path | pa.Table]]
     inputs: Mapping[str, Sequence[ArtifactRef]]
     parameters: Mapping[str, Any]
     metrics: Mapping[str, Any]

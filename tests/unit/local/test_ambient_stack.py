@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -16,6 +17,7 @@ from nightshift.errors import ConfigurationError
 from nightshift.local.layout import Layout
 from nightshift.local.processes import forget_ambient_stack
 from nightshift.local.stack import Stack
+from nightshift.settings import load_settings
 from support.errors import raises_code
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,32 +55,35 @@ def test_no_test_sees_one_in_a_shell_that_names_one() -> None:
 
 
 class Reached(Exception):
-    """The benchmark has come as far as its warehouse."""
+    """The benchmark has come as far as its measurements."""
 
 
-def test_publishing_benchmark_uses_its_own_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = importlib.util.spec_from_file_location("publishing", ROOT / "benchmarks" / "publishing.py")
+def test_benchmark_of_load_uses_its_own_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("load", ROOT / "benchmarks" / "load.py")
     assert spec
     assert spec.loader
-    publishing = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(publishing)
+    load = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(load)
     seen = []
 
-    def warehouse(settings, use_case):
-        seen.append(settings)
+    def measure(folder, rows):
+        seen.append(load_settings())
         raise Reached
 
     @contextmanager
-    def postgres(url):
-        yield "postgresql://own/warehouse"
+    def running(folder):
+        place = SimpleNamespace(url=lambda name: f"postgresql://own/{name}")
+        yield SimpleNamespace(s3_environment=dict, postgres=SimpleNamespace(place=place))
 
-    monkeypatch.setattr(publishing, "Warehouse", warehouse)
-    monkeypatch.setattr(publishing, "postgres", postgres)
-    monkeypatch.setattr(sys, "argv", ["publishing", "--rows", "1"])
+    monkeypatch.setattr(load, "measure", measure)
+    monkeypatch.setattr(load, "running", running)
+    monkeypatch.setattr(sys, "argv", ["load", "--rows", "1"])
     # A redis that is not there would stop the benchmark, though it has no use for one.
     named = dict.fromkeys(STACK, ELSES) | {"NIGHTSHIFT_FEAST_ONLINE_STORE": "redis"}
+    load_settings.cache_clear()
     with mock.patch.dict(os.environ, named), pytest.raises(Reached):
-        publishing.main()
+        load.main()
+    load_settings.cache_clear()
     (settings,) = seen
     assert settings.warehouse_url.get_secret_value() == "postgresql://own/warehouse"
     assert settings.feast_online_store == "postgres"

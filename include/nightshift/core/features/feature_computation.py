@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
@@ -39,25 +41,57 @@ def compute_features(use_case: UseCase, feeds: Mapping[str, pa.Table], partition
     }
 
 
-def compute_spine(use_case: UseCase, sql: Path, feeds: Mapping[str, pa.Table], partition: date) -> pa.Table:
+@dataclass(frozen=True)
+class OpenSpine:
+    """The rows of a spine in a database that is dropped with the block it was opened in; see `compute_spine`."""
+
+    use_case: UseCase
+    session: duckdb.DuckDBPyConnection
+    rows: int
+
+    def batches(self, rows: int) -> pa.RecordBatchReader:
+        """All rows, at most `rows` at a time. One reader at a time: another call ends the one before."""
+        order = ", ".join(f'"{name}"' for name in (PARTITION, *self.use_case.key_columns))
+        found = self.session.execute(f"FROM spine ORDER BY {order}").to_arrow_reader(rows)
+        schema = found.schema.append(pa.field(EVENT_TIMESTAMP, EVENT_TIMESTAMP_TYPE))
+        return pa.RecordBatchReader.from_batches(schema, (self._stamped(batch, schema) for batch in found))
+
+    def _stamped(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+        days = batch[PARTITION].dictionary_encode()
+        cutoffs = pa.array([self.use_case.cutoff(day) for day in days.dictionary.to_pylist()], EVENT_TIMESTAMP_TYPE)
+        return pa.record_batch([*batch.columns, cutoffs.take(days.indices)], schema=schema)
+
+
+@contextmanager
+def open_spine(
+    use_case: UseCase, sql: Path, feeds: Mapping[str, pa.Table | pa.RecordBatchReader], partition: date
+) -> Iterator[OpenSpine]:
+    """`compute_spine` for more rows than fit in memory, read in batches within the block. Raises the same."""
+    key = ", ".join(f'"{name}"' for name in use_case.key_columns)
+    with duckdb_session(**feeds) as session:
+        _run_file(session, sql, use_case.sql_values(partition), keep_as="spine")
+        groups = f"SELECT count(*) AS n FROM spine GROUP BY {key}"  # noqa: S608
+        counted = f"SELECT coalesce(sum(n), 0), coalesce(sum(n - 1), 0) FROM ({groups})"  # noqa: S608
+        ((rows, repeated),) = session.execute(counted).fetchall()
+        if repeated:
+            raise FeatureContractError(
+                "NS-FEATURE-006",
+                f"{sql.name} returned {repeated} rows more than there are different "
+                f"{', '.join(use_case.key_columns)} for {partition}. Let the newest delivery win in the SQL.",
+            )
+        yield OpenSpine(use_case, session, int(rows))
+
+
+def compute_spine(
+    use_case: UseCase, sql: Path, feeds: Mapping[str, pa.Table | pa.RecordBatchReader], partition: date
+) -> pa.Table:
     """The rows of a spine: keys, join keys, `partition` (date32) and, for training, a label; one row per key.
 
     Each row's `event_timestamp` (timestamp[us, UTC]) is the cutoff of its own partition. Sorted by partition, then
     key. Raises FeatureContractError if the SQL does not run or returns two rows for one key.
     """
-    with duckdb_session(**feeds) as connection:
-        spine = _run_file(connection, sql, use_case.sql_values(partition))
-    key = use_case.key_columns
-    repeated = spine.num_rows - spine.group_by(key).aggregate([]).num_rows
-    if repeated:
-        raise FeatureContractError(
-            "NS-FEATURE-006",
-            f"{sql.name} returned {repeated} rows more than there are different {', '.join(key)} for {partition}. "
-            f"Let the newest delivery win in the SQL.",
-        )
-    spine = _sorted(spine, (PARTITION, *key))
-    stamps = {day: use_case.cutoff(day) for day in spine[PARTITION].unique().to_pylist()}
-    return _stamped(spine, [stamps[day] for day in spine[PARTITION].to_pylist()])
+    with open_spine(use_case, sql, feeds, partition) as spine:
+        return spine.batches(max(spine.rows, 1)).read_all()
 
 
 def check_days(use_case: UseCase, sql: Path, spine: pa.Table) -> None:
@@ -98,13 +132,22 @@ def _stamped(table: pa.Table, stamps: list[datetime]) -> pa.Table:
     return table.append_column(EVENT_TIMESTAMP, pa.array(stamps, EVENT_TIMESTAMP_TYPE))
 
 
-def _run_file(connection: duckdb.DuckDBPyConnection, path: Path, values: Mapping[str, object]) -> pa.Table:
-    """Run the statements of a file, each with the values it names; return the rows of the last one."""
+def _run_file(
+    connection: duckdb.DuckDBPyConnection, path: Path, values: Mapping[str, object], *, keep_as: str = ""
+) -> pa.Table:
+    """Run the statements of a file, each with the values it names; return the rows of the last one.
+
+    With `keep_as`, they are kept as the rows of a table of that name instead.
+    """
     result = pa.table({})
     try:
-        for statement in connection.extract_statements(path.read_text(encoding="utf-8")):
+        statements = connection.extract_statements(path.read_text(encoding="utf-8"))
+        for number, statement in enumerate(statements, start=1):
             bound = {name: value for name, value in values.items() if name in statement.named_parameters}
-            result = connection.execute(statement, bound or None).to_arrow_table()
+            if keep_as and number == len(statements):
+                connection.execute(f"CREATE TABLE {keep_as} AS {statement.query}", bound or None)
+            else:
+                result = connection.execute(statement, bound or None).to_arrow_table()
     except duckdb.Error as error:
         reason = re.sub(r"\s*\n\s*", " ", str(error))
         raise FeatureContractError(

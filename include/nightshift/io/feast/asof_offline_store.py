@@ -10,7 +10,7 @@ Loaded by Feast by its class path (feature_store.yaml); importing it imports Fea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,7 +102,9 @@ class AsofOfflineStore(OfflineStore):
 
         def retrieve() -> pa.Table:
             views = [
-                _feature_rows(config, view, _requested_features(view, feature_refs), full_feature_names, first, last)
+                _feature_rows(
+                    config, view, _requested_features(view, feature_refs), full_feature_names, first, last, entities
+                )
                 for view in feature_views
             ]
             return point_in_time_join(entities, timestamp, views, threads=config.offline_store.threads)
@@ -169,7 +171,13 @@ def _requested_features(view: FeatureView, feature_refs: list[str]) -> list[str]
 
 
 def _feature_rows(
-    config: RepoConfig, view: FeatureView, features: list[str], full_names: bool, first: datetime, last: datetime
+    config: RepoConfig,
+    view: FeatureView,
+    features: list[str],
+    full_names: bool,
+    first: datetime,
+    last: datetime,
+    entities: pa.Table,
 ) -> FeatureRows:
     source = view.batch_source
     if source is None:
@@ -180,10 +188,12 @@ def _feature_rows(
     prefix = f"{view.projection.name_alias or view.name}__" if full_names else ""
     columns = [stored_as.get(name, name) for name in [*join_keys, *features]] + ([created] if created else [])
     oldest = first - view.ttl if view.ttl else LONG_AGO
+    keys = {stored_as.get(key, key): entity for key, entity in join_keys.items()}
+    sought = {column: entities[entity] for column, entity in keys.items()}
     pinned = isinstance(source, FileSource) and _is_artifact(source) and config.offline_store.partitions.pinned
     return FeatureRows(
-        table=_read(config, source, source.timestamp_field, columns, oldest, last),
-        join_keys={stored_as.get(key, key): entity for key, entity in join_keys.items()},
+        table=_read(config, source, source.timestamp_field, columns, oldest, last, sought),
+        join_keys=keys,
         features={stored_as.get(name, name): prefix + name for name in features},
         timestamp=source.timestamp_field,
         created=created,
@@ -192,7 +202,13 @@ def _feature_rows(
 
 
 def _read(
-    config: RepoConfig, source: DataSource, timestamp: str, columns: list[str], first: datetime, last: datetime
+    config: RepoConfig,
+    source: DataSource,
+    timestamp: str,
+    columns: list[str],
+    first: datetime,
+    last: datetime,
+    keys: Mapping[str, pa.ChunkedArray] | None = None,
 ) -> pa.Table:
     if not isinstance(source, FileSource):
         raise ConfigurationError(
@@ -201,7 +217,7 @@ def _read(
     names = list(dict.fromkeys([*columns, timestamp]))
     if _is_artifact(source):
         partitions: PublishedPartitions = config.offline_store.partitions
-        table = partitions.read(ArtifactSource.parse(source.path), names, first, last)
+        table = partitions.read(ArtifactSource.parse(source.path), names, first, last, keys)
     else:
         path = Path(FileSource.get_uri_for_file_path(config.repo_path, source.path))
         table = ds.dataset(path, format="parquet").to_table(columns=names)

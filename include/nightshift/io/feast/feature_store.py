@@ -77,7 +77,7 @@ def historical_features(
     service: str,
     spine: pa.Table,
     *,
-    partitions: Mapping[date, ArtifactRef] | None = None,
+    partitions: Mapping[date, ArtifactRef] | PublishedPartitions | None = None,
 ) -> pa.Table:
     """The spine, rows and columns as they are, with the features of a feature service appended.
 
@@ -90,7 +90,8 @@ def historical_features(
     from typeguard import suppress_type_checks
 
     feast = open_feature_store(use_case, settings)
-    feast.config.offline_store.read_from(PublishedPartitions(store, partitions))
+    read_through = partitions if isinstance(partitions, PublishedPartitions) else PublishedPartitions(store, partitions)
+    feast.config.offline_store.read_from(read_through)
     try:
         feature_service = feast.get_feature_service(service)
     except FeatureServiceNotFoundException as error:

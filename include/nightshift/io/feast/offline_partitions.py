@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
+from threading import Lock
 from urllib.parse import urlparse
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
@@ -45,21 +51,35 @@ class PublishedPartitions:
     """Reads published partitions of an artifact store in parallel, every file's hash checked.
 
     With `pinned` only those artifacts are read, whatever their status is now, and each entity row gets the values of
-    its own partition or none; without, those that are published now.
+    its own partition or none; without, those that are published now. With `copies`, files are copied there once, and
+    only those row groups are read that may have the join keys that are looked for: for many reads of large files.
     """
 
-    def __init__(self, store: ArtifactStore, pinned: Mapping[date, ArtifactRef] | None = None) -> None:
-        self._store = store
+    def __init__(
+        self, store: ArtifactStore, pinned: Mapping[date, ArtifactRef] | None = None, copies: ExitStack | None = None
+    ) -> None:
+        self._store, self._copies, self._lock = store, copies, Lock()
+        self._copied: dict[tuple[ArtifactRef, str], Path] = {}
         self.pinned = pinned
 
-    def read(self, source: ArtifactSource, columns: Sequence[str], first: datetime, last: datetime) -> pa.Table:
+    def read(
+        self,
+        source: ArtifactSource,
+        columns: Sequence[str],
+        first: datetime,
+        last: datetime,
+        keys: Mapping[str, pa.ChunkedArray] | None = None,
+    ) -> pa.Table:
         """The columns of all rows from first to last, and of some days around them; by partition, then as stored.
 
-        Raises ArtifactCorrupt if bytes are not what a manifest states, ConfigurationError if no
-        partition at all is published in that range or a column is missing.
+        `keys`: values of join keys; rows with others may be missing. Raises ArtifactCorrupt if bytes are not what a
+        manifest states, ConfigurationError if no partition at all is published in that range or a column is missing.
         """
         refs = self._refs(source, (first - CLOCK_SLACK).date(), (last + CLOCK_SLACK).date())
-        tables = in_parallel(lambda ref: self._read_file(ref, source.file, list(columns)), refs, workers=READERS * 2)
+        sought = _among(keys or {}) if self._copies is not None else None
+        tables = in_parallel(
+            lambda ref: self._read_file(ref, source.file, list(columns), sought), refs, workers=READERS * 2
+        )
         if not tables:
             raise ConfigurationError(
                 "NS-FEATURE-016",
@@ -76,13 +96,35 @@ class PublishedPartitions:
         decisions = self._store.decisions(source.use_case, source.step, partitions)
         return [d.ref for d in decisions.values() if d is not None and d.status == "published" and d.ref is not None]
 
-    def _read_file(self, ref: ArtifactRef, path: str, columns: list[str]) -> pa.Table:
-        file = pq.ParquetFile(pa.BufferReader(self._store.read(ref, path)))
-        absent = sorted(set(columns) - set(file.schema_arrow.names))
+    def _read_file(self, ref: ArtifactRef, path: str, columns: list[str], sought: pc.Expression | None) -> pa.Table:
+        if self._copies is None:
+            content: Path | pa.BufferReader = pa.BufferReader(self._store.read(ref, path))
+        else:
+            content = self._copy(ref, path, self._copies)
+        absent = sorted(set(columns) - set(pq.read_schema(content).names))
         if absent:
             raise ConfigurationError(
                 "NS-FEATURE-017",
                 f"{ref.uri}{path} has no column {', '.join(absent)}: it was published under an older definition. "
                 f"Backfill the materialize stage of its partition.",
             )
-        return file.read(columns=columns, use_threads=False)
+        return pq.read_table(content, columns=columns, filters=sought, use_threads=False)
+
+    def _copy(self, ref: ArtifactRef, path: str, copies: ExitStack) -> Path:
+        with self._lock:
+            if (ref, path) not in self._copied:
+                self._copied[ref, path] = copies.enter_context(self._store.opened(ref, path))
+            return self._copied[ref, path]
+
+
+def _among(keys: Mapping[str, pa.ChunkedArray]) -> pc.Expression | None:
+    """Rows with these values of the join keys. Statistics of row groups are compared with the bounds only."""
+    conditions = []
+    for name, values in keys.items():
+        distinct = values.unique().drop_null()
+        if len(distinct):
+            bounds = pc.min_max(distinct)
+            conditions.append(
+                (pc.field(name) >= bounds["min"]) & (pc.field(name) <= bounds["max"]) & pc.field(name).isin(distinct)
+            )
+    return functools.reduce(operator.and_, conditions) if conditions else None

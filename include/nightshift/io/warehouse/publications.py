@@ -5,11 +5,13 @@ Every function works in the transaction of its `connection`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg import errors, sql
 from psycopg.rows import dict_row
 
@@ -21,10 +23,8 @@ from nightshift.deployment import Role
 from nightshift.errors import AuditFailed, ConfigurationError
 from nightshift.io.warehouse import deployments
 from nightshift.io.warehouse import schema as warehouse_schema
-from nightshift.io.warehouse.schema import SQL_TYPES, Connection, column_list, copy_rows, insert_row, table_name
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from nightshift.io.warehouse.copying import BATCH_ROWS, copy_rows
+from nightshift.io.warehouse.schema import SQL_TYPES, Connection, insert_row, table_name
 
 MODEL_VERSION = "model_version"
 
@@ -73,43 +73,109 @@ class Prediction:
     predicted_at: datetime
 
 
+def create_month(connection: Connection, use_case: UseCase, day: date) -> None:
+    """Create the table of a day's month, unless it is there. Readers do not wait for it.
+
+    Commit it before rows are copied: until then other nights of a new month wait.
+    """
+    first = day.replace(day=1)
+    month = table_name(use_case, f"predictions_{first:%Y%m}")
+    # Locked before the first look: PostgreSQL remembers in a transaction that a name did not exist.
+    warehouse_schema.lock(connection, use_case.name, "months")
+    if warehouse_schema.exists(connection, month):
+        return
+    predictions = table_name(use_case, "predictions")
+    query = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %s::regclass"
+    ((owner,),) = connection.execute(query, [predictions.as_string(connection)]).fetchall()
+    # Unlike CREATE TABLE ... PARTITION OF, attaching a table does not block readers.
+    for statement in (
+        "CREATE TABLE {month} (LIKE {predictions} INCLUDING ALL)",
+        "ALTER TABLE {month} OWNER TO {owner}",
+        "ALTER TABLE {predictions} ATTACH PARTITION {month} FOR VALUES FROM ({first}) TO ({next})",
+    ):
+        connection.execute(
+            sql.SQL(statement).format(
+                month=month,
+                predictions=predictions,
+                owner=sql.Identifier(owner),
+                first=sql.Literal(first),
+                next=sql.Literal((first + timedelta(days=31)).replace(day=1)),
+            )
+        )
+
+
 def publish(
     connection: Connection,
     use_case: UseCase,
     publication: Publication,
-    predictions: pa.Table,
+    predictions: pa.Table | pa.RecordBatchReader,
     check: Callable[[], None] | None = None,
 ) -> bool:
-    """See Warehouse.publish_predictions."""
+    """See Warehouse.publish_predictions. The table of the month must be there."""
     warehouse_schema.lock(connection, use_case.name, "publish", publication.partition.isoformat())
     if check is not None:
         check()
     before = current(connection, use_case, "partition", publication.partition)
     if before is not None and before.publish_id == publication.publish_id:
         return False
-    day = table_name(use_case, f"predictions_{publication.prediction_date:%Y%m%d}")
-    is_new = not warehouse_schema.exists(connection, day)
-    staged = day if is_new else sql.Identifier("pg_temp", "staged")
+    rows = _Rows(use_case, publication, predictions)
     try:
-        _stage(connection, use_case, publication, predictions, staged, temporary=not is_new)
-        # After the copy: turning the switch on waits for this lock only as long as the rest of the transaction takes.
-        _check_kill_switch(connection, use_case, publication, predictions)
         _record(connection, use_case, publication)
-        if before is not None and before.prediction_date != publication.prediction_date:
-            _clear(connection, use_case, before.prediction_date)
-        if is_new:
-            _attach(connection, use_case, publication, day)
-        else:
-            _clear(connection, use_case, publication.prediction_date)
-            query = sql.SQL("INSERT INTO {} SELECT * FROM {}").format(table_name(use_case, "predictions"), staged)
-            connection.execute(query)
+        for day in sorted({one.prediction_date for one in (publication, before) if one is not None}):
+            _clear(connection, use_case, day)
+        written = copy_rows(connection, table_name(use_case, "predictions"), rows.reader())
     except errors.IntegrityError as error:
         raise _rejected(use_case, publication, error) from error
+    if (written, rows.of_day) != (publication.rows, publication.rows):
+        raise AuditFailed(
+            "NS-PUBLISH-007",
+            f"{use_case.name}: {publication.rows} predictions for {publication.prediction_date} were to be published, "
+            f"but the warehouse counts {written} rows, and {rows.of_day} were sent for that day. Nothing was "
+            f"published; look at {publication.scores.uri}.",
+        )
+    # After the copy: turning the switch on waits for this lock only as long as the rest of the transaction takes.
+    _check_kill_switch(connection, use_case, publication, rows.versions)
     return True
 
 
+class _Rows:
+    """The rows of a publication as they are copied. Once they are: `of_day`, how many were for its day, and
+    `versions`, those that scored them."""
+
+    def __init__(
+        self, use_case: UseCase, publication: Publication, predictions: pa.Table | pa.RecordBatchReader
+    ) -> None:
+        self._day, self._column = publication.prediction_date, use_case.prediction_date
+        self._publish_id = publication.publish_id
+        self._batches = predictions.to_reader(BATCH_ROWS) if isinstance(predictions, pa.Table) else predictions
+        extra = [column.name for column in use_case.prediction_extra]
+        columns = [*use_case.key_columns, *extra, use_case.score, "decision", MODEL_VERSION]
+        sent = self._batches.schema.names
+        if missing := [name for name in columns if name not in sent]:
+            raise AuditFailed(
+                "NS-PUBLISH-006", f"Predictions of partition {publication.partition} lack the columns {missing}."
+            )
+        # Scores of an earlier version of Nightshift do not have them.
+        self._columns = columns + [name for name in CERTAINTY_SCHEMA.names if name in sent]
+        self.of_day, self.versions = 0, set[str]()
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The columns of the table `predictions`, without those that have a default."""
+        fields = [self._batches.schema.field(name) for name in self._columns]
+        schema = pa.schema([*fields, pa.field("publish_id", pa.string())])
+        return pa.RecordBatchReader.from_batches(schema, self._checked(schema))
+
+    def _checked(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches:
+            days = batch[self._column].cast(pa.date32())
+            self.of_day += pc.sum(pc.equal(days, pa.scalar(self._day))).as_py() or 0
+            self.versions |= set(batch[MODEL_VERSION].unique().to_pylist())
+            publish_ids = pa.repeat(self._publish_id, batch.num_rows)
+            yield pa.record_batch([*(batch[name] for name in self._columns), publish_ids], schema=schema)
+
+
 def _check_kill_switch(
-    connection: Connection, use_case: UseCase, publication: Publication, predictions: pa.Table
+    connection: Connection, use_case: UseCase, publication: Publication, scored_by: set[str]
 ) -> None:
     """Raise AuditFailed if the kill switch is on and any row was scored by another version than the fallback's.
 
@@ -120,74 +186,13 @@ def _check_kill_switch(
     killed = state_as_of(deployments.decisions(connection, use_case), publication.partition).killed
     if killed is None or killed.decided_by.startswith(BY_RULE):
         return
-    versions = {publication.model_version, *predictions[MODEL_VERSION].unique().to_pylist()}
+    versions = {publication.model_version, *scored_by}
     if publication.role != "fallback" or len(versions) > 1:
         raise AuditFailed(
             "NS-PUBLISH-005",
             f"{use_case.name}: the versions of {publication.partition} were chosen before {killed.decided_by} turned "
             f"on the kill switch as of {killed.partition}; no scores of {', '.join(sorted(versions))} were published. "
             f"Clear {use_case.name}.predict of {publication.partition} from resolve_model: the fallback will score.",
-        )
-
-
-def _stage(
-    connection: Connection,
-    use_case: UseCase,
-    publication: Publication,
-    predictions: pa.Table,
-    staged: sql.Identifier,
-    *,
-    temporary: bool,
-) -> None:
-    """Copy the rows into a table like `predictions`, with all its checks and without its index, and count them."""
-    extra = [column.name for column in use_case.prediction_extra]
-    columns = [*use_case.key_columns, *extra, use_case.score, "decision", MODEL_VERSION]
-    if missing := [name for name in columns if name not in predictions.column_names]:
-        raise AuditFailed(
-            "NS-PUBLISH-006", f"Predictions of partition {publication.partition} lack the columns {missing}."
-        )
-    # Scores of an earlier version of Nightshift do not have them.
-    columns += [name for name in CERTAINTY_SCHEMA.names if name in predictions.column_names]
-    create = (
-        "CREATE TEMP TABLE {} (LIKE {} INCLUDING CONSTRAINTS) ON COMMIT DROP"
-        if temporary
-        else "CREATE TABLE {} (LIKE {} INCLUDING CONSTRAINTS INCLUDING COMMENTS)"
-    )
-    connection.execute(sql.SQL(create).format(staged, table_name(use_case, "predictions")))
-    # Equal in every row: cheaper as defaults than as columns of the copy.
-    defaults = sql.SQL("ALTER TABLE {} ALTER publish_id SET DEFAULT {}, ALTER predicted_at SET DEFAULT now()")
-    connection.execute(defaults.format(staged, sql.Literal(publication.publish_id)))
-    copy_rows(connection, staged, predictions.select(columns))
-    query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {} = %s) FROM {}").format(
-        sql.Identifier(use_case.prediction_date), staged
-    )
-    counts = connection.execute(query, [publication.prediction_date]).fetchone()
-    if counts != (publication.rows, publication.rows):
-        raise AuditFailed(
-            "NS-PUBLISH-007",
-            f"{use_case.name}: {publication.rows} predictions for {publication.prediction_date} were sent, "
-            f"but the warehouse counts {counts and counts[0]} rows, {counts and counts[1]} of them for that "
-            f"day. Nothing was published; look at {publication.scores.uri}.",
-        )
-
-
-def _attach(connection: Connection, use_case: UseCase, publication: Publication, day: sql.Identifier) -> None:
-    """Make the staged table the day's partition: unlike CREATE TABLE ... PARTITION OF, this does not block readers."""
-    next_day = publication.prediction_date + timedelta(days=1)
-    key = column_list(use_case.key_columns)
-    for statement in (
-        "ALTER TABLE {day} ADD PRIMARY KEY ({key})",
-        "ALTER TABLE {day} ALTER publish_id DROP DEFAULT, ALTER predicted_at DROP DEFAULT",
-        "ALTER TABLE {predictions} ATTACH PARTITION {day} FOR VALUES FROM ({first}) TO ({next})",
-    ):
-        connection.execute(
-            sql.SQL(statement).format(
-                day=day,
-                key=key,
-                predictions=table_name(use_case, "predictions"),
-                first=sql.Literal(publication.prediction_date),
-                next=sql.Literal(next_day),
-            )
         )
 
 

@@ -19,7 +19,8 @@ from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
 from nightshift.io.warehouse import publications
 from nightshift.io.warehouse import schema as warehouse_schema
-from nightshift.io.warehouse.schema import SQL_TYPES, Connection, column_list, copy_rows, table_name
+from nightshift.io.warehouse.copying import copy_rows
+from nightshift.io.warehouse.schema import SQL_TYPES, Connection, column_list, table_name
 
 TABLE = "review_queue"
 

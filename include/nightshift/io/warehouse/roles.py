@@ -1,8 +1,8 @@
 """Roles of the warehouse's database, and what each may do with the schema of a use case.
 
 OWNER owns schema and tables, so no other role can change `deployments` or disable its triggers. PIPELINE writes rows,
-and only appends to `deployments`; it owns `predictions`, because attaching a partition takes ownership. READER reads
-what is published. None can log in: users are made members of them.
+and only appends to `deployments`; it owns `predictions`, because attaching the table of a month takes ownership. READER
+reads what is published. None can log in: users are made members of them.
 """
 
 from __future__ import annotations

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors, sql
@@ -20,9 +19,6 @@ from nightshift.errors import ConfigurationError, WarehouseUnavailable
 from nightshift.io.warehouse import roles
 from nightshift.settings import Settings
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -34,7 +30,6 @@ IDLE_SECONDS = 300
 VANISHED_SECONDS = 10
 """How often a side checks whether the other is still there: a worker that vanished keeps no lock."""
 KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": VANISHED_SECONDS, "keepalives_count": 3}
-COPY_BATCH_ROWS = 65_536
 
 SQL_TYPES: dict[str, LiteralString] = {
     "string": "text",
@@ -139,20 +134,6 @@ def insert_row(
     values = [value if isinstance(value, sql.Composable) else sql.Literal(value) for value in row.values()]
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) {}")
     return connection.execute(statement.format(table, column_list(row), sql.SQL(", ").join(values), sql.SQL(ending)))
-
-
-def copy_rows(connection: Connection, table: sql.Identifier, rows: pa.Table) -> None:
-    """COPY a table into a table with the same columns, rendered as CSV by Arrow (several times faster than Python)."""
-    # Readers of a few rows must not wait for the import of Arrow.
-    import pyarrow.csv
-
-    options = pyarrow.csv.WriteOptions(include_header=False)
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(table, column_list(rows.column_names))
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for batch in rows.to_batches(max_chunksize=COPY_BATCH_ROWS):
-            sink = io.BytesIO()
-            pyarrow.csv.write_csv(batch, sink, options)
-            copy.write(sink.getbuffer())
 
 
 def lock(connection: Connection, *names: str) -> None:
@@ -288,18 +269,22 @@ def _comments(use_case: UseCase, table: str, columns: tuple[Column, ...]) -> sql
 def _render(path: Path, use_case: UseCase) -> sql.Composed:
     """A migration with the use case's names and columns put in, every one of them quoted."""
     key, extra = use_case.prediction_key, use_case.prediction_extra
+    key_by_day = sorted(use_case.key_columns, key=lambda name: name != use_case.prediction_date)
     extra_definitions = sql.SQL("{},").format(_definitions(extra, key=False)) if extra else sql.SQL("")
     zone = use_case.timezone
     to_next_cutoff = ", from its cutoff to the next day's" if use_case.window == "cutoff_to_cutoff" else ""
     template = path.read_text(encoding="utf-8")
     return sql.SQL(template).format(
         schema=sql.Identifier(use_case.name),
+        schema_name=sql.Literal(use_case.name),
         key=column_list(use_case.key_columns),
+        key_by_day=sql.Literal(column_list(key_by_day).as_string()),
         key_definitions=_definitions(key, key=True),
         extra_definitions=extra_definitions,
         score=sql.Identifier(use_case.score),
         label=sql.Identifier(use_case.label),
         prediction_date=sql.Identifier(use_case.prediction_date),
+        prediction_date_name=sql.Literal(use_case.prediction_date),
         predictions_comment=sql.Literal(f"{use_case.title}. One row per key; each day is replaced as a whole."),
         score_comment=sql.Literal(f"Probability, 0 to 1, that {use_case.label} is 1."),
         decision_comment=sql.Literal(f"Whether {use_case.score} reached the threshold its use case declares."),

@@ -24,9 +24,10 @@ from nightshift.declare.use_case import UseCase
 from nightshift.deployment import VERSION_ACTIONS, Deployment, GateResult
 from nightshift.io.warehouse import alerts, deployments, publications, reviews
 from nightshift.io.warehouse import schema as warehouse_schema
+from nightshift.io.warehouse.copying import copy_rows
 from nightshift.io.warehouse.publications import Prediction, Publication
 from nightshift.io.warehouse.reviews import Review
-from nightshift.io.warehouse.schema import Connection, column_list, copy_rows, table_name
+from nightshift.io.warehouse.schema import Connection, column_list, table_name
 from nightshift.settings import Settings
 
 TRAINING = ("register", "record_failure")
@@ -87,19 +88,25 @@ class Warehouse:
     # Predictions
 
     def publish_predictions(
-        self, publication: Publication, predictions: pa.Table, *, check: Callable[[], None] | None = None
+        self,
+        publication: Publication,
+        predictions: pa.Table | pa.RecordBatchReader,
+        *,
+        check: Callable[[], None] | None = None,
     ) -> bool:
         """Replace the predictions of a partition in one transaction.
 
-        `predictions` has the use case's key and extra columns, its score (float64) and `decision`
-        (bool), all of one `prediction_date`; `model_version` (string): the publication's, or a canary's; and, unless
-        they are missing, the columns of core.inference.certainty.
+        `predictions`, read batch by batch, has the use case's key and extra columns, its score (float64) and
+        `decision` (bool), all of one `prediction_date`; `model_version` (string): the publication's, or a canary's;
+        and, unless they are missing, the columns of core.inference.certainty.
         `check` is called while no other publication of the partition is possible; what it raises ends this one.
         Returns False, having written nothing, if the same publication is current. Raises
         AuditFailed if the rows counted in the warehouse differ from those sent, or scores are not probabilities,
         or if the kill switch is on for the partition and any row was scored by another version than the fallback's; and
         ConfigurationError if another partition's predictions cover the same day.
         """
+        with self.connection() as connection:
+            publications.create_month(connection, self._use_case, publication.prediction_date)
         with self.connection() as connection:
             return publications.publish(connection, self._use_case, publication, predictions, check)
 
@@ -219,7 +226,7 @@ class Warehouse:
         self,
         table: Literal["shadow_predictions", "drift_daily", "pipeline_daily", "feeds_daily", "rules_daily"],
         partition: date,
-        rows: pa.Table,
+        rows: pa.Table | pa.RecordBatchReader,
         *,
         alert: Alert | None = None,
     ) -> bool:
@@ -248,7 +255,7 @@ class Warehouse:
         name: str,
         column: str,
         day: date,
-        rows: pa.Table,
+        rows: pa.Table | pa.RecordBatchReader,
         *,
         keep_if: LiteralString = "false",
         alert: Alert | None = None,
@@ -258,10 +265,15 @@ class Warehouse:
         of_day = sql.SQL("FROM {} WHERE {} = {}").format(table, sql.Identifier(column), sql.Literal(day))
         keep = sql.SQL(keep_if).format(staged=staged)
         parts = {"of_day": of_day, "staged": staged, "table": table, "keep_if": keep}
+        parts |= {"column": sql.Identifier(column), "day": sql.Literal(day)}
         with self.connection() as connection:
             warehouse_schema.lock(connection, self._use_case.name, name, day.isoformat())
-            connection.execute(sql.SQL("CREATE TEMP TABLE {staged} (LIKE {table}) ON COMMIT DROP").format(**parts))
-            copy_rows(connection, staged, rows.append_column(column, pa.array([day] * rows.num_rows, pa.date32())))
+            create = "CREATE TEMP TABLE {staged} (LIKE {table}) ON COMMIT DROP"
+            connection.execute(sql.SQL(create).format(**parts))
+            # Equal in every row: cheaper as a default than as a column of the copy.
+            default = "ALTER TABLE {staged} ALTER {column} SET DEFAULT {day}"
+            connection.execute(sql.SQL(default).format(**parts))
+            copy_rows(connection, staged, rows)
             differs = sql.SQL(
                 "SELECT EXISTS ((SELECT * {of_day} EXCEPT SELECT * FROM {staged}) UNION ALL "
                 "(SELECT * FROM {staged} EXCEPT SELECT * {of_day})) "

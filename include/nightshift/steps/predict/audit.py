@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+import pyarrow.dataset as ds
+
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.monitoring.score_audit import audit_scores
 from nightshift.errors import AuditFailed
-from nightshift.services.curated import delivered_spine
+from nightshift.services.curated import open_scoring_spine
+from nightshift.services.live_scores import SCORES
 from nightshift.steps.context import StepContext
 
 
@@ -19,13 +22,17 @@ def run(context: StepContext, *, scores: ArtifactRef) -> ArtifactRef:
     The expected number of rows is counted from the curated data, not from the scores.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
-    checks = audit_scores(
-        store.read_table(scores, "scores.parquet"),
-        key=use_case.key_columns,
-        score=use_case.score,
-        scheduled_rows=delivered_spine(use_case, store, partition, use_case.scoring_spine).rows.num_rows,
-        policy=use_case.audit,
-    )
+    with open_scoring_spine(use_case, store, partition) as spine:
+        # Also checks that the rows are for the day, and in the window, of the partition.
+        scheduled = sum(batch.num_rows for batch in spine.batches(context.settings.score_batch_rows))
+    with store.opened(scores, SCORES) as path:
+        checks = audit_scores(
+            ds.dataset(path),
+            key=use_case.key_columns,
+            score=use_case.score,
+            scheduled_rows=scheduled,
+            policy=use_case.audit,
+        )
     failed = [check for check in checks if not check.passed]
     ref = context.commit(
         "audit",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
@@ -45,9 +46,10 @@ from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel, 
 from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TerminalError, TransientError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features
-from nightshift.services.curated import delivered_spine
+from nightshift.io.feast.offline_partitions import PublishedPartitions
+from nightshift.services.curated import ScoringSpine, open_scoring_spine
 from nightshift.services.day_summaries import SCORES_SOURCE, SUMMARY
-from nightshift.services.live_scores import ALL_SCORES
+from nightshift.services.live_scores import ALL_SCORES, SCORES
 from nightshift.steps.context import StepContext
 
 if TYPE_CHECKING:
@@ -55,7 +57,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCORES = "scores.parquet"
 FEATURES = "features.parquet"
 OWN = "own"
 """The primary's scores and certainty, without a canary's: summarised and not kept."""
@@ -113,51 +114,59 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
     calibrations = store.read_document(calibration, Calibration).specs
     primary = _load(store, choice.primary, calibrations)
     features_ref = store.current(use_case.name, "publish_features", partition)
-    scheduled, curated = _scheduled(use_case, store, partition)
-
-    def features_of(batch: pa.Table) -> Features:
-        pinned = {partition: features_ref}
-        return cache(lambda service: historical_features(use_case, settings, store, service, batch, partitions=pinned))
-
     shadows, failed = _load_shadows(store, choice.shadows, calibrations)
-    while True:
-        batches = _batches(scheduled, settings.score_batch_rows)
-        try:
-            files = _written(_scored(use_case, features_of(batch), primary, shadows) for batch in batches)
-            _check_shadows(use_case, files, shadows, scheduled.num_rows)
-            break
-        except ShadowFailed as error:
-            failed[error.model_version] = _reason(error.__cause__)
-            shadows = [one for one in shadows if one.chosen.model_version != error.model_version]
-    for version, reason in failed.items():
-        log.error("%s %s: shadow %s is left out: %s", use_case.name, partition, version, reason)
-    log.info("%s %s: %d rows; %s", use_case.name, partition, scheduled.num_rows, choice.why)
-    summary = _summary(context, files.pop(OWN))
-    no_domain = {one.chosen.model_version: one.no_domain for one in (primary, *shadows) if one.no_domain}
-    return context.commit(
-        "score",
-        kind="scores",
-        files={**files, SUMMARY: summary},
-        inputs={
-            "model_choice": [model_choice],
-            "calibration": [calibration],
-            "model": [choice.primary.model],
-            "shadows": [one.chosen.model for one in shadows],
-            "curated": curated,
-            "features": [features_ref],
-        },
-        parameters={
-            "feature_service": primary.signature.feature_service,
-            "decision_threshold": use_case.decision_threshold,
-        },
-        metrics={**({"failed_shadows": failed} if failed else {}), **({"no_domain": no_domain} if no_domain else {})},
-        rows=scheduled.num_rows,
-    )
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        spine = stack.enter_context(open_scoring_spine(use_case, store, partition))
+        _check_delivered(use_case, partition, spine)
+        published = PublishedPartitions(store, {partition: features_ref}, stack)
+
+        def features_of(batch: pa.Table) -> Features:
+            return cache(
+                lambda service: historical_features(use_case, settings, store, service, batch, partitions=published)
+            )
+
+        while True:
+            batches = spine.batches(settings.score_batch_rows)
+            try:
+                files = _written(folder, (_scored(use_case, features_of(batch), primary, shadows) for batch in batches))
+                _check_shadows(use_case, files[ALL_SCORES], shadows, spine.rows)
+                break
+            except ShadowFailed as error:
+                failed[error.model_version] = _reason(error.__cause__)
+                shadows = [one for one in shadows if one.chosen.model_version != error.model_version]
+        for version, reason in failed.items():
+            log.error("%s %s: shadow %s is left out: %s", use_case.name, partition, version, reason)
+        log.info("%s %s: %d rows; %s", use_case.name, partition, spine.rows, choice.why)
+        summary = _summary(context, files.pop(OWN))
+        no_domain = {one.chosen.model_version: one.no_domain for one in (primary, *shadows) if one.no_domain}
+        return context.commit(
+            "score",
+            kind="scores",
+            files={**files, SUMMARY: summary},
+            inputs={
+                "model_choice": [model_choice],
+                "calibration": [calibration],
+                "model": [choice.primary.model],
+                "shadows": [one.chosen.model for one in shadows],
+                "curated": list(spine.refs),
+                "features": [features_ref],
+            },
+            parameters={
+                "feature_service": primary.signature.feature_service,
+                "decision_threshold": use_case.decision_threshold,
+            },
+            metrics={
+                **({"failed_shadows": failed} if failed else {}),
+                **({"no_domain": no_domain} if no_domain else {}),
+            },
+            rows=spine.rows,
+        )
 
 
-def _summary(context: StepContext, own: bytes) -> pa.Table:
+def _summary(context: StepContext, own: Path) -> pa.Table:
     """The summary of the primary's scores before calibration, and of their certainty."""
-    rows = pq.read_table(pa.BufferReader(own))
+    rows = pq.read_table(own)
     # A column that cannot be filled yet would be one that is always missing, and drift once it is filled.
     filled = [name for name in rows.column_names if name == "raw_score" or rows[name].null_count < len(rows)]
     cutoff = context.use_case.cutoff(context.partition)
@@ -204,14 +213,11 @@ def _reason(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _scheduled(use_case: UseCase, store: ArtifactStore, partition: date) -> tuple[pa.Table, list[ArtifactRef]]:
-    """The scoring spine's rows with `event_timestamp`, sorted by key, and the artifacts read."""
-    spine = delivered_spine(use_case, store, partition, use_case.scoring_spine)
+def _check_delivered(use_case: UseCase, partition: date, spine: ScoringSpine) -> None:
     if spine.rejected:
         raise PartitionRejected(
             "NS-PREDICT-003", f"{use_case.name}: the data of partition {partition} was rejected: {spine.rejected}"
         )
-    return spine.rows, list(spine.refs)
 
 
 def _scored(
@@ -285,16 +291,13 @@ def _with(table: pa.Table, columns: Mapping[str, npt.NDArray[Any]]) -> pa.Table:
     return table
 
 
-def _check_shadows(use_case: UseCase, files: Mapping[str, bytes], shadows: Sequence[LoadedVersion], rows: int) -> None:
+def _check_shadows(use_case: UseCase, scores: Path, shadows: Sequence[LoadedVersion], rows: int) -> None:
     """Raise ShadowFailed for a shadow whose scores are not probabilities, or a canary that would not pass the audit.
 
     A canary is audited as if all its scores were published, so that it cannot stop the partition.
     """
-    if not shadows:
-        return
-    table = pq.read_table(pa.BufferReader(files[ALL_SCORES]))
     for shadow in shadows:
-        own = table.filter(pc.equal(table["model_version"], shadow.chosen.model_version))
+        own = ds.dataset(scores).filter(pc.field("model_version") == shadow.chosen.model_version)
         checks = audit_scores(own, key=use_case.key_columns, score="score", scheduled_rows=rows, policy=use_case.audit)
         needed = checks if shadow.chosen.share > 0 else [one for one in checks if one.name in PROBABILITY_CHECKS]
         wrong = [f"{check.name}: {check.observed}, must be {check.bound}" for check in needed if not check.passed]
@@ -302,22 +305,14 @@ def _check_shadows(use_case: UseCase, files: Mapping[str, bytes], shadows: Seque
             raise ShadowFailed(shadow.chosen.model_version) from AuditFailed("NS-PREDICT-005", "; ".join(wrong))
 
 
-def _written(batches: Iterable[Mapping[str, pa.Table]]) -> dict[str, bytes]:
-    """Parquet files by name, one row group a batch; only one batch is held at a time."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+def _written(folder: Path, batches: Iterable[Mapping[str, pa.Table]]) -> dict[str, Path]:
+    """Parquet files in the folder by name, one row group a batch; only one batch is held at a time."""
+    with ExitStack() as stack:
         writers: dict[str, pq.ParquetWriter] = {}
         for batch in batches:
             for name, part in batch.items():
                 if name not in writers:
-                    writer = pq.ParquetWriter(Path(folder) / name, part.schema, compression="zstd")
+                    writer = pq.ParquetWriter(folder / name, part.schema, compression="zstd")
                     writers[name] = stack.enter_context(writer)
                 writers[name].write_table(part)
-        stack.close()
-        return {name: (Path(folder) / name).read_bytes() for name in writers}
-
-
-def _batches(table: pa.Table, rows: int) -> Iterator[pa.Table]:
-    """Slices of the table of at most `rows` rows; one empty slice of an empty table."""
-    yield table.slice(0, rows)
-    for start in range(rows, table.num_rows, rows):
-        yield table.slice(start, rows)
+    return {name: folder / name for name in writers}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from nightshift.core.monitoring.score_audit import audit_scores
@@ -20,7 +21,7 @@ def failed(
         }
     )
     checks = audit_scores(
-        table,
+        ds.dataset(table),
         key=("day", "parcel"),
         score="p",
         scheduled_rows=len(scores) if scheduled is None else scheduled,

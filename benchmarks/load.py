@@ -1,0 +1,319 @@
+"""A night of many rows: memory of the tasks from score to publication, and what they add to COPY and onnxruntime.
+
+    python benchmarks/load.py [--rows 1000000]
+
+A use case of `nightshift new` gets one partition of made-up rows, on a real object store and PostgreSQL. Each task runs
+in a process of its own, whose largest memory is read. Then, in the same minutes and on the same rows:
+
+- publishing a new night, and replacing it, against COPY of ready bytes (PostgreSQL's binary format) into the same table
+- scores from a table of features against onnxruntime's on ready matrices, in the same batches
+
+Exits with 1 if a task needs LARGEST_BYTES or more, or a ratio is below its aim.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from psycopg import sql
+
+from nightshift.artifact import ArtifactRef
+from nightshift.core.export.onnx_export import export_onnx
+from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, EVENT_TIMESTAMP_TYPE
+from nightshift.core.inference.onnx_model import Signature, feed_of, load_session, score, score_in_batches
+from nightshift.core.versions.version import fit_spec, signature_of_spec
+from nightshift.declare.discovery import load_use_case
+from nightshift.declare.use_case import UseCase
+from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse.publications import Publication
+from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.local import new_use_case, processes
+from nightshift.local.scratch import running
+from nightshift.pipeline import run_step
+from nightshift.services.live_scores import SCORES
+from nightshift.settings import load_settings
+from nightshift.steps.context import StepContext
+from nightshift.steps.predict.score import BATCH_ROWS, FEATURES
+
+NAME = "load_case"
+PARTITION = date(2024, 6, 30)
+DAY = PARTITION + timedelta(days=1)
+TASKS = ("score", "audit", "publish_predictions")
+CHUNK = 65_536
+LARGEST_BYTES = 2 * 2**30
+LEAST_PUBLISHING, LEAST_SCORING = 0.7, 0.8
+SCORED_ROWS = 500_000
+FIRST_KEY = 10_000_000
+"""Keys of equal length, so that they are in the same order as text and as numbers."""
+
+
+def plan(start: int, rows: int) -> pa.Table:
+    """The columns of some rows of the feed `plan`, and the label that follows from them."""
+    rng = np.random.default_rng(start)
+    distance, stops = rng.uniform(0, 300, rows), rng.integers(0, 20, rows)
+    return pa.table(
+        {
+            "day": pa.array(np.full(rows, np.datetime64(DAY)), pa.date32()),
+            "delivery": FIRST_KEY + start + np.arange(rows),
+            "depot": rng.choice(["east", "north", "west"], rows),
+            "vehicle": rng.choice(["bike", "truck", "van"], rows),
+            "distance_km": distance,
+            "stops": stops,
+            "late": (rng.uniform(size=rows) < 1 / (1 + np.exp(3 - distance / 60 - stops / 20))).astype(np.int64),
+        }
+    )
+
+
+def curated(start: int, rows: int) -> pa.Table:
+    """Rows of the feed `plan` as ingest publishes them."""
+    table = plan(start, rows).drop_columns(["late"])
+    table = table.append_column("landed_uri", pa.repeat("s3://bucket/landing/load_case/plan/plan.parquet", rows))
+    return table.append_column("landed_row", pa.array(start + np.arange(rows)))
+
+
+def known_ahead(use_case: UseCase, start: int, rows: int) -> pa.Table:
+    """The feature table of the same rows."""
+    table = plan(start, rows)
+    keys = [f"{DAY}|{key}" for key in table["delivery"].to_pylist()]
+    return pa.table(
+        {
+            "row_key": keys,
+            "vehicle": table["vehicle"],
+            "distance_km": table["distance_km"],
+            "stops": table["stops"].cast(pa.float64()),
+            "weekday": np.full(rows, float(DAY.isoweekday())),
+            EVENT_TIMESTAMP: pa.repeat(pa.scalar(use_case.cutoff(PARTITION), EVENT_TIMESTAMP_TYPE), rows),
+        }
+    )
+
+
+def write(path: Path, rows: int, make: Callable[[int, int], pa.Table]) -> Path:
+    """A Parquet file of that many rows, made in chunks."""
+    with pq.ParquetWriter(path, make(0, 1).schema, compression="zstd") as writer:
+        for start in range(0, rows, CHUNK):
+            writer.write_table(make(start, min(CHUNK, rows - start)))
+    return path
+
+
+def fitted_graph(use_case: UseCase, signature: Signature) -> bytes:
+    """The graph of the champion's spec, fitted on made-up rows."""
+    rows = 20_000
+    known, features = plan(0, rows), known_ahead(use_case, 0, rows)
+    columns = {
+        "late": known["late"],
+        "depot": known["depot"],
+        "late_rate": pa.array(np.random.default_rng(1).uniform(size=rows)),
+        "partition": pa.repeat(pa.scalar(PARTITION - timedelta(days=1)), rows),
+    }
+    for name, values in columns.items():
+        features = features.append_column(name, values)
+    fitted = fit_spec(use_case.champion, features, use_case.label, signature, as_of=PARTITION, threads=1)
+    return export_onnx(fitted)
+
+
+def prepare(context: StepContext, folder: Path, rows: int) -> dict[str, Any]:
+    """Commit what the tasks need: curated rows, features, a version, its choice and calibration."""
+    use_case, spec = context.use_case, context.use_case.champion
+    outcomes = curated(0, 0).append_column("late", pa.array([], pa.int64()))
+    context.commit(
+        "publish",
+        kind="curated",
+        files={"plan.parquet": write(folder / "plan", rows, curated), "outcomes.parquet": outcomes},
+        rows=rows,
+    )
+    history = pa.table({"depot": ["east", "north", "west"], "late_rate": [0.2, 0.3, 0.4]})
+    cutoff = pa.repeat(pa.scalar(use_case.cutoff(PARTITION), EVENT_TIMESTAMP_TYPE), 3)
+    features = write(folder / "known_ahead", rows, lambda start, n: known_ahead(use_case, start, n))
+    files: dict[str, Any] = {"known_ahead.parquet": features}
+    files["history.parquet"] = history.append_column(EVENT_TIMESTAMP, cutoff)
+    context.commit("publish_features", kind="features", files=files)
+    signature = signature_of_spec(use_case, spec)
+    version = {"model.onnx": fitted_graph(use_case, signature), **signature.to_files()}
+    model = context.commit("fit", kind="version", files=version, variant=spec.spec_id)
+    chosen = ScoredModel(
+        role="champion", spec_id=spec.spec_id, model_version="2024-06-29-00000000", model=model,
+        trained_on=PARTITION - timedelta(days=1), share=1.0,
+    )  # fmt: skip
+    choice = ModelChoice(primary=chosen, why="benchmark")
+    calibration = Calibration(partition=PARTITION, specs={})
+    return {
+        "model_choice": context.commit("resolve_model", kind="model_choice", files=choice.to_files()),
+        "calibration": context.commit("calibrate", kind="calibration", files=calibration.to_files()),
+    }
+
+
+def read_refs(folder: Path) -> dict[str, ArtifactRef]:
+    """The artifacts of the tasks so far, by name."""
+    stored = json.loads((folder / "refs.json").read_text())
+    return {name: ArtifactRef.model_validate(ref) for name, ref in stored.items()}
+
+
+def task(name: str, folder: Path, rows: int) -> None:
+    """Run one task in this process; its refs by name are read from and written to `refs.json`."""
+    settings = load_settings()
+    context = StepContext(load_use_case(NAME), settings, ArtifactStore(settings), PARTITION)
+    if name == "prepare":
+        context.store.ensure_bucket()
+        context.warehouse.migrate()
+        refs = prepare(context, folder, rows)
+    else:
+        refs = read_refs(folder)
+        inputs = {
+            "score": {"model_choice": "model_choice", "calibration": "calibration"},
+            "audit": {"scores": "score"},
+            "publish_predictions": {"scores": "score", "audited": "audit"},
+        }[name]
+        refs[name] = run_step(name, context, **{argument: refs[key] for argument, key in inputs.items()})
+    (folder / "refs.json").write_text(json.dumps({key: ref.model_dump() for key, ref in refs.items()}))
+
+
+def in_process(name: str, folder: Path, rows: int) -> tuple[float, int]:
+    """Seconds and largest resident memory [bytes] of a task in a process of its own."""
+    started = time.perf_counter()
+    command = [sys.executable, __file__, "--rows", str(rows), "--task", name, "--folder", str(folder)]
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{name} failed with {process.returncode}")
+    return time.perf_counter() - started, usage.ru_maxrss * 1024
+
+
+def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of one call by a clock: of the wall, unless another is given."""
+    started = clock()
+    work()
+    return clock() - started
+
+
+def publishing(warehouse: Warehouse, scores: ArtifactRef, path: Path, folder: Path) -> dict[str, float]:
+    """Seconds of a new night, of its replacement, and (twice, before and after) of COPY of the ready bytes."""
+    (base,) = warehouse.publications(PARTITION, PARTITION)
+    table = warehouse.table("predictions")
+    ready = folder / "ready"
+    unload = sql.SQL("COPY (SELECT * FROM {} ORDER BY day, delivery) TO STDOUT (FORMAT binary)").format(table)
+    load = sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(table)
+    with warehouse.connection() as connection, connection.cursor().copy(unload) as copy, ready.open("wb") as file:
+        file.writelines(copy)
+
+    def publish(digest: str) -> None:
+        other = Publication.model_validate(base.model_dump() | {"scores": scores.model_copy(update={"sha256": digest})})
+        reader = pq.ParquetFile(path)
+        batches = pa.RecordBatchReader.from_batches(reader.schema_arrow, reader.iter_batches())
+        warehouse.publish_predictions(other, batches)
+
+    def raw() -> None:
+        with warehouse.connection() as connection, connection.cursor().copy(load) as copy, ready.open("rb") as file:
+            while block := file.read(2**20):
+                copy.write(block)
+
+    def emptied() -> None:
+        with warehouse.connection() as connection:
+            connection.execute(sql.SQL("TRUNCATE {}").format(table))
+
+    measured: dict[str, float] = {}
+    for name, work in (("COPY", raw), ("new night", lambda: publish("a")), ("COPY again", raw)):
+        emptied()
+        measured[name] = seconds(work)
+    emptied()
+    publish("b")
+    measured["replacement"] = seconds(lambda: publish("c"))
+    return measured
+
+
+def scoring(store: ArtifactStore, refs: Mapping[str, ArtifactRef]) -> tuple[float, float]:
+    """Processor seconds of scores from a table, and of onnxruntime's on ready matrices; the fastest of five runs each.
+
+    One thread each, so that this is their time on an idle machine.
+    """
+    model = store.read_document(refs["model_choice"], ModelChoice).primary.model
+    signature, session = store.read_document(model, Signature), load_session(store.read(model, "model.onnx"))
+    with store.opened(refs["score"], FEATURES) as path:
+        names = [*signature.numeric, *signature.categorical]
+        table = pa.Table.from_batches([next(pq.ParquetFile(path).iter_batches(SCORED_ROWS, columns=names))])
+    feed = feed_of(table, signature)
+    runs = [
+        (
+            seconds(lambda: score(session, signature, table, batch_rows=BATCH_ROWS), time.process_time),
+            seconds(lambda: score_in_batches(session, feed, BATCH_ROWS), time.process_time),
+        )
+        for _ in range(5)
+    ]
+    return min(ours for ours, _ in runs), min(bare for _, bare in runs)
+
+
+def main() -> None:
+    """Measure, print, and exit with 1 if an aim is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--task", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.task:
+        task(chosen.task, chosen.folder, chosen.rows)
+        return
+    processes.forget_ambient_stack(os.environ)
+    folder = Path(tempfile.mkdtemp(prefix="nightshift-bench-"))
+    folder.chmod(0o711)
+    try:
+        with running(folder / "services") as services:
+            new_use_case.write(NAME, folder / "root")
+            os.environ |= services.s3_environment() | {
+                "NIGHTSHIFT_ENVIRONMENT": "test",
+                "NIGHTSHIFT_BUCKET": "benchmark",
+                "NIGHTSHIFT_WAREHOUSE_URL": services.postgres.place.url("warehouse"),
+                "NIGHTSHIFT_USE_CASE_ROOTS": str(folder / "root"),
+            }
+            missed = measure(folder, chosen.rows)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if missed:
+        raise SystemExit(f"missed: {', '.join(missed)}")
+
+
+def measure(folder: Path, rows: int) -> list[str]:
+    """Run everything and print it; returns the aims that were missed."""
+    missed = []
+    in_process("prepare", folder, rows)
+    for name in TASKS:
+        took, largest = in_process(name, folder, rows)
+        print(f"{name:20} {rows:>11,} rows  {took:8.1f} s  {largest / 2**20:7,.0f} MiB", flush=True)
+        missed += [f"memory of {name}"] if largest >= LARGEST_BYTES else []
+    settings = load_settings()
+    store = ArtifactStore(settings)
+    refs = {
+        name: ArtifactRef.model_validate(ref) for name, ref in json.loads((folder / "refs.json").read_text()).items()
+    }
+    with store.opened(refs["score"], SCORES) as path:
+        took_by = publishing(Warehouse(settings, load_use_case(NAME)), refs["score"], path, folder)
+    copied = (took_by["COPY"] + took_by["COPY again"]) / 2
+    print(f"COPY of ready bytes  {took_by['COPY']:8.2f} s and {took_by['COPY again']:.2f} s")
+    ours, bare = scoring(store, refs)
+    for name, took, reference, least in (
+        ("new night / COPY", took_by["new night"], copied, LEAST_PUBLISHING),
+        ("replacement / COPY", took_by["replacement"], copied, LEAST_PUBLISHING),
+        ("score / onnxruntime", ours, bare, LEAST_SCORING),
+    ):
+        ratio = reference / took
+        print(f"{name:20} {took:8.2f} s  {ratio:5.2f} of the rate, aim {least}")
+        missed += [name] if ratio < least else []
+    return missed
+
+
+if __name__ == "__main__":
+    main()
