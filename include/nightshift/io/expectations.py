@@ -153,6 +153,8 @@ def examine(use_case: UseCase, feed: Feed, table: pa.Table, parameter: Callable[
     declared = feed.expectations
     name = f"{use_case.name}.{feed.name}"
     result = _validate(name, feed, table, [_resolved(e, table, parameter) for e in declared])
+    for one in result.results:
+        _order_sets(one.result)
     findings = tuple(_finding(feed, e, one) for e, one in zip(declared, result.results, strict=True))
     for expectation, one in zip(declared, result.results, strict=True):
         for figure in _LONG_LISTS:
@@ -307,6 +309,19 @@ def _observed(figures: Mapping[str, Any]) -> str:
         if (count := figures.get(f"{name}_count"))
     ]
     return ", ".join(counts) or f"observed {figures.get('observed_value')}"
+
+
+def _order_sets(figures: dict[str, Any]) -> None:
+    """Sort the values that an expectation about sets lists; leave out a list that is not complete.
+
+    Great Expectations lists them in the order of a Python set, which differs from one process to the next.
+    """
+    if "element_count" in figures:
+        return
+    for name in ("unexpected", "missing"):
+        values = figures.pop(f"partial_{name}_list", None)
+        if values and len(values) == figures[f"{name}_count"]:
+            figures[f"partial_{name}_list"] = sorted(values, key=str)
 
 
 def _examples(figures: Mapping[str, Any], name: str) -> str:
