@@ -25,6 +25,9 @@ WALL_CLOCK = frozenset(
 SEQUENCES = frozenset({"deployment_id", "alert_id"})
 """Columns whose numbers have gaps where a transaction was rolled back; their order is compared."""
 
+MEASURED = "/record_pipeline/"
+"""Part of the keys of artifacts that hold how long steps took."""
+
 Left = dict[str, Any]
 """Rows by table and objects by key, comparable."""
 
@@ -39,7 +42,8 @@ def left_by(services: Services) -> Left:
         ).fetchall()
         for name in tables:
             left[".".join(name)] = _rows(connection, sql.Identifier(*name))
-    return left | {key: _content(key, body) for key, body in objects_of(services.store).items()}
+    objects = objects_of(services.store)
+    return left | {key: _content(key, body) for key, body in objects.items() if MEASURED not in key}
 
 
 def _rows(connection: psycopg.Connection, table: sql.Identifier) -> list[str]:
