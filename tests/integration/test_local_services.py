@@ -80,6 +80,7 @@ def test_inner_ports_answer_nobody(services, store, method):
     for name, address in addresses.items():
         with pytest.raises(urllib.error.HTTPError) as raised:
             urllib.request.urlopen(urllib.request.Request(address, b"two" if method == "PUT" else None, method=method))
+        raised.value.close()
         assert raised.value.code == expected[name], name
     assert store.get("inner/secret.txt") == b"one"
 

@@ -90,7 +90,7 @@ def test_days_of_an_earlier_version_become_months(
             before = connection.execute(query).fetchall()
     assert len(before) == 80
     warehouse = Warehouse(settings, use_case)
-    assert warehouse.migrate() == ["0012_months"]
+    assert warehouse.migrate()[0] == "0012_months"
     assert [name for name, _ in months(warehouse)] == ["predictions_201305", "predictions_201306", "predictions_201312"]
     assert {owner for _, owner in months(warehouse)} == {PIPELINE}
     assert key(warehouse, "predictions_201306") == key(warehouse, "predictions") == ["day", "parcel"]

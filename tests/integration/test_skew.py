@@ -43,7 +43,7 @@ def lagged(nights: Nights, feature: str) -> Any:
         joined = historical_features(use_case, settings, store, service, spine, partitions=partitions)
         at = spine.column_names.index("event_timestamp")
         earlier = spine.set_column(at, "event_timestamp", pc.subtract(spine["event_timestamp"], pa.scalar(DAY)))
-        before = {day - DAY: store.current(use_case.name, "publish_features", day - DAY) for day in partitions}
+        before = {day - DAY: store.current(use_case.name, "publish_features", day - DAY) for day in partitions.pinned}
         old = historical_features(use_case, settings, store, service, earlier, partitions=before)
         return joined.set_column(joined.column_names.index(feature), feature, old[feature])
 
