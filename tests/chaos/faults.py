@@ -37,9 +37,9 @@ def _is_statement(request: Request) -> bool:
     return request.service == "warehouse" and request.writes and not request.text.startswith("end of ")
 
 
-def _fails(service: str, fail: str, mend: str) -> MakePlan:
+def _fails(service: str, fail: str, restore: str) -> MakePlan:
     return lambda services, writes: FailsInTheMiddle(
-        service, writes[service], getattr(services, fail), getattr(services, mend)
+        service, writes[service], getattr(services, fail), getattr(services, restore)
     )
 
 

@@ -104,16 +104,16 @@ class Once(Undisturbed):
 
 
 class FailsInTheMiddle(Undisturbed):
-    """In each step, `fail()` is called before the middle one of its writes to a service; `mend()` after the attempt.
+    """In each step, `fail()` is called before the middle one of its writes to a service; `restore()` after the attempt.
 
     `writes`: how many of them an undisturbed attempt sends, by step.
     """
 
     def __init__(
-        self, service: str, writes: Mapping[str, int], fail: Callable[[], None], mend: Callable[[], None]
+        self, service: str, writes: Mapping[str, int], fail: Callable[[], None], restore: Callable[[], None]
     ) -> None:
         super().__init__()
-        self._service, self._writes, self._fail, self._mend = service, writes, fail, mend
+        self._service, self._writes, self._fail, self._restore = service, writes, fail, restore
         self._hit, self._failing = set[str](), False
 
     def attempt_begins(self) -> None:
@@ -134,7 +134,7 @@ class FailsInTheMiddle(Undisturbed):
     def end(self) -> None:
         if self._failing:
             self._failing = False
-            self._mend()
+            self._restore()
         super().end()
 
 

@@ -30,7 +30,7 @@ USE_CASE = load_use_case("flight_delay")
 FIRST = USE_CASE.first_partition
 DAYS = 9
 LAST = FIRST + timedelta(days=DAYS - 1)
-REFUSED = FIRST + timedelta(days=3)
+REJECTED = FIRST + timedelta(days=3)
 CURATED = deliveries(FIRST, DAYS)
 
 
@@ -39,7 +39,7 @@ def ingest(store: ArtifactStore, use_case: UseCase = USE_CASE, curated: dict[dat
     for partition, tables in curated.items():
         files = {f"{feed}.parquet": rows for feed, rows in tables.items()}
         store.commit(use_case=use_case.name, step="publish", partition=partition, kind="curated", files=files)
-    store.decide(use_case.name, "publish", REFUSED, Decision(status="rejected", reason="half a file"))
+    store.decide(use_case.name, "publish", REJECTED, Decision(status="rejected", reason="half a file"))
 
 
 def materialize(store: ArtifactStore, settings: Settings, partition: date, use_case: UseCase = USE_CASE) -> ArtifactRef:
@@ -48,7 +48,7 @@ def materialize(store: ArtifactStore, settings: Settings, partition: date, use_c
 
 
 def materialize_all(store: ArtifactStore, settings: Settings) -> dict[date, ArtifactRef]:
-    days = [day for day in CURATED if day != REFUSED]
+    days = [day for day in CURATED if day != REJECTED]
     return {day: materialize(store, settings, day) for day in days}
 
 
@@ -59,7 +59,7 @@ def test_features_say_what_they_were_made_of(store: ArtifactStore, settings: Set
     assert manifest.metrics["rows"]["plane"] == 24
     assert manifest.metrics["null_share"]["carrier_delays"]["carrier_late_rate_28d"] == 0.0
     built = store.manifest(manifest.inputs["features"][0])
-    assert built.parameters["missing"] == [REFUSED.isoformat()]
+    assert built.parameters["missing"] == [REJECTED.isoformat()]
     assert len(built.inputs["curated"]) == DAYS - 1
     assert built.inputs["curated"][-1] == store.current(USE_CASE.name, "publish", LAST)
     assert materialize(store, settings, LAST) == published
@@ -72,7 +72,7 @@ def test_gap_is_waited_for_and_a_rejection_is_not(store: ArtifactStore, settings
         build_features.run(StepContext(USE_CASE, settings, store, LAST))
     ingest(store)
     with raises_code(PartitionRejected, "NS-FEATURE-018", "half a file"):
-        build_features.run(StepContext(USE_CASE, settings, store, REFUSED))
+        build_features.run(StepContext(USE_CASE, settings, store, REJECTED))
 
 
 def test_a_table_that_breaks_its_contract_is_not_published(store: ArtifactStore, settings: Settings) -> None:
@@ -114,9 +114,9 @@ def test_training_rows_have_the_features_of_their_own_partition(store: ArtifactS
     assert {"carrier", "origin"} <= {*USE_CASE.key_columns} & {*USE_CASE.features.categorical}
     assert len(rows.column_names) == len(set(rows.column_names))
 
-    after = append_training_rows.run(StepContext(USE_CASE, settings, store, REFUSED + timedelta(days=1)))
-    assert REFUSED not in store.read_table(after, "rows.parquet")["partition"].to_pylist()
-    assert store.manifest(after).parameters["missing"] == {REFUSED.isoformat(): "half a file"}
+    after = append_training_rows.run(StepContext(USE_CASE, settings, store, REJECTED + timedelta(days=1)))
+    assert REJECTED not in store.read_table(after, "rows.parquet")["partition"].to_pylist()
+    assert store.manifest(after).parameters["missing"] == {REJECTED.isoformat(): "half a file"}
 
 
 def test_only_what_a_decision_names_is_read(store: ArtifactStore, settings: Settings) -> None:
@@ -160,7 +160,7 @@ def test_spine_in_batches_is_the_spine(store: ArtifactStore, settings: Settings)
         assert pa.concat_tables(spine.batches(10)) == whole.rows
     assert {batch.num_rows for batch in batches[:-1]} == {7}
     assert pa.concat_tables(batches) == whole.rows
-    with open_scoring_spine(USE_CASE, store, REFUSED) as rejected:
+    with open_scoring_spine(USE_CASE, store, REJECTED) as rejected:
         assert rejected.rejected == "half a file"
         assert [batch.num_rows for batch in rejected.batches(7)] == [0]
 

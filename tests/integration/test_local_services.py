@@ -66,7 +66,7 @@ def test_the_store_listens_on_loopback_only(services):
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_inner_ports_answer_nobody(services, store, method):
+def test_inner_ports_reject_unsigned_requests(services, store, method):
     store.put("inner/secret.txt", b"one")
     process = psutil.Process(services.s3.process.pid)
     ports = {flag.split(".port=")[0]: int(flag.split("=")[1]) for flag in process.cmdline() if ".port=" in flag}

@@ -140,7 +140,7 @@ class ChangePolicy:
 
 @dataclass(frozen=True)
 class FeasibleChange:
-    """What somebody outside can change of a row: one of `offsets` is added to all of the numeric `features` at once,
+    """What an attacker can change of a row: one of `offsets` is added to all of the numeric `features` at once,
     in their units. A change that leaves the range of the values of any of them is not made."""
 
     features: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Evasion and back doors: scores that somebody outside can lower.
+"""Evasion and back doors: scores that an attacker can lower.
 
 Evasion is a greedy search over the declared changes, with nothing but scores (black box, as in Papernot et al. 2017,
 "Practical black-box attacks against machine learning"). Changes that keep to what is feasible are declared, because a
