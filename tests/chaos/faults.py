@@ -71,7 +71,7 @@ FAULTS = (
         lambda services, writes: Once(_to("store"), Action.CUT, Action.CUT_ANSWER),
     ),
     Fault(
-        "store-stopped", "the store killed in the middle of each step", _fails("store", "crash_store", "start_store")
+        "store-stopped", "the store killed in the middle of each step", _fails("store", "crash_store", "restart_store")
     ),
     Fault(
         "store-full",

@@ -20,6 +20,7 @@ import psycopg
 from chaos import http_proxy, postgres_proxy
 from chaos.effects import Plan, Quiet
 from chaos.proxy import Proxy
+from nightshift.errors import StoreUnavailable
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local import processes
 from nightshift.local.postgres import SOCKET_NAME, postgres_place, start_postgres
@@ -91,6 +92,19 @@ class Services:
     def start_store(self) -> None:
         self._s3 = start_s3(self.folder / "s3", self._ports, access_key="nightshift", secret_key=self._key)
 
+    def restart_store(self) -> None:
+        """Start it again; returns when it finds the objects that it had, which can be seconds after it responds."""
+        self.start_store()
+        first = self.store.list("")[0].key
+        log = self.folder / "s3" / "s3.log"
+        processes.wait_until(lambda: self._readable(first), record=self._s3.process, name="SeaweedFS (S3)", log=log)
+
+    def _readable(self, key: str) -> bool:
+        try:
+            return self.store.get(key) is not None
+        except StoreUnavailable:
+            return False
+
     def start_warehouse(self) -> None:
         self._postgres = start_postgres(self.folder / "postgres", databases=(DATABASE,))
         with self._administration() as connection:
@@ -112,7 +126,7 @@ class Services:
     def free_store(self) -> None:
         """Undo `fill_store`: start it again."""
         processes.stop(self._s3.process, timeout=1.0)
-        self.start_store()
+        self.restart_store()
 
     def close(self) -> None:
         self.store_proxy.close()
