@@ -18,6 +18,7 @@ import boto3
 import psycopg
 
 from nightshift.local.airflow_api import AirflowApi, DagRun
+from nightshift.local.layout import Layout
 from support.second_use_case import ROOT
 
 USE_CASE = "late_returns"
@@ -117,7 +118,7 @@ class LocalStack:
     def _wait(self, look: Callable[[], Any], done: Callable[[Any], bool]) -> Any:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not done(found := look()):
-            assert time.monotonic() < deadline, f"not finished: {found}"
+            assert time.monotonic() < deadline, f"not finished: {found}\n{self.unfinished()}"
             time.sleep(POLL_SECONDS)
         return found
 
@@ -139,7 +140,14 @@ class LocalStack:
         self.api.call("POST", path, {"logical_date": None, "partition_key": partition})
 
     def answer(self, run: DagRun, option: str) -> None:
-        """Answer the question that a run asks a person."""
+        """Answer the question that a run asks a person, and not in the same moment.
+
+        Airflow 3.3 takes a task that goes on before the scheduler has read how its first process ended for one that was
+        killed: it is tried again, and a second answer is waited for.
+        """
+        ended = f"Received executor event with state success for task instance TaskInstanceKey(dag_id={run.dag_id!r}, "
+        of_run = f"task_id='approve', run_id={run.dag_run_id!r}"
+        self.wait_until(lambda: any(ended + of_run in line for line in self._scheduler_log()))
         path = f"/dags/{run.dag_id}/dagRuns/{quote(run.dag_run_id, safe='')}/taskInstances/approve/-1/hitlDetails"
         self.api.call("PATCH", path, {"chosen_options": [option], "params_input": {}})
 
@@ -159,6 +167,19 @@ class LocalStack:
         runs = [run for run in self.api.runs(dag_id) if run.state != "success"]
         tasks = [task for run in runs for task in self.api.tasks(run) if task.state == "failed"]
         return "\n".join("\n".join([task.name, *self.api.log_lines(task)[-40:]]) for task in tasks[:5])
+
+    def unfinished(self) -> str:
+        """The tasks of the running runs that have not succeeded, with the ends of their logs, and the scheduler's."""
+        runs = [run for run in self.runs() if run.state == "running"]
+        tasks = [task for run in runs for task in self.api.tasks(run) if task.state not in ("success", "skipped")]
+        lines = [f"{task.dag_id} {task.name}: {task.state}, try {task.try_number}" for task in tasks]
+        for task in tasks[:5]:
+            if task.state is not None:
+                lines += ["", task.name, *self.api.log_lines(task)[-20:]]
+        return "\n".join([*lines, "", *self._scheduler_log()[-60:]])
+
+    def _scheduler_log(self) -> list[str]:
+        return Layout(Path(self.environment["NIGHTSHIFT_LOCAL_DIR"])).log("scheduler").read_text().splitlines()
 
     # The stores
 
