@@ -3,6 +3,7 @@
 \getenv airflow_password AIRFLOW_DB_PASSWORD
 \getenv mlflow_password MLFLOW_DB_PASSWORD
 \getenv pipeline_password WAREHOUSE_PASSWORD
+\getenv reader_password READER_PASSWORD
 
 CREATE ROLE airflow LOGIN PASSWORD :'airflow_password';
 CREATE ROLE mlflow LOGIN PASSWORD :'mlflow_password';
@@ -14,6 +15,7 @@ CREATE ROLE nightshift_owner NOLOGIN;
 CREATE ROLE nightshift_pipeline NOLOGIN;
 CREATE ROLE nightshift_reader NOLOGIN;
 CREATE ROLE pipeline LOGIN PASSWORD :'pipeline_password' IN ROLE nightshift_pipeline;
+CREATE ROLE reader LOGIN PASSWORD :'reader_password' IN ROLE nightshift_reader;
 
 REVOKE ALL ON DATABASE airflow, mlflow, warehouse FROM PUBLIC;
 GRANT CONNECT ON DATABASE warehouse TO nightshift_reader;

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import requests
 
 from nightshift.local.airflow_api import AirflowApi, DagRun
 from nightshift.local.processes import free_ports
@@ -136,6 +137,7 @@ def test_a_night_survives_a_killed_worker_and_a_restart(compose: Compose) -> Non
     key = compose.query(f"SELECT flight_date, carrier, flight, origin FROM {USE_CASE}.predictions ORDER BY 1,2,3,4")[0]
     assert "landing/" in compose(*nightshift, "lineage", *key.split("|"), seconds=600)
 
+    assert f"{int(rows):,} rows" in _page(compose, f"{USE_CASE}/night/{NIGHT}")
     rows_before = _rows(compose)
     compose("down", "--timeout", "60")
     compose.up()
@@ -179,6 +181,16 @@ def _published(compose: Compose) -> list[str]:
         WHERE p.superseded_at IS NULL GROUP BY 1, 2
         """
     )
+
+
+def _page(compose: Compose, path: str) -> str:
+    """A page of the app, signed in as the administrator."""
+    url = f"http://127.0.0.1:{compose.variables['NIGHTSHIFT_UI_PORT']}"
+    login = {"username": "admin", "password": compose.variables["AIRFLOW_ADMIN_PASSWORD"]}
+    token = requests.post(f"{url}/auth/token", json=login, timeout=60).json()["access_token"]
+    page = requests.get(f"{url}/nightshift/{path}", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    page.raise_for_status()
+    return page.text
 
 
 def _rows(compose: Compose) -> dict[str, str]:

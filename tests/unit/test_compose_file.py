@@ -62,19 +62,25 @@ def test_every_secret_is_required_and_generated(secrets):
     assert not [name for name in defaults if re.search("PASSWORD|SECRET|KEY", name)]
 
 
-def test_database_passwords_are_where_they_are_used(secrets, services):
-    has = {
-        name: {service for service, one in services.items() if secrets[name] in json.dumps(one)}
-        for name in ("POSTGRES_PASSWORD", "MLFLOW_DB_PASSWORD", "AIRFLOW_ADMIN_PASSWORD")
-    }
-    assert has == {
+def test_secrets_are_where_they_are_used(secrets, services):
+    """A task can read what its worker has: nothing of Airflow's, no superuser of the warehouse."""
+    of_airflow = {"migrate", "api-server", "scheduler", "dag-processor"}
+    assert {name: {one for one in services if secrets[name] in json.dumps(services[one])} for name in secrets} == {
         "POSTGRES_PASSWORD": {"postgres", "migrate"},
+        "WAREHOUSE_PASSWORD": {"postgres", "dag-processor", "worker"},
+        "READER_PASSWORD": {"postgres", "api-server"},
+        "AIRFLOW_DB_PASSWORD": {"postgres", *of_airflow},
         "MLFLOW_DB_PASSWORD": {"postgres", "mlflow"},
+        "REDIS_PASSWORD": {"redis", "scheduler", "dag-processor", "worker"},
+        "MINIO_PASSWORD": {"minio", "migrate", "mlflow", "api-server", "dag-processor", "worker"},
+        "AIRFLOW_SECRET_KEY": of_airflow,
+        "AIRFLOW_JWT_SECRET": of_airflow,
+        "AIRFLOW_FERNET_KEY": of_airflow,
         "AIRFLOW_ADMIN_PASSWORD": {"migrate"},
     }
     script = (ROOT / "config" / "compose" / "create_databases.sql").read_text(encoding="utf-8")
     passed_on = set(re.findall(r"^\\getenv \w+ (\w+)$", script, re.MULTILINE))
-    assert passed_on == {"AIRFLOW_DB_PASSWORD", "MLFLOW_DB_PASSWORD", "WAREHOUSE_PASSWORD"}
+    assert passed_on == {"AIRFLOW_DB_PASSWORD", "MLFLOW_DB_PASSWORD", "WAREHOUSE_PASSWORD", "READER_PASSWORD"}
     assert passed_on <= services["postgres"]["environment"].keys()
 
 
