@@ -3,7 +3,7 @@
 \getenv airflow_password AIRFLOW_DB_PASSWORD
 \getenv mlflow_password MLFLOW_DB_PASSWORD
 \getenv pipeline_password WAREHOUSE_PASSWORD
-\getenv reader_password READER_PASSWORD
+\getenv pages_password PAGES_PASSWORD
 
 CREATE ROLE airflow LOGIN PASSWORD :'airflow_password';
 CREATE ROLE mlflow LOGIN PASSWORD :'mlflow_password';
@@ -15,9 +15,9 @@ CREATE ROLE nightshift_owner NOLOGIN;
 CREATE ROLE nightshift_pipeline NOLOGIN;
 CREATE ROLE nightshift_reader NOLOGIN;
 CREATE ROLE pipeline LOGIN PASSWORD :'pipeline_password' IN ROLE nightshift_pipeline;
-CREATE ROLE reader LOGIN PASSWORD :'reader_password' IN ROLE nightshift_reader;
+CREATE ROLE pages LOGIN PASSWORD :'pages_password' IN ROLE pg_read_all_data;
 
 REVOKE ALL ON DATABASE airflow, mlflow, warehouse FROM PUBLIC;
-GRANT CONNECT ON DATABASE warehouse TO nightshift_reader;
+GRANT CONNECT ON DATABASE warehouse TO nightshift_reader, pages;
 -- CREATE: schemas of Feast and of the search of models.
 GRANT CONNECT, TEMPORARY, CREATE ON DATABASE warehouse TO nightshift_pipeline;

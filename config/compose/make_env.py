@@ -9,7 +9,7 @@ PATH = Path(__file__).resolve().parents[2] / ".env"
 NAMES = (
     "POSTGRES_PASSWORD",
     "WAREHOUSE_PASSWORD",
-    "READER_PASSWORD",
+    "PAGES_PASSWORD",
     "AIRFLOW_DB_PASSWORD",
     "MLFLOW_DB_PASSWORD",
     "REDIS_PASSWORD",

@@ -68,7 +68,7 @@ def test_secrets_are_where_they_are_used(secrets, services):
     assert {name: {one for one in services if secrets[name] in json.dumps(services[one])} for name in secrets} == {
         "POSTGRES_PASSWORD": {"postgres", "migrate"},
         "WAREHOUSE_PASSWORD": {"postgres", "dag-processor", "worker"},
-        "READER_PASSWORD": {"postgres", "api-server"},
+        "PAGES_PASSWORD": {"postgres", "api-server"},
         "AIRFLOW_DB_PASSWORD": {"postgres", *of_airflow},
         "MLFLOW_DB_PASSWORD": {"postgres", "mlflow"},
         "REDIS_PASSWORD": {"redis", "scheduler", "dag-processor", "worker"},
@@ -80,7 +80,7 @@ def test_secrets_are_where_they_are_used(secrets, services):
     }
     script = (ROOT / "config" / "compose" / "create_databases.sql").read_text(encoding="utf-8")
     passed_on = set(re.findall(r"^\\getenv \w+ (\w+)$", script, re.MULTILINE))
-    assert passed_on == {"AIRFLOW_DB_PASSWORD", "MLFLOW_DB_PASSWORD", "WAREHOUSE_PASSWORD", "READER_PASSWORD"}
+    assert passed_on == {"AIRFLOW_DB_PASSWORD", "MLFLOW_DB_PASSWORD", "WAREHOUSE_PASSWORD", "PAGES_PASSWORD"}
     assert passed_on <= services["postgres"]["environment"].keys()
 
 
