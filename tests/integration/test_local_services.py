@@ -19,7 +19,7 @@ from nightshift.io.object_store import s3_client
 from nightshift.local import postgres, processes
 from nightshift.local.postgres import postgres_place, start_postgres
 from nightshift.local.scratch import free_s3_ports, running
-from nightshift.local.services import ensure_bucket, start_s3
+from nightshift.local.services import LANDING_ACCESS_KEY, LandingKey, ensure_bucket, start_s3
 from support.errors import raises_code
 
 
@@ -109,6 +109,37 @@ def test_data_survives_a_restart_on_other_ports(folder):
         finally:
             processes.stop(postgres.process, interrupt=True)
             processes.stop(s3.process)
+
+
+def test_landing_key_reaches_landing_only(folder):
+    keys = {"access_key": "someone", "secret_key": "very-secret-indeed"}
+    s3 = start_s3(folder / "s3", free_s3_ports(), **keys, landing=LandingKey("bucket", "delivers-at-night"))
+    try:
+        ensure_bucket(s3, "bucket")
+        everything = client(s3, keys["secret_key"])
+        delivers = client(dataclasses.replace(s3, access_key=LANDING_ACCESS_KEY), "delivers-at-night")
+        for key in ("landing/parcels/dt=2020-03-20/a.csv", "parcels/manifest.json", "landing-zone/a.csv"):
+            everything.put_object(Bucket="bucket", Key=key, Body=b"before")
+        delivers.put_object(Bucket="bucket", Key="landing/parcels/dt=2020-03-20/a.csv", Body=b"delivered")
+        listed = delivers.list_objects_v2(Bucket="bucket", Prefix="landing/")["Contents"]
+        assert [one["Key"] for one in listed] == ["landing/parcels/dt=2020-03-20/a.csv"]
+        outside = {"Bucket": "bucket", "Key": "parcels/manifest.json"}
+        for call in (
+            lambda: delivers.put_object(**outside, Body=b"forged"),
+            lambda: delivers.get_object(**outside),
+            lambda: delivers.delete_object(**outside),
+            lambda: delivers.create_multipart_upload(**outside),
+            lambda: delivers.put_object(Bucket="bucket", Key="landing/../parcels/manifest.json", Body=b"forged"),
+            lambda: delivers.put_object(Bucket="bucket", Key="landing-zone/a.csv", Body=b"forged"),
+            lambda: delivers.copy_object(Bucket="bucket", Key="landing/a", CopySource="bucket/parcels/manifest.json"),
+            lambda: delivers.list_objects_v2(Bucket="bucket"),
+            lambda: delivers.create_bucket(Bucket="another"),
+        ):
+            with pytest.raises(botocore.exceptions.ClientError, match=r"AccessDenied|InvalidRequest"):
+                call()
+        assert everything.get_object(**outside)["Body"].read() == b"before"
+    finally:
+        processes.stop(s3.process)
 
 
 def test_a_killed_postgresql_starts_again(folder):

@@ -52,6 +52,7 @@ class Credentials(Value):
     """Secrets of one local stack, generated at its first start."""
 
     s3_secret_key: str = Field(default_factory=lambda: secrets.token_urlsafe(30))
+    landing_secret_key: str = Field(default_factory=lambda: secrets.token_urlsafe(30))
     ui_password: str = Field(default_factory=lambda: secrets.token_urlsafe(12))
     fernet_key: str = Field(default_factory=lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     api_secret_key: str = Field(default_factory=lambda: secrets.token_urlsafe(30))
@@ -115,12 +116,11 @@ class Layout:
         unfinished.rename(path)
 
     def credentials(self) -> Credentials:
-        """The stored credentials, generated and stored if there are none."""
+        """The stored credentials; what is not stored yet is generated and stored."""
         path = self.folder / "credentials.json"
-        if path.exists():
-            return Credentials.model_validate_json(path.read_text(encoding="utf-8"))
-        credentials = Credentials()
-        processes.write_secret(path, credentials.model_dump_json(indent=1) + "\n")
+        credentials = Credentials.model_validate_json(path.read_text(encoding="utf-8") if path.exists() else "{}")
+        if credentials.model_fields_set != Credentials.model_fields.keys():
+            processes.write_secret(path, credentials.model_dump_json(indent=1) + "\n")
         return credentials
 
 
@@ -197,6 +197,8 @@ def public_environment(layout: Layout, state: State) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": S3_ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": credentials.s3_secret_key,
         "AWS_DEFAULT_REGION": services.REGION,
+        "NIGHTSHIFT_LANDING_ACCESS_KEY_ID": services.LANDING_ACCESS_KEY,
+        "NIGHTSHIFT_LANDING_SECRET_ACCESS_KEY": credentials.landing_secret_key,
         **({ROOTS_VARIABLE: state.roots} if state.roots else {}),
         "NIGHTSHIFT_ENVIRONMENT": "dev",
         "NIGHTSHIFT_BUCKET": BUCKET,

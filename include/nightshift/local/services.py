@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nightshift.local import processes
 from nightshift.local.processes import LONGEST_SOCKET_PATH, ProcessRecord, write_secret
@@ -19,6 +20,7 @@ GRPC_OFFSET = 10_000
 PORTS = {"s3": "s3", "s3_master": "master", "s3_volume": "volume", "s3_filer": "filer", "s3_admin": "admin"}
 """The ports of one SeaweedFS, and the prefix of its flag for each."""
 REGION = "us-east-1"
+LANDING_ACCESS_KEY = "landing"
 SIGNED = ("jwt.signing", "jwt.signing.read")
 """What requests to the volume port have to be signed for: writing and reading."""
 
@@ -33,22 +35,36 @@ class S3Server:
     secret_key: str
 
 
+@dataclass(frozen=True)
+class LandingKey:
+    """The secret of the access key LANDING_ACCESS_KEY, which reads and writes below landing/ of a bucket only."""
+
+    bucket: str
+    secret_key: str
+
+
 def start_s3(
-    folder: Path, ports: Mapping[str, int], *, access_key: str, secret_key: str, log: Path | None = None
+    folder: Path,
+    ports: Mapping[str, int],
+    *,
+    access_key: str,
+    secret_key: str,
+    landing: LandingKey | None = None,
+    log: Path | None = None,
 ) -> S3Server:
     """Start SeaweedFS with its data and identities below `folder`; returns when it serves requests.
 
-    `ports` has at least the names in PORTS. Raises ConfigurationError if it does not start.
+    `ports` has at least the names in PORTS. `access_key` may do everything. Raises ConfigurationError if it does not
+    start.
     """
     data, log = folder / "data", log or folder / "s3.log"
     data.mkdir(parents=True, exist_ok=True)
     identities = folder / "identities.json"
-    admin = {
-        "name": "nightshift",
-        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    write_secret(identities, json.dumps({"identities": [admin]}))
+    users = [_identity(access_key, secret_key, ["Admin", "Read", "Write", "List", "Tagging"])]
+    if landing is not None:
+        below = [f"{action}:{landing.bucket}/landing/*" for action in ("Read", "Write", "List")]
+        users.append(_identity(LANDING_ACCESS_KEY, landing.secret_key, below))
+    write_secret(identities, json.dumps({"identities": users}))
     # Read in the working directory. Tokens live for seconds: keys are of this start only.
     write_secret(folder / "security.toml", "".join(f'[{name}]\nkey = "{secrets.token_hex(32)}"\n' for name in SIGNED))
     flags = {
@@ -86,6 +102,11 @@ def start_s3(
         processes.stop(record)
         raise
     return S3Server(record, endpoint, access_key, secret_key)
+
+
+def _identity(access_key: str, secret_key: str, actions: list[str]) -> dict[str, Any]:
+    credentials = [{"accessKey": access_key, "secretKey": secret_key}]
+    return {"name": access_key, "credentials": credentials, "actions": actions}
 
 
 def s3_is_ready(endpoint: str) -> bool:

@@ -148,11 +148,13 @@ class Stack:
 
     def _start_s3(self, state: State) -> None:
         self.say(f"Starting SeaweedFS (S3) on port {state.ports['s3']}.")
+        credentials = self.layout.credentials()
         server = services.start_s3(
             self.layout.folder / "s3",
             state.ports,
             access_key=layouts.S3_ACCESS_KEY,
-            secret_key=self.layout.credentials().s3_secret_key,
+            secret_key=credentials.s3_secret_key,
+            landing=services.LandingKey(layouts.BUCKET, credentials.landing_secret_key),
             log=self.layout.log("s3"),
         )
         state.processes["s3"] = server.process
