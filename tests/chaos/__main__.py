@@ -4,6 +4,7 @@ make chaos                                  all faults, on a night whose version
 make chaos ARGS="--scene training"          on a night that trains
 make chaos ARGS="--scene publication"       on a publication: minutes
 make chaos ARGS="killed twice"              some faults
+make chaos ARGS="--scene backfill"          30 nights through Airflow: four at once, scheduler killed, in reverse
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from chaos import backfills
 from chaos.faults import FAULTS
 from chaos.scenes import SCENES
 from chaos.services import running
@@ -30,9 +32,19 @@ BUCKET = "chaos"
 def main(words: Sequence[str]) -> int:
     """Exit status: 0 if all were survived."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("faults", nargs="*", choices=[[], *(fault.name for fault in FAULTS)], metavar="fault")
-    parser.add_argument("--scene", choices=SCENES, default="night", help="what is disturbed (default: %(default)s)")
+    names = [*(fault.name for fault in FAULTS), *(way.name for way in backfills.WAYS)]
+    parser.add_argument("faults", nargs="*", choices=[[], *names], metavar="fault")
+    scenes = [*SCENES, "backfill"]
+    parser.add_argument("--scene", choices=scenes, default="night", help="what is disturbed (default: %(default)s)")
+    parser.add_argument("--nights", type=int, default=30, help="of --scene backfill (default: %(default)s)")
     arguments = parser.parse_args(words)
+    if arguments.scene == "backfill":
+        forget_ambient_stack(os.environ)
+        equal = True
+        for text, same in backfills.compare(arguments.faults, arguments.nights):
+            print(text, flush=True)
+            equal &= same
+        return int(not equal)
     faults = [one for one in FAULTS if one.name in arguments.faults or not arguments.faults]
     scene, needed = SCENES[arguments.scene]
     forget_ambient_stack(os.environ)

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from chaos.services import Services
 from nightshift.artifact import Manifest, sha256_hex
+from nightshift.io.artifact_store import ArtifactStore
 from support.history import objects_of
 
 SCHEMAS = ("late_returns", "feast_online")
@@ -19,9 +19,10 @@ WALL_CLOCK = frozenset(
     {
         *("applied_at", "recorded_at", "predicted_at", "published_at", "superseded_at", "decided_at", "first_at"),
         *("tried_at", "sent_at", "started_at", "seconds", "created_ts"),
+        *("run_id", "try_number"),
     }
 )
-"""Columns that hold when something was done, or how long it took."""
+"""Columns that hold when something was done, by which run, or how long it took."""
 SEQUENCES = frozenset({"deployment_id", "alert_id"})
 """Columns whose numbers have gaps where a transaction was rolled back; their order is compared."""
 
@@ -32,17 +33,17 @@ Left = dict[str, Any]
 """Rows by table and objects by key, comparable."""
 
 
-def left_by(services: Services) -> Left:
+def left_by(warehouse_url: str, store: ArtifactStore) -> Left:
     """What is in the warehouse and in the bucket."""
     left: Left = {}
-    with psycopg.connect(services.settings.warehouse_url.get_secret_value()) as connection:
+    with psycopg.connect(warehouse_url) as connection:
         tables = connection.execute(
             "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = ANY(%s) ORDER BY 1, 2",
             [list(SCHEMAS)],
         ).fetchall()
         for name in tables:
             left[".".join(name)] = _rows(connection, sql.Identifier(*name))
-    objects = objects_of(services.store)
+    objects = objects_of(store)
     return left | {key: _content(key, body) for key, body in objects.items() if MEASURED not in key}
 
 
