@@ -108,7 +108,7 @@ STAGES = (
         steps=(
             _waiting("append_training_rows"),
             _waiting("build_training_set", rows="append_training_rows"),
-            Step("choose_specs"),
+            _waiting("choose_specs"),
             Step("fit", {"training_set": "build_training_set", "spec": "choose_specs"}, mapped_over="spec"),
             Step(
                 "verify",

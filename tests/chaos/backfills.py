@@ -62,11 +62,16 @@ def compare(names: Sequence[str], nights: int) -> Iterator[tuple[str, bool]]:
         if not names or way.name in names:
             actual, seconds = outcome_of(way, nights)
             found = differences(expected, actual)
-            places = Counter(line.partition(":")[0] for line in found)
-            examples = {place: next(line for line in found if line.startswith(f"{place}:")) for place in places}
-            lines = [f"  {places[place]} {examples[place][:400]}" for place in sorted(places)]
+            places = Counter(map(_place, found))
+            examples = {place: next(line for line in found if _place(line) == place) for place in places}
+            lines = [f"  {places[place]:4} {examples[place][:300]}" for place in sorted(places)]
             head = f"{way.name}: {way.happens}: {seconds:.0f} s, {len(found)} differences"
             yield "\n".join([head, *lines]), not found
+
+
+def _place(difference: str) -> str:
+    """The table, or the step of an artifact."""
+    return "/".join(difference.partition(":")[0].split("/")[:3])
 
 
 def outcome_of(way: Way, nights: int) -> tuple[Left, float]:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from nightshift.artifact import Manifest, sha256_hex
+from nightshift.core.gates.verification import GATES
 from nightshift.io.artifact_store import ArtifactStore
 from support.history import objects_of
 
@@ -19,15 +20,18 @@ WALL_CLOCK = frozenset(
     {
         *("applied_at", "recorded_at", "predicted_at", "published_at", "superseded_at", "decided_at", "first_at"),
         *("tried_at", "sent_at", "started_at", "seconds", "created_ts"),
-        *("run_id", "try_number"),
+        *("run_id", "tries"),
     }
 )
 """Columns that hold when something was done, by which run, or how long it took."""
 SEQUENCES = frozenset({"deployment_id", "alert_id"})
 """Columns whose numbers have gaps where a transaction was rolled back; their order is compared."""
 
-MEASURED = "/record_pipeline/"
-"""Part of the keys of artifacts that hold how long steps took."""
+MEASURED = ("/record_pipeline/", "/report_training/", "/track_training/", "mlflow/")
+"""Parts of the keys of objects that hold how long something took, or MLflow's names of runs."""
+
+TIMED = frozenset(gate.name for gate in GATES if gate.timed)
+"""Gates whose observed values are times and memory."""
 
 Left = dict[str, Any]
 """Rows by table and objects by key, comparable."""
@@ -44,7 +48,9 @@ def left_by(warehouse_url: str, store: ArtifactStore) -> Left:
         for name in tables:
             left[".".join(name)] = _rows(connection, sql.Identifier(*name))
     objects = objects_of(store)
-    return left | {key: _content(key, body) for key, body in objects.items() if MEASURED not in key}
+    return left | {
+        key: _content(key, body) for key, body in objects.items() if not any(map(key.__contains__, MEASURED))
+    }
 
 
 def _rows(connection: psycopg.Connection, table: sql.Identifier) -> list[str]:
@@ -60,6 +66,10 @@ def _comparable(row: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: value for name, value in row.items() if name not in WALL_CLOCK | SEQUENCES}
     if "cause" in values:
         values["cause"] = re.sub(r":\d+$", "", values["cause"])
+    if values.get("gate") in TIMED:
+        values.update(observed=None, reason=None)
+    if f"/{values.get('step')}/" in MEASURED:
+        values.update(bytes=None, artifact_uri=None)
     return values
 
 

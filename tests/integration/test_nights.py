@@ -132,6 +132,7 @@ def test_what_is_delivered_later_changes_no_prediction(trained_nights: Nights) -
     for partition in earlier:
         ingest(nights, partition)
         nights.fail("train", partition)
+        nights.promote(partition)
         nights.predict(partition)
     ingest(nights, night)
     scores = nights.predict(night)
@@ -146,7 +147,7 @@ def test_what_is_delivered_later_changes_no_prediction(trained_nights: Nights) -
     nights.train(night)
     nights.train(later[0])
     for partition in (night, *later):
-        nights.promote(partition)
+        nights.promote(partition, allow_undecided=True)
     nights.predict(later[-1])
     # All that the night did, once more.
     ingest(nights, night)
@@ -167,10 +168,12 @@ def test_a_failed_training_leaves_the_version_before(trained_nights: Nights) -> 
         ingest(nights, night)
     before = state_for(nights, NIGHTS[0]).version(nights.use_case.champion.spec_id)
     assert before is not None
+    nights.promote(NIGHTS[0])
     nights.predict(NIGHTS[0])
-    with raises_code(PartitionNotReady, "NS-PREDICT-001", NIGHTS[0]):
+    with raises_code(PartitionNotReady, "NS-PREDICT-001", f"train of partition {NIGHTS[0]}"):
         nights.predict(NIGHTS[1])
     nights.fail("train", NIGHTS[0])
+    nights.promote(NIGHTS[1])
     nights.predict(NIGHTS[1])
     assert served(nights) == dict.fromkeys(NIGHTS[:2], before.model_version)
     # The next training that succeeds counts again.
@@ -214,6 +217,7 @@ def test_failed_features_cost_one_partition(trained_nights: Nights) -> None:
     for night in (third, later):
         ingest(nights, night)
         nights.train(night)
+        nights.promote(night)
         nights.predict(night)
     champion = nights.use_case.champion.spec_id
     assert sorted(served(nights)) == [first, third, later]

@@ -61,7 +61,7 @@ def desk(
 
 
 def promote(desk: Desk, partition: date) -> Advance:
-    reviewed = desk.step("review", partition)
+    reviewed = desk.step("review", partition, allow_undecided=True)
     return desk.store.read_document(desk.step("advance", partition, reviewed=reviewed), Advance)
 
 
@@ -279,6 +279,28 @@ def test_canary_publishes_its_share(desk: Desk) -> None:
 
 ALWAYS = Rule("hold_always", (LossSignal("expected", margin=-10.0),), then="hold")
 NEVER = Rule("hold_never", (LossSignal("expected", margin=10.0),), then="hold")
+
+
+def test_review_waits_for_the_scores_of_the_partition_before(desk: Desk) -> None:
+    challenge(desk)
+    nights(desk, 1, 2)
+    desk.deliver(days_after(3))
+    promote(desk, days_after(3))
+    desk.deliver(days_after(4))
+    with raises_code(PartitionNotReady, "NS-PREDICT-001", f"{desk.use_case.name}.predict for {days_after(3)}"):
+        desk.step("review", days_after(4))
+    assert reviewed(desk, 4, allow_undecided=True).partition == days_after(4)
+    desk.predict(days_after(3))
+    desk.step("review", days_after(4))
+
+
+def test_specs_are_chosen_after_the_review_of_the_partition_before(desk: Desk) -> None:
+    challenge(desk)
+    nights(desk, 1, 1)
+    desk.step("choose_specs", days_after(2))
+    with raises_code(PartitionNotReady, "NS-PREDICT-001", f"{desk.use_case.name}.promote for {days_after(2)}"):
+        desk.step("choose_specs", days_after(3))
+    desk.step("choose_specs", days_after(3), allow_undecided=True)
 
 
 def reviewed(desk: Desk, number: int, **arguments: bool) -> Review:

@@ -35,7 +35,7 @@ from onnx import TensorProto, helper
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from nightshift.artifact import ArtifactRef, sha256_hex
+from nightshift.artifact import ArtifactRef, Decision, sha256_hex
 from nightshift.core.inference.domain import Domain
 from nightshift.core.inference.onnx_model import Signature
 from nightshift.core.monitoring.day_summary import summarise
@@ -271,6 +271,10 @@ class Desk:
             more["reason"] = {"share": share}
         role = "champion" if action in ("promoted", "rolled_back", "killed", "restored") else role
         return self._record(partition, action, spec, role, by or DECIDED_BY.get(action, "advance"), **more)
+
+    def end_promote(self, partition: date) -> None:
+        """Let promote of a partition be decided."""
+        self.store.decide(self.use_case.name, "advance", partition, Decision(status="rejected", reason="of a test"))
 
     def fail_training(self, partition: date) -> Deployment:
         """Record that the training of a partition made nothing."""

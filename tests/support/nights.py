@@ -56,7 +56,7 @@ class Nights:
     def fit(self, partition: date) -> tuple[ArtifactRef, list[ArtifactRef]]:
         """The training set and the fitted versions."""
         training_set = self.step("build_training_set", partition, rows=self.append(partition))
-        specs = self.step("choose_specs", partition)
+        specs = self.step("choose_specs", partition, allow_undecided=True)
         return training_set, [self.step("fit", partition, training_set=training_set, spec=spec) for spec in specs]
 
     def verify(self, partition: date) -> list[ArtifactRef]:
@@ -66,8 +66,8 @@ class Nights:
     def train(self, partition: date) -> ArtifactRef:
         return self.step("register", partition, verified=self.verify(partition))
 
-    def promote(self, partition: date) -> ArtifactRef:
-        reviewed = self.step("review", partition)
+    def promote(self, partition: date, *, allow_undecided: bool = False) -> ArtifactRef:
+        reviewed = self.step("review", partition, allow_undecided=allow_undecided)
         return self.step("advance", partition, reviewed=reviewed)
 
     def predict(self, partition: date, *, allow_undecided: bool = False) -> ArtifactRef:

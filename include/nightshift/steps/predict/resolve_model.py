@@ -15,8 +15,8 @@ from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version, state_as_of
 from nightshift.deployment import ScoringRole
 from nightshift.documents.predict import ModelChoice, ScoredModel
-from nightshift.errors import PartitionNotReady, UnknownModel
-from nightshift.io.warehouse.warehouse import TRAINING
+from nightshift.errors import UnknownModel
+from nightshift.services.night_before import undecided_before
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -25,27 +25,15 @@ log = logging.getLogger(__name__)
 def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     """Commit a ModelChoice; its inputs are the versions.
 
-    Raises PartitionNotReady if the training of the partition before is undecided and `allow_undecided` is False;
-    older trainings are not waited for. Raises UnknownModel if neither a champion nor a fallback has a version.
+    Raises PartitionNotReady if the training or the review of the partition before is undecided and `allow_undecided` is
+    False; older ones are not waited for. Raises UnknownModel if neither a champion nor a fallback has a version.
     """
-    use_case, store, partition = context.use_case, context.store, context.partition
+    use_case, partition = context.use_case, context.partition
     decisions = context.warehouse.decisions()
     before = partition - timedelta(days=1)
-    # Without any earlier decision about models no training was started yet, so there is none to wait for.
-    undecided = any(one.partition < before for one in decisions) and not any(
-        one.partition == before and one.decided_by in TRAINING for one in decisions
+    undecided = undecided_before(
+        partition, ("register", "advance"), use_case, context.store, decisions, allow_undecided=allow_undecided
     )
-    if undecided:
-        # Without data, or without features, no training was started.
-        statuses = [store.decision(use_case.name, step, before) for step in ("publish", "publish_features")]
-        undecided = all(one is None or one.status != "rejected" for one in statuses)
-    if undecided and not allow_undecided:
-        raise PartitionNotReady(
-            "NS-PREDICT-001",
-            f"{use_case.name}: the training of partition {before} is undecided; it may make a newer version for "
-            f"{partition}. Run or clear {use_case.name}.train for {before}; after the last retry the prediction uses "
-            f"the available versions.",
-        )
     state = state_as_of(decisions, partition)
     if state.primary is None:
         raise UnknownModel(
@@ -65,7 +53,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         why=_why(state, partition, role, version),
     )
     if undecided:
-        log.warning("%s %s: the training of %s is undecided and not waited for", use_case.name, partition, before)
+        log.warning("%s %s: %s of %s is undecided and not waited for", use_case.name, partition, undecided, before)
     shadow_names = ", ".join(f"{one.role} {one.model_version}" for one in choice.shadows) or "none"
     log.info("%s %s: %s; shadows: %s", use_case.name, partition, choice.why, shadow_names)
     return context.commit(

@@ -9,16 +9,23 @@ import logging
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.specs import specs_to_fit
+from nightshift.core.lifecycle.state import state_as_of
+from nightshift.services.night_before import undecided_before
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
-def run(context: StepContext) -> list[ArtifactRef]:
-    """Commit each spec; returns one ref per spec. Raises ConfigurationError if a deployed spec is not on record."""
+def run(context: StepContext, *, allow_undecided: bool = False) -> list[ArtifactRef]:
+    """Commit each spec; returns one ref per spec.
+
+    Raises PartitionNotReady if the review of the partition before is undecided and `allow_undecided` is False,
+    ConfigurationError if a deployed spec is not on record.
+    """
     use_case, partition = context.use_case, context.partition
-    state = context.warehouse.state_as_of(partition)
-    chosen = specs_to_fit(state, use_case)
+    decisions = context.warehouse.decisions()
+    undecided_before(partition, ("advance",), use_case, context.store, decisions, allow_undecided=allow_undecided)
+    chosen = specs_to_fit(state_as_of(decisions, partition), use_case)
     log.info("%s %s: to fit are %s", use_case.name, partition, {spec.spec_id: role for spec, role in chosen})
     return [
         context.commit(

@@ -1,0 +1,57 @@
+"""What the partition before has yet to decide.
+
+On schedule it was decided a day ago. In a backfill of several nights at once it may be under way: steps that wait for
+it leave the same as one night at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from nightshift.declare.use_case import UseCase
+from nightshift.deployment import Deployment
+from nightshift.errors import PartitionNotReady
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse.warehouse import TRAINING
+
+STAGE_OF = {"register": "train", "advance": "promote", "score": "predict"}
+"""The steps that can be waited for, and the stages to run."""
+
+
+def undecided_before(
+    partition: date,
+    steps: Sequence[str],
+    use_case: UseCase,
+    store: ArtifactStore,
+    decisions: Sequence[Deployment],
+    *,
+    allow_undecided: bool,
+) -> list[str]:
+    """Those of the steps (of STAGE_OF) that are undecided for the partition before this one and can still be decided.
+
+    They cannot if there was no decision about models before it: nothing ran then; nor if its curated data or features
+    were rejected. Raises PartitionNotReady in place of returning any if `allow_undecided` is False.
+    """
+    before = partition - timedelta(days=1)
+    if not any(one.partition < before for one in decisions):
+        return []
+    trained = any(one.partition == before and one.decided_by in TRAINING for one in decisions)
+    undecided = [
+        step
+        for step in steps
+        if not (trained if step == "register" else store.decision(use_case.name, step, before) is not None)
+    ]
+    if undecided:
+        statuses = [store.decision(use_case.name, step, before) for step in ("publish", "publish_features")]
+        undecided = [] if any(one is not None and one.status == "rejected" for one in statuses) else undecided
+    if undecided and not allow_undecided:
+        stages = [STAGE_OF[step] for step in undecided]
+        raise PartitionNotReady(
+            "NS-PREDICT-001",
+            f"{use_case.name}: {' and '.join(stages)} of partition {before} {'is' if len(stages) == 1 else 'are'} "
+            f"undecided; results of {partition} depend on that. Run or clear "
+            f"{' and '.join(f'{use_case.name}.{stage}' for stage in stages)} for {before}; after the last retry {partition} "
+            f"goes on without.",
+        )
+    return undecided
