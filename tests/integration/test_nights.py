@@ -148,7 +148,7 @@ def test_what_is_delivered_later_changes_no_prediction(trained_nights: Nights) -
     nights.train(later[0])
     for partition in (night, *later):
         nights.promote(partition, allow_undecided=True)
-    nights.predict(later[-1])
+    nights.predict(later[-1], allow_undecided=True)
     # All that the night did, once more.
     ingest(nights, night)
     assert nights.predict(night) == scores

@@ -66,7 +66,8 @@ def test_the_fallback_serves_until_there_is_a_champion(desk: Desk) -> None:
     assert chosen(desk, first) == ("fallback", str(D))
     desk.register(desk.use_case.champion, days_after(1))
     desk.decide(days_after(1), "promoted", desk.use_case.champion, by="register")
-    desk.end_promote(days_after(1))
+    desk.end("advance", days_after(1))
+    desk.end("publish_predictions", days_after(1))
     # A decision takes effect for later partitions only.
     assert desk.step("resolve_model", days_after(1)) == first
     assert chosen(desk, desk.step("resolve_model", days_after(2))) == ("champion", str(days_after(1)))
@@ -75,7 +76,8 @@ def test_the_fallback_serves_until_there_is_a_champion(desk: Desk) -> None:
 def test_a_version_of_the_night_before_is_primary_at_once(desk: Desk) -> None:
     begin(desk)
     desk.register(desk.use_case.champion, D, SIMILAR)
-    desk.end_promote(D)
+    desk.end("advance", D)
+    desk.end("publish_predictions", D)
     choice = desk.store.read_document(desk.step("resolve_model", days_after(1)), ModelChoice)
     assert choice.primary.trained_on == D
     assert choice.why.startswith(f"champion {desk.use_case.champion.spec_id} serves with version {D}-")
@@ -86,9 +88,12 @@ def test_a_partition_waits_for_training_and_review_of_the_one_before_only(desk: 
     begin(desk)
     desk.step("resolve_model", D)
     name = desk.use_case.name
-    with raises_code(PartitionNotReady, "NS-PREDICT-001", f"{name}.train and {name}.promote for {D}"):
+    with raises_code(
+        PartitionNotReady, "NS-PREDICT-001", f"{name}.train and {name}.promote and {name}.predict for {D}"
+    ):
         desk.step("resolve_model", days_after(1))
-    desk.end_promote(D)
+    desk.end("publish_predictions", D)
+    desk.end("advance", D)
     with raises_code(PartitionNotReady, "NS-PREDICT-001", f"clear {name}.train for {D}"):
         desk.step("resolve_model", days_after(1))
     undecided = desk.choose(days_after(1))
@@ -96,9 +101,11 @@ def test_a_partition_waits_for_training_and_review_of_the_one_before_only(desk: 
     assert chosen(desk, undecided) == ("champion", str(days_after(-1)))
     # D is still undecided, but D + 1 is decided: nothing older is waited for.
     desk.fail_training(days_after(1))
+    desk.end("publish_predictions", days_after(1))
     with raises_code(PartitionNotReady, "NS-PREDICT-001", f"clear {name}.promote for {days_after(1)}"):
         desk.step("resolve_model", days_after(2))
-    desk.end_promote(days_after(1))
+    desk.end("advance", days_after(1))
+    desk.end("publish_predictions", days_after(1))
     assert chosen(desk, desk.step("resolve_model", days_after(2))) == ("champion", str(days_after(-1)))
 
 

@@ -272,9 +272,9 @@ class Desk:
         role = "champion" if action in ("promoted", "rolled_back", "killed", "restored") else role
         return self._record(partition, action, spec, role, by or DECIDED_BY.get(action, "advance"), **more)
 
-    def end_promote(self, partition: date) -> None:
-        """Let promote of a partition be decided."""
-        self.store.decide(self.use_case.name, "advance", partition, Decision(status="rejected", reason="of a test"))
+    def end(self, step: str, partition: date) -> None:
+        """Let a step of a partition be decided, without a result."""
+        self.store.decide(self.use_case.name, step, partition, Decision(status="rejected", reason="of a test"))
 
     def fail_training(self, partition: date) -> Deployment:
         """Record that the training of a partition made nothing."""

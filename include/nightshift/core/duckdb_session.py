@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-MEMORY = "1GB"
+MEMORY = "800MB"
 """What all sessions of a process together hold in memory; the rest goes to temporary files."""
 
 _numbers = itertools.count()

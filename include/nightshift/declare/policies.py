@@ -274,7 +274,10 @@ class CompressionBudget:
 
 @dataclass(frozen=True)
 class AuditPolicy:
-    """Bounds on one partition's scores before they are published."""
+    """Bounds on one partition's scores before they are published.
+
+    `least_distinct_share`: distinct scores per row; more than 10,000 rows need no more of them than 10,000 rows.
+    """
 
     mean_score_between: tuple[float, float] = (0.01, 0.9)
     least_distinct_share: float = 0.05

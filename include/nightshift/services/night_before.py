@@ -15,7 +15,7 @@ from nightshift.errors import PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import TRAINING
 
-STAGE_OF = {"register": "train", "advance": "promote", "score": "predict"}
+STAGE_OF = {"register": "train", "advance": "promote", "publish_predictions": "predict"}
 """The steps that can be waited for, and the stages to run."""
 
 
@@ -51,7 +51,7 @@ def undecided_before(
             "NS-PREDICT-001",
             f"{use_case.name}: {' and '.join(stages)} of partition {before} {'is' if len(stages) == 1 else 'are'} "
             f"undecided; results of {partition} depend on that. Run or clear "
-            f"{' and '.join(f'{use_case.name}.{stage}' for stage in stages)} for {before}; after the last retry {partition} "
-            f"goes on without.",
+            f"{' and '.join(f'{use_case.name}.{stage}' for stage in stages)} for {before}; after the last retry "
+            f"{partition} goes on without.",
         )
     return undecided

@@ -14,6 +14,8 @@ from nightshift.core.duckdb_session import duckdb_session
 from nightshift.declare.policies import AuditPolicy
 
 EXAMPLES = 5
+ROWS_THAT_DIFFER = 10_000
+"""More rows need no more distinct scores than this many: the leaves and categories of a model are finite."""
 PROBABILITY_CHECKS = ("no score is missing", "scores are in [0, 1]")
 """Names of the checks that a shadow's scores have to pass, too: they are stored, but not published."""
 
@@ -44,7 +46,8 @@ def audit_scores(
     missing, outside = np.isnan(values), (values < 0) | (values > 1)
     repeated, repeated_keys = _repeated(scores, key)
     mean = float(present.mean()) if len(present) else None
-    share = len(np.unique(present)) / rows if rows else 0.0
+    distinct = len(np.unique(present))
+    needed = policy.least_distinct_share * min(rows, ROWS_THAT_DIFFER)
     low, high = policy.mean_score_between
     return [
         AuditCheck("rows equal the schedule's", rows == scheduled_rows, rows, f"= {scheduled_rows}"),
@@ -53,7 +56,7 @@ def audit_scores(
         AuditCheck(PROBABILITY_CHECKS[0], not missing.any(), int(missing.sum()), "= 0", _keys(scores, key, missing)),
         AuditCheck(PROBABILITY_CHECKS[1], not outside.any(), int(outside.sum()), "= 0", _keys(scores, key, outside)),
         AuditCheck("mean score is plausible", mean is not None and low <= mean <= high, mean, f"{low} to {high}"),
-        AuditCheck("scores differ", share >= policy.least_distinct_share, share, f">= {policy.least_distinct_share}"),
+        AuditCheck("scores differ", 0 < distinct >= needed, distinct, f">= {needed:g} distinct scores"),
     ]
 
 

@@ -25,14 +25,20 @@ log = logging.getLogger(__name__)
 def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     """Commit a ModelChoice; its inputs are the versions.
 
-    Raises PartitionNotReady if the training or the review of the partition before is undecided and `allow_undecided` is
-    False; older ones are not waited for. Raises UnknownModel if neither a champion nor a fallback has a version.
+    Raises PartitionNotReady if training, review or predictions of the partition before are undecided and
+    `allow_undecided` is False; older ones are not waited for. (The calibration uses those predictions.)
+    Raises UnknownModel if neither a champion nor a fallback has a version.
     """
     use_case, partition = context.use_case, context.partition
     decisions = context.warehouse.decisions()
     before = partition - timedelta(days=1)
     undecided = undecided_before(
-        partition, ("register", "advance"), use_case, context.store, decisions, allow_undecided=allow_undecided
+        partition,
+        ("register", "advance", "publish_predictions"),
+        use_case,
+        context.store,
+        decisions,
+        allow_undecided=allow_undecided,
     )
     state = state_as_of(decisions, partition)
     if state.primary is None:

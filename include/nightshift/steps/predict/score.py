@@ -166,11 +166,15 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
 
 def _summary(context: StepContext, own: Path) -> pa.Table:
     """The summary of the primary's scores before calibration, and of their certainty."""
-    rows = pq.read_table(own)
-    # A column that cannot be filled yet would be one that is always missing, and drift once it is filled.
-    filled = [name for name in rows.column_names if name == "raw_score" or rows[name].null_count < len(rows)]
-    cutoff = context.use_case.cutoff(context.partition)
-    return summarise(SCORES_SOURCE, rows.select(filled), partition=context.partition, cutoff=cutoff)
+    partition, cutoff, file = context.partition, context.use_case.cutoff(context.partition), pq.ParquetFile(own)
+    summaries = []
+    # One column in memory at a time.
+    for name in file.schema_arrow.names:
+        column = file.read([name])
+        # A column that cannot be filled yet would be one that is always missing, and drift once it is filled.
+        if name == "raw_score" or column[name].null_count < len(column):
+            summaries.append(summarise(SCORES_SOURCE, column, partition=partition, cutoff=cutoff))
+    return pa.concat_tables(summaries)
 
 
 def _load(store: ArtifactStore, chosen: ScoredModel, calibrations: Mapping[str, SpecCalibration]) -> LoadedVersion:

@@ -1,8 +1,8 @@
 """Review challenger and champion on the labels known as of a partition.
 
-The review waits for the scores of the partition before, not for labels: partitions without them are included in a later
-review. A challenger that would come closer to champion also waits, where the use case has rules that hold promotions,
-for these rules to be evaluated.
+The review waits for the predictions of the partition before, not for labels: partitions without them are included in a
+later review. A challenger that would come closer to champion also waits, where the use case has rules that hold
+promotions, for these rules to be evaluated.
 
 Artifact: `review.json`.
 """
@@ -39,14 +39,14 @@ log = logging.getLogger(__name__)
 def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     """Commit the Review of a partition, from the state as of it and labels delivered up to it.
 
-    Raises PartitionNotReady, unless `allow_undecided`, if the scores of the partition before are undecided, or if a
-    challenger would come closer to champion, rules that hold promotions are declared, and they have not been evaluated
-    for the partition. With `allow_undecided` those of the partition before decide; if these have not been evaluated
-    either, the challenger is held.
+    Raises PartitionNotReady, unless `allow_undecided`, if the predictions of the partition before are undecided, or if
+    a challenger would come closer to champion, rules that hold promotions are declared, and they have not been
+    evaluated for the partition. With `allow_undecided` those of the partition before decide; if these have not been
+    evaluated either, the challenger is held.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     decisions = context.warehouse.decisions()
-    undecided_before(partition, ("score",), use_case, store, decisions, allow_undecided=allow_undecided)
+    undecided_before(partition, ("publish_predictions",), use_case, store, decisions, allow_undecided=allow_undecided)
     state = state_as_of(decisions, partition)
     days = partition_range(_first(state, partition), partition - timedelta(days=1))
     scored = scored_partitions(store, use_case, days)

@@ -66,3 +66,8 @@ def test_an_implausible_mean_fails() -> None:
 
 def test_scores_that_are_all_alike_fail() -> None:
     assert set(failed([0.3] * 40)) == {"scores differ"}
+
+
+@pytest.mark.parametrize(("distinct", "wrong"), [(1_000, set()), (999, {"scores differ"})])
+def test_many_rows_need_no_more_distinct_scores_than_ten_thousand(distinct: int, wrong: set[str]) -> None:
+    assert set(failed([0.2 + 0.1 * (row % distinct) / distinct for row in range(50_000)])) == wrong
