@@ -7,7 +7,7 @@ approval. **mirror_models** syncs MLflow's aliases; no other task depends on it.
 If the use case's risks demand it, a person must approve a spec before it becomes champion. **approval_needed** skips
 the rest if no approval is needed. **approve** waits for a response (shown in Airflow under "Required actions") without
 occupying a worker; a timeout counts as a rejection. **record_approval** records the response or the timeout, and the
-user.
+user. **record_failure** rejects a partition that could not be reviewed, so that the next one does not wait for it.
 
 Approval, rejection and timeout are all successful runs. No other DAG waits for the response: the champion keeps
 serving, and a pending approval that is too old is closed by a later review.

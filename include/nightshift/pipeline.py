@@ -140,12 +140,13 @@ STAGES = (
         "promote",
         priority=20,
         nightly=True,
+        records_failure=True,
         decided_by="advance",
         steps=(
             _waiting("review"),
             Step("advance", {"reviewed": "review"}),
-            Step("mirror_models", {"advanced": "advance"}),
-            Step("record_approval", {"advanced": "advance"}),
+            Step("mirror_models", {"advanced": "advance"}, decides=False),
+            Step("record_approval", {"advanced": "advance"}, decides=False),
         ),
     ),
     Stage(

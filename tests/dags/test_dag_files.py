@@ -132,13 +132,14 @@ def test_only_leaf_steps_may_fail_without_rejection():
     leaves = {step.name for stage in pipeline.STAGES for step in stage.steps if not step.decides}
     assert leaves == {
         "catch_up", "record_performance", "load_online", "report_training", "track_training", "record_pipeline",
-        "queue_reviews",
+        "queue_reviews", "mirror_models", "record_approval",
     }  # fmt: skip
     assert {stage.name for stage in pipeline.STAGES if stage.records_failure} == {
         "ingest",
         "materialize",
         "train",
         "predict",
+        "promote",
     }
 
 
