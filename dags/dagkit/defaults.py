@@ -31,14 +31,14 @@ RETRIES_DELIVERY = RETRIES | {"retries": 12, "max_retry_delay": timedelta(minute
 """For a delivery that is late: at least an hour and a quarter in total. Then the partition is rejected."""
 
 RETRIES_WAITING = {
-    "retries": 40,
+    "retries": 46,
     "retry_delay": timedelta(seconds=5),
-    "retry_exponential_backoff": 1.5,
+    "retry_exponential_backoff": 1.2,
     "max_retry_delay": timedelta(minutes=2),
 }
 """For a step that may have to wait for an earlier partition: often at first, and at least an hour in total."""
 
-WAITED_ENOUGH = 30
+WAITED_ENOUGH = 29
 """With this many of RETRIES_WAITING left, at least eight minutes have passed. From then on earlier partitions are
 not waited for; the remaining retries are for outages."""
 
