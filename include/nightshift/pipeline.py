@@ -114,6 +114,8 @@ STAGES = (
                 "verify",
                 {"training_set": "build_training_set", "version": "fit"},
                 mapped_over="version",
+                retries="waiting",
+                last_try={"allow_undecided": True},
                 run_when="all_done_min_one_success",
             ),
             Step("register", {"verified": "verify"}, run_when="all_done_min_one_success"),

@@ -20,7 +20,7 @@ WALL_CLOCK = frozenset(
     {
         *("applied_at", "recorded_at", "predicted_at", "published_at", "superseded_at", "decided_at", "first_at"),
         *("tried_at", "sent_at", "started_at", "seconds", "created_ts"),
-        *("run_id", "tries"),
+        *("run_id", "dag_id", "tries"),
     }
 )
 """Columns that hold when something was done, by which run, or how long it took."""

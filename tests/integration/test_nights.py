@@ -168,6 +168,10 @@ def test_a_failed_training_leaves_the_version_before(trained_nights: Nights) -> 
         ingest(nights, night)
     before = state_for(nights, NIGHTS[0]).version(nights.use_case.champion.spec_id)
     assert before is not None
+    nights.append(NIGHTS[0])
+    training_set, (version, *_) = nights.fit(NIGHTS[1])
+    with raises_code(PartitionNotReady, "NS-PREDICT-001", f"train of partition {NIGHTS[0]}"):
+        nights.step("verify", NIGHTS[1], training_set=training_set, version=version)
     nights.promote(NIGHTS[0])
     nights.predict(NIGHTS[0])
     with raises_code(PartitionNotReady, "NS-PREDICT-001", f"train of partition {NIGHTS[0]}"):
@@ -177,7 +181,6 @@ def test_a_failed_training_leaves_the_version_before(trained_nights: Nights) -> 
     nights.predict(NIGHTS[1])
     assert served(nights) == dict.fromkeys(NIGHTS[:2], before.model_version)
     # The next training that succeeds counts again.
-    nights.append(NIGHTS[0])
     nights.train(NIGHTS[1])
     nights.fail("train", NIGHTS[1])  # of another run, which is over later: it changes nothing
     nights.predict(NIGHTS[2])

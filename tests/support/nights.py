@@ -61,7 +61,8 @@ class Nights:
 
     def verify(self, partition: date) -> list[ArtifactRef]:
         training_set, versions = self.fit(partition)
-        return [self.step("verify", partition, training_set=training_set, version=one) for one in versions]
+        refs = [{"training_set": training_set, "version": one} for one in versions]
+        return [self.step("verify", partition, **one, allow_undecided=True) for one in refs]
 
     def train(self, partition: date) -> ArtifactRef:
         return self.step("register", partition, verified=self.verify(partition))

@@ -19,6 +19,7 @@ from nightshift.core.gates.parity import BATCH_ROWS
 from nightshift.core.gates.registry import RuntimeResult
 from nightshift.core.gates.verification import GATES, EvaluatedGates, Replaced, Subject, evaluate_gates
 from nightshift.core.inference.onnx_model import Signature
+from nightshift.core.lifecycle.state import state_as_of
 from nightshift.core.models.training_split import split_rows
 from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL
 from nightshift.declare.policies import VerificationPolicy
@@ -27,6 +28,7 @@ from nightshift.documents.train import Parity, Verification
 from nightshift.errors import ArtifactCorrupt
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.runtimes import probe_inputs, require_runtimes, score_in_runtime
+from nightshift.services.night_before import undecided_before
 from nightshift.services.training_rows import load_training_set
 from nightshift.steps.context import StepContext
 
@@ -36,16 +38,22 @@ TIMEOUT_FACTOR = 4.0
 """Timeout of a clean process, in multiples of the time at the declared rows per second."""
 
 
-def run(context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef) -> ArtifactRef:
+def run(
+    context: StepContext, *, training_set: ArtifactRef, version: ArtifactRef, allow_undecided: bool = False
+) -> ArtifactRef:
     """Commit the verification of a version that `fit` made from the training set.
 
-    Raises ConfigurationError if a clean environment is missing; a version that fails does not raise.
+    Raises PartitionNotReady if the training of the partition before, whose version this one may replace, is undecided
+    and `allow_undecided` is False; ConfigurationError if a clean environment is missing. A version that fails does not
+    raise.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     policy = use_case.verification
     require_runtimes(policy.onnxruntime_versions)
     spec_id = store.manifest(version).variant
-    replaced = context.warehouse.state_as_of(partition).version(spec_id)
+    decisions = context.warehouse.decisions()
+    undecided_before(partition, ("register",), use_case, store, decisions, allow_undecided=allow_undecided)
+    replaced = state_as_of(decisions, partition).version(spec_id)
     before = Replaced(replaced.model_version, *_model(store, replaced.model)) if replaced else None
     evaluated = evaluate(_subject(context, training_set, version, before))
     gates = evaluated.verification.gates
