@@ -14,10 +14,11 @@ RUNS_AT_ONCE = 64
 """Active runs of one DAG. High, because a run that waits for an earlier partition stays active: with a low limit,
 waiting runs could block the run that they wait for."""
 
-NIGHTS_AT_ONCE = 3
+NIGHTS_AT_ONCE = 5
 """Active runs of DAGs that take minutes and whose partitions depend on the previous one. In a long backfill only these
-wait, so their retries suffice; the others stay in Airflow's queue, which keeps their order. Where a run may wait for a
-person, concurrent tasks are limited instead."""
+wait, so their retries suffice; the others stay in Airflow's queue, which keeps their order. As many nights as this may
+be backfilled at once: with fewer active runs, those that overtook an earlier one could keep it in the queue. Where a
+run may wait for a person, concurrent tasks are limited instead."""
 
 RETRIES = {
     "retries": 16,
