@@ -14,7 +14,7 @@ RUNS_AT_ONCE = 64
 """Active runs of one DAG. High, because a run that waits for an earlier partition stays active: with a low limit,
 waiting runs could block the run that they wait for."""
 
-NIGHTS_AT_ONCE = 5
+NIGHTS_AT_ONCE = 4
 """Active runs of DAGs that take minutes and whose partitions depend on the previous one. In a long backfill only these
 wait, so their retries suffice; the others stay in Airflow's queue, which keeps their order. As many nights as this may
 be backfilled at once: with fewer active runs, those that overtook an earlier one could keep it in the queue. Where a
@@ -32,14 +32,14 @@ RETRIES_DELIVERY = RETRIES | {"retries": 12, "max_retry_delay": timedelta(minute
 """For a delivery that is late: at least an hour and a quarter in total. Then the partition is rejected."""
 
 RETRIES_WAITING = {
-    "retries": 46,
+    "retries": 41,
     "retry_delay": timedelta(seconds=5),
-    "retry_exponential_backoff": 1.2,
+    "retry_exponential_backoff": 1.3,
     "max_retry_delay": timedelta(minutes=2),
 }
 """For a step that may have to wait for an earlier partition: often at first, and at least an hour in total."""
 
-WAITED_ENOUGH = 29
+WAITED_ENOUGH = 28
 """With this many of RETRIES_WAITING left, at least eight minutes have passed. From then on earlier partitions are
 not waited for; the remaining retries are for outages."""
 
