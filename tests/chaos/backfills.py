@@ -31,6 +31,8 @@ from support.second_use_case import ROOT
 HISTORY = (date(2020, 3, 1), date(2020, 3, 14))
 FIRST = date(2020, 3, 15)
 DAY = timedelta(days=1)
+HOW_IT_RAN = frozenset({f"{USE_CASE}.pipeline_daily"})
+"""Tables about runs: which of two runs of a step is recorded depends on their order."""
 LONGEST_SECONDS = 7200.0
 POLL_SECONDS = 5.0
 
@@ -96,7 +98,7 @@ def outcome_of(way: Way, nights: int) -> tuple[Left, float]:
         counts = {
             place: value
             for place, value in left.items()
-            if place.endswith("/current.json") or place.startswith(f"{USE_CASE}.")
+            if place.endswith("/current.json") or (place.startswith(f"{USE_CASE}.") and place not in HOW_IT_RAN)
         }
         return counts, seconds
 
