@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from nightshift.declare.use_case import UseCase
-from nightshift.deployment import Deployment
 from nightshift.errors import PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.warehouse.warehouse import TRAINING
+from nightshift.io.warehouse.warehouse import TRAINING, Warehouse
 
 STAGE_OF = {"register": "train", "advance": "promote", "publish_predictions": "predict"}
 """The steps that can be waited for, and the stages to run."""
@@ -24,16 +23,18 @@ def undecided_before(
     steps: Sequence[str],
     use_case: UseCase,
     store: ArtifactStore,
-    decisions: Sequence[Deployment],
+    warehouse: Warehouse,
     *,
     allow_undecided: bool,
 ) -> list[str]:
     """Those of the steps (of STAGE_OF) that are undecided for the partition before this one and can still be decided.
 
+    Read the decisions that depend on them after this, not before: one may be recorded meanwhile.
+
     They cannot if there was no decision about models before it: nothing ran then; nor if its curated data or features
     were rejected. Raises PartitionNotReady in place of returning any if `allow_undecided` is False.
     """
-    before = partition - timedelta(days=1)
+    before, decisions = partition - timedelta(days=1), warehouse.decisions()
     if not any(one.partition < before for one in decisions):
         return []
     trained = any(one.partition == before and one.decided_by in TRAINING for one in decisions)

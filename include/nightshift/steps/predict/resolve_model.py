@@ -12,7 +12,7 @@ import logging
 from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.lifecycle.state import State, Version, state_as_of
+from nightshift.core.lifecycle.state import State, Version
 from nightshift.deployment import ScoringRole
 from nightshift.documents.predict import ModelChoice, ScoredModel
 from nightshift.errors import UnknownModel
@@ -30,17 +30,17 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     Raises UnknownModel if neither a champion nor a fallback has a version.
     """
     use_case, partition = context.use_case, context.partition
-    decisions = context.warehouse.decisions()
+    warehouse = context.warehouse
     before = partition - timedelta(days=1)
     undecided = undecided_before(
         partition,
         ("register", "advance", "publish_predictions"),
         use_case,
         context.store,
-        decisions,
+        warehouse,
         allow_undecided=allow_undecided,
     )
-    state = state_as_of(decisions, partition)
+    state = warehouse.state_as_of(partition)
     if state.primary is None:
         raise UnknownModel(
             "NS-PREDICT-002",

@@ -45,8 +45,9 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     evaluated either, the challenger is held.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
-    decisions = context.warehouse.decisions()
-    undecided_before(partition, ("publish_predictions",), use_case, store, decisions, allow_undecided=allow_undecided)
+    warehouse = context.warehouse
+    undecided_before(partition, ("publish_predictions",), use_case, store, warehouse, allow_undecided=allow_undecided)
+    decisions = warehouse.decisions()
     state = state_as_of(decisions, partition)
     days = partition_range(_first(state, partition), partition - timedelta(days=1))
     scored = scored_partitions(store, use_case, days)

@@ -9,7 +9,6 @@ import logging
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.specs import specs_to_fit
-from nightshift.core.lifecycle.state import state_as_of
 from nightshift.services.night_before import undecided_before
 from nightshift.steps.context import StepContext
 
@@ -23,9 +22,9 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> list[Artifact
     ConfigurationError if a deployed spec is not on record.
     """
     use_case, partition = context.use_case, context.partition
-    decisions = context.warehouse.decisions()
-    undecided_before(partition, ("advance",), use_case, context.store, decisions, allow_undecided=allow_undecided)
-    chosen = specs_to_fit(state_as_of(decisions, partition), use_case)
+    warehouse = context.warehouse
+    undecided_before(partition, ("advance",), use_case, context.store, warehouse, allow_undecided=allow_undecided)
+    chosen = specs_to_fit(warehouse.state_as_of(partition), use_case)
     log.info("%s %s: to fit are %s", use_case.name, partition, {spec.spec_id: role for spec, role in chosen})
     return [
         context.commit(

@@ -19,7 +19,6 @@ from nightshift.core.gates.parity import BATCH_ROWS
 from nightshift.core.gates.registry import RuntimeResult
 from nightshift.core.gates.verification import GATES, EvaluatedGates, Replaced, Subject, evaluate_gates
 from nightshift.core.inference.onnx_model import Signature
-from nightshift.core.lifecycle.state import state_as_of
 from nightshift.core.models.training_split import split_rows
 from nightshift.core.versions.package import FULL_PRECISION, HOLDOUT, MODEL
 from nightshift.declare.policies import VerificationPolicy
@@ -51,9 +50,9 @@ def run(
     policy = use_case.verification
     require_runtimes(policy.onnxruntime_versions)
     spec_id = store.manifest(version).variant
-    decisions = context.warehouse.decisions()
-    undecided_before(partition, ("register",), use_case, store, decisions, allow_undecided=allow_undecided)
-    replaced = state_as_of(decisions, partition).version(spec_id)
+    warehouse = context.warehouse
+    undecided_before(partition, ("register",), use_case, store, warehouse, allow_undecided=allow_undecided)
+    replaced = warehouse.state_as_of(partition).version(spec_id)
     before = Replaced(replaced.model_version, *_model(store, replaced.model)) if replaced else None
     evaluated = evaluate(_subject(context, training_set, version, before))
     gates = evaluated.verification.gates
