@@ -29,10 +29,10 @@ def undecided_before(
 ) -> list[str]:
     """Those of the steps (of STAGE_OF) that are undecided for the partition before this one and can still be decided.
 
-    Read the decisions that depend on them after this, not before: one may be recorded meanwhile.
-
     They cannot if there was no decision about models before it: nothing ran then; nor if its curated data or features
     were rejected. Raises PartitionNotReady in place of returning any if `allow_undecided` is False.
+
+    Read `deployments` after this, not before: the awaited decision may be recorded meanwhile.
     """
     before, decisions = partition - timedelta(days=1), warehouse.decisions()
     if not any(one.partition < before for one in decisions):
