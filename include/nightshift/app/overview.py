@@ -8,7 +8,7 @@ from typing import Any
 
 from nightshift.app.charts import Band, Chart, Series, by_day
 from nightshift.app.page import PageContext
-from nightshift.core.monitoring.expected_loss import estimates
+from nightshift.core.monitoring.expected_loss import LEAST_ERRORS, estimates
 from nightshift.core.monitoring.overview import Night, Overview, headline
 from nightshift.io.warehouse.reader import Reader
 from nightshift.services import overview as service
@@ -99,6 +99,13 @@ def loss_chart(context: PageContext, nights: Sequence[Night]) -> Chart:
     ]
     losses = [one.log_loss for one in ordered]
     found = estimates(expected, losses)
+    band = Band("8 of 10 nights", [one.low for one in found], [one.high for one in found])
+    has_band = any(one is not None for one in band.low)
+    about_band = (
+        "The band is what the scores promised, widened by how far the loss was from it on up to 60 nights before."
+        if has_band
+        else f"A band around the estimate follows after {LEAST_ERRORS} nights with labels."
+    )
     return by_day(
         "Log loss of published predictions by predicted day, of the fallback, and the estimate from the scores alone",
         [one.prediction_date for one in ordered],
@@ -107,9 +114,8 @@ def loss_chart(context: PageContext, nights: Sequence[Night]) -> Chart:
             Series("fallback", [one.fallback_log_loss for one in ordered], 1),
             Series("estimated from the scores", expected, 2, dashed=True),
         ],
-        bands=[Band("8 of 10 nights", [one.low for one in found], [one.high for one in found])],
+        bands=[band] if has_band else [],
         links=[context.address("night", str(one.partition)) for one in ordered],
-        note="Lower is better. The band is what the scores promised, widened by how far the loss was from it on up to "
-        "60 nights before. The newest night has an estimate only, until its labels are known.",
+        note=f"Lower is better. {about_band} The newest night has an estimate only, until its labels are known.",
         day_name="Predicted day",
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from nightshift.app.model import gate_matrix, roles_of
+from nightshift.app.overview import loss_chart
 from nightshift.app.page import PAGES, age
 from nightshift.app.performance import by_month, rolling_gain
 from nightshift.app.runs import steps
@@ -46,6 +48,26 @@ def test_a_gain_is_over_days_that_both_have_in_the_window() -> None:
     assert gains[first + timedelta(days=3)] == pytest.approx(0.1)
     assert gains[first + timedelta(days=4)] == pytest.approx(0.175)
     assert rolling_gain(daily, "former", 4) == {}
+
+
+@pytest.mark.parametrize(("nights", "bands"), [(10, 0), (11, 1)])
+def test_the_caption_speaks_of_a_band_only_where_one_is_drawn(nights: int, bands: int) -> None:
+    first = date(2020, 3, 1)
+    found = [
+        SimpleNamespace(
+            partition=first + timedelta(days=n),
+            prediction_date=first + timedelta(days=n + 1),
+            log_loss=0.5,
+            fallback_log_loss=0.6,
+            expected_log_loss=0.4,
+        )
+        for n in range(nights)
+    ]
+    context = SimpleNamespace(reader=SimpleNamespace(rows=lambda *_: []), address=lambda *parts: "/".join(parts))
+    chart = loss_chart(context, found)  # type: ignore[arg-type]
+    assert len(chart.spec["bands"]) == bands
+    assert ("The band is what" in chart.note) == bool(bands)
+    assert ("follows after 10 nights" in chart.note) == (not bands)
 
 
 def test_gates_are_a_matrix_of_versions_newest_first() -> None:
