@@ -107,28 +107,44 @@ def find(record: ProcessRecord) -> psutil.Process | None:
     return None
 
 
-def stop(record: ProcessRecord, *, timeout: float = 20.0, interrupt: bool = False) -> bool:
-    """Send SIGTERM (SIGINT with `interrupt`), wait, then kill the process and its children.
+def session(record: ProcessRecord) -> list[psutil.Process]:
+    """The live processes of the session that `spawn` began: the process, and what it started and may have outlived it.
 
-    Returns False if it was not running.
+    The kernel gives the id of a process that ended to no other while processes of its session run: where another
+    process has the id, the session is that one's.
+    """
+    if find(record) is None and psutil.pid_exists(record.pid):
+        return []
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):
+            if os.getsid(process.pid) == record.pid and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    return members
+
+
+def stop(record: ProcessRecord, *, timeout: float = 20.0, interrupt: bool = False) -> bool:
+    """Send SIGTERM (SIGINT with `interrupt`), wait, then kill the process, its children and what is left of its session.
+
+    Returns False if none of these was running.
     """
     process = find(record)
-    if process is None:
-        return False
-    family = [process]
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family += process.children(recursive=True)
-        process.send_signal(2 if interrupt else 15)
-    deadline = time.monotonic() + timeout
-    while find(record) is not None and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-    _, alive = psutil.wait_procs(family, timeout=1.0)
+    family = session(record)
+    if process is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += process.children(recursive=True)
+            process.send_signal(2 if interrupt else 15)
+        deadline = time.monotonic() + timeout
+        while find(record) is not None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        psutil.wait_procs(family, timeout=1.0)
+    alive = [left for left in {*family, *session(record)} if left.is_running()]
     for left in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             left.kill()
     psutil.wait_procs(alive, timeout=5.0)
     find(record)
-    return True
+    return bool(family)
 
 
 def wait_until(

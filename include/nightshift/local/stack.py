@@ -79,6 +79,8 @@ class Stack:
         self._check_disk()
         with self._only_one():
             state = self.layout.state()
+            # A scheduler that was killed leaves its workers behind: they finish their tasks, `down` stops them.
+            state.died = [record for record in self._died(state) if processes.session(record)]
             state.processes = self._alive(state)
             running = set(state.processes)
             roots = os.environ.get(ROOTS_VARIABLE, state.roots)
@@ -237,7 +239,11 @@ class Stack:
                 group = [name for name in running if (name in STORES) == are_stores]
                 with ThreadPoolExecutor(len(SERVICES)) as pool:
                     list(pool.map(partial(self._stop, state), group))
-            state.processes = {}
+                if not are_stores:
+                    left = sum(processes.stop(record) for record in self._died(state))
+            if left:
+                self.say(f"Stopped what {left} services that had died left behind.")
+            state.processes, state.died = {}, []
             self.layout.save(state)
         if running:
             self.say("The local stack is down.")
@@ -311,6 +317,10 @@ class Stack:
 
     def _alive(self, state: State) -> dict[str, ProcessRecord]:
         return {name: record for name, record in state.processes.items() if processes.find(record) is not None}
+
+    def _died(self, state: State) -> list[ProcessRecord]:
+        ended = [record for record in state.processes.values() if processes.find(record) is None]
+        return [*state.died, *ended]
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

@@ -58,6 +58,18 @@ def test_stop_leaves_no_children_behind(tmp_path):
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
+def test_what_a_killed_process_left_behind_is_found_and_stopped(tmp_path):
+    record, log = start(PARENT, tmp_path)
+    child = int(log.read_text())
+    os.kill(record.pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(record.pid)], timeout=5)
+    assert processes.find(record) is None
+    assert [process.pid for process in processes.session(record)] == [child]
+    assert processes.stop(record)
+    assert processes.session(record) == []
+    assert not processes.stop(record)
+
+
 def test_a_recycled_process_id_is_not_ours(tmp_path):
     record, _ = start(SLEEPER, tmp_path)
     earlier = ProcessRecord(pid=record.pid, created=record.created - 3600)
