@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -89,7 +90,7 @@ def read_landed(feed: Feed, uri: str, data: bytes) -> LandedTable:
     check_kind(uri, data)
     if data.startswith(b"PAR1") or uri.endswith(".parquet"):
         delivered, typed = read_parquet(feed, uri, data, landed_schema(feed.landed))
-        return LandedTable(*_split(feed, uri, delivered, typed, range(1, len(typed) + 1)), len(typed))
+        return LandedTable(*_split(feed, uri, delivered, typed, np.arange(1, len(typed) + 1)), len(typed))
     return _read_csv(feed, uri, data)
 
 
@@ -139,8 +140,10 @@ def _read_csv(feed: Feed, uri: str, data: bytes) -> LandedTable:
     typed = _typed(feed, cells)
     for column in feed.landed:
         check_type(column, uri, cells[column.name], _unreadable(cells[column.name], typed[column.name]))
-    rows, quarantine = _split(feed, uri, cells, typed, [n for n in range(1, delivered + 1) if n not in at])
-    texts = _with_lineage(pa.table({"text": pa.array([row.text for row in broken], pa.string())}), uri, list(at))
+    numbers = np.delete(np.arange(1, delivered + 1), [number - 1 for number in at])
+    rows, quarantine = _split(feed, uri, cells, typed, numbers)
+    texts = pa.table({"text": pa.array([row.text for row in broken], pa.string())})
+    texts = _with_lineage(texts, uri, np.array(list(at), np.int64))
     reasons = [[f"{row.actual_columns} cells instead of {len(header)}"] for row in broken]
     return LandedTable(rows, gathered([quarantine, set_aside(texts, reasons, step=STEP)]), delivered)
 
@@ -193,7 +196,7 @@ def _typed(feed: Feed, cells: pa.Table) -> pa.Table:
 
 
 def _split(
-    feed: Feed, uri: str, delivered: pa.Table, typed: pa.Table, numbers: Sequence[int]
+    feed: Feed, uri: str, delivered: pa.Table, typed: pa.Table, numbers: npt.NDArray[np.int64]
 ) -> tuple[pa.Table, pa.Table]:
     """Valid rows, typed, and the others as delivered, with their reasons. `numbers`: row numbers in the file."""
     masks = {f"{c.name} is not {c.type}": _unreadable(delivered[c.name], typed[c.name]) for c in feed.landed}
@@ -205,8 +208,8 @@ def _split(
             reasons.setdefault(int(position), []).append(reason)
     bad = np.zeros(len(numbers), bool)
     bad[list(reasons)] = True
-    rows = _with_lineage(typed, uri, numbers).cast(landed_schema(feed.landed)).filter(pa.array(~bad))
-    others = _with_lineage(delivered, uri, numbers).filter(pa.array(bad))
+    rows = _with_lineage(typed.filter(pa.array(~bad)), uri, numbers[~bad]).cast(landed_schema(feed.landed))
+    others = _with_lineage(delivered.filter(pa.array(bad)), uri, numbers[bad])
     return rows.combine_chunks(), set_aside(others, [reasons[position] for position in sorted(reasons)], step=STEP)
 
 
@@ -214,8 +217,8 @@ def _unreadable(delivered: pa.ChunkedArray, typed: pa.ChunkedArray) -> pa.Chunke
     return pc.and_(pc.is_valid(delivered), pc.is_null(typed))
 
 
-def _with_lineage(table: pa.Table, uri: str, numbers: Sequence[int]) -> pa.Table:
-    table = table.append_column(LANDED_URI, pa.array([uri] * table.num_rows, pa.string()))
+def _with_lineage(table: pa.Table, uri: str, numbers: npt.NDArray[np.int64]) -> pa.Table:
+    table = table.append_column(LANDED_URI, pa.repeat(pa.scalar(uri, pa.string()), table.num_rows))
     return table.append_column(LANDED_ROW, pa.array(numbers, pa.int64()))
 
 

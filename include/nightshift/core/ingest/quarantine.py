@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightshift.artifact import canonical_json
 
@@ -54,9 +55,11 @@ def gathered(tables: Sequence[pa.Table]) -> pa.Table:
 
 def without_rows(rows: pa.Table, quarantine: pa.Table) -> pa.Table:
     """The rows (with landed_uri and landed_row) that are not in a QUARANTINE table."""
-    removed = {(row[LANDED_URI], row[LANDED_ROW]) for row in quarantine.select(list(LINEAGE)).to_pylist()}
-    places = zip(rows[LANDED_URI].to_pylist(), rows[LANDED_ROW].to_pylist(), strict=True)
-    return rows.filter(pa.array([place not in removed for place in places], pa.bool_()))
+    for uri in quarantine[LANDED_URI].unique():
+        numbers = quarantine.filter(pc.equal(quarantine[LANDED_URI], uri))[LANDED_ROW].combine_chunks()
+        removed = pc.and_(pc.equal(rows[LANDED_URI], uri), pc.is_in(rows[LANDED_ROW], value_set=numbers))
+        rows = rows.filter(pc.invert(removed))
+    return rows
 
 
 def reason_counts(quarantine: pa.Table) -> dict[str, int]:
