@@ -240,9 +240,9 @@ class Stack:
                 with ThreadPoolExecutor(len(SERVICES)) as pool:
                     list(pool.map(partial(self._stop, state), group))
                 if not are_stores:
-                    left = sum(processes.stop(record) for record in self._died(state))
+                    left = [record for record in self._died(state) if processes.stop(record)]
             if left:
-                self.say(f"Stopped what {left} services that had died left behind.")
+                self.say("Stopped processes that services left behind when they died.")
             state.processes, state.died = {}, []
             self.layout.save(state)
         if running:
