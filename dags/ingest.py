@@ -1,6 +1,6 @@
 """Land, profile, validate and publish one day of deliveries.
 
-The only scheduled DAG: every night at the cutoff it processes the partition of the day before.
+The only nightly DAG with a schedule of its own: at the cutoff it processes the partition of the day before.
 Backfilling it backfills the whole chain, because the other DAGs are triggered by its assets.
 
 **land** reads what producers delivered to `landing/<use case>/<feed>/dt=<partition>/`, or what another use case

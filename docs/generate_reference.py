@@ -1,6 +1,6 @@
-"""Write docs/reference.md from declarations, SQL contracts, techniques and gates. `make docs` runs it, a test checks.
+"""Write docs/reference.md from settings, declarations, SQL contracts, techniques and gates.
 
-The SQL contracts are those of tests/second_use_case, so that they show real names.
+`make docs` runs it, a test checks. The SQL contracts are those of tests/second_use_case, so that they show real names.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nightshift.core.search.candidates import RECIPES
 from nightshift.declare import discovery, features, feeds, models, policies, predictions, rules
 from nightshift.declare.use_case import UseCase
 from nightshift.io import expectations
+from nightshift.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference.md"
@@ -34,7 +35,7 @@ DECLARATIONS = (
     policies.CompressionBudget, policies.AuditPolicy, policies.DriftPolicy, policies.VerificationPolicy,
     policies.BehaviourExpectation, policies.ChangePolicy, policies.PromotionPolicy, policies.RiskPolicy,
     policies.Risk, policies.AttackPolicy, policies.FeasibleChange, policies.SearchPolicy, policies.SlicePolicy,
-    policies.DataSource, rules.Rule, rules.DriftSignal,
+    policies.DataSource, policies.CertaintyPolicy, policies.CorrectionPolicy, rules.Rule, rules.DriftSignal,
     rules.LossSignal, rules.MissingPublication,
 )  # fmt: skip
 
@@ -56,6 +57,25 @@ GATES = {
 }
 """What each gate compares."""
 
+NOMINATION_GATES = {
+    "backtest_partitions": "`PromotionPolicy.backtest_partitions`, of the newest ones",
+    "no_worse_than_champion": "paired difference in log loss from the champion, its upper bound, within "
+    "`margin_log_loss`",
+    "no_worse_than_fallback": "the same from the fallback",
+    "calibration_relative_to_champion": "the calibration gap of the worst month against the champion's",
+    "slices_no_worse_than_champion": "lower bounds of the difference from the champion in each slice, together",
+}
+"""Gates on a backtest, before a nomination."""
+
+ATTACK_GATES = {
+    "evasion": "positive decisions that declared `changes` of a row turn, and how far they lower scores",
+    "back_door": "the same with `trigger`, after it was taught to the model",
+    "poisoning": "log loss of unseen rows after labels were flipped",
+    "extraction": "the variance of the log odds that a surrogate explains",
+    "membership": "AUC of telling rows that were fitted on from unseen ones by their loss",
+}
+"""Gates of `attack`, before a nomination where the declared risks demand them."""
+
 
 def page() -> str:
     """The whole page."""
@@ -70,6 +90,7 @@ def page() -> str:
             "use case with what is written here.",
             "",
             *_files(),
+            *_settings(),
             *_declarations(),
             *_contracts(),
             *_expectations(),
@@ -96,6 +117,17 @@ def _files() -> Iterable[str]:
         "`PATH`).",
         "",
     )
+
+
+def _settings() -> Iterable[str]:
+    yield from ("## Settings", "", "Of `config/<environment>.yaml`, or as variables, which win:", "")
+    yield from ("| variable | type | default | |", "|---|---|---|---|")
+    types = inspect.get_annotations(Settings)
+    for name, one in Settings.model_fields.items():
+        default = "" if one.is_required() else _value(one.default)
+        kind = types[name].replace("|", "\\|")
+        yield f"| `NIGHTSHIFT_{name.upper()}` | `{kind}` | {default} | {one.description or ''} |"
+    yield ""
 
 
 def _declarations() -> Iterable[str]:
@@ -221,6 +253,10 @@ def _gates() -> Iterable[str]:
     for gate in demands(policies.RiskPolicy(risks=(worst,))).mandatory:
         when = "always" if gate in always else f"from a risk score of {risk.every_gate_from} on"
         yield f"| `{gate}` | {GATES[gate]} | {when} |"
+    titles = ("Of a backtest, before a nomination:", "Of `attack`, with the bounds of `AttackPolicy`:")
+    for title, gates in zip(titles, (NOMINATION_GATES, ATTACK_GATES), strict=True):
+        yield from ("", title, "", "| gate | compares |", "|---|---|")
+        yield from (f"| `{gate}` | {compares} |" for gate, compares in gates.items())
     yield from (
         "",
         f"A risk score is likelihood times impact; the defaults of `RiskPolicy` ask for a canary from "

@@ -28,17 +28,19 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NIGHTSHIFT_", frozen=True, extra="forbid")
 
-    environment: Environment = "dev"
+    environment: Environment = Field(default="dev", description="dev, test, staging or prod: the file in config/")
     bucket: str = Field(min_length=3, description="bucket for landing files and artifacts")
     s3_endpoint_url: str | None = Field(default=None, description="None: AWS_ENDPOINT_URL, else the SDK's default")
-    s3_region: str = "us-east-1"
+    s3_region: str = Field(default="us-east-1", description="region that requests are signed for")
     warehouse_url: SecretStr = Field(description="PostgreSQL URL of the warehouse")
     feast_registry_url: SecretStr | None = Field(default=None, description="None: the warehouse's database")
-    feast_online_store: Literal["postgres", "redis"] = "postgres"
+    feast_online_store: Literal["postgres", "redis"] = Field(
+        default="postgres", description="where the online store is: the warehouse's database, or redis_url"
+    )
     redis_url: SecretStr | None = Field(default=None, description="for the redis online store")
     mlflow_tracking_uri: str | None = Field(default=None, description="None: MLFLOW_TRACKING_URI")
     threads: int = Field(default=2, ge=1, description="threads one task may use")
-    score_batch_rows: int = Field(default=50_000, ge=1)
+    score_batch_rows: int = Field(default=50_000, ge=1, description="rows scored, audited and published together")
     history_chunk_days: int = Field(default=10, ge=1, description="days per mapped task of backfill_history")
     settle_seconds: int = Field(
         default=0, ge=0, description="age of the newest file of a delivery without an end mark before it is read"
