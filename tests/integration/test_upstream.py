@@ -26,6 +26,7 @@ from nightshift.io.feast.feature_store import historical_features
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.local.dry_run import of_store
 from nightshift.partitions import partition_range
+from nightshift.services.catch_up import why_again
 from nightshift.services.lineage import _Walker, trace
 from nightshift.services.look_ahead import look_ahead_gate
 from nightshift.settings import Settings
@@ -159,6 +160,7 @@ def test_after_the_last_try_the_partition_is_rejected(upstream: Desk, consumer: 
     state, reason = status(consumer, D)
     assert state == "rejected"
     assert f"no predictions of late_returns {D}" in reason
+    assert list(why_again(consumer.store, consumer.use_case, [D], [])) == [D]
 
     upstream.live(0, 1)
     ingest(consumer, days_after(1))
@@ -174,6 +176,12 @@ def test_a_rejected_upstream_partition_is_not_waited_for(step: str, upstream: De
     with raises_code(UpstreamHeld, "NS-UPSTREAM-008", D, "a task"):
         ingest(consumer, D)
     assert status(consumer, D)[0] == "rejected"
+
+
+def test_predictions_are_waited_for_though_the_upstream_has_no_review(upstream: Desk, consumer: Nights) -> None:
+    upstream.step("record_failure", D, stage="promote", run_id="a run", failed_tasks=["review"])
+    with raises_code(PartitionNotReady, "NS-UPSTREAM-007", "not published yet"):
+        ingest(consumer, D)
 
 
 def test_a_partition_before_the_first_of_the_upstream_is_not_waited_for(upstream: Desk, consumer: Nights) -> None:

@@ -19,11 +19,10 @@ from nightshift.errors import NothingDelivered, PartitionNotReady, UpstreamHeld
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.io.warehouse.publications import Publication
 from nightshift.io.warehouse.warehouse import Warehouse
-from nightshift.pipeline import STAGES
 from nightshift.services.live_scores import SCORES
 from nightshift.settings import Settings
 
-DECIDING_STEPS = tuple(stage.decided_by for stage in STAGES if stage.nightly and stage.decided_by)
+DECIDING_STEPS = ("publish", "publish_features", "publish_predictions")
 """The steps whose rejection of a partition means that it will not be published, in the order of the stages."""
 
 log = logging.getLogger(__name__)
