@@ -117,6 +117,15 @@ def test_the_training_of_a_rejected_partition_is_not_waited_for(desk: Desk, step
     desk.step("resolve_model", days_after(1))
 
 
+def test_a_partition_after_a_rejected_one_waits_for_the_one_before_that(desk: Desk) -> None:
+    begin(desk)
+    desk.deliver(D)
+    desk.store.decide(desk.use_case.name, "publish", days_after(1), Decision(status="rejected", reason="half a file"))
+    with raises_code(PartitionNotReady, "NS-PREDICT-001", f"of partition {D} are undecided"):
+        desk.step("resolve_model", days_after(2))
+    assert desk.store.manifest(desk.choose(days_after(2))).parameters == {"undecided": str(D)}
+
+
 def test_training_of_a_partition_does_not_change_its_model(desk: Desk) -> None:
     begin(desk)
     before = desk.step("resolve_model", D)

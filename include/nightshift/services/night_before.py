@@ -1,4 +1,5 @@
-"""What the partition before has yet to decide.
+"""What the partition before has yet to decide. One whose data or features were rejected decides nothing: then the one
+before it counts.
 
 On schedule it was decided a day ago. In a backfill of several nights at once it may be under way: steps that wait for
 it leave the same as one night at a time.
@@ -16,6 +17,7 @@ from nightshift.io.warehouse.warehouse import TRAINING, Warehouse
 
 STAGE_OF = {"register": "train", "advance": "promote", "publish_predictions": "predict"}
 """The steps that can be waited for, and the stages to run."""
+LOOK_BACK = 7
 
 
 def undecided_before(
@@ -26,26 +28,23 @@ def undecided_before(
     warehouse: Warehouse,
     *,
     allow_undecided: bool,
-) -> list[str]:
-    """Those of the steps (of STAGE_OF) that are undecided for the partition before this one and can still be decided.
+) -> date | None:
+    """The partition before this one, if one of the steps (of STAGE_OF) is undecided for it and can still be decided.
 
-    They cannot if there was no decision about models before it: nothing ran then; nor if its curated data or features
-    were rejected. Raises PartitionNotReady in place of returning any if `allow_undecided` is False.
+    It cannot if there was no decision about models before it: nothing ran then. Raises PartitionNotReady in place of
+    returning it if `allow_undecided` is False.
 
     Read `deployments` after this, not before: the awaited decision may be recorded meanwhile.
     """
-    before, decisions = partition - timedelta(days=1), warehouse.decisions()
-    if not any(one.partition < before for one in decisions):
-        return []
+    before, decisions = last_not_rejected(partition, use_case, store), warehouse.decisions()
+    if before is None or not any(one.partition < before for one in decisions):
+        return None
     trained = any(one.partition == before and one.decided_by in TRAINING for one in decisions)
     undecided = [
         step
         for step in steps
         if not (trained if step == "register" else store.decision(use_case.name, step, before) is not None)
     ]
-    if undecided:
-        statuses = [store.decision(use_case.name, step, before) for step in ("publish", "publish_features")]
-        undecided = [] if any(one is not None and one.status == "rejected" for one in statuses) else undecided
     if undecided and not allow_undecided:
         stages = [STAGE_OF[step] for step in undecided]
         raise PartitionNotReady(
@@ -55,4 +54,14 @@ def undecided_before(
             f"{' and '.join(f'{use_case.name}.{stage}' for stage in stages)} for {before}; after the last retry "
             f"{partition} goes on without.",
         )
-    return undecided
+    return before if undecided else None
+
+
+def last_not_rejected(partition: date, use_case: UseCase, store: ArtifactStore) -> date | None:
+    """The newest partition before this one, within LOOK_BACK days, whose data and features were not rejected."""
+    for days in range(1, LOOK_BACK + 1):
+        before = partition - timedelta(days=days)
+        statuses = (store.decision(use_case.name, step, before) for step in ("publish", "publish_features"))
+        if not any(one is not None and one.status == "rejected" for one in statuses):
+            return before
+    return None

@@ -9,7 +9,7 @@ The training of the partition itself can neither delay nor change its prediction
 from __future__ import annotations
 
 import logging
-from datetime import date, timedelta
+from datetime import date
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version
@@ -31,7 +31,6 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     """
     use_case, partition = context.use_case, context.partition
     warehouse = context.warehouse
-    before = partition - timedelta(days=1)
     undecided = undecided_before(
         partition,
         ("register", "advance", "publish_predictions"),
@@ -59,7 +58,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         why=_why(state, partition, role, version),
     )
     if undecided:
-        log.warning("%s %s: %s of %s is undecided and not waited for", use_case.name, partition, undecided, before)
+        log.warning("%s %s: %s is undecided and not waited for", use_case.name, partition, undecided)
     shadow_names = ", ".join(f"{one.role} {one.model_version}" for one in choice.shadows) or "none"
     log.info("%s %s: %s; shadows: %s", use_case.name, partition, choice.why, shadow_names)
     return context.commit(
@@ -67,7 +66,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         kind="model_choice",
         files=choice.to_files(),
         inputs={"model": [version.model], "shadows": [one.model for one in choice.shadows]},
-        parameters={"undecided": before.isoformat()} if undecided else {},
+        parameters={"undecided": undecided.isoformat()} if undecided else {},
         metrics={"version_age_days": (partition - version.partition).days},
     )
 

@@ -7,13 +7,12 @@ compacted first.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.documents.train import TrainingSet
 from nightshift.errors import PartitionNotReady, TerminalError
-from nightshift.io.feast.feature_store import STEP as FEATURES
 from nightshift.services.curated import STEP as CURATED
+from nightshift.services.night_before import last_not_rejected
 from nightshift.services.training_rows import NOT_RUN, compact_months, known_rows
 from nightshift.steps.context import StepContext
 
@@ -23,18 +22,17 @@ log = logging.getLogger(__name__)
 def run(context: StepContext, *, rows: ArtifactRef, allow_undecided: bool = False) -> ArtifactRef:
     """Commit the training set as of the partition, whose own `rows` are among them.
 
-    Raises PartitionNotReady while the partition before was ingested and its rows are not appended, unless its
-    features or its training failed (with `allow_undecided` they are left out), TerminalError if labels of fewer than
-    the use case's `minimum_days` partitions are known.
+    Raises PartitionNotReady while the partition before (of those whose data and features were not rejected) was
+    ingested and its rows are not appended, unless its training failed (with `allow_undecided` they are left out),
+    TerminalError if labels of fewer than the use case's `minimum_days` partitions are known.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     compact_months(store, use_case, partition)
     rows_known = known_rows(store, use_case, partition)
-    before = partition - timedelta(days=1)
-    if rows_known.missing.get(before.isoformat()) == NOT_RUN and not allow_undecided:
-        ingested, features = (store.decision(use_case.name, step, before) for step in (CURATED, FEATURES))
-        started = ingested and ingested.published and (features is None or features.published)
-        if started and not context.warehouse.training_decided(before):
+    before = last_not_rejected(partition, use_case, store)
+    if before is not None and rows_known.missing.get(before.isoformat()) == NOT_RUN and not allow_undecided:
+        is_ingested = store.decision(use_case.name, CURATED, before) is not None
+        if is_ingested and not context.warehouse.training_decided(before):
             raise PartitionNotReady(
                 "NS-TRAIN-008",
                 f"{use_case.name} {partition}: the training rows of {before} are not appended yet. Run or clear "
