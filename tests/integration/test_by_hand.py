@@ -126,6 +126,15 @@ def test_rollback_that_a_later_promotion_would_undo(grown: Grown) -> None:
     assert grown.primary(2) == grown.third.spec_id
 
 
+def test_rollback_before_an_annulment(grown: Grown) -> None:
+    for number in (1, 2):
+        grown.desk.night(days_after(number))
+    grown.roll_back(D)
+    grown.annul(grown.newest_decision(), days_after(2))
+    with raises_code(ChampionChanged, "NS-DEPLOY-022", days_after(1), grown.second.spec_id):
+        grown.roll_back(days_after(1))
+
+
 def test_two_rollbacks_at_once(grown: Grown, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = grown.warehouse.decisions()
     grown.roll_back(decided_by="hand:bert")
@@ -178,6 +187,16 @@ def test_kill_switch_turned_the_other_way_later(grown: Grown) -> None:
     grown.switch("on", days_after(1))
     with raises_code(ConfigurationError, "NS-DEPLOY-008", days_after(1)):
         grown.switch("off", D)
+
+
+def test_kill_switch_before_an_annulment(grown: Grown) -> None:
+    grown.desk.night(days_after(1))
+    grown.switch("on", D)
+    grown.annul(grown.newest_decision(), days_after(1))
+    with raises_code(ConfigurationError, "NS-DEPLOY-021", D):
+        grown.switch("on", D)
+    grown.switch("on", days_after(1))
+    assert grown.primary(2) == grown.fallback.spec_id
 
 
 def test_alerts_once(grown: Grown, receiver: Receiver) -> None:

@@ -24,8 +24,8 @@ def run(context: StepContext, *, state: SwitchState, reason: str, decided_by: st
 
     Nothing is recorded if the switch is in that state already. A change is an alert, and MLflow's
     aliases are synced. Raises UnknownModel if there is no version of the fallback, and
-    ConfigurationError for another state, a partition later than the newest published one, or if the switch was set to
-    the other state for a later partition.
+    ConfigurationError for another state, a partition later than the newest published one, or if the switch has the
+    other state on a later partition.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     if state not in ACTIONS:
@@ -54,6 +54,12 @@ def run(context: StepContext, *, state: SwitchState, reason: str, decided_by: st
             decided_by=decided_by,
         )
         changed = warehouse.record_deployment(decision)
+    elif (state == "on") != (warehouse.state_as_of(date.max).killed is not None):
+        raise ConfigurationError(
+            "NS-DEPLOY-021",
+            f"{use_case.name}: after partition {partition} the kill switch is {state} already, and later partitions "
+            f"have it the other way, because a decision was annulled. Trigger it again with the newest partition.",
+        )
     primary = warehouse.state_as_of(after).primary
     serves = primary[1].model_version if primary else "nothing"
     return make_known(

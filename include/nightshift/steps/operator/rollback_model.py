@@ -105,6 +105,12 @@ def _check_latest(use_case: UseCase, decisions: Sequence[Deployment], partition:
         return
     counting = standing(in_force(decisions, date.max))
     later = [one for one in counting if one.partition > partition and one.action in (*CHAMPIONS, "retired")]
+    if not later:
+        raise ChampionChanged(
+            "NS-DEPLOY-022",
+            f"{use_case.name}: {champion} is champion after partition {partition}, and not after later ones, because a "
+            "decision was annulled. Nothing was recorded. Trigger it again with the newest partition.",
+        )
     annul = f", or trigger {use_case.name}.annul_decision with {later[-1].deployment_id}" if by_hand(later[-1]) else ""
     raise ChampionChanged(
         "NS-DEPLOY-015",
