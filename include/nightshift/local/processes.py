@@ -111,10 +111,12 @@ def session(record: ProcessRecord) -> list[psutil.Process]:
     """The live processes of the session that `spawn` began: the process, and what it started and may have outlived it.
 
     The kernel gives the id of a process that ended to no other while processes of its session run: where another
-    process has the id, the session is that one's.
+    process has the id, the session is that one's. A zombie, which waits to be reaped, still has its own.
     """
-    if find(record) is None and psutil.pid_exists(record.pid):
-        return []
+    find(record)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if abs(psutil.Process(record.pid).create_time() - record.created) >= CREATED_TOLERANCE_SECONDS:
+            return []
     members = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, OSError):
@@ -124,7 +126,7 @@ def session(record: ProcessRecord) -> list[psutil.Process]:
 
 
 def stop(record: ProcessRecord, *, timeout: float = 20.0, interrupt: bool = False) -> bool:
-    """Send SIGTERM (SIGINT with `interrupt`), wait, then kill the process, its children and what is left of its session.
+    """Send SIGTERM (SIGINT with `interrupt`), wait, then kill what is left of it, its children and its session.
 
     Returns False if none of these was running.
     """
