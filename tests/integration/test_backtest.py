@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nightshift import cli
+from nightshift.artifact import Decision
 from nightshift.core.attacks.attack_spec import GATES
 from nightshift.core.lifecycle.state import state_after
 from nightshift.declare.models import ModelSpec
@@ -123,3 +124,8 @@ def _look_ahead(nights: Nights, folder: Path) -> None:
     gate = look_ahead_gate(wrong, nights.store, drawn, LAST)
     assert (gate.verdict, gate.code, gate.observed) == ("fail", "look_ahead.differs", 1)
     assert "branch_history" in gate.reason
+
+    # What was published for an earlier day since is not what the features were built from.
+    redelivered = Decision(status="rejected", reason="delivered again")
+    nights.store.decide(use_case.name, "publish", drawn - timedelta(days=1), redelivered)
+    assert look_ahead_gate(use_case, nights.store, drawn, LAST).verdict == "pass"

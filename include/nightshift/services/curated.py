@@ -26,7 +26,9 @@ from nightshift.declare.use_case import UseCase
 from nightshift.errors import DataContractError, NothingDelivered, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.object_store import in_parallel
-from nightshift.partitions import partition_range
+from nightshift.partitions import parse_partition, partition_range
+from nightshift.services.training_rows import STEP as ROWS_STEP
+from nightshift.services.training_rows import withdraw_rows
 
 STEP = "publish"
 DELIVERED_ON = "delivered_on"
@@ -69,7 +71,23 @@ def load_feeds(
     change. Undecided partitions among `may_be_undecided` are returned as missing; for others raises
     PartitionNotReady.
     """
-    published, missing = _published(store, use_case, first, last, may_be_undecided)
+    return _loaded(store, use_case, feeds, *_published(store, use_case, first, last, may_be_undecided))
+
+
+def load_artifacts(
+    store: ArtifactStore, use_case: UseCase, feeds: Sequence[str], refs: Sequence[ArtifactRef]
+) -> dict[str, CuratedFeed]:
+    """What `load_feeds` returns, of these curated artifacts, one for each partition, whatever is published now."""
+    return _loaded(store, use_case, feeds, {parse_partition(store.manifest(ref).partition): ref for ref in refs}, {})
+
+
+def _loaded(
+    store: ArtifactStore,
+    use_case: UseCase,
+    feeds: Sequence[str],
+    published: Mapping[date, ArtifactRef],
+    missing: Mapping[date, str],
+) -> dict[str, CuratedFeed]:
     loaded = {}
     for name in feeds:
         feed = use_case.feed(name)
@@ -244,4 +262,8 @@ def rejecting(
             status = f"{use_case.name} {partition} stays {earlier.status if earlier else 'as it was'}"
             log.error("%s, although its landed files are gone: %s", status, error)
             raise NothingDelivered(error.code, f"{status}; this run changed nothing. {error.message}") from error
+        # Without curated data no training follows that would withdraw them.
+        rows = store.decision(use_case.name, ROWS_STEP, partition)
+        if rows is not None and rows.published:
+            withdraw_rows(store, use_case, partition, f"{partition} delivered no labels: {decision.reason}")
         raise

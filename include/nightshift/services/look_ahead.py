@@ -13,7 +13,8 @@ from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.io.feast.feature_store import STEP
-from nightshift.services.curated import DELIVERED_ON, load_feeds
+from nightshift.partitions import partition_range
+from nightshift.services.curated import DELIVERED_ON, load_artifacts, load_feeds
 
 LATER_PARTITIONS = 7
 
@@ -22,15 +23,16 @@ def look_ahead_gate(use_case: UseCase, store: ArtifactStore, drawn: date, newest
     """Compute a partition's features again, with scrambled deliveries of later partitions added to the input.
 
     The deliveries of up to LATER_PARTITIONS partitions after `drawn`, at most `newest`, are added to those that
-    `build_features` read; their values are replaced by those of earlier rows, in every column. The gate passes if the
-    result is byte for byte the published features. Raises PartitionNotReady if a partition is undecided.
+    `build_features` read, whatever has been published for these partitions since; their values are replaced by those of
+    earlier rows, in every column. The gate passes if the result is byte for byte the published features. Raises
+    PartitionNotReady if the partition has no features.
     """
     names = use_case.feed_names
     published = store.current(use_case.name, STEP, drawn)
-    first = drawn - timedelta(days=use_case.features.lookback_days - 1)
-    earlier = load_feeds(store, use_case, names, first, drawn)
-    last = min(drawn + timedelta(days=LATER_PARTITIONS), newest)
-    later = load_feeds(store, use_case, names, drawn + timedelta(days=1), last)
+    (built,) = store.manifest(published).inputs["features"]
+    earlier = load_artifacts(store, use_case, names, store.manifest(built).inputs["curated"])
+    first, last = drawn + timedelta(days=1), min(drawn + timedelta(days=LATER_PARTITIONS), newest)
+    later = load_feeds(store, use_case, names, first, last, may_be_undecided=partition_range(first, last))
     tables = {
         name: pa.concat_tables(
             [feed.table, scrambled(later[name].table, feed.table, [DELIVERED_ON], use_case.training.seed)]
