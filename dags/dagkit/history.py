@@ -93,17 +93,26 @@ def of_scheduled_run(refs: XComValues) -> XComValues:
 def run_missed_partitions(use_case_name: str, caught_up: XComValues) -> XComValues:
     """Ingest the partitions that an artifact of `catch_up` says to run again, and emit the curated asset for them.
 
-    Returns the partitions by result: {"done": [...], "rejected": {partition: reason}}. Skipped if there are none.
+    Returns the partitions by result: {"done": [...], "rejected": {partition: reason}, "failed": {partition: error}}.
+    Skipped if there are none. One that fails does not keep the others from being ingested; if none is, its error is
+    raised.
     """
     use_case = load_use_case(use_case_name)
     days = sorted(day.isoformat() for day in read_document(caught_up, CatchUp).run_again)
     if not days:
         raise AirflowSkipException("No partition of the last days is to be run again.")
     rejected: dict[str, Any] = {}
+    failed: dict[str, Exception] = {}
     for day in days:
-        rejected |= run_history_chunk(use_case, "ingest", [day, day])["rejected"]  # type: ignore[arg-type]
-    done = [day for day in days if day not in rejected]
+        try:
+            rejected |= run_history_chunk(use_case, "ingest", [day, day])["rejected"]  # type: ignore[arg-type]
+        except Exception as error:
+            log.exception("partition %s failed", day)
+            failed[day] = error
+    done = [day for day in days if day not in rejected and day not in failed]
+    if not done and failed:
+        raise next(iter(failed.values()))
     if not done:
         raise AirflowFailException(f"None of {', '.join(days)} could be ingested: {rejected}")
     get_current_context()["outlet_events"][assets.curated(use_case)].add_partitions(done)
-    return {"done": done, "rejected": rejected}
+    return {"done": done, "rejected": rejected, "failed": {day: str(error) for day, error in failed.items()}}

@@ -117,11 +117,26 @@ def emitted(dag_bag, monkeypatch):
 
 def test_missed_partitions_are_ingested_and_announced(emitted, steps_run, set_context):
     result, keys = emitted(set_context, "2013-03-02", "2013-03-01")
-    assert result == {"done": ["2013-03-01", "2013-03-02"], "rejected": {}}
+    assert result == {"done": ["2013-03-01", "2013-03-02"], "rejected": {}, "failed": {}}
     assert keys == ["2013-03-01", "2013-03-02"]
     steps = ["land", "profile", "validate", "publish"]
     assert [one[:2] for one in steps_run] == [(step, day) for day in keys for step in steps]
     assert steps_run[0][2] == {"reject_undelivered": True}
+
+
+def test_a_missed_partition_that_fails_does_not_keep_others_from_being_ingested(
+    emitted, steps_run, set_context, monkeypatch
+):
+    def broken(use_case, name, partition, arguments):
+        if partition.day == 1:
+            raise RuntimeError("out of memory")
+        return {"uri": "s3://b/a/", "sha256": "0", "kind": name}
+
+    monkeypatch.setattr("dagkit.history.run_step", broken)
+    result, keys = emitted(set_context, "2013-03-01", "2013-03-02")
+    assert (result["failed"], keys) == ({"2013-03-01": "out of memory"}, ["2013-03-02"])
+    with pytest.raises(RuntimeError, match="out of memory"):
+        emitted(set_context, "2013-03-01")
 
 
 def test_nothing_missed_announces_nothing(emitted, steps_run, set_context):
