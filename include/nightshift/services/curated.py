@@ -245,10 +245,11 @@ def rejecting(
 ) -> Iterator[Evidence]:
     """Reject the partition if the block raises DataContractError, and re-raise the error.
 
-    This replaces an earlier status, also a published one: the files in the landing folder now decide. Only if there
-    are none (NothingDelivered), an earlier status is kept: removed files say nothing about the data. Another run of
-    ingest after a new delivery replaces the status again. With `replaces`, a tag of the status, raises StatusChanged if
-    that status has changed since. Consumers leave a rejected partition out and record that.
+    This replaces an earlier status, also a published one: the files in the landing folder now decide. Training rows of
+    the partition are withdrawn. Only if there are no files (NothingDelivered), an earlier status is kept: removed files
+    say nothing about the data. Another run of ingest after a new delivery replaces the status again. With `replaces`, a
+    tag of the status, raises StatusChanged if that status has changed since. Consumers leave a rejected partition out
+    and record that.
     """
     evidence = Evidence()
     try:
