@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from nightshift.artifact import Attempt
 from nightshift.documents.ingest import CatchUp
 from nightshift.errors import DataContractError, PartitionNotReady, StoreUnavailable
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.landing import DeliveredFeed, read_delivery
+from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.partitions import partition_range
 from nightshift.settings import Settings
+from nightshift.steps.ingest import land
 from support.errors import raises_code
 from support.nights import Nights
 from support.receiver import Receiver, with_receivers
@@ -93,6 +99,49 @@ def test_which_partitions_are_run_again(nights: Nights) -> None:
     nights.deliver([broken])
     assert broken in catch_up(nights, last).run_again
     assert catch_up(nights, last, may_run=False).run_again == {}
+
+
+def test_a_delivery_that_has_not_settled_is_not_run_again(nights: Nights) -> None:
+    lost, last = DAYS[:2]
+    nights.deliver([lost, last])
+    ingest(nights, [last])
+    for seconds, expected in ((3600, []), (0, [lost])):
+        settling = nights.settings.model_copy(update={"settle_seconds": seconds})
+        assert list(catch_up(Nights(nights.use_case, settling, nights.store), last).run_again) == expected
+
+
+def test_a_delivery_that_could_not_be_read_is_run_again_once_it_came_again(nights: Nights) -> None:
+    broken, last = DAYS[:2]
+    nights.deliver([last])
+    ingest(nights, [last])
+    nights.deliver([broken], lambda feed, body: body[:-1] if feed == "returns" else body)
+    with raises_code(DataContractError, "NS-LAND-007"):
+        nights.ingest(broken)
+    assert catch_up(nights, last) == CatchUp()
+    time.sleep(1.1)  # the store's times are whole seconds
+    nights.deliver([broken])
+    assert list(catch_up(nights, last).run_again) == [broken]
+
+
+def test_a_file_that_is_replaced_while_it_is_landed_is_listed(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    day, last = DAYS[:2]
+    nights.deliver([day, last])
+    ingest(nights, [last])
+
+    def replaced_meanwhile(*arguments: Any, **more: Any) -> DeliveredFeed:
+        delivery = read_delivery(*arguments, **more)
+        # The first feed is replaced while the second one is read.
+        nights.deliver([day], lambda feed, body: body.rsplit(b"\n", 2)[0] + b"\n" if feed == "bookings" else body)
+        time.sleep(1.1)
+        return delivery
+
+    monkeypatch.setattr(land, "read_delivery", replaced_meanwhile)
+    token = CURRENT_ATTEMPT.set(Attempt(started_at=datetime.now(UTC).isoformat()))
+    try:
+        ingest(nights, [day])
+    finally:
+        CURRENT_ATTEMPT.reset(token)
+    assert list(catch_up(nights, last).changed) == [day]
 
 
 def test_partition_is_run_again_by_two_nights_at_most(nights: Nights) -> None:
@@ -215,3 +264,23 @@ def test_delivery_that_is_still_written_is_not_read(nights: Nights) -> None:
     nights.step("land", DAYS[0])
     nights.deliver([DAYS[1]])
     nights.step("land", DAYS[1], reject_undelivered=True)
+
+
+def test_training_rows_of_a_partition_that_is_rejected_later_are_withdrawn(nights: Nights) -> None:
+    days = DAYS[:2]
+    nights.deliver(days)
+    for day in days:
+        nights.ingest(day)
+        nights.materialize(day)
+        nights.append(day)
+    assert nights.store.current(nights.use_case.name, "append_training_rows", days[1]).rows
+    nights.deliver(days[1:], lambda feed, body: body.replace(b",1\n", b",7\n"))
+    with raises_code(DataContractError, "NS-CURATE-011"):
+        nights.ingest(days[1])
+    rows = nights.store.decision(nights.use_case.name, "append_training_rows", days[1])
+    assert rows is not None
+    assert (rows.status, "delivered no labels" in rows.reason) == ("rejected", True)
+    nights.deliver(days[1:])
+    nights.ingest(days[1])
+    nights.append(days[1])
+    assert nights.store.current(nights.use_case.name, "append_training_rows", days[1]).rows

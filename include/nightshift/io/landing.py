@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -59,6 +60,17 @@ def delivered_files(
     return prefix, files, bool(files) and marked
 
 
+def unsettled(store: ArtifactStore, feed: Feed, files: Sequence[ObjectInfo], settle_seconds: int) -> float | None:
+    """The age [s], by the store's clock, of the newest file if others may follow it; None if the delivery is settled.
+
+    It is if the feed has an end mark, or the newest file is `settle_seconds` old.
+    """
+    if not files or not settle_seconds or feed.end_mark:
+        return None
+    age = (store.clock() - max(info.modified for info in files)).total_seconds()
+    return age if age < settle_seconds else None
+
+
 def read_delivery(
     store: ArtifactStore, use_case: UseCase, feed: Feed, partition: date, *, settle_seconds: int = 0
 ) -> DeliveredFeed:
@@ -76,14 +88,12 @@ def read_delivery(
             f"{use_case.name} {partition}: {store.uri(prefix)} has {len(keys)} files and no {feed.end_mark}, so the "
             f"delivery is not complete. Put it there after the last file; the task is retried until it comes.",
         )
-    if keys and settle_seconds and not feed.end_mark:
-        age = (store.clock() - max(info.modified for info in infos)).total_seconds()
-        if age < settle_seconds:
-            raise PartitionNotReady(
-                "NS-LAND-052",
-                f"{use_case.name} {partition}: the newest file at {store.uri(prefix)} is {age:.0f} s old: others may "
-                f"follow; it is read once it is {settle_seconds} s old (settle_seconds).",
-            )
+    if (age := unsettled(store, feed, infos, settle_seconds)) is not None:
+        raise PartitionNotReady(
+            "NS-LAND-052",
+            f"{use_case.name} {partition}: the newest file at {store.uri(prefix)} is {age:.0f} s old: others may "
+            f"follow; it is read once it is {settle_seconds} s old (settle_seconds).",
+        )
     if not keys:
         raise PartitionNotReady(
             "NS-LAND-001",

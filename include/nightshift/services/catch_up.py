@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from nightshift.artifact import ArtifactRef, Decision, sha256_hex
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import CatchUp
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.landing import delivered_files
+from nightshift.io.landing import delivered_files, unsettled
 from nightshift.io.object_store import in_parallel
 from nightshift.partitions import parse_partition
 from nightshift.pipeline import find_stage
+from nightshift.services.curated import STEP as PUBLISH
 
 STEP = "catch_up"
 DAYS = 7
@@ -20,13 +21,13 @@ DAYS = 7
 TRIES = 2
 """How often nights run a partition again: a fault that stays is left to a person."""
 
-_UNDELIVERED = "NS-LAND-020"
+_UNDELIVERED = ("NS-LAND-020", "NS-UPSTREAM-009")
 
 
 def why_again(
-    store: ArtifactStore, use_case: UseCase, window: Sequence[date], changed: Sequence[date]
+    store: ArtifactStore, use_case: UseCase, window: Sequence[date], changed: Sequence[date], *, settle_seconds: int = 0
 ) -> dict[date, str]:
-    """The partitions of the window to ingest again, with the reason: those that a delivery is there for, and
+    """The partitions of the window to ingest again, with the reason: those that a settled delivery is there for, and
 
     - that ingest did not decide, as while no scheduler ran, or rejected because a task failed, or nothing was there;
     - that ingest rejected because of their data, if the delivery is among `changed` since;
@@ -43,7 +44,7 @@ def why_again(
         ingest, features, predict = (statuses[name][day] for name in stages)
         if reason := _reason(ingest, features, predict, delivered_again=day in changed):
             tries = sum(day in document.run_again for document in documents)
-            if tries < TRIES and is_delivered(store, use_case, day):
+            if tries < TRIES and is_delivered(store, use_case, day, settle_seconds):
                 reasons[day] = reason
     return reasons
 
@@ -66,33 +67,49 @@ def _failed(decision: Decision) -> bool:
     return decision.published is None and decision.ref is not None and decision.ref.kind == "failure"
 
 
-def is_delivered(store: ArtifactStore, use_case: UseCase, partition: date) -> bool:
-    """Whether every feed has a complete delivery for the partition; predictions of other use cases are waited for."""
-    feeds = [feed for feed in use_case.feeds if feed.source is None]
-    return all(delivered_files(store, use_case, feed, partition)[2] for feed in feeds)
+def is_delivered(store: ArtifactStore, use_case: UseCase, partition: date, settle_seconds: int) -> bool:
+    """Whether every feed has a complete, settled delivery for the partition; predictions of others are waited for."""
+    for feed in use_case.feeds:
+        if feed.source is None:
+            _, files, complete = delivered_files(store, use_case, feed, partition)
+            if not complete or unsettled(store, feed, files, settle_seconds) is not None:
+                return False
+    return True
 
 
 def changed_files(store: ArtifactStore, use_case: UseCase, partition: date) -> tuple[str, ...]:
     """Landed files that were added or changed since the partition was landed, by uri; () if it was not landed.
 
-    Files that are gone are left out: producers may remove what was read. Only files that were written after the
-    partition was landed are read.
+    Of a partition that was rejected while it was landed, those that came since. Files that are gone are left out:
+    producers may remove what was read. Only files that were written since the landing began are read.
     """
-    decision = store.decision(use_case.name, "land", partition)
-    if decision is None or decision.published is None:
-        return ()
-    landed = decision.published
-    known = {ref.uri: ref.sha256 for refs in store.manifest(landed).inputs.values() for ref in refs}
-    landed_at = next(one.modified for one in store.list(store.key(landed.uri) + "manifest.json"))
     feeds = [feed for feed in use_case.feeds if feed.source is None]
     files = [info for feed in feeds for info in delivered_files(store, use_case, feed, partition)[1]]
+    decision = store.decision(use_case.name, "land", partition)
+    if decision is None or decision.published is None:
+        rejected_at = _rejected_at(store, use_case, partition)
+        since = [info for info in files if rejected_at is not None and info.modified > rejected_at]
+        return tuple(sorted(store.uri(info.key) for info in since))
+    landed = store.manifest(decision.published)
+    known = {ref.uri: ref.sha256 for refs in landed.inputs.values() for ref in refs}
+    landed_at = next(one.modified for one in store.list(store.key(landed.ref.uri) + "manifest.json"))
+    # The store's times are whole seconds.
+    read_after = landed_at - timedelta(seconds=landed.attempt.seconds + 1)
     changed = []
     for info in files:
         uri = store.uri(info.key)
-        # In the same second either may have been first.
-        if uri not in known or (info.modified >= landed_at and sha256_hex(store.get(info.key) or b"") != known[uri]):
+        if uri not in known or (info.modified >= read_after and sha256_hex(store.get(info.key) or b"") != known[uri]):
             changed.append(uri)
     return tuple(sorted(changed))
+
+
+def _rejected_at(store: ArtifactStore, use_case: UseCase, partition: date) -> datetime | None:
+    """When ingest rejected a partition because of what was delivered; None if it did not."""
+    decision = store.decision(use_case.name, PUBLISH, partition)
+    if decision is None or decision.published or _failed(decision) or decision.reason.startswith(_UNDELIVERED):
+        return None
+    key = f"{store.step_prefix(use_case.name, PUBLISH)}{partition}/current.json"
+    return next((info.modified for info in store.list(key)), None)
 
 
 def outdated_features(
@@ -100,7 +117,7 @@ def outdated_features(
 ) -> dict[date, tuple[date, ...]]:
     """Partitions with features, each with those of `partitions` that its features lack as they are published now."""
     lookback = timedelta(days=use_case.features.lookback_days)
-    published = _refs(store, use_case, "publish", partitions)
+    published = _refs(store, use_case, PUBLISH, partitions)
     if not published:
         return {}
     first, last = min(published), max(published) + lookback

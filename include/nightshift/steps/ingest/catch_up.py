@@ -29,8 +29,9 @@ def run(context: StepContext, *, published: ArtifactRef, may_run: bool = False) 
     first = max(partition - timedelta(days=DAYS), use_case.first_partition)
     window = partition_range(first, partition - timedelta(days=1))
     changed = {day: files for day in window if (files := changed_files(store, use_case, day))}
+    settle = context.settings.settle_seconds
     document = CatchUp(
-        run_again=why_again(store, use_case, window, list(changed)) if may_run else {},
+        run_again=why_again(store, use_case, window, list(changed), settle_seconds=settle) if may_run else {},
         changed=changed,
         outdated=outdated_features(store, use_case, [*window, partition]),
     )
