@@ -6,14 +6,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import takewhile
 
-from nightshift.deployment import Action, Deployment
+from nightshift.deployment import VERSION_ACTIONS, Action, Deployment
 
 SHOWN = 10
 """Causes that a message describes; the others are counted."""
 
 DECISIONS: dict[Action, str] = {
-    "rejected": "the version of {spec} trained by partition {partition} failed a version gate; the one before is used",
+    "rejected": "the version of {spec} trained by partition {partition} failed a version gate{again}; the newest that "
+    "passed is used",
     "awaiting_approval": "{spec} waits for approval after partition {partition}: Browse, Required actions",
     "promoted": "{spec} is champion after partition {partition}",
     "rolled_back": "{spec} is champion again after partition {partition}",
@@ -24,6 +26,9 @@ DECISIONS: dict[Action, str] = {
     "annulled": "decision {annulled} is annulled after partition {partition}",
 }
 """Decisions about models that are alerts."""
+
+REPEATED_EVERY = 7
+"""Of so many rejections in a row by the same gates one is an alert."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +43,51 @@ class Alert:
     message: str
 
 
-def decision_alert(decision: Deployment, deployment_id: int, *, killed: bool) -> Alert | None:
+def decision_alert(
+    decision: Deployment, deployment_id: int, *, killed: bool, earlier: Sequence[Deployment] = ()
+) -> Alert | None:
     """The alert about a recorded decision, None if its action is none of DECISIONS.
 
-    `killed`: whether the kill switch is on after the decision.
+    `killed`: whether the kill switch is on after the decision. `earlier`: the decisions recorded before it. Versions of
+    a spec that the same gates reject partition after partition are alerted once in REPEATED_EVERY.
     """
     if decision.action not in DECISIONS:
         return None
+    before = _rejected_before(decision, earlier) if decision.action == "rejected" else 0
+    if before % REPEATED_EVERY:
+        return None
     spec = decision.model_version if decision.action == "retired" and decision.model_version else decision.spec_id
     annulled = decision.reason.get("annulled", decision.annuls)
-    what = DECISIONS[decision.action].format(spec=spec, partition=decision.partition, annulled=annulled)
+    again = f" ({before + 1} partitions in a row)" if before else ""
+    what = DECISIONS[decision.action].format(spec=spec, partition=decision.partition, annulled=annulled, again=again)
     place = f", in place of {decision.replaces}" if decision.replaces else ""
     serving = ". The kill switch is on: the fallback goes on serving" if killed and decision.replaces else ""
     why = f". Decided by {decision.decided_by}: {_why(decision)}"
     return Alert(decision.partition, f"{decision.action}:{deployment_id}", f"{what}{place}{serving}{why}")
 
 
-def _why(decision: Deployment) -> str:
+def _rejected_before(decision: Deployment, earlier: Sequence[Deployment]) -> int:
+    """By how many trainings in a row before it the same gates rejected a version of the spec."""
+    trained = {
+        one.partition: one
+        for one in earlier
+        if one.spec_id == decision.spec_id and one.action in VERSION_ACTIONS and one.partition < decision.partition
+    }
+    gates = set(_failed_gates(decision))
+    same = (
+        one.action == "rejected" and set(_failed_gates(one)) == gates
+        for _, one in sorted(trained.items(), reverse=True)
+    )
+    return sum(1 for _ in takewhile(bool, same))
+
+
+def _failed_gates(decision: Deployment) -> dict[str, str]:
     gates: Mapping[str, str] = decision.reason.get("gates", {})
-    failed = [f"{gate} {result}" for gate, result in gates.items() if result.startswith("fail")]
+    return {gate: result for gate, result in gates.items() if result.startswith("fail")}
+
+
+def _why(decision: Deployment) -> str:
+    failed = [f"{gate} {result}" for gate, result in _failed_gates(decision).items()]
     return str(decision.reason.get("why") or "; ".join(failed) or "no reason recorded")
 
 

@@ -1,6 +1,6 @@
 """What alerts about decisions say, and how many alerts make one message."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
@@ -27,12 +27,31 @@ def decision(action, **fields):
         (decision("retired", model_version="2020-03-19-0", reason={"why": "wrong weather"}), False,
          "2020-03-19-0 is retired after partition 2020-03-20. Decided by hand:ann: wrong weather"),
         (decision("rejected", reason={"gates": {"parity": "pass: ", "change": "fail: 0.3 over 0.1"}}), False,
-         "the version of trees-0 trained by partition 2020-03-20 failed a version gate; the one before is used. "
-         "Decided by hand:ann: change fail: 0.3 over 0.1"),
+         "the version of trees-0 trained by partition 2020-03-20 failed a version gate; the newest that passed is "
+         "used. Decided by hand:ann: change fail: 0.3 over 0.1"),
     ],
 )  # fmt: skip
 def test_a_decision_says_what_changes_who_decided_and_why(decided, killed, text):
     assert decision_alert(decided, 7, killed=killed) == Alert(D, f"{decided.action}:7", text)
+
+
+def test_rejections_in_a_row_by_the_same_gates_are_one_alert_in_seven():
+    days = [D + timedelta(days=n) for n in range(16)]
+    failing = dict.fromkeys(days, "constant_rate") | {days[9]: "parity"}
+    trained = [
+        decision("rejected", reason={"gates": {failing[day]: "fail: by 0.001", "leakage": "pass: "}}).model_copy(
+            update={"partition": day}
+        )
+        for day in days
+    ]
+    alerts = [decision_alert(one, n, killed=False, earlier=trained[:n]) for n, one in enumerate(trained)]
+    assert [n for n, alert in enumerate(alerts) if alert] == [0, 7, 9, 10]
+    assert "failed a version gate (8 partitions in a row); the newest that passed is used" in alerts[7].message
+    # Another spec, and a version that passed, begin a new row.
+    other = [one.model_copy(update={"spec_id": "linear-0"}) for one in trained[:3]]
+    assert decision_alert(trained[3], 3, killed=False, earlier=other) is not None
+    passed = [*trained[:2], trained[2].model_copy(update={"action": "registered"})]
+    assert decision_alert(trained[3], 3, killed=False, earlier=passed) is not None
 
 
 @pytest.mark.parametrize("action", ["registered", "shadow", "canary", "confirmed", "held", "failed"])
