@@ -20,8 +20,8 @@ IMAGES = Path(__file__).parent / "images"
 WIDE, PHONE = {"width": 1280, "height": 1080}, {"width": 390, "height": 844}
 PICTURES = (
     ("app_overview", "", WIDE, "light"),
-    ("app_drift", "/drift", WIDE, "dark"),
-    ("app_performance", "/performance", WIDE, "light"),
+    ("app_drift", "/drift?days=180", WIDE, "dark"),
+    ("app_performance", "/performance?days=180", WIDE, "light"),
     ("app_phone", "", PHONE, "light"),
 )
 """File, page of the use case, window, theme."""

@@ -97,7 +97,7 @@
     xAxis: axis(l, { type: "category", data: chart.days, splitArea: { show: false } }),
     yAxis: axis(l, { type: "category", data: chart.rows, inverse: true, triggerEvent: true, axisLabel: { color: l.ink, fontSize: 11, width: chart.labelWidth, overflow: "truncate", interval: 0 } }),
     visualMap: { min: -chart.most, max: chart.most, calculable: false, orient: "horizontal", left: 8, bottom: 0, itemHeight: 160, itemWidth: 10, text: [chart.highText, chart.lowText], textStyle: { color: l.soft, fontSize: 11 }, inRange: { color: l.heat } },
-    series: [{ type: "heatmap", data: chart.cells.map(([x, y, value, note]) => ({ value: [x, y, value], note, itemStyle: { borderColor: Math.abs(value) > 1 ? l.ink : l.panel, borderWidth: chart.narrow || chart.days.length > 90 ? 0 : 1 } })), emphasis: { itemStyle: { borderColor: l.ink, borderWidth: 2 } } }],
+    series: [{ type: "heatmap", data: chart.cells.map(([x, y, value, note]) => ({ value: [x, y, value], note, itemStyle: { borderColor: Math.abs(value) > 1 ? l.ink : l.panel, borderWidth: Math.abs(value) <= 1 && (chart.narrow || chart.days.length > 90) ? 0 : 1 } })), emphasis: { itemStyle: { borderColor: l.ink, borderWidth: 2 } } }],
   });
 
   const KINDS = { lines, bars: lines, scatter, heat };
