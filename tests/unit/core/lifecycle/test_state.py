@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,8 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightshift.artifact import ArtifactRef
-from nightshift.core.lifecycle.annulment import first_affected
 from nightshift.core.lifecycle.state import (
     Challenge,
     State,
@@ -24,42 +21,9 @@ from nightshift.core.lifecycle.state import (
 )
 from nightshift.deployment import Deployment, SpecAction, VersionAction
 from nightshift.errors import ConfigurationError
+from support import decisions as short_decisions
+from support.decisions import CHALLENGED, START, WATCHED, day, decide, primary, register
 from support.errors import raises_code
-
-STEPS = {"registered": "register", "rejected": "register", "failed": "record_failure"}
-STEPS |= {"shadow": "nominate", "backtest_failed": "nominate"}
-STEPS |= dict.fromkeys(("killed", "restored", "retired"), "hand:ann")
-STEPS |= dict.fromkeys(("approved", "declined"), "record_approval")
-CHAMPION = ("promoted", "rolled_back", "confirmed", "killed", "restored")
-
-
-def day(number: int) -> date:
-    return date(2013, 5, 1) + timedelta(days=number - 1)
-
-
-def decide(partition: int, action: str, spec_id: str = "", by: str = "", **more: Any) -> Deployment:
-    return Deployment.model_validate(
-        {
-            "partition": day(partition),
-            "action": action,
-            "role": "champion" if action in CHAMPION else "challenger",
-            "spec_id": spec_id,
-            "decided_by": by or STEPS.get(action, "advance"),
-            **more,
-        }
-    )
-
-
-def register(partition: int, spec_id: str, role: str = "champion", build: str = "") -> Deployment:
-    """A version named <spec><partition><build>."""
-    name = f"{spec_id}{partition}{build}"
-    ref = ArtifactRef(uri=f"s3://bucket/{name}/", sha256=name, kind="version")
-    return decide(partition, "registered", spec_id, role=role, model_version=name, model=ref)
-
-
-START = [register(1, "f", "fallback"), register(1, "a"), decide(1, "promoted", "a", "register")]
-CHALLENGED = [*START, register(3, "b", "challenger"), decide(3, "shadow", "b")]
-WATCHED = [*CHALLENGED, decide(6, "promoted", "b", replaces="a")]
 
 
 def names(state: State) -> dict[str, Any]:
@@ -67,11 +31,6 @@ def names(state: State) -> dict[str, Any]:
         "primary": state.primary and (state.primary[0], state.primary[1].model_version),
         "shadows": [(role, version.model_version) for role, version in state.shadows],
     }
-
-
-def primary(decisions: list[Deployment], *partitions: int) -> list[str | None]:
-    states = [state_as_of(decisions, day(number)) for number in partitions]
-    return [state.primary[1].model_version if state.primary else None for state in states]
 
 
 # Order
@@ -231,7 +190,9 @@ def test_recorded_only(action: str) -> None:
 
 def test_every_action_is_covered() -> None:
     """Each of them occurs in a test of this file."""
-    source = Path(__file__).read_text(encoding="utf-8")
+    here = Path(__file__)
+    files = (here, here.with_name("test_annulment.py"), Path(short_decisions.__file__))
+    source = "".join(file.read_text(encoding="utf-8") for file in files)
     assert [action for action in (*get_args(SpecAction), *get_args(VersionAction)) if f'"{action}"' not in source] == []
 
 
@@ -299,57 +260,6 @@ def test_kill_switch() -> None:
     on_off_on = [*START, *(decide(3, action) for action in ("killed", "restored", "killed"))]
     assert primary(on_off_on, 4) == ["f1"]
     assert primary(on_off_on[:-1], 4) == ["a1"]
-
-
-# Annulled decisions
-
-
-def numbered(decisions: list[Deployment]) -> list[Deployment]:
-    """As they are read from the warehouse."""
-    return [one.model_copy(update={"deployment_id": number}) for number, one in enumerate(decisions, start=1)]
-
-
-def annul(decisions: list[Deployment], number: int, partition: int) -> list[Deployment]:
-    return numbered([*decisions, decide(partition, "annulled", by="hand:ann", annuls=number)])
-
-
-def test_annulled_decision_counts_up_to_the_partition_of_the_annulment() -> None:
-    killed = [*WATCHED, decide(7, "killed")]
-    assert primary(annul(killed, len(killed), 9), 7, 8, 9, 10) == ["b3", "f1", "f1", "b3"]
-    # Annulled as of its own partition, or an earlier one, it never counts.
-    for partition in (7, 5):
-        assert primary(annul(killed, len(killed), partition), 7, 8, 9) == ["b3", "b3", "b3"]
-
-
-def test_annulled_rollback_leaves_later_decisions_in_place() -> None:
-    rolled_back = [*WATCHED, decide(7, "rolled_back", "a", "hand:ann", replaces="b"), decide(8, "killed")]
-    state = state_as_of(annul(rolled_back, len(rolled_back) - 1, 9), day(10))
-    assert (state.champion, state.former, state.killed is not None) == ("b", ("a",), True)
-
-
-@given(st.integers(1, 8), st.integers(1, 12), st.integers(1, 12))
-def test_annulment_changes_later_partitions_only(number: int, partition: int, asked: int) -> None:
-    by_hand_ = [("killed", ""), ("restored", ""), ("rolled_back", "a"), ("retired", "a")]
-    rows = [decide(5 + n, action, spec, "hand:ann") for n, (action, spec) in enumerate(2 * by_hand_)]
-    decisions = numbered([*WATCHED, *rows])
-    annulled = len(WATCHED) + number
-    without = [one for one in decisions if one.deployment_id != annulled]
-    expected = decisions if asked <= partition else without
-    assert state_as_of(annul(decisions, annulled, partition), day(asked)) == state_as_of(expected, day(asked))
-
-
-def test_first_affected_partition_of_an_annulment() -> None:
-    decisions = numbered([*WATCHED, decide(7, "killed"), decide(9, "restored"), decide(20, "killed")])
-    killed, later = len(WATCHED) + 1, len(WATCHED) + 3
-
-    def affected(number: int, partition: int) -> date | None:
-        return first_affected(decisions, decide(partition, "annulled", by="hand:ann", annuls=number))
-
-    assert affected(killed, 6) == affected(killed, 7) == day(8)
-    assert affected(killed, 8) == day(9)
-    assert affected(killed, 9) is None
-    # One of a later date has no effect before that.
-    assert affected(later, 9) == day(21)
 
 
 # Retired specs
