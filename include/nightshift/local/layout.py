@@ -60,14 +60,14 @@ class Credentials(Value):
 
 
 class State(BaseModel):
-    """State of the last start: ports by name, processes by service, services that died and left processes behind, the
+    """State of the last start: ports by name, processes by service, dead services that left processes behind, the
     Airflow version that the database was migrated for, and NIGHTSHIFT_USE_CASE_ROOTS."""
 
     model_config = ConfigDict(extra="forbid")
 
     ports: dict[str, int] = Field(default_factory=dict)
     processes: dict[str, ProcessRecord] = Field(default_factory=dict)
-    died: list[ProcessRecord] = Field(default_factory=list)
+    dead: list[ProcessRecord] = Field(default_factory=list)
     migrated_for: str = ""
     roots: str = ""
 

@@ -80,7 +80,7 @@ class Stack:
         with self._only_one():
             state = self.layout.state()
             # A scheduler that was killed leaves its workers behind: they finish their tasks, `down` stops them.
-            state.died = [record for record in self._died(state) if processes.session(record)]
+            state.dead = [record for record in self._dead(state) if processes.session(record)]
             state.processes = self._alive(state)
             running = set(state.processes)
             roots = os.environ.get(ROOTS_VARIABLE, state.roots)
@@ -234,16 +234,14 @@ class Stack:
             running = [name for name in reversed(SERVICES) if name in alive]
             if not running:
                 self.say("The local stack is down already." if not state.processes else "Nothing was running any more.")
+            if [record for record in self._dead(state) if processes.stop(record)]:
+                self.say("Stopped processes that services left behind when they died.")
             # Airflow and MLflow write to the stores while they stop.
             for are_stores in (False, True):
                 group = [name for name in running if (name in STORES) == are_stores]
                 with ThreadPoolExecutor(len(SERVICES)) as pool:
                     list(pool.map(partial(self._stop, state), group))
-                if not are_stores:
-                    left = [record for record in self._died(state) if processes.stop(record)]
-            if left:
-                self.say("Stopped processes that services left behind when they died.")
-            state.processes, state.died = {}, []
+            state.processes, state.dead = {}, []
             self.layout.save(state)
         if running:
             self.say("The local stack is down.")
@@ -318,9 +316,9 @@ class Stack:
     def _alive(self, state: State) -> dict[str, ProcessRecord]:
         return {name: record for name, record in state.processes.items() if processes.find(record) is not None}
 
-    def _died(self, state: State) -> list[ProcessRecord]:
+    def _dead(self, state: State) -> list[ProcessRecord]:
         ended = [record for record in state.processes.values() if processes.find(record) is None]
-        return [*state.died, *ended]
+        return [*state.dead, *ended]
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

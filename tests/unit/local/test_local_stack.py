@@ -6,6 +6,7 @@ import sys
 
 import psutil
 
+from nightshift.local import layout as layouts
 from nightshift.local import processes
 from nightshift.local.layout import Layout, State
 from nightshift.local.stack import STORES, Stack
@@ -17,7 +18,9 @@ SCHEDULER_WITH_A_WORKER = (
 )
 
 
-def test_workers_of_a_killed_scheduler_outlive_the_next_start_and_end_with_the_stack(tmp_path):
+def test_workers_of_a_killed_scheduler_outlive_the_next_start_and_end_with_the_stack(tmp_path, monkeypatch):
+    for variable in layouts.PORT_VARIABLES.values():
+        monkeypatch.setenv(variable, "0")
     layout, said = Layout(tmp_path / "local"), []
     layout.folder.mkdir()
     command = [sys.executable, "-c", SCHEDULER_WITH_A_WORKER]
@@ -31,11 +34,11 @@ def test_workers_of_a_killed_scheduler_outlive_the_next_start_and_end_with_the_s
     stack = Stack(layout, say=said.append)
     stack._up(STORES, lambda *_: None)
     assert [worker.pid for worker in processes.session(scheduler)] == [int(log.read_text())]
-    assert layout.state().died == [scheduler]
+    assert layout.state().dead == [scheduler]
     stack._up(STORES, lambda *_: None)
-    assert layout.state().died == [scheduler]
+    assert layout.state().dead == [scheduler]
 
     stack.down()
     assert processes.session(scheduler) == []
-    assert layout.state().died == []
+    assert layout.state().dead == []
     assert "Stopped processes that services left behind when they died." in said
