@@ -36,6 +36,17 @@ def alert_of_failed_run(context: Mapping[str, Any]) -> None:
     raise_alert(load_settings(), use_case, alert_about(use_case, context))
 
 
+def alert_of_failed_partition(use_case: UseCase, partition: date, error: Exception) -> None:
+    """Record and send the alert that a partition could not be ingested by the run of a later one."""
+    use_connections()
+    from nightshift.core.monitoring.alerts import Alert
+    from nightshift.services.alerts import raise_alert
+    from nightshift.settings import load_settings
+
+    message = f"ingest of {partition} failed when it was run again: {error}"
+    raise_alert(load_settings(), use_case, Alert(partition, "failed:ingest", message))
+
+
 def record_alert(use_case: UseCase, context: Mapping[str, Any]) -> None:
     """Record the alert that the callback of the current run, which is going to fail, will send.
 

@@ -11,6 +11,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dagkit import assets
+from dagkit.alerts import alert_of_failed_partition
 from dagkit.connections import use_connections
 from dagkit.params import XComValues, partition_of_run
 from dagkit.steps import airflow_errors, read_document, reject_partition, restore_refs, run_step
@@ -94,8 +95,8 @@ def run_missed_partitions(use_case_name: str, caught_up: XComValues) -> XComValu
     """Ingest the partitions that an artifact of `catch_up` says to run again, and emit the curated asset for them.
 
     Returns the partitions by result: {"done": [...], "rejected": {partition: reason}, "failed": {partition: error}}.
-    Skipped if there are none. One that fails does not keep the others from being ingested; if none is, its error is
-    raised.
+    Skipped if there are none. One that fails is an alert and does not keep the others from being ingested; if none is
+    ingested, its error is raised.
     """
     use_case = load_use_case(use_case_name)
     days = sorted(day.isoformat() for day in read_document(caught_up, CatchUp).run_again)
@@ -110,9 +111,10 @@ def run_missed_partitions(use_case_name: str, caught_up: XComValues) -> XComValu
             log.exception("partition %s failed", day)
             failed[day] = error
     done = [day for day in days if day not in rejected and day not in failed]
-    if not done and failed:
-        raise next(iter(failed.values()))
     if not done:
-        raise AirflowFailException(f"None of {', '.join(days)} could be ingested: {rejected}")
+        nothing = AirflowFailException(f"None of {', '.join(days)} could be ingested: {rejected}")
+        raise next(iter(failed.values()), nothing)
+    for day, error in failed.items():
+        alert_of_failed_partition(use_case, parse_partition(day), error)
     get_current_context()["outlet_events"][assets.curated(use_case)].add_partitions(done)
     return {"done": done, "rejected": rejected, "failed": {day: str(error) for day, error in failed.items()}}

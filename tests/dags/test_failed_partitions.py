@@ -1,6 +1,6 @@
 """How a failed run decides its partition, and how long tasks try before they fail."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -132,9 +132,14 @@ def test_a_missed_partition_that_fails_does_not_keep_others_from_being_ingested(
             raise RuntimeError("out of memory")
         return {"uri": "s3://b/a/", "sha256": "0", "kind": name}
 
+    alerts = []
     monkeypatch.setattr("dagkit.history.run_step", broken)
+    monkeypatch.setattr(
+        "dagkit.history.alert_of_failed_partition", lambda use_case, day, error: alerts.append((day, str(error)))
+    )
     result, keys = emitted(set_context, "2013-03-01", "2013-03-02")
     assert (result["failed"], keys) == ({"2013-03-01": "out of memory"}, ["2013-03-02"])
+    assert alerts == [(date(2013, 3, 1), "out of memory")]
     with pytest.raises(RuntimeError, match="out of memory"):
         emitted(set_context, "2013-03-01")
 
