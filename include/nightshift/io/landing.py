@@ -60,7 +60,7 @@ def delivered_files(
     return prefix, files, bool(files) and marked
 
 
-def unsettled(store: ArtifactStore, feed: Feed, files: Sequence[ObjectInfo], settle_seconds: int) -> float | None:
+def unsettled_age(store: ArtifactStore, feed: Feed, files: Sequence[ObjectInfo], settle_seconds: int) -> float | None:
     """The age [s], by the store's clock, of the newest file if others may follow it; None if the delivery is settled.
 
     It is if the feed has an end mark, or the newest file is `settle_seconds` old.
@@ -88,7 +88,7 @@ def read_delivery(
             f"{use_case.name} {partition}: {store.uri(prefix)} has {len(keys)} files and no {feed.end_mark}, so the "
             f"delivery is not complete. Put it there after the last file; the task is retried until it comes.",
         )
-    if (age := unsettled(store, feed, infos, settle_seconds)) is not None:
+    if (age := unsettled_age(store, feed, infos, settle_seconds)) is not None:
         raise PartitionNotReady(
             "NS-LAND-052",
             f"{use_case.name} {partition}: the newest file at {store.uri(prefix)} is {age:.0f} s old: others may "

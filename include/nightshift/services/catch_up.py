@@ -9,7 +9,7 @@ from nightshift.artifact import ArtifactRef, Decision, sha256_hex
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import CatchUp
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.landing import delivered_files, unsettled
+from nightshift.io.landing import delivered_files, unsettled_age
 from nightshift.io.object_store import in_parallel
 from nightshift.partitions import parse_partition
 from nightshift.pipeline import find_stage
@@ -69,12 +69,11 @@ def _failed(decision: Decision) -> bool:
 
 def is_delivered(store: ArtifactStore, use_case: UseCase, partition: date, settle_seconds: int) -> bool:
     """Whether every feed has a complete, settled delivery for the partition; predictions of others are waited for."""
-    for feed in use_case.feeds:
-        if feed.source is None:
-            _, files, complete = delivered_files(store, use_case, feed, partition)
-            if not complete or unsettled(store, feed, files, settle_seconds) is not None:
-                return False
-    return True
+    feeds = [feed for feed in use_case.feeds if feed.source is None]
+    deliveries = ((feed, *delivered_files(store, use_case, feed, partition)[1:]) for feed in feeds)
+    return all(
+        complete and unsettled_age(store, feed, files, settle_seconds) is None for feed, files, complete in deliveries
+    )
 
 
 def changed_files(store: ArtifactStore, use_case: UseCase, partition: date) -> tuple[str, ...]:

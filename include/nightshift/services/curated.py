@@ -266,5 +266,5 @@ def rejecting(
         # Without curated data no training follows that would withdraw them.
         rows = store.decision(use_case.name, ROWS_STEP, partition)
         if rows is not None and rows.published:
-            withdraw_rows(store, use_case, partition, f"{partition} delivered no labels: {decision.reason}")
+            withdraw_rows(store, use_case, partition, decision.reason)
         raise

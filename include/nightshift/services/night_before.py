@@ -18,6 +18,7 @@ from nightshift.io.warehouse.warehouse import TRAINING, Warehouse
 STAGE_OF = {"register": "train", "advance": "promote", "publish_predictions": "predict"}
 """The steps that can be waited for, and the stages to run."""
 LOOK_BACK = 7
+"""Rejected partitions in a row after which none is waited for."""
 
 
 def undecided_before(

@@ -73,9 +73,11 @@ def publish_rows(
     return ref
 
 
-def withdraw_rows(store: ArtifactStore, use_case: UseCase, partition: date, reason: str) -> None:
-    """Record that a partition has no training rows, because its data was rejected."""
+def withdraw_rows(store: ArtifactStore, use_case: UseCase, partition: date, why_rejected: str) -> str:
+    """Record that a partition has no training rows, because its data was rejected; returns the reason recorded."""
+    reason = f"{partition} delivered no labels: {why_rejected}"
     _decide(store, use_case, partition, Decision(status="rejected", reason=reason))
+    return reason
 
 
 def compact_months(store: ArtifactStore, use_case: UseCase, last: date) -> list[ArtifactRef]:

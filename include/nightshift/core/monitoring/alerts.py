@@ -44,16 +44,16 @@ class Alert:
 
 
 def decision_alert(
-    decision: Deployment, deployment_id: int, *, killed: bool, earlier: Sequence[Deployment] = ()
+    decision: Deployment, deployment_id: int, *, killed: bool, recorded: Sequence[Deployment] = ()
 ) -> Alert | None:
     """The alert about a recorded decision, None if its action is none of DECISIONS.
 
-    `killed`: whether the kill switch is on after the decision. `earlier`: the decisions recorded before it. Versions of
-    a spec that the same gates reject partition after partition are alerted once in REPEATED_EVERY.
+    `killed`: whether the kill switch is on after the decision. `recorded`: all decisions. Versions of a spec that
+    the same gates reject partition after partition are alerted once in REPEATED_EVERY.
     """
     if decision.action not in DECISIONS:
         return None
-    before = _rejected_before(decision, earlier) if decision.action == "rejected" else 0
+    before = _rejected_before(decision, recorded) if decision.action == "rejected" else 0
     if before % REPEATED_EVERY:
         return None
     spec = decision.model_version if decision.action == "retired" and decision.model_version else decision.spec_id
@@ -66,11 +66,11 @@ def decision_alert(
     return Alert(decision.partition, f"{decision.action}:{deployment_id}", f"{what}{place}{serving}{why}")
 
 
-def _rejected_before(decision: Deployment, earlier: Sequence[Deployment]) -> int:
+def _rejected_before(decision: Deployment, recorded: Sequence[Deployment]) -> int:
     """By how many trainings in a row before it the same gates rejected a version of the spec."""
     trained = {
         one.partition: one
-        for one in earlier
+        for one in recorded
         if one.spec_id == decision.spec_id and one.action in VERSION_ACTIONS and one.partition < decision.partition
     }
     gates = set(_failed_gates(decision))

@@ -60,10 +60,9 @@ def record(
         row["reason"] = Jsonb(dict(decision.reason))
         cursor = insert_row(connection, table_name(use_case, "deployments"), row, "RETURNING deployment_id")
         ((deployment_id,),) = cursor.fetchall()
-        earlier = list(recorded)
         recorded.append(decision.model_copy(update={NUMBER: deployment_id}))
         killed = state_after(recorded, decision.partition).killed is not None
-        if alert := decision_alert(decision, deployment_id, killed=killed, earlier=earlier):
+        if alert := decision_alert(decision, deployment_id, killed=killed, recorded=recorded):
             alerts.record(connection, use_case, alert)
     return True
 

@@ -44,8 +44,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     outcomes = delivered_outcomes(use_case, store, partition)
     if outcomes.rejected:
-        reason = f"{partition} delivered no labels: {outcomes.rejected}"
-        withdraw_rows(store, use_case, partition, reason)
+        reason = withdraw_rows(store, use_case, partition, outcomes.rejected)
         raise PartitionRejected(
             "NS-TRAIN-005", f"{use_case.name}: {reason} Deliver it again and run ingest; training follows."
         )

@@ -44,14 +44,14 @@ def test_rejections_in_a_row_by_the_same_gates_are_one_alert_in_seven():
         )
         for day in days
     ]
-    alerts = [decision_alert(one, n, killed=False, earlier=trained[:n]) for n, one in enumerate(trained)]
+    alerts = [decision_alert(one, n, killed=False, recorded=trained[: n + 1]) for n, one in enumerate(trained)]
     assert [n for n, alert in enumerate(alerts) if alert] == [0, 7, 9, 10]
     assert "failed a version gate (8 partitions in a row); the newest that passed is used" in alerts[7].message
     # Another spec, and a version that passed, begin a new row.
     other = [one.model_copy(update={"spec_id": "linear-0"}) for one in trained[:3]]
-    assert decision_alert(trained[3], 3, killed=False, earlier=other) is not None
+    assert decision_alert(trained[3], 3, killed=False, recorded=other) is not None
     passed = [*trained[:2], trained[2].model_copy(update={"action": "registered"})]
-    assert decision_alert(trained[3], 3, killed=False, earlier=passed) is not None
+    assert decision_alert(trained[3], 3, killed=False, recorded=passed) is not None
 
 
 @pytest.mark.parametrize("action", ["registered", "shadow", "canary", "confirmed", "held", "failed"])
