@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dagkit.alerts import alert_about, alert_of_failed_run, record_alert
+from dagkit.alerts import alert_about, alert_of_failed_partition, alert_of_failed_run, record_alert
 from nightshift.core.monitoring.alerts import Alert
 from nightshift.declare.discovery import load_use_case
 from nightshift.errors import PredictionsOverdue, WarehouseUnavailable
@@ -67,6 +67,18 @@ def test_the_callback_records_the_alert_of_its_use_case(monkeypatch):
     alert_of_failed_run(context("ingest", key="2013-03-01"))
     ((settings, use_case, alert),) = raised
     assert (settings, use_case.name, alert.cause) == ("settings", "flight_delay", "failed:ingest")
+
+
+def test_a_partition_that_fails_in_the_run_of_a_later_one_has_the_cause_of_its_own_run(monkeypatch):
+    raised = []
+    monkeypatch.setattr("nightshift.services.alerts.raise_alert", lambda *arguments: raised.append(arguments))
+    monkeypatch.setattr("nightshift.settings.load_settings", lambda: "settings")
+    monkeypatch.setattr("dagkit.alerts.use_connections", lambda: None)
+    day = date(2013, 3, 1)
+    alert_of_failed_partition(FLIGHTS, day, RuntimeError("out of memory"))
+    message = "ingest of 2013-03-01 failed when it was run again: out of memory"
+    of_its_own_run = alert_about(FLIGHTS, context("ingest", key=str(day)))
+    assert raised == [("settings", FLIGHTS, Alert(day, of_its_own_run.cause, message))]
 
 
 @pytest.mark.parametrize("error", [None, WarehouseUnavailable("NS-TEST-002", "no answer")])

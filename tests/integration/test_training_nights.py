@@ -259,9 +259,12 @@ def test_a_version_of_another_training_set_is_noticed(trained_nights, use_case, 
     assert training_set != other
 
 
-def test_training_waits_for_the_rows_of_the_partition_before(nights, store, history):
-    before, day = date(2020, 3, 18), date(2020, 3, 19)
+@pytest.mark.parametrize("rejected", [(), (date(2020, 3, 19),)])
+def test_training_waits_for_the_rows_of_the_partition_before(nights, store, history, rejected):
+    before, day = date(2020, 3, 18), date(2020, 3, 19) + len(rejected) * DAY
     history.copy(store, date(2020, 3, 17))
+    for one in rejected:
+        store.decide(nights.use_case.name, "publish", one, Decision(status="rejected", reason="half a file"))
     nights.deliver([before, day])
     for one in (before, day):
         nights.ingest(one)
