@@ -104,11 +104,13 @@ def test_nights(trained_nights: Nights) -> None:
     # Every row is in one slice of each declared column.
     sliced = rows(
         nights,
-        "SELECT prediction_date, sum(rows) FILTER (WHERE slice_column = ''), "
-        "sum(rows) FILTER (WHERE slice_column = 'customer') FROM late_returns.performance_daily "
-        "WHERE role = 'published' GROUP BY 1",
+        "SELECT role, prediction_date, sum(rows) FILTER (WHERE slice_column = ''), "
+        "sum(rows) FILTER (WHERE slice_column = 'customer'), "
+        "abs(sum(rows * log_loss) FILTER (WHERE slice_column = '') "
+        "- sum(rows * log_loss) FILTER (WHERE slice_column = 'customer')) < 1e-9 "
+        "FROM late_returns.performance_daily WHERE role IN ('published', 'fallback') GROUP BY 1, 2 ORDER BY 1",
     )
-    assert sliced == [(two[1], 40, 40)]
+    assert sliced == [(role, two[1], 40, 40, True) for role in ("fallback", "published")]
 
     # The same nights again: the same artifacts, decisions and rows.
     before, decided = predictions(nights), Warehouse(nights.settings, nights.use_case).decisions()

@@ -71,8 +71,8 @@ def _record_own_day(context: StepContext, day: date) -> None:
 def _performance(use_case: UseCase, store: ArtifactStore, publication: Publication, labels: pa.Table) -> pa.Table:
     """Rows of performance_daily of one publication; `labels`: the key, the label and `known_on`.
 
-    One row of role `published` for each version that scored published rows, on those rows, and on those of each
-    declared slice; and one for each version, in its role, on all rows.
+    One row of role `published` for each version that scored published rows, and one for each version, in its role, on
+    all rows; of the published ones and the fallback also one for each value of each declared slice.
     """
     known = {"prediction_date": publication.prediction_date, "known_on": pc.max(labels[KNOWN_ON]).as_py()}
     measured = [
@@ -84,7 +84,7 @@ def _performance(use_case: UseCase, store: ArtifactStore, publication: Publicati
 
 
 def _slices(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef) -> Iterator[tuple[str, str, pa.Table]]:
-    """(slice column, value, rows): all rows of all versions, and the published ones by slice.
+    """(slice column, value, rows): all rows of all versions, and the published ones and the fallback's by slice.
 
     Rows: key, role, spec_id, model_version, score.
     """
@@ -98,7 +98,9 @@ def _slices(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef) -> Ite
     published = published.append_column("spec_id", pa.array([spec_of[one] for one in versions], pa.string()))
     published = published.select(everything.column_names)
     yield "", "", pa.concat_tables([published, everything])
-    # Rows are in the order of the published ones.
+    fallback = everything.filter(pc.equal(everything["role"], "fallback"))
+    # All versions score the rows in the order of the published ones; features are in that order, too.
+    compared = [published, fallback] if fallback.num_rows == published.num_rows else [published]
     features = store.read_table(scores, "features.parquet")
     for column in use_case.slices.columns:
         having = next((one for one in (features, table) if column in one.column_names), None)
@@ -106,4 +108,5 @@ def _slices(use_case: UseCase, store: ArtifactStore, scores: ArtifactRef) -> Ite
             continue
         values = having[column].cast(pa.string())
         for value in sorted(values.unique().drop_null().to_pylist()):
-            yield column, value, published.filter(pc.equal(values, value))
+            rows = pc.equal(values, value)
+            yield column, value, pa.concat_tables([one.filter(rows) for one in compared])
