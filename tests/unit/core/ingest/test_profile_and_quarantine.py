@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from nightshift.core.ingest.profile import profile_summary, profile_table
-from nightshift.core.ingest.quarantine import QUARANTINE, gathered, reason_counts, set_aside
+from nightshift.core.ingest.quarantine import QUARANTINE, gathered, reason_counts, set_aside, without_rows
 
 TABLE = pa.table(
     {
@@ -71,3 +71,11 @@ def test_rows_set_aside_keep_their_values_and_all_reasons() -> None:
 def test_nothing_gathered_is_an_empty_quarantine() -> None:
     assert gathered([]).schema == QUARANTINE
     assert reason_counts(gathered([])) == {}
+
+
+def test_rows_are_removed_by_file_and_number() -> None:
+    files = ["a.csv", "a.csv", "b.csv", "b.csv"]
+    rows = pa.table({"landed_uri": files, "landed_row": [1, 2, 1, 2], "size": [1, 2, 3, 4]})
+    removed = set_aside(rows.take(pa.array([1, 2])), [["too big"], ["too small"]], step="validate")
+    assert without_rows(rows, removed)["size"].to_pylist() == [1, 4]
+    assert without_rows(rows, removed.slice(0, 0)).equals(rows)
