@@ -40,9 +40,10 @@ DECISION_TAG = "nightshift.decision"
 STAGE_TAG = "nightshift.stage"
 RETIRED = "retired"
 QUIET = {
-    # No telemetry; and fail after minutes, not a quarter of an hour, if the tracking server is down.
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # A server that is down, or accepts requests and never answers, holds the task's slot for two minutes, not ten.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
 

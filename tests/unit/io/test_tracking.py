@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -31,6 +32,18 @@ def test_an_error_of_mlflow_does_not_tell_the_password(answer: int, kind: type[N
     assert "secret" not in str(told.value)
     assert told.value.__suppress_context__
     assert told.value.__cause__ is None
+
+
+def test_server_that_never_answers_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking.QUIET.keys() >= {"MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"}
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings = Settings(bucket="nowhere", warehouse_url="postgresql://nowhere/none", mlflow_tracking_uri=uri)
+        with raises_code(TrackingUnavailable, "NS-STORE-007", uri), tracking._connected(settings) as client:
+            assert client is not None
+            client.get_experiment("0")
 
 
 @pytest.mark.parametrize("kind", [TrackingUnavailable, ConfigurationError])
