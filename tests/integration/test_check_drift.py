@@ -233,6 +233,23 @@ def test_withdrawn_labels_leave_outcomes_and_performance(desk: Desk) -> None:
     assert outcomes(desk, one) == {booking: (late[booking], one) for booking in range(BOOKINGS) if booking != 5}
 
 
+def test_outcomes_of_a_partition_that_is_rejected_later_are_removed(desk: Desk) -> None:
+    """By the next partition, with the performance that was measured on them."""
+    begin(desk)
+    one, two = days_after(1), days_after(2)
+    desk.night(D)
+    desk.night(one, late={D: {0: 1}})
+    desk.check_drift(one)
+    assert (0, D) in {(row["booking"], row["booking_date"]) for row in desk.rows("outcomes")}
+    assert performance(desk)
+
+    desk.end("publish", one)
+    desk.night(two)
+    desk.step("record_performance", two)
+    assert {row["partition"] for row in desk.rows("outcomes")} == {D, two}
+    assert {row["prediction_date"] for row in desk.rows("performance_daily")} == {two}
+
+
 def test_partition_without_publication_has_outcomes(desk: Desk) -> None:
     """After ingest, with no run of check_drift: what was predicted for its day is measured."""
     begin(desk)

@@ -21,7 +21,7 @@ from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.errors import ConfigurationError, WarehouseUnavailable
 from nightshift.io.warehouse import schema as warehouse_schema
-from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.io.warehouse.warehouse import PERFORMANCE_SCHEMA, Warehouse
 from nightshift.local.scratch import Services
 from nightshift.settings import Settings
 from support.errors import raises_code
@@ -123,20 +123,28 @@ def performance(known_on: date, *, log_loss: float = 0.5, role: str = "published
 def test_later_labels_replace_a_days_performance(warehouse: Warehouse) -> None:
     later = DAY + timedelta(days=3)
     first, corrected = performance(DAY), performance(later, log_loss=0.7)
-    steps = [[first, performance(DAY, role="champion")], [first], [first], [corrected], [first], [corrected]]
-    wrote = [warehouse.record_performance(DAY, pa.Table.from_pylist(rows)) for rows in steps]
+    steps = [([first, performance(DAY, role="champion")], DAY), ([first], DAY), ([first], DAY), ([corrected], later)]
+    steps += [([first], DAY), ([corrected], later)]
+    wrote = [warehouse.record_performance(DAY, pa.Table.from_pylist(rows), as_of=as_of) for rows, as_of in steps]
     # The same rows again, and a run that knows less than what is there, write nothing.
     assert wrote == [True, True, False, True, False, False]
+    recorded = sql.SQL("SELECT prediction_date, known_on, log_loss FROM {}").format(
+        warehouse.table("performance_daily")
+    )
     with warehouse.connection() as connection:
-        query = sql.SQL("SELECT prediction_date, known_on, log_loss FROM {}").format(
-            warehouse.table("performance_daily")
-        )
-        assert connection.execute(query).fetchall() == [(DAY, later, 0.7)]
+        assert connection.execute(recorded).fetchall() == [(DAY, later, 0.7)]
+    # The correction was withdrawn: what a run as late as it knows counts again, also if it is nothing.
+    assert warehouse.record_performance(DAY, pa.Table.from_pylist([first]), as_of=later)
+    with warehouse.connection() as connection:
+        assert connection.execute(recorded).fetchall() == [(DAY, DAY, 0.5)]
+    nothing = PERFORMANCE_SCHEMA.empty_table().drop_columns(["prediction_date"])
+    assert warehouse.record_performance(DAY, nothing, as_of=later)
+    assert warehouse.performance(DAY - timedelta(days=1), later, "published").num_rows == 0
 
 
 def test_performance_is_read_as_it_was_known(warehouse: Warehouse) -> None:
     sliced = performance(DAY) | {"slice_column": "branch", "slice_value": "north"}
-    warehouse.record_performance(DAY, pa.Table.from_pylist([performance(DAY), sliced]))
+    warehouse.record_performance(DAY, pa.Table.from_pylist([performance(DAY), sliced]), as_of=DAY)
     earlier = DAY - timedelta(days=1)
     assert warehouse.performance(earlier, earlier, "published").num_rows == 0
     assert warehouse.performance(earlier, DAY, "published")["slice_value"].to_pylist() == ["", "north"]

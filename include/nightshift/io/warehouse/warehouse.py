@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from types import EllipsisType
-from typing import Literal, LiteralString
+from typing import Literal
 
 import pyarrow as pa
 from psycopg import sql
@@ -31,6 +31,7 @@ from nightshift.io.warehouse.schema import Connection, column_list, table_name
 from nightshift.settings import Settings
 
 TRAINING = ("register", "record_failure")
+NEVER = sql.SQL("false")
 
 PERFORMANCE_SCHEMA = pa.schema(
     [
@@ -236,13 +237,14 @@ class Warehouse:
         """
         return self._replace(table, "partition", partition, rows, alert=alert)
 
-    def record_performance(self, prediction_date: date, rows: pa.Table) -> bool:
-        """Replace the performance_daily rows of a day; `rows` has every column but `prediction_date`.
+    def record_performance(self, prediction_date: date, rows: pa.Table, *, as_of: date) -> bool:
+        """Replace the performance_daily rows of a day by those of the labels known by the partition `as_of`.
 
-        Returns False, having written nothing, if it has these rows already, or if a later partition's labels
-        (`known_on`) are in them: a late run must not undo a correction.
+        `rows` has every column but `prediction_date`; none if no label is known any more. Returns False, having written
+        nothing, if it has these rows already, or if labels of a partition after `as_of` (`known_on`) are in them: a
+        late run must not undo a correction.
         """
-        known_later = "known_on > (SELECT coalesce(max(known_on), '-infinity') FROM {staged})"
+        known_later = sql.SQL("known_on > {}").format(sql.Literal(as_of))
         return self._replace("performance_daily", "prediction_date", prediction_date, rows, keep_if=known_later)
 
     def record_alert(self, alert: Alert) -> None:
@@ -257,14 +259,13 @@ class Warehouse:
         day: date,
         rows: pa.Table | pa.RecordBatchReader,
         *,
-        keep_if: LiteralString = "false",
+        keep_if: sql.Composable = NEVER,
         alert: Alert | None = None,
     ) -> bool:
         """Replace the rows of a day, unless they are equal or `keep_if` holds for one of the present rows."""
         table, staged = self.table(name), sql.Identifier("pg_temp", "staged")
         of_day = sql.SQL("FROM {} WHERE {} = {}").format(table, sql.Identifier(column), sql.Literal(day))
-        keep = sql.SQL(keep_if).format(staged=staged)
-        parts = {"of_day": of_day, "staged": staged, "table": table, "keep_if": keep}
+        parts = {"of_day": of_day, "staged": staged, "table": table, "keep_if": keep_if}
         parts |= {"column": sql.Identifier(column), "day": sql.Literal(day)}
         with self.connection() as connection:
             warehouse_schema.lock(connection, self._use_case.name, name, day.isoformat())
@@ -323,12 +324,12 @@ class Warehouse:
             if connection.execute(query, [backtest_id]).fetchone() is None:
                 copy_rows(connection, table, losses.append_column("backtest_id", pa.array([backtest_id] * len(losses))))
 
-    def outcome_days(self, partition: date) -> list[date]:
-        """The prediction days of outcomes that are recorded as delivered last with a partition, ascending."""
+    def outcome_days(self, partitions: Sequence[date]) -> list[date]:
+        """The prediction days of outcomes that are recorded as delivered last with these partitions, ascending."""
         day = sql.Identifier(self._use_case.prediction_date)
-        query = sql.SQL("SELECT DISTINCT {} FROM {} WHERE partition = %s ORDER BY 1")
+        query = sql.SQL("SELECT DISTINCT {} FROM {} WHERE partition = ANY(%s) ORDER BY 1")
         with self.connection() as connection:
-            rows = connection.execute(query.format(day, self.table("outcomes")), [partition]).fetchall()
+            rows = connection.execute(query.format(day, self.table("outcomes")), [list(partitions)]).fetchall()
         return [one for (one,) in rows]
 
     def record_outcomes(self, partition: date, days: Sequence[date], outcomes: pa.Table) -> None:

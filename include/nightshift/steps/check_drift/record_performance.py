@@ -20,6 +20,9 @@ from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import MODEL_VERSION, Publication
 from nightshift.io.warehouse.warehouse import PERFORMANCE_SCHEMA
+from nightshift.partitions import partition_range
+from nightshift.services.catch_up import DAYS
+from nightshift.services.curated import STEP as CURATED
 from nightshift.services.drift_inputs import PUBLISHED
 from nightshift.services.live_scores import ALL_SCORES, known_labels, losses
 from nightshift.services.outcomes import delivered_outcomes
@@ -30,22 +33,23 @@ def run(context: StepContext, *, published: ArtifactRef | None = None) -> Artifa
     """Add the partition's outcomes, replace the rows of performance_daily of their days, commit them.
 
     It also runs after ingest, with the `published` deliveries: a partition that publishes no predictions has outcomes.
-    Raises PartitionNotReady if the partition has not been ingested, WarehouseUnavailable.
+    What a partition of the week before delivered is removed if it was rejected since. Raises PartitionNotReady if the
+    partition has not been ingested, WarehouseUnavailable.
     """
     use_case, store, partition, warehouse = context.use_case, context.store, context.partition, context.warehouse
     outcomes = delivered_outcomes(use_case, store, partition)
     delivered_days = outcomes.table[use_case.prediction_date].unique().to_pylist()
     # Days with outcomes of an earlier delivery of this partition may have lost some.
-    days = sorted({*delivered_days, *warehouse.outcome_days(partition)})
+    days = sorted({*delivered_days, *warehouse.outcome_days([partition, *_rejected(use_case, store, partition)])})
     labels, deliveries = known_labels(store, use_case, days, partition)
     warehouse.record_outcomes(partition, days, labels)
     rows, scores = [PERFORMANCE_SCHEMA.empty_table()], []
     for day in days:
         of_day = labels.filter(pc.equal(labels[use_case.prediction_date], pa.scalar(day, pa.date32())))
-        if (publication := warehouse.publication_of(day)) is not None and of_day.num_rows:
+        if (publication := warehouse.publication_of(day)) is not None:
             rows.append(_performance(use_case, store, publication, of_day))
             scores.append(publication.scores)
-            warehouse.record_performance(day, rows[-1].drop_columns(["prediction_date"]))
+            warehouse.record_performance(day, rows[-1].drop_columns(["prediction_date"]), as_of=partition)
     _record_own_day(context, partition + timedelta(days=1))
     table = pa.concat_tables(rows)
     return context.commit(
@@ -58,6 +62,13 @@ def run(context: StepContext, *, published: ArtifactRef | None = None) -> Artifa
     )
 
 
+def _rejected(use_case: UseCase, store: ArtifactStore, partition: date) -> list[date]:
+    """The partitions of the week before whose delivery is not published (any more)."""
+    week = partition_range(max(partition - timedelta(days=DAYS), use_case.first_partition), partition - timedelta(1))
+    statuses = store.decisions(use_case.name, CURATED, week)
+    return [day for day, status in statuses.items() if status is None or status.published is None]
+
+
 def _record_own_day(context: StepContext, day: date) -> None:
     """Record the performance of the day that the partition predicted, from the labels recorded by now, if any."""
     warehouse = context.warehouse
@@ -65,7 +76,8 @@ def _record_own_day(context: StepContext, day: date) -> None:
     publication = warehouse.publication_of(day) if labels.num_rows else None
     if publication is not None:
         rows = _performance(context.use_case, context.store, publication, labels)
-        warehouse.record_performance(day, rows.drop_columns(["prediction_date"]))
+        known_on = pc.max(labels[KNOWN_ON]).as_py()
+        warehouse.record_performance(day, rows.drop_columns(["prediction_date"]), as_of=known_on)
 
 
 def _performance(use_case: UseCase, store: ArtifactStore, publication: Publication, labels: pa.Table) -> pa.Table:
