@@ -151,6 +151,17 @@ def with_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) 
     return table.set_column(table.column_names.index(name), name, values)
 
 
+def hours_later(hours: int) -> Fault:
+    """What flight_schedule.sql makes of departures that many hours later, while the outcomes' times are right."""
+
+    def apply(now: pa.Table) -> pa.Table:
+        later = now[LATER].to_numpy() + hours
+        return with_column(now, LATER, pa.array((later + 12) % 24 - 12, from_pandas=True))
+
+    return apply
+
+
+LATER = "departure_hours_later_than_last_week"
 DEPARTURES = ("scheduled_departure_minute", "scheduled_departure_at")
 PLANTED = (
     Planted("wind in m/s", "weather", ("wind_speed_mph",), scaled("wind_speed_mph", 0.44704), 10),
@@ -166,7 +177,8 @@ PLANTED = (
     Planted("an airport's outcomes missing", "flights", ("", "origin"), without("origin", "JFK"), 1),
     Planted("labels a week late", "flights", ("flight_date",), a_week_late, 1),
     Planted("no labels", "flights", ("",), nothing, 1),
-    Planted("clock 1 h fast", "schedule", DEPARTURES, clock(1), 1),
+    Planted("clock 1 h fast", "flight_schedule", (LATER,), hours_later(1), 1),
+    Planted("clock 1 h slow", "flight_schedule", (LATER,), hours_later(-1), 1),
     Planted("clock 5 h fast", "schedule", DEPARTURES, clock(5), 1),
     Planted("a carrier (DL) renamed", "schedule", ("carrier",), renamed("carrier", "DL", "DX"), 1),
     Planted("a small carrier (VX) renamed", "schedule", ("carrier",), renamed("carrier", "VX", "XV"), 1),
@@ -196,7 +208,7 @@ def deliveries(days: Sequence[date]) -> dict[date, dict[str, pa.Table]]:
             for name, table in daily.items()
         }
         views = {
-            table.name: tables[table.name].select([*table.numeric, *table.categorical])
+            table.name: tables[table.name].select([*table.numeric, *table.categorical, *table.monitored])
             for table in USE_CASE.features.tables
         }
         found[day] = delivered | views

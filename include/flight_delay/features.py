@@ -15,8 +15,10 @@ TRAINING_SPINE = SQL / "training_spine.sql"
 SCORING_SPINE = SQL / "scoring_spine.sql"
 
 
-def _table(name: str, join_key: str, description: str, *numeric: str) -> FeatureTable:
-    return FeatureTable(name, (join_key,), SQL / f"{name}.sql", numeric=numeric, description=description)
+def _table(name: str, join_key: str, description: str, *numeric: str, monitored: tuple[str, ...] = ()) -> FeatureTable:
+    return FeatureTable(
+        name, (join_key,), SQL / f"{name}.sql", numeric=numeric, monitored=monitored, description=description
+    )
 
 
 TABLES = (
@@ -36,6 +38,8 @@ TABLES = (
         "carrier_share_60min",
         "destination_flights",
         "origin_flights",
+        # A clock that is wrong by an hour in local time and UTC changes no distribution of a day by much.
+        monitored=("departure_hours_later_than_last_week",),
     ),
     _table(
         "plane",

@@ -11,6 +11,7 @@ from io import BytesIO
 
 import pandas as pd
 import psycopg
+import pyarrow.compute as pc
 import pytest
 
 from nightshift.artifact import ArtifactRef
@@ -259,6 +260,18 @@ def test_scores_that_were_superseded_are_not_published(trained_nights: Nights) -
     with raises_code(Superseded, "NS-NIGHT-001"):
         nights.step("publish_predictions", night, scores=old, audited=audited)
     assert predictions(nights) == published
+
+
+def test_monitored_columns_are_summarised_and_no_features(trained_nights: Nights) -> None:
+    store, name = trained_nights.store, trained_nights.use_case.name
+    (table,) = (one for one in trained_nights.use_case.features.tables if one.monitored)
+    built = store.current(name, "build_features", TRAINED)
+    summary = store.read_table(built, "summary.parquet")
+    columns = summary.filter(pc.equal(summary["source"], table.name))["column_name"].to_pylist()
+    assert {*table.monitored, *table.numeric} <= set(columns)
+    assert not {*table.monitored} & {*store.read_table(built, f"{table.name}.parquet").column_names}
+    rows = store.read_table(store.current(name, "append_training_rows", TRAINED), "rows.parquet")
+    assert not {*table.monitored} & {*rows.column_names}
 
 
 def test_features_wait_for_the_partition_before(trained_nights: Nights) -> None:

@@ -12,7 +12,8 @@ class FeatureTable:
 
     `sql` reads the tables that `FeatureSet.prelude` creates and returns the view's `join_keys` (strings), `numeric`
     (float64) and `categorical` (string) features, one row per entity, for one partition. `event_timestamp`, the
-    partition's cutoff, is added afterwards.
+    partition's cutoff, is added afterwards. `monitored`: further columns (float64) for the drift check alone; no model
+    and no feature view has them. They compare a delivery with earlier ones, which the deliveries' own columns cannot.
     """
 
     name: str
@@ -20,6 +21,7 @@ class FeatureTable:
     sql: Path
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
+    monitored: tuple[str, ...] = ()
     description: str = ""
 
 

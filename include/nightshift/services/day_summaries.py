@@ -22,7 +22,7 @@ SCORES_SOURCE = "scores"
 def summary_of_features(
     use_case: UseCase, feeds: Mapping[str, CuratedFeed], tables: Mapping[str, pa.Table], partition: date
 ) -> pa.Table:
-    """The rows that a partition delivered, and its feature tables without identifiers: SUMMARY_SCHEMA."""
+    """The rows that a partition delivered, and the columns of `compute_features` but identifiers: SUMMARY_SCHEMA."""
     cutoff = use_case.cutoff(partition)
     parts = [SUMMARY_SCHEMA.empty_table()]
     for name, feed in feeds.items():
@@ -30,7 +30,7 @@ def summary_of_features(
         names = [column.name for column in use_case.feed(name).curated]
         parts.append(summarise(name, delivered.select(names), partition=partition, cutoff=cutoff))
     for table in use_case.features.tables:
-        names = [*table.numeric, *table.categorical]
+        names = [*table.numeric, *table.categorical, *table.monitored]
         parts.append(summarise(table.name, tables[table.name].select(names), partition=partition, cutoff=cutoff))
     return pa.concat_tables(parts)
 

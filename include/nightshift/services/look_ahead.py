@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.core.backtest.nomination import scrambled
-from nightshift.core.features.feature_computation import compute_features
+from nightshift.core.features.feature_computation import compute_features, without_monitored
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
@@ -40,7 +40,7 @@ def look_ahead_gate(use_case: UseCase, store: ArtifactStore, drawn: date, newest
         for name, feed in earlier.items()
     }
     added = sum(table.num_rows for table in tables.values()) - sum(feed.table.num_rows for feed in earlier.values())
-    computed = compute_features(use_case, tables, drawn)
+    computed = without_monitored(use_case, compute_features(use_case, tables, drawn))
     changed = [
         name
         for name, table in computed.items()

@@ -33,12 +33,13 @@ def name_faults(use_case: UseCase) -> list[DeclarationFault]:
     features = use_case.features
     key, extra = use_case.key_columns, [column.name for column in use_case.prediction_extra]
     join_keys = {key for table in features.tables for key in table.join_keys}
+    monitored = [name for table in features.tables for name in table.monitored]
     curated = {column.name for feed in use_case.feeds for column in feed.curated}
     every = [
         *([use_case.name, use_case.score, use_case.label, *key, *extra]),
         *(feed.name for feed in use_case.feeds),
         *(table.name for table in features.tables),
-        *curated, *join_keys, *features.numeric, *features.categorical,
+        *curated, *join_keys, *features.numeric, *features.categorical, *monitored,
     ]  # fmt: skip
     faults = [
         DeclarationFault(
@@ -53,7 +54,7 @@ def name_faults(use_case: UseCase) -> list[DeclarationFault]:
     groups = {
         "feeds": [feed.name for feed in use_case.feeds],
         "feature tables": [table.name for table in features.tables],
-        "features": [*features.numeric, *features.categorical],
+        "features": [*features.numeric, *features.categorical, *monitored],
         "columns of the predictions": [*key, *extra, use_case.score, *OF_PREDICTIONS],
         "columns of the training rows": [
             *dict.fromkeys([*key, *features.numeric, *features.categorical]), use_case.label, *OF_TRAINING_ROWS,

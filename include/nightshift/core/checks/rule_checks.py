@@ -53,7 +53,8 @@ def _columns(use_case: UseCase, signal: DriftSignal) -> dict[str, set[str]]:
     if signal.kind == "prediction":
         return {"scores": {"raw_score"}}
     feeds = {feed.name: {column.name for column in feed.curated} for feed in use_case.feeds}
-    return feeds | views
+    monitored = {table.name: set(table.monitored) for table in use_case.features.tables}
+    return feeds | {name: columns | monitored[name] for name, columns in views.items()}
 
 
 def _near(name: str, names: list[str] | tuple[str, ...]) -> str:

@@ -73,14 +73,14 @@ def prelude_contract(use_case: UseCase) -> SqlContract:
 
 
 def feature_contracts(use_case: UseCase) -> list[SqlContract]:
-    """Contracts of the feature tables: read the prelude's inputs and tables; return join keys and features only."""
+    """Contracts of the feature tables: read the prelude's inputs and tables; return what is declared and no more."""
     return [
         SqlContract(
             what=f"the SQL of feature table {table.name}",
             file=table.sql,
             sees=feed_tables(use_case.feeds),
             returns=dict.fromkeys((*table.join_keys, *table.categorical), pa.string())
-            | dict.fromkeys(table.numeric, pa.float64()),
+            | dict.fromkeys((*table.numeric, *table.monitored), pa.float64()),
             exact=True,
         )
         for table in use_case.features.tables

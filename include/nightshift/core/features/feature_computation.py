@@ -27,8 +27,8 @@ def compute_features(use_case: UseCase, feeds: Mapping[str, pa.Table], partition
     """All feature tables of a partition, by view name.
 
     `feeds` holds one table per feed: curated columns plus `delivered_on` (date). Each result has
-    the view's join keys and features as its SQL names and types them, and `event_timestamp`
-    (timestamp[us, UTC], the cutoff), sorted by join keys. Raises FeatureContractError naming the
+    the view's join keys, features and monitored columns as its SQL names and types them, and
+    `event_timestamp` (timestamp[us, UTC], the cutoff), sorted by join keys. Raises FeatureContractError naming the
     SQL file if one does not run.
     """
     features, values, cutoff = use_case.features, use_case.sql_values(partition), use_case.cutoff(partition)
@@ -39,6 +39,11 @@ def compute_features(use_case: UseCase, feeds: Mapping[str, pa.Table], partition
         table.name: _stamped(_sorted(tables[table.name], table.join_keys), [cutoff] * tables[table.name].num_rows)
         for table in features.tables
     }
+
+
+def without_monitored(use_case: UseCase, tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """The feature tables of `compute_features` as feature views have them: without the monitored columns."""
+    return {table.name: tables[table.name].drop_columns(list(table.monitored)) for table in use_case.features.tables}
 
 
 @dataclass(frozen=True)

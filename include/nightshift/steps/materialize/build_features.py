@@ -11,7 +11,7 @@ import logging
 from datetime import date, timedelta
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.features.feature_computation import compute_features
+from nightshift.core.features.feature_computation import compute_features, without_monitored
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
@@ -53,7 +53,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     return context.commit(
         STEP,
         kind="features",
-        files={f"{name}.parquet": table for name, table in tables.items()}
+        files={f"{name}.parquet": table for name, table in without_monitored(use_case, tables).items()}
         | {SUMMARY: summary_of_features(use_case, feeds, tables, partition)},
         inputs={"curated": [curated[uri] for uri in sorted(curated)]},
         parameters={

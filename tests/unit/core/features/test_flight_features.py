@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from flight_delay.features import FEATURES, SCORING_SPINE, TRAINING_SPINE
-from nightshift.core.features.feature_computation import compute_features, compute_spine
+from nightshift.core.features.feature_computation import compute_features, compute_spine, without_monitored
 from nightshift.declare.discovery import load_use_case
 from nightshift.errors import FeatureContractError
 from support.curated_flights import arrived, as_feeds, deliveries, flight, table
@@ -48,9 +48,27 @@ def test_every_declared_feature_is_computed_as_float64() -> None:
     types = {field.name: field.type for rows in computed.values() for field in rows.schema}
     assert [name for name in FEATURES.numeric if types.get(name) != pa.float64()] == []
     keys = {key for view in FEATURES.tables for key in view.join_keys}
-    assert set(types) == {*FEATURES.numeric, *keys, "event_timestamp"}
+    monitored = {name for view in FEATURES.tables for name in view.monitored}
+    assert {types[name] for name in monitored} == {pa.float64()}
+    assert set(types) == {*FEATURES.numeric, *monitored, *keys, "event_timestamp"}
+    assert set(FEATURES.numeric) & monitored == set()
+    in_views = without_monitored(USE_CASE, computed)
+    assert {name for rows in in_views.values() for name in rows.column_names} == {*types} - monitored
     stamps = {stamp for rows in computed.values() for stamp in rows["event_timestamp"].to_pylist()}
     assert stamps == {CUTOFF}
+
+
+@pytest.mark.parametrize(
+    ("tonight", "before", "hours"),
+    [(540, 540, 0), (600, 540, 1), (480, 540, -1), (555, 540, 0), (20, 1400, 1), (1400, 20, -1), (840, 540, 5)],
+)
+def test_departures_are_compared_with_the_same_weekday_before(tonight: int, before: int, hours: int) -> None:
+    day = DAY + timedelta(days=1)
+    flown = [flight(day - timedelta(days=7), minute=before) | arrived(0)]
+    # Other weekdays may have other times.
+    flown += [flight(day - timedelta(days=1), minute=(before + 300) % 1440) | arrived(0)]
+    computed = compute(schedule=tomorrow(flight(day, minute=tonight)), flights=on(DAY, "flights", *flown))
+    assert one(computed["flight_schedule"])["departure_hours_later_than_last_week"] == hours
 
 
 def test_nothing_known_is_null_and_not_a_guess() -> None:
