@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nightshift.core.ingest.landed_table import read_landed
 from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import MalformedFile
 from support.errors import raises_code
+from support.landing import read_landed
 
 COLUMNS = (Column("id", "int64"), Column("name", "string"))
 FEED = Feed("tools", landed=COLUMNS, curated=COLUMNS, normalise=Path("unused.sql"), key=("id",))
@@ -28,7 +28,7 @@ ALLOWED = 150_000_000
 READER = f"""
 import json, re, sys
 from pathlib import Path
-from nightshift.core.ingest.landed_table import read_landed
+
 from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import NightshiftError
 
@@ -38,11 +38,13 @@ def peak():
 
 columns = (Column("id", "int64"), Column("name", "string"))
 feed = Feed("tools", landed=columns, curated=columns, normalise=Path("unused.sql"), key=("id",), max_bytes={LIMIT})
-read_landed(feed, "warm.csv", b"id,name\\n1,saw\\n")
+folder = Path(sys.argv[1])
+(folder / "warm").write_bytes(b"id,name\\n1,saw\\n")
+read_landed(feed, "warm.csv", folder / "warm", folder)
 before, codes = peak(), {{}}
-for path in map(Path, sys.argv[1:]):
+for path in map(Path, sys.argv[2:]):
     try:
-        read_landed(feed, path.name, path.read_bytes())
+        read_landed(feed, path.name, path, folder)
     except NightshiftError as error:
         codes[path.name] = error.code
 print(json.dumps([codes, peak() - before]))
@@ -104,7 +106,9 @@ def test_what_inflates_is_rejected_in_bounded_memory(tmp_path: Path) -> None:
         write(tmp_path / name)
         assert (tmp_path / name).stat().st_size < LIMIT
     paths = [str(tmp_path / name) for name in BOMBS]
-    done = subprocess.run([sys.executable, "-c", READER, *paths], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(tmp_path), *paths], capture_output=True, text=True, check=True
+    )
     codes, growth = json.loads(done.stdout)
     assert codes == {name: code for name, (_, code) in BOMBS.items()}
     assert growth < ALLOWED
