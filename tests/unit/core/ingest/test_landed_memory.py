@@ -24,11 +24,14 @@ LIMIT = 20_000_000
 ALLOWED = 150_000_000
 """Growth of a process that reads all of them; each would take more than that by itself."""
 
+LARGEST_GROWTH = 200_000_000
+"""Of a process that lands 800,000 rows more, each of which would take 0.6 KiB if tables were held whole."""
+
 # In a process of its own: its peak is that of the readers, not of the writers of these files.
 READER = f"""
 import json, re, sys
 from pathlib import Path
-
+from nightshift.core.ingest.landed_table import read_landed
 from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import NightshiftError
 
@@ -118,3 +121,37 @@ def test_what_inflates_is_rejected_in_bounded_memory(tmp_path: Path) -> None:
 def test_file_beyond_the_limit_is_not_read(suffix: str) -> None:
     with raises_code(MalformedFile, "NS-LAND-113", "10 bytes", "max_bytes"):
         read_landed(replace(FEED, max_bytes=10), f"tools.{suffix}", b"id,name\n1,saw\n")
+
+
+# DuckDB holds tables in memory up to a limit of its own: lowered, so that a file of seconds is beyond it.
+GROWING = """
+import re, sys
+from pathlib import Path
+from nightshift.core import duckdb_session
+from nightshift.core.ingest.curated_table import curate
+from nightshift.core.ingest.landed_table import read_landed
+from nightshift.declare.feeds import Column, Feed
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+duckdb_session.MEMORY = "100MB"
+columns = (Column("id", "int64"), Column("name", "string"))
+folder, peaks = Path(sys.argv[1]), []
+feed = Feed("tools", landed=columns, curated=columns, normalise=folder / "tools.sql", key=("id",))
+for rows in (200_000, 1_000_000):
+    file = folder / "tools.csv"
+    with file.open("w") as lines:
+        lines.write("id,name\\n")
+        lines.writelines(f"{number},saw {number}\\n" for number in range(rows))
+    curate(feed, [read_landed(feed, "tools.csv", file, folder).rows], folder)
+    peaks.append(peak())
+print(peaks[1] - peaks[0])
+"""
+
+
+def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
+    (tmp_path / "tools.sql").write_text("FROM landed")
+    command = [sys.executable, "-c", GROWING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < LARGEST_GROWTH
