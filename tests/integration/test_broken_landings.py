@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -109,7 +110,7 @@ def test_last_publication_is_untouched(name: str, store: ArtifactStore, ingest: 
 
 
 def test_delivery_beyond_the_limit_is_not_read(
-    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, ingest: Ingest
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, ingest: Ingest, tmp_path: Path
 ) -> None:
     """Its size is that of all its files together."""
     weather = USE_CASE.feed("weather")
@@ -119,5 +120,6 @@ def test_delivery_beyond_the_limit_is_not_read(
     assert len(body) < small.max_bytes
     store.put(f"{LANDING}/weather/dt={SECOND}/weather_2.csv", body[:-100] + b"\n")
     monkeypatch.setattr(store, "get", lambda key: pytest.fail(f"{key} is read"))
+    monkeypatch.setattr(store, "download", lambda key, file: pytest.fail(f"{key} is read"))
     with raises_code(MalformedFile, "NS-LAND-113", "weather", "10000"):
-        read_delivery(store, USE_CASE, small, SECOND)
+        read_delivery(store, USE_CASE, small, SECOND, tmp_path)

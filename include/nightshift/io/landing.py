@@ -7,13 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
-from nightshift.artifact import sha256_hex
 from nightshift.core.ingest.landed_checks import check_size
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import MalformedFile, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.content import content_sha256
 from nightshift.io.object_store import ObjectInfo, in_parallel
 from nightshift.partitions import parse_partition
 
@@ -23,10 +24,10 @@ SUFFIXES = (".csv", ".parquet")
 
 @dataclass(frozen=True)
 class DeliveredFile:
-    """A landed file with its bytes."""
+    """A landed file, and its copy on the local disk."""
 
     uri: str
-    data: bytes
+    copy: Path
     sha256: str
 
 
@@ -72,9 +73,9 @@ def unsettled_age(store: ArtifactStore, feed: Feed, files: Sequence[ObjectInfo],
 
 
 def read_delivery(
-    store: ArtifactStore, use_case: UseCase, feed: Feed, partition: date, *, settle_seconds: int = 0
+    store: ArtifactStore, use_case: UseCase, feed: Feed, partition: date, folder: Path, *, settle_seconds: int = 0
 ) -> DeliveredFeed:
-    """The bytes of `delivered_files`.
+    """Copies of `delivered_files` in a local folder.
 
     Raises PartitionNotReady if nothing was delivered, the end mark is missing or, for a feed without one, the newest
     file is not `settle_seconds` old by the store's clock; MalformedFile for a file of another kind, for a name that
@@ -114,15 +115,16 @@ def read_delivery(
                 "NS-LAND-002", f"{store.uri(key)} is neither {' nor '.join(SUFFIXES)}. Deliver one of them."
             )
     check_size(feed, store.uri(prefix), sum(info.bytes for info in infos))
-    bodies = in_parallel(store.get, keys)
+    copies = {key: folder / f"delivered_{number}" for number, key in enumerate(keys)}
+    downloaded = in_parallel(lambda key: store.download(key, copies[key]), keys)
     files: dict[str, DeliveredFile] = {}
     repeated: dict[str, str] = {}
-    for key, body in zip(keys, bodies, strict=True):
-        if body is None:
+    for key, is_there in zip(keys, downloaded, strict=True):
+        if not is_there:
             raise PartitionNotReady(
                 "NS-LAND-003", f"{store.uri(key)} was removed while it was read; the producer may still be writing."
             )
-        file = DeliveredFile(store.uri(key), body, sha256_hex(body))
+        file = DeliveredFile(store.uri(key), copies[key], content_sha256(copies[key]))
         if file.sha256 in files:
             repeated[file.uri] = files[file.sha256].uri
         else:

@@ -6,17 +6,21 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.ingest.landed_table import LandedTable, landed_schema, read_landed
-from nightshift.core.ingest.quarantine import QUARANTINE
+from nightshift.core.ingest.landed_table import LandedTable, nothing_landed, read_landed
+from nightshift.core.ingest.spool import BATCH_ROWS, write_parquet
 from nightshift.declare.discovery import load_fault, load_use_case
 from nightshift.declare.feeds import Feed
 from nightshift.declare.predictions import Predictions
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import LandedFeed
 from nightshift.errors import NothingDelivered, PartitionNotReady, UpstreamHeld
-from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
+from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import Publication
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.live_scores import SCORES
@@ -53,10 +57,11 @@ def read_predictions(
     feed: Feed,
     source: Predictions,
     partition: date,
+    folder: Path,
     *,
     waited: bool,
 ) -> PredictionsDelivery:
-    """The published predictions that a feed reads for a partition, by its schema `landed`.
+    """The published predictions that a feed reads for a partition, by its schema `landed`, kept in a local folder.
 
     They are those of the scores artifact that the current publication of the upstream partition names, not rows of
     the predictions table. If there are none that may be used, the source's `on_missing` decides: `degrade` delivers
@@ -66,9 +71,9 @@ def read_predictions(
     day = partition - timedelta(days=source.lag)
     published = _published(settings, store, source, day, partition)
     if isinstance(published, Publication):
-        table = store.read_table(published.scores, SCORES)
-        names = [column.name for column in feed.landed if column.name in table.column_names]
-        rows = read_landed(feed, f"{published.scores.uri}{SCORES}", parquet_bytes(table.select(names)))
+        with store.opened(published.scores, SCORES) as scores:
+            columns = _columns(feed, scores, folder / "delivered")
+        rows = read_landed(feed, f"{published.scores.uri}{SCORES}", columns, folder)
         return PredictionsDelivery(rows, (published.scores.model_copy(update={"rows": published.rows}),))
     what = f"{use_case.name} {partition}: feed {feed.name} has no predictions of {source.use_case} {day}"
     if not (published.decided or waited):
@@ -79,8 +84,9 @@ def read_predictions(
         )
     if source.on_missing == "degrade":
         log.warning("%s: %s; features of it are null", what, published.reason)
-        nothing = LandedTable(landed_schema(feed.landed).empty_table(), QUARANTINE.empty_table(), 0)
-        return PredictionsDelivery(nothing, degraded=f"{source.use_case} {day}: {published.reason}")
+        return PredictionsDelivery(
+            nothing_landed(feed, folder), degraded=f"{source.use_case} {day}: {published.reason}"
+        )
     advice = (
         f"Run {source.use_case} for {day} if it can be made good, then {use_case.name}.ingest for {partition} again; "
         "later partitions go on without this one."
@@ -88,6 +94,16 @@ def read_predictions(
     if published.decided:
         raise UpstreamHeld("NS-UPSTREAM-008", f"{what}: {published.reason}. {advice}")
     raise NothingDelivered("NS-UPSTREAM-009", f"{what}: {published.reason}. They did not come in time. {advice}")
+
+
+def _columns(feed: Feed, scores: Path, file: Path) -> Path:
+    """A Parquet file with the columns of the scores that the feed declares, those that are there."""
+    with pq.ParquetFile(scores) as reader:
+        names = [column.name for column in feed.landed if column.name in reader.schema_arrow.names]
+        schema = pa.schema([reader.schema_arrow.field(name) for name in names])
+        batches = reader.iter_batches(BATCH_ROWS, columns=names)
+        write_parquet(file, schema, (pa.table(batch).select(names) for batch in batches))
+    return file
 
 
 def _published(

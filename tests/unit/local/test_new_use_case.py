@@ -10,13 +10,13 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from nightshift.core.ingest.landed_table import read_landed
 from nightshift.declare.discovery import load_use_case
 from nightshift.errors import ConfigurationError
 from nightshift.local.landing import producer
 from nightshift.local.new_use_case import write
 from nightshift.services.check_use_case import check
 from support.errors import raises_code
+from support.landing import read_landed
 
 NUMBERS = itertools.count()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,10 +36,69 @@ OTHER_KINDS = {
 """How files begin that producers deliver by mistake. Nothing is decompressed but the columns of Parquet."""
 
 
-def check_kind(uri: str, data: bytes) -> None:
-    """Raise MalformedFile for a compressed file, a pickle, or UTF-16 text."""
+class Sample:
+    """The first different values of a column, over its batches. `rows`: how many it was taken from."""
+
+    def __init__(self, batches: Iterable[pa.Array | pa.ChunkedArray] = ()) -> None:
+        self._values: pa.Array | None = None
+        self.rows = 0
+        for values in batches:
+            self.add(values)
+            if self.is_full:
+                break
+
+    @property
+    def is_full(self) -> bool:
+        """Whether further values change nothing."""
+        return self._values is not None and len(self._values) >= EXAMPLES
+
+    def add(self, values: pa.Array | pa.ChunkedArray) -> None:
+        """Take the values that are new."""
+        self.rows += len(values)
+        if not self.is_full:
+            different = pc.unique(values.drop_null())
+            together = different if self._values is None else pa.concat_arrays([self._values, different])
+            self._values = pc.unique(together)[:EXAMPLES]
+
+    def shown(self) -> list[object]:
+        """Up to five different values, the text of each cut."""
+        values = [] if self._values is None else self._values.to_pylist()
+        return [value[:EXAMPLE_CHARACTERS] if isinstance(value, str) else value for value in values]
+
+
+@dataclass
+class CellCheck:
+    """Counts the cells of a column that are not of its type, over its batches."""
+
+    column: Column
+    filled: int = 0
+    bad: int = 0
+    examples: Sample = field(default_factory=Sample)
+
+    def add(self, cells: pa.ChunkedArray, wrong: pa.ChunkedArray) -> None:
+        """Count the cells as delivered; `wrong` has a true for each that is not of the type."""
+        bad = pc.sum(wrong).as_py() or 0
+        self.bad += bad
+        self.filled += len(cells) - cells.null_count
+        if bad:
+            self.examples.add(cells.filter(wrong))
+
+    def check(self, uri: str) -> None:
+        """Raise SchemaChanged if most values are not of the type; fewer are faults of single rows."""
+        if self.bad * 2 <= self.filled:
+            return
+        hint = " A timestamp has to state its offset from UTC." if self.column.type == "timestamp" else ""
+        raise SchemaChanged(
+            "NS-LAND-013",
+            f"{uri}: column {self.column.name!r} is no longer {self.column.type}: {self.bad} of {self.filled} values "
+            f"are not, for example {self.examples.shown()}.{hint} {CHANGE_FEED}",
+        )
+
+
+def check_kind(uri: str, start: bytes) -> None:
+    """Raise MalformedFile for a compressed file, a pickle, or UTF-16 text, by how the file starts."""
     for beginning, kind in OTHER_KINDS.items():
-        if data.startswith(beginning):
+        if start.startswith(beginning):
             raise MalformedFile("NS-LAND-112", f"{uri} is {kind}, not CSV in UTF-8 or Parquet. {SEND_AGAIN}")
 
 
@@ -59,22 +119,24 @@ def check_repeated(uri: str, names: Sequence[str]) -> None:
         raise SchemaChanged("NS-LAND-012", f"{uri} has columns {twice[:EXAMPLES]} more than once. {CHANGE_FEED}")
 
 
-def check_names(feed: Feed, uri: str, table: pa.Table) -> None:
-    """Raise SchemaChanged for missing, extra or renamed columns; the rows of the table serve as examples."""
-    declared = [column.name for column in feed.landed]
-    missing = [name for name in declared if name not in table.column_names]
-    extra = [name for name in table.column_names if name not in declared]
+def check_names(feed: Feed, uri: str, columns: Mapping[str, Sample]) -> None:
+    """Raise SchemaChanged for missing, extra or renamed columns, with examples from the delivered columns."""
+    declared, delivered = [column.name for column in feed.landed], list(columns)
+    missing = [name for name in declared if name not in columns]
+    extra = [name for name in delivered if name not in declared]
     if not missing and not extra:
         return
     problems, renamed = [], set()
     for name in missing:
-        new = _likely_new_name(name, declared, table.column_names, extra)
+        new = _likely_new_name(name, declared, delivered, extra)
         if new is None:
             problems.append(f"column {name!r} is missing")
         else:
             renamed.add(new)
-            problems.append(f"column {name!r} is missing, probably renamed to {new!r} ({_examples(table[new])})")
-    problems += [f"column {name!r} is not declared ({_examples(table[name])})" for name in extra if name not in renamed]
+            problems.append(f"column {name!r} is missing, probably renamed to {new!r} ({_examples(columns[new])})")
+    problems += [
+        f"column {name!r} is not declared ({_examples(columns[name])})" for name in extra if name not in renamed
+    ]
     if len(problems) > PROBLEMS:
         problems = [*problems[:PROBLEMS], f"and {len(problems) - PROBLEMS} more"]
     raise SchemaChanged("NS-LAND-018", f"{uri}: {'; '.join(problems)}. {CHANGE_FEED}")
@@ -89,25 +151,5 @@ def _likely_new_name(name: str, declared: list[str], delivered: list[str], extra
     return similar[0] if similar else None
 
 
-def _examples(values: pa.ChunkedArray) -> str:
-    return f"values such as {sample(values)}" if len(values) else "no values"
-
-
-def sample(values: pa.ChunkedArray) -> list[object]:
-    """Up to five different values, the text of each cut."""
-    found = pc.unique(values.drop_null())[:EXAMPLES].to_pylist()
-    return [value[:EXAMPLE_CHARACTERS] if isinstance(value, str) else value for value in found]
-
-
-def check_type(column: Column, uri: str, cells: pa.ChunkedArray, wrong: pa.ChunkedArray) -> None:
-    """Raise SchemaChanged if most values of a column are not of its type; fewer are faults of single rows."""
-    bad, filled = pc.sum(wrong).as_py() or 0, len(cells) - cells.null_count
-    if bad * 2 <= filled:
-        return
-    examples = sample(cells.filter(wrong))
-    hint = " A timestamp has to state its offset from UTC." if column.type == "timestamp" else ""
-    raise SchemaChanged(
-        "NS-LAND-013",
-        f"{uri}: column {column.name!r} is no longer {column.type}: {bad} of {filled} values are not, "
-        f"for example {examples}.{hint} {CHANGE_FEED}",
-    )
+def _examples(sample: Sample) -> str:
+    return f"values such as {sample.shown()}" if sample.rows else "no values"

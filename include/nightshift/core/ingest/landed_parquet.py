@@ -1,8 +1,9 @@
-"""Decode a delivered Parquet file, in memory that the feed's `max_bytes` bounds."""
+"""Decode a delivered Parquet file, in memory that does not depend on its number of rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,65 +13,105 @@ from nightshift.core.ingest.landed_checks import (
     CHANGE_FEED,
     ROW_BYTES,
     SEND_AGAIN,
+    CellCheck,
+    Sample,
     check_names,
     check_repeated,
     check_size,
-    check_type,
-    sample,
 )
 from nightshift.core.ingest.representable import representable
+from nightshift.core.ingest.spool import BATCH_ROWS
 from nightshift.declare.feeds import Column, ColumnType, Feed
 from nightshift.errors import MalformedFile, SchemaChanged
 
-BATCH_ROWS = 65_536
+BUFFER_BYTES = 2**20
+"""Of a column of a row group that is read ahead; without a limit it is read as a whole."""
 
 
-def read_parquet(feed: Feed, uri: str, data: bytes, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
-    """The landed columns by that schema, as delivered and as typed: null where a value cannot be used.
+def read_parquet(feed: Feed, uri: str, file: Path, schema: pa.Schema) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """The landed columns by that schema in batches, as delivered and as typed: null where a value cannot be used.
 
-    A column with such values is text in the first table. Raises MalformedFile and SchemaChanged.
+    A column with such values is text in the first table. The file is decoded twice: a fault of the whole file is
+    raised, as MalformedFile or SchemaChanged, before the first batch.
     """
-    if not data:
+    _check_ends(uri, file)
+    unusable = _check_columns(feed, uri, file, schema)
+    for batch in _decoded(feed, uri, file):
+        values = {column.name: _cast(column, batch[column.name], schema) for column in feed.landed}
+        # As text, because neither JSON nor Python has a value for all of them.
+        delivered = {name: cells.cast(pa.string()) if name in unusable else cells for name, cells in values.items()}
+        typed = {column.name: _usable(column, values[column.name]) for column in feed.landed}
+        yield pa.table(delivered), pa.table(typed)
+
+
+def _check_ends(uri: str, file: Path) -> None:
+    size = file.stat().st_size
+    if not size:
         raise MalformedFile("NS-LAND-014", f"{uri} is empty (0 bytes). {SEND_AGAIN}")
-    if not (data.startswith(b"PAR1") and data.endswith(b"PAR1") and len(data) > 12):
+    with file.open("rb") as data:
+        start = data.read(4)
+        data.seek(max(size - 4, 0))
+        end = data.read(4)
+    if not (start == end == b"PAR1" and size > 12):
         raise MalformedFile(
-            "NS-LAND-015", f"{uri} is half-written: {len(data)} bytes without a Parquet footer. {SEND_AGAIN}"
+            "NS-LAND-015", f"{uri} is half-written: {size} bytes without a Parquet footer. {SEND_AGAIN}"
         )
+
+
+def _check_columns(feed: Feed, uri: str, file: Path, schema: pa.Schema) -> set[str]:
+    """Names of the columns with values that cannot be used. Raises MalformedFile and SchemaChanged."""
+    checks = {column.name: CellCheck(column) for column in feed.landed}
+    failed: dict[str, pa.ArrowException] = {}
+    for batch in _decoded(feed, uri, file):
+        for column in feed.landed:
+            if column.name in failed:
+                continue
+            try:
+                values = _cast(column, batch[column.name], schema)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                failed[column.name] = error
+                continue
+            wrong = pc.and_(pc.is_valid(values), pc.is_null(_usable(column, values)))
+            cells = values.cast(pa.string()) if pc.any(wrong).as_py() else values
+            checks[column.name].add(cells, wrong)
+    for column in feed.landed:
+        if column.name in failed:
+            kind = pq.read_schema(file).field(column.name).type
+            examples = ""
+            # Python has no value for some instants.
+            if not pa.types.is_temporal(kind):
+                sample = Sample(batch[column.name] for batch in _decoded(feed, uri, file))
+                examples = f", for example {sample.shown()}"
+            raise _retyped(column, uri, kind, examples) from failed[column.name]
+        checks[column.name].check(uri)
+    return {name for name, check in checks.items() if check.bad}
+
+
+def _decoded(feed: Feed, uri: str, file: Path) -> Iterator[pa.Table]:
+    """The file's rows, text as strings, in batches, at least one."""
     try:
-        table = _decoded(feed, uri, data)
+        schema, metadata = pq.read_schema(file), pq.read_metadata(file)
+        # Names and types first: a nested value may be larger than any limit.
+        check_repeated(uri, schema.names)
+        check_names(feed, uri, {name: Sample() for name in schema.names})
+        for column in feed.landed:
+            kind = schema.field(column.name).type
+            if not _fits(column, kind):
+                raise _retyped(column, uri, kind)
+        groups = range(metadata.num_row_groups)
+        check_size(feed, uri, sum(metadata.row_group(number).total_byte_size for number in groups))
+        if not metadata.num_rows:
+            yield schema.empty_table()
+        # Text as a dictionary: a cell of a megabyte may be repeated a million times in a file of a megabyte.
+        texts = [column.name for column in feed.landed if _is_text(schema.field(column.name).type)]
+        with pq.ParquetFile(file, read_dictionary=texts, buffer_size=BUFFER_BYTES) as rows:
+            yield from _bounded(feed, uri, rows)
     # UnicodeDecodeError: names of columns are text too.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise MalformedFile("NS-LAND-016", f"{uri} cannot be read as Parquet: {error}. {SEND_AGAIN}") from error
-    delivered, typed = {}, {}
-    for column in feed.landed:
-        values = _cast(column, uri, table[column.name], schema.field(column.name).type)
-        typed[column.name] = _usable(column, values)
-        unusable = pc.and_(pc.is_valid(values), pc.is_null(typed[column.name]))
-        # As text, because neither JSON nor Python has a value for all of them.
-        delivered[column.name] = values.cast(pa.string()) if pc.any(unusable).as_py() else values
-        check_type(column, uri, delivered[column.name], unusable)
-    return pa.table(delivered), pa.table(typed)
 
 
-def _decoded(feed: Feed, uri: str, data: bytes) -> pa.Table:
-    source = pa.BufferReader(data)
-    schema, metadata = pq.read_schema(source), pq.read_metadata(source)
-    # Names and types first: a nested value may be larger than any limit.
-    check_repeated(uri, schema.names)
-    check_names(feed, uri, schema.empty_table())
-    for column in feed.landed:
-        kind = schema.field(column.name).type
-        if not _fits(column, kind):
-            raise _retyped(column, uri, kind)
-    groups = range(metadata.num_row_groups)
-    check_size(feed, uri, sum(metadata.row_group(number).total_byte_size for number in groups))
-    # Text as a dictionary: a cell of a megabyte may be repeated a million times in a file of a megabyte.
-    texts = [column.name for column in feed.landed if _is_text(schema.field(column.name).type)]
-    batches = list(_bounded(feed, uri, pq.ParquetFile(source, read_dictionary=texts)))
-    return pa.Table.from_batches(batches) if batches else schema.empty_table()
-
-
-def _bounded(feed: Feed, uri: str, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+def _bounded(feed: Feed, uri: str, file: pq.ParquetFile) -> Iterator[pa.Table]:
     """The file's rows, text as strings, up to the feed's `max_bytes`."""
     size = 0
     for batch in file.iter_batches(batch_size=BATCH_ROWS):
@@ -78,7 +119,7 @@ def _bounded(feed: Feed, uri: str, file: pq.ParquetFile) -> Iterator[pa.RecordBa
         check_size(feed, uri, size)
         batch.validate(full=True)
         columns = [values.cast(pa.string()) if _is_text(values.type) else values for values in batch.columns]
-        yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        yield pa.table(columns, names=batch.schema.names)
 
 
 def _decoded_bytes(values: pa.Array) -> int:
@@ -114,15 +155,10 @@ def _fits(column: Column, kind: pa.DataType) -> bool:
     return fits[column.type]
 
 
-def _cast(column: Column, uri: str, values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+def _cast(column: Column, values: pa.ChunkedArray, schema: pa.Schema) -> pa.ChunkedArray:
     # Nanoseconds may be truncated to microseconds; nothing else may change.
-    options = pc.CastOptions(target, allow_time_truncate=column.type == "timestamp")
-    try:
-        return values.cast(options=options)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        # Python has no value for some instants.
-        examples = "" if pa.types.is_temporal(values.type) else f", for example {sample(values)}"
-        raise _retyped(column, uri, values.type, examples) from error
+    options = pc.CastOptions(schema.field(column.name).type, allow_time_truncate=column.type == "timestamp")
+    return values.cast(options=options)
 
 
 def _retyped(column: Column, uri: str, kind: pa.DataType, examples: str = "") -> SchemaChanged:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.artifact import canonical_json
+from nightshift.core.duckdb_session import duckdb_session
+from nightshift.core.ingest.spool import BATCH_ROWS, Spool, write_parquet
 
 LANDED_URI = "landed_uri"
 LANDED_ROW = "landed_row"
@@ -51,6 +54,15 @@ def gathered(tables: Sequence[pa.Table]) -> pa.Table:
     """Several QUARANTINE tables as one, in the order of landed file and row."""
     together = pa.concat_tables([QUARANTINE.empty_table(), *tables]).combine_chunks()
     return together.sort_by([(name, "ascending") for name in LINEAGE])
+
+
+def write_quarantine(path: Path, tables: Sequence[Spool]) -> Path:
+    """QUARANTINE rows in a Parquet file, in the order of landed file and row; returns its path."""
+    batches = (batch for spool in tables for batch in spool.batches())
+    with duckdb_session(quarantined=pa.RecordBatchReader.from_batches(QUARANTINE, batches)) as session:
+        rows = session.execute(f"FROM quarantined ORDER BY {', '.join(LINEAGE)}").to_arrow_reader(BATCH_ROWS)
+        write_parquet(path, QUARANTINE, (pa.table(batch).cast(QUARANTINE) for batch in rows))
+    return path
 
 
 def without_rows(rows: pa.Table, quarantine: pa.Table) -> pa.Table:

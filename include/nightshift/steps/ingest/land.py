@@ -9,16 +9,16 @@ landed_row; in landed order), `landed.json` (a Landed document) and, where rows 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import pyarrow as pa
+from pathlib import Path
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.curated_table import curate
 from nightshift.core.ingest.landed_checks import check_size
 from nightshift.core.ingest.landed_table import LandedTable, read_landed, reject_if_undelivered
-from nightshift.core.ingest.quarantine import gathered
+from nightshift.core.ingest.quarantine import write_quarantine
 from nightshift.declare.feeds import Feed
 from nightshift.documents.ingest import Landed, LandedFeed
 from nightshift.errors import NothingDelivered, PartitionNotReady
@@ -55,44 +55,53 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     is kept.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
-    files: dict[str, pa.Table] = {}
+    files: dict[str, Path] = {}
     inputs: dict[str, tuple[ArtifactRef, ...]] = {}
     landed: dict[str, LandedFeed] = {}
-    with rejecting(store, use_case, partition):
-        for feed in use_case.feeds:
-            delivered = _delivered(context, feed, last_try=reject_undelivered)
-            curated = curate(feed, pa.concat_tables(table.rows for table in delivered.tables))
-            quarantine = gathered([*(table.quarantine for table in delivered.tables), curated.quarantine])
-            files[f"{feed.name}.parquet"] = curated.rows
-            if quarantine.num_rows:
-                files[f"quarantine/{feed.name}.parquet"] = quarantine
-            inputs[feed.name] = delivered.refs
-            landed[feed.name] = LandedFeed(
-                delivered=sum(table.delivered for table in delivered.tables),
-                quarantined=quarantine.num_rows,
-                exact_duplicates=curated.exact_duplicates,
-                repeated_files=delivered.repeated,
-                degraded=delivered.degraded,
-            )
-    return context.commit(
-        STEP,
-        kind="landed",
-        files={**files, **Landed(feeds=landed).to_files()},
-        inputs=inputs,
-        metrics={name: one.model_dump() for name, one in landed.items()},
-        rows=sum(files[f"{feed.name}.parquet"].num_rows for feed in use_case.feeds),
-    )
+    rows = 0
+    with tempfile.TemporaryDirectory() as folder:
+        with rejecting(store, use_case, partition):
+            for feed in use_case.feeds:
+                local = Path(folder) / feed.name
+                local.mkdir()
+                delivered = _delivered(context, feed, local, last_try=reject_undelivered)
+                curated = curate(feed, [table.rows for table in delivered.tables], local)
+                quarantine = [*(table.quarantine for table in delivered.tables), curated.quarantine]
+                quarantined = sum(spool.rows for spool in quarantine)
+                files[f"{feed.name}.parquet"] = curated.file
+                if quarantined:
+                    aside = write_quarantine(local / "quarantine.parquet", quarantine)
+                    files[f"quarantine/{feed.name}.parquet"] = aside
+                inputs[feed.name] = delivered.refs
+                landed[feed.name] = LandedFeed(
+                    delivered=sum(table.delivered for table in delivered.tables),
+                    quarantined=quarantined,
+                    exact_duplicates=curated.exact_duplicates,
+                    repeated_files=delivered.repeated,
+                    degraded=delivered.degraded,
+                )
+                rows += curated.rows
+        return context.commit(
+            STEP,
+            kind="landed",
+            files={**files, **Landed(feeds=landed).to_files()},
+            inputs=inputs,
+            metrics={name: one.model_dump() for name, one in landed.items()},
+            rows=rows,
+        )
 
 
-def _delivered(context: StepContext, feed: Feed, *, last_try: bool) -> Delivered:
+def _delivered(context: StepContext, feed: Feed, folder: Path, *, last_try: bool) -> Delivered:
     use_case, store, partition = context.use_case, context.store, context.partition
     if feed.source is not None:
-        read = read_predictions(context.settings, store, use_case, feed, feed.source, partition, waited=last_try)
+        read = read_predictions(
+            context.settings, store, use_case, feed, feed.source, partition, folder, waited=last_try
+        )
         return Delivered([read.table], read.refs, degraded=read.degraded)
     try:
         # On the last try, and in history, what is there is all there is.
         settle = 0 if last_try else context.settings.settle_seconds
-        delivery = read_delivery(store, use_case, feed, partition, settle_seconds=settle)
+        delivery = read_delivery(store, use_case, feed, partition, folder, settle_seconds=settle)
     except PartitionNotReady as error:
         if not last_try:
             raise
@@ -100,7 +109,8 @@ def _delivered(context: StepContext, feed: Feed, *, last_try: bool) -> Delivered
         raise NothingDelivered("NS-LAND-020", f"{error.message} {hint}") from error
     tables, where = [], store.uri(delivery.prefix)
     for file in delivery.files:
-        tables.append(read_landed(feed, file.uri, file.data))
+        tables.append(read_landed(feed, file.uri, file.copy, folder))
+        file.copy.unlink()
         check_size(feed, where, sum(table.rows.nbytes + table.quarantine.nbytes for table in tables))
     reject_if_undelivered(feed, tables, where)
     return Delivered(tables, _refs(delivery, tables), delivery.repeated)

@@ -10,9 +10,8 @@ import pytest
 
 from flight_delay import replay
 from flight_delay.feeds import FEEDS
-from nightshift.core.ingest.curated_table import curate
-from nightshift.core.ingest.landed_table import read_landed
 from nightshift.declare.feeds import Feed
+from support.landing import curate, read_landed
 
 UNREADABLE = ("NaN", "inf", "-Infinity", "1e999", "9" * 400, "=1+1", "1,5", "1_0")
 EXTREME = {

@@ -19,10 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nightshift.core.ingest.curated_table import CuratedTable, curate
-from nightshift.core.ingest.landed_table import LandedTable, read_landed
 from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import NightshiftError
+from support.landing import CuratedRows, LandedRows, curate, read_landed
 
 CSV, PARQUET = (f"s3://bucket/landing/shop/tools/dt=2020-01-01/tools.{suffix}" for suffix in ("csv", "parquet"))
 COLUMNS = (
@@ -235,7 +234,7 @@ CASES = {
 }
 
 
-def both(feed: Feed, uri: str, data: bytes) -> tuple[LandedTable, CuratedTable]:
+def both(feed: Feed, uri: str, data: bytes) -> tuple[LandedRows, CuratedRows]:
     """What `land` makes of a file; the values can be had in Python, as expectations and the warehouse need them."""
     landed = read_landed(feed, uri, data)
     curated = curate(feed, landed.rows)

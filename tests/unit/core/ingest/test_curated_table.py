@@ -8,11 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from nightshift.core.ingest.curated_table import SUPERSEDED, curate, published_columns
+from nightshift.core.ingest.curated_table import SUPERSEDED, published_columns
 from nightshift.core.ingest.landed_table import landed_schema
 from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import ConfigurationError
 from support.errors import raises_code
+from support.landing import curate
 
 LANDED = (Column("id", "int64"), Column("size", "int64"))
 CURATED = (Column("id", "int64"), Column("size_mm", "float64"))

@@ -10,10 +10,10 @@ import pytest
 
 from flight_delay import replay
 from flight_delay.feeds import FLIGHTS, SCHEDULE, WEATHER
-from nightshift.core.ingest.curated_table import curate
-from nightshift.core.ingest.landed_table import landed_schema, read_landed
+from nightshift.core.ingest.landed_table import landed_schema
 from nightshift.declare.feeds import Feed
 from nightshift.partitions import partition_range
+from support.landing import curate, read_landed
 
 FLIGHT: dict[str, Any] = {
     "year": 2013,

@@ -13,16 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nightshift.core.ingest.landed_table import read_landed
 from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import MalformedFile
 from support.errors import raises_code
+from support.landing import read_landed
 
 COLUMNS = (Column("id", "int64"), Column("name", "string"))
 FEED = Feed("tools", landed=COLUMNS, curated=COLUMNS, normalise=Path("unused.sql"), key=("id",))
 LIMIT = 20_000_000
 ALLOWED = 150_000_000
 """Growth of a process that reads all of them; each would take more than that by itself."""
+
+LARGEST_GROWTH = 200_000_000
+"""Of a process that lands 800,000 rows more, each of which would take 0.6 KiB if tables were held whole."""
 
 # In a process of its own: its peak is that of the readers, not of the writers of these files.
 READER = f"""
@@ -38,11 +41,13 @@ def peak():
 
 columns = (Column("id", "int64"), Column("name", "string"))
 feed = Feed("tools", landed=columns, curated=columns, normalise=Path("unused.sql"), key=("id",), max_bytes={LIMIT})
-read_landed(feed, "warm.csv", b"id,name\\n1,saw\\n")
+folder = Path(sys.argv[1])
+(folder / "warm").write_bytes(b"id,name\\n1,saw\\n")
+read_landed(feed, "warm.csv", folder / "warm", folder)
 before, codes = peak(), {{}}
-for path in map(Path, sys.argv[1:]):
+for path in map(Path, sys.argv[2:]):
     try:
-        read_landed(feed, path.name, path.read_bytes())
+        read_landed(feed, path.name, path, folder)
     except NightshiftError as error:
         codes[path.name] = error.code
 print(json.dumps([codes, peak() - before]))
@@ -104,7 +109,9 @@ def test_what_inflates_is_rejected_in_bounded_memory(tmp_path: Path) -> None:
         write(tmp_path / name)
         assert (tmp_path / name).stat().st_size < LIMIT
     paths = [str(tmp_path / name) for name in BOMBS]
-    done = subprocess.run([sys.executable, "-c", READER, *paths], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(tmp_path), *paths], capture_output=True, text=True, check=True
+    )
     codes, growth = json.loads(done.stdout)
     assert codes == {name: code for name, (_, code) in BOMBS.items()}
     assert growth < ALLOWED
@@ -114,3 +121,37 @@ def test_what_inflates_is_rejected_in_bounded_memory(tmp_path: Path) -> None:
 def test_file_beyond_the_limit_is_not_read(suffix: str) -> None:
     with raises_code(MalformedFile, "NS-LAND-113", "10 bytes", "max_bytes"):
         read_landed(replace(FEED, max_bytes=10), f"tools.{suffix}", b"id,name\n1,saw\n")
+
+
+# DuckDB holds tables in memory up to a limit of its own: lowered, so that a file of seconds is beyond it.
+GROWING = """
+import re, sys
+from pathlib import Path
+from nightshift.core import duckdb_session
+from nightshift.core.ingest.curated_table import curate
+from nightshift.core.ingest.landed_table import read_landed
+from nightshift.declare.feeds import Column, Feed
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+duckdb_session.MEMORY = "100MB"
+columns = (Column("id", "int64"), Column("name", "string"))
+folder, peaks = Path(sys.argv[1]), []
+feed = Feed("tools", landed=columns, curated=columns, normalise=folder / "tools.sql", key=("id",))
+for rows in (200_000, 1_000_000):
+    file = folder / "tools.csv"
+    with file.open("w") as lines:
+        lines.write("id,name\\n")
+        lines.writelines(f"{number},saw {number}\\n" for number in range(rows))
+    curate(feed, [read_landed(feed, "tools.csv", file, folder).rows], folder)
+    peaks.append(peak())
+print(peaks[1] - peaks[0])
+"""
+
+
+def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
+    (tmp_path / "tools.sql").write_text("FROM landed")
+    command = [sys.executable, "-c", GROWING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < LARGEST_GROWTH

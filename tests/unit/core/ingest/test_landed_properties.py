@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nightshift.core.ingest.landed_table import landed_schema, read_landed
+from nightshift.core.ingest.landed_table import landed_schema
 from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import DataContractError
+from support.landing import read_landed
 
 FEED = Feed(
     name="tools",

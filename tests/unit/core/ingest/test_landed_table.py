@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightshift.core.ingest.landed_table import landed_schema, read_landed, reject_if_undelivered
+from nightshift.core.ingest.landed_table import landed_schema, reject_if_undelivered
 from nightshift.declare.feeds import Column, Feed
 from nightshift.errors import MalformedFile, SchemaChanged
 from support.errors import raises_code
+from support.landing import read_landed
 
 URI = "s3://bucket/landing/shop/tools/dt=2020-01-01/tools.csv"
 FEED = Feed(

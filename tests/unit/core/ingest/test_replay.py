@@ -11,11 +11,10 @@ import pandas as pd
 from flight_delay import replay
 from flight_delay.feeds import FLIGHTS
 from flight_delay.use_case import USE_CASE
-from nightshift.core.ingest.curated_table import curate
-from nightshift.core.ingest.landed_table import read_landed
 from nightshift.errors import ConfigurationError
 from nightshift.partitions import partition_range
 from support.errors import raises_code
+from support.landing import curate, read_landed
 
 KEY = ["year", "month", "day", "carrier", "flight", "origin"]
 JANUARY = partition_range(date(2013, 1, 1), date(2013, 1, 31))
