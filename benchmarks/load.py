@@ -182,10 +182,10 @@ def task(name: str, folder: Path, rows: int) -> None:
     (folder / "refs.json").write_text(json.dumps({key: ref.model_dump() for key, ref in refs.items()}))
 
 
-def in_process(name: str, folder: Path, rows: int) -> tuple[float, int]:
-    """Seconds and largest resident memory [bytes] of a task in a process of its own."""
+def in_process(name: str, folder: Path, rows: int, script: Path = Path(__file__)) -> tuple[float, int]:
+    """Seconds and largest resident memory [bytes] of a task of a benchmark in a process of its own."""
     started = time.perf_counter()
-    command = [sys.executable, __file__, "--rows", str(rows), "--task", name, "--folder", str(folder)]
+    command = [sys.executable, str(script), "--rows", str(rows), "--task", name, "--folder", str(folder)]
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,5 +1,8 @@
 """Great Expectations, run over one table: the rows that break an expectation, and whether the table is rejected.
 
+A table of more than 131,072 rows is evaluated in batches by expectations that are decided row by row. Others (such as
+uniqueness, order, the figures of a column, or any with a row condition) get the columns that they name as a whole.
+
 Severities map to Great Expectations' own: critical -> critical, quarantine -> warning, warning -> info.
 
 An expectation's keyword argument may be `{"$PARAMETER": name}` (Great Expectations' notation); the
@@ -19,7 +22,11 @@ from datetime import datetime, time, timedelta
 from functools import cache, cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import JsonValue
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -40,11 +47,13 @@ from great_expectations.expectations.expectation import (
 )
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.registry import get_expectation_impl
+from great_expectations.validator.validation_statistics import calc_validation_statistics
 
 from nightshift.declare.feeds import Expectation, Feed, Severity
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
 from nightshift.io import data_docs
+from nightshift.io.expectation_batches import POSITIONS, RESULT_FORMAT, columns_named, frame, in_batches, merged
 
 _GX_SEVERITY: dict[Severity, FailureSeverity] = {
     "critical": FailureSeverity.CRITICAL,
@@ -53,18 +62,21 @@ _GX_SEVERITY: dict[Severity, FailureSeverity] = {
 }
 _ABOUT_ROWS = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation, UnexpectedRowsExpectation)
 _EXAMPLES = 5
+BATCH_ROWS = 131_072
+Positions = npt.NDArray[np.int64]
 _LONG_LISTS = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one expectation. `positions`: the rows that break it (none for an expectation about the table)."""
+    """The result of one expectation. `positions`: the rows that break it (none for an expectation about the table),
+    ascending."""
 
     expectation: Expectation
     success: bool
     unexpected: int
     observed: str
-    positions: tuple[int, ...]
+    positions: Positions
 
     def __str__(self) -> str:
         column = self.expectation.kwargs.get("column")
@@ -86,16 +98,23 @@ class Verdict:
         return [
             finding
             for finding in self.findings
-            if finding.expectation.severity == severity and (not finding.success or (by_row and finding.positions))
+            if finding.expectation.severity == severity and (not finding.success or (by_row and len(finding.positions)))
         ]
 
-    def reasons(self, severity: Severity) -> dict[int, list[str]]:
-        """Row position -> reasons of all findings of that severity, in the order declared."""
+    def reasons(self, severity: Severity, first: int = 0, end: float = np.inf) -> dict[int, list[str]]:
+        """Row position -> reasons of all findings of that severity, in the order declared; of rows `first` to before
+        `end`."""
         reasons: dict[int, list[str]] = {}
         for finding in self.breached(severity):
-            for position in finding.positions:
+            start, stop = np.searchsorted(finding.positions, (first, end))
+            for position in finding.positions[start:stop].tolist():
                 reasons.setdefault(position, []).append(finding.expectation.reason)
         return dict(sorted(reasons.items()))
+
+    def rows(self, severity: Severity) -> int:
+        """Number of rows that have a reason of that severity."""
+        positions = [finding.positions for finding in self.breached(severity)]
+        return len(np.unique(np.concatenate(positions))) if positions else 0
 
     @cached_property
     def json(self) -> dict[str, JsonValue]:
@@ -110,7 +129,7 @@ class Verdict:
 
 
 def suite_parameters(
-    use_case: UseCase, partition: Any, column_values: Callable[[str, str], list[Any]]
+    use_case: UseCase, partition: Any, column_values: Callable[[str, str], pa.Array]
 ) -> Callable[[str], Any]:
     """A function from the name in `{"$PARAMETER": name}` to its value; see the module docstring.
 
@@ -118,7 +137,7 @@ def suite_parameters(
     midnights without a zone, moments are in UTC.
     """
     window_start, window_end = use_case.prediction_window(partition)
-    parameters: dict[str, datetime | list[Any]] = {
+    parameters: dict[str, datetime | pa.Array] = {
         "partition": datetime.combine(partition, time()),
         "next_day": datetime.combine(partition + timedelta(days=1), time()),
         "cutoff": use_case.cutoff(partition),
@@ -144,15 +163,15 @@ def suite_parameters(
     return value
 
 
-def examine(use_case: UseCase, feed: Feed, table: pa.Table, parameter: Callable[[str], Any]) -> Verdict:
-    """Run the feed's expectations over the table (curated columns, and columns for expectations only).
+def examine(use_case: UseCase, feed: Feed, rows: pq.ParquetFile, parameter: Callable[[str], Any]) -> Verdict:
+    """Run the feed's expectations over the rows (curated columns, and columns for expectations only).
 
     Raises ConfigurationError if an expectation is unknown, cannot be evaluated on the table, or
     has severity `quarantine` and is not about rows.
     """
     declared = feed.expectations
     name = f"{use_case.name}.{feed.name}"
-    result = _validate(name, feed, table, [_resolved(e, table, parameter) for e in declared])
+    result = _evaluated(name, feed, rows, parameter)
     for one in result.results:
         _order_sets(one.result)
     findings = tuple(_finding(feed, e, one) for e, one in zip(declared, result.results, strict=True))
@@ -177,12 +196,12 @@ def declaration_faults(
     `columns`: of each feed, by its name, what its normalise SQL returns.
     """
 
-    def values(other: str, column: str) -> list[Any]:
+    def values(other: str, column: str) -> pa.Array:
         if column not in columns[other]:
             raise ConfigurationError(
                 "NS-CURATE-006", f"Feed {other} has no column {column!r}; it has {', '.join(columns[other])}."
             )
-        return []
+        return pa.array([], pa.string())
 
     parameter = suite_parameters(use_case, use_case.first_partition, values)
     faults = []
@@ -193,9 +212,7 @@ def declaration_faults(
         except ConfigurationError as error:
             faults.append((expectation, error))
             continue
-        groups = [kwargs.get(name) or [] for name in ("column", "column_A", "column_B", "column_list", "column_set")]
-        flat = [name for one in groups for name in ([one] if isinstance(one, str) else one)]
-        if absent := [name for name in flat if name not in columns[feed.name]]:
+        if absent := [name for name in columns_named(kwargs) if name not in columns[feed.name]]:
             what = f"names the columns {absent}, which {feed.normalise.name} does not return"
             what = f"{expectation.type} {what}; it returns {', '.join(columns[feed.name])}."
             faults.append((expectation, ConfigurationError("NS-CURATE-013", what)))
@@ -205,18 +222,71 @@ def declaration_faults(
     return faults
 
 
-def _validate(name: str, feed: Feed, table: pa.Table, resolved: Sequence[Mapping[str, object]]) -> Any:
-    """Great Expectations' result, in the order declared. The result of an unchanged snapshot is reused."""
-    earlier = _snapshots.get(name)
+def _evaluated(name: str, feed: Feed, rows: pq.ParquetFile, parameter: Callable[[str], Any]) -> Any:
+    """Great Expectations' result, in the order declared."""
+    columns, is_one_batch = rows.schema_arrow.names, rows.metadata.num_rows <= BATCH_ROWS
+    by_batch: dict[int, Expectation] = {}
+    results: dict[int, list[Any]] = {}
+    for n, expectation in enumerate(feed.expectations):
+        if is_one_batch or in_batches(expectation.type, expectation.kwargs):
+            by_batch[n] = expectation
+            continue
+        condition, named = str(expectation.kwargs.get("row_condition")), columns_named(expectation.kwargs)
+        table = rows.read([column for column in columns if column in named or column in condition])
+        results[n] = _validate(name, feed, {n: expectation}, table, parameter).results
+    with_nulls = _with_nulls(rows.metadata)
+    first = 0
+    for batch in rows.iter_batches(BATCH_ROWS) if rows.metadata.num_rows else [rows.schema_arrow.empty_table()]:
+        table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        reuse = is_one_batch and feed.cadence == "snapshot"
+        suite = _validate(name, feed, by_batch, table, parameter, first=first, with_nulls=with_nulls, reuse=reuse)
+        for n, one in zip(by_batch, suite.results, strict=True):
+            earlier = results.setdefault(n, [])
+            if earlier:
+                # It may have the values of another feed, many for each batch.
+                one.expectation_config = earlier[0].expectation_config
+            if POSITIONS in one.result:
+                one.result[POSITIONS] = np.array(one.result[POSITIONS], np.int64)
+            earlier.append(one)
+        first += table.num_rows
+    suite.results = [merged(results[n]) for n in range(len(feed.expectations))]
+    statistics = calc_validation_statistics(suite.results)
+    suite.success, suite.statistics = statistics.success, {name: getattr(statistics, name) for name in suite.statistics}
+    return suite
+
+
+def _with_nulls(metadata: pq.FileMetaData) -> frozenset[str]:
+    """Columns of a Parquet file with nulls."""
+    groups = (metadata.row_group(n) for n in range(metadata.num_row_groups))
+    chunks = (group.column(n) for group in groups for n in range(metadata.num_columns))
+    return frozenset(chunk.path_in_schema for chunk in chunks if not chunk.statistics or chunk.statistics.null_count)
+
+
+def _validate(
+    name: str,
+    feed: Feed,
+    expectations: Mapping[int, Expectation],
+    table: pa.Table,
+    parameter: Callable[[str], Any],
+    *,
+    first: int = 0,
+    with_nulls: frozenset[str] = frozenset(),
+    reuse: bool = False,
+) -> Any:
+    """Great Expectations' result of expectations by their number, on rows from position `first` on.
+
+    With `reuse`, that of the rows evaluated before, if they and the arguments are equal.
+    """
+    resolved = {n: _resolved(one, table, parameter) for n, one in expectations.items()}
+    earlier = _snapshots.get(name) if reuse else None
     if earlier and earlier[0] == (feed, resolved) and earlier[1].equals(table):
         return copy.deepcopy(earlier[2])
-    declared = enumerate(zip(feed.expectations, resolved, strict=True))
-    suite = gx.ExpectationSuite(name=name, expectations=[_gx_expectation(feed, n, *one) for n, one in declared])
-    batch = _batch_definition(name).get_batch({"dataframe": table.to_pandas(date_as_object=False)})
-    result = batch.validate(suite, result_format={"result_format": "COMPLETE"})
+    declared = [_gx_expectation(feed, n, expectations[n], kwargs) for n, kwargs in resolved.items()]
+    batch = _batch_definition(name).get_batch({"dataframe": frame(table, first, with_nulls)})
+    result = batch.validate(gx.ExpectationSuite(name=name, expectations=declared), result_format=RESULT_FORMAT)
     # Great Expectations does not keep the order.
     result.results.sort(key=lambda one: one.expectation_config.meta["position"])
-    if feed.cadence == "snapshot":
+    if reuse:
         _snapshots[name] = ((feed, resolved), table, copy.deepcopy(result))
     return result
 
@@ -250,12 +320,22 @@ def _resolved(expectation: Expectation, table: pa.Table, parameter: Callable[[st
     """The expectation's keyword arguments with the values of its parameters."""
     kwargs = dict(expectation.kwargs)
     for argument, name in _parameters(expectation).items():
-        kwargs[argument] = values = parameter(name)
-        if "." in name and kwargs.get("column") in table.column_names:
-            # Great Expectations copies a value set many times: keep only values that the column has.
-            present = set(table[kwargs["column"]].unique().to_pylist())
-            kwargs[argument] = [value for value in values if value in present] or values[:1]
+        values = parameter(name)
+        if "." in name:
+            column = kwargs.get("column")
+            values = _values(values, table[column] if column in table.column_names else None)
+        kwargs[argument] = values
     return kwargs
+
+
+def _values(values: pa.Array, column: pa.ChunkedArray | None) -> list[Any]:
+    """The values of another feed's column; of those, if the types are the same, only such as `column` has."""
+    if column is not None and column.type == values.type:
+        # Great Expectations copies a value set many times.
+        present = values.filter(pc.is_in(values, value_set=column.unique()))
+        values = present if len(present) else values[:1]
+    result: list[Any] = values.to_pylist()
+    return result
 
 
 def _gx_expectation(feed: Feed, position: int, expectation: Expectation, kwargs: Mapping[str, Any]) -> Any:
@@ -286,8 +366,8 @@ def _finding(feed: Feed, expectation: Expectation, one: Any) -> Finding:
             "Correct the declaration.",
         )
     figures = one.result
-    positions = tuple(sorted(figures.get("unexpected_index_list") or ()))
-    if expectation.severity == "quarantine" and not one.success and not positions:
+    positions = np.sort(figures.get(POSITIONS, np.array([], np.int64)))
+    if expectation.severity == "quarantine" and not one.success and not len(positions):
         raise ConfigurationError(
             "NS-CURATE-009",
             f"Feed {feed.name}: {expectation.type} names no rows, so its severity cannot be 'quarantine'. "
@@ -335,7 +415,7 @@ def render_data_docs(title: str, verdicts: Sequence[Verdict]) -> dict[str, bytes
     rows = "\n".join(
         f'<tr><td><a href="{verdict.feed}.html">{verdict.feed}</a></td>'
         f"<td>{'rejected' if verdict.breached('critical') else 'passed'}</td>"
-        f"<td>{len(verdict.reasons('quarantine'))}</td><td>{len(verdict.breached('warning'))}</td></tr>"
+        f"<td>{verdict.rows('quarantine')}</td><td>{len(verdict.breached('warning'))}</td></tr>"
         for verdict in verdicts
     )
     index = (

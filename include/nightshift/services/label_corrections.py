@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, timedelta
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from nightshift.core.features.feature_computation import compute_spine
+from nightshift.core.features.feature_computation import open_spine
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import LabelCorrections
 from nightshift.errors import DataContractError
@@ -20,43 +21,64 @@ _BEFORE = "label_before"
 
 
 def check_corrections(
-    store: ArtifactStore, use_case: UseCase, partition: date, rows: Mapping[str, pa.Table]
+    store: ArtifactStore, use_case: UseCase, partition: date, files: Mapping[str, Path]
 ) -> LabelCorrections:
-    """Compare the labels in `rows`, by feed the curated rows to be published, with those of earlier partitions.
+    """Compare the labels in `files`, by feed the curated rows to be published, with those of earlier partitions.
 
     Raises DataContractError if one that is new or changed is for a day too long ago, or if too many are changed: see
     CorrectionPolicy.
     """
-    policy, day = use_case.corrections, use_case.prediction_date
-    feeds = use_case.label_feeds
-    delivered_on = {name: pa.array([partition] * rows[name].num_rows, pa.date32()) for name in feeds}
-    tables = {name: rows[name].append_column(DELIVERED_ON, delivered_on[name]) for name in feeds}
-    labels = compute_spine(use_case, use_case.training_spine, tables, partition)
-    days = labels[day].unique().to_pylist()
-    known, _ = known_labels(store, use_case, days, partition - timedelta(days=1))
-    before = known.select([*use_case.key_columns, use_case.label]).rename_columns([*use_case.key_columns, _BEFORE])
-    both = labels.select([*use_case.key_columns, use_case.label]).join(before, keys=use_case.key_columns)
-    had, has = pc.is_valid(both[_BEFORE]), pc.is_valid(both[use_case.label])
-    differs = pc.fill_null(pc.not_equal(both[use_case.label], both[_BEFORE]), False)
+    policy, day, label = use_case.corrections, use_case.prediction_date, use_case.label
+    feeds = {name: _delivered(files[name], partition) for name in use_case.label_feeds}
     oldest = partition - timedelta(days=policy.largest_age_days)
-    # A label that is delivered again unchanged, as in deliveries of the whole past, is harmless at any age.
-    old = both.filter(pc.and_(pc.less(both[day], pa.scalar(oldest)), pc.or_(pc.xor(had, has), differs)))
-    if old.num_rows:
+    with open_spine(use_case, use_case.training_spine, feeds, partition) as spine:
+        days = [one for (one,) in spine.session.execute(f'SELECT DISTINCT "{day}" FROM spine').fetchall()]  # noqa: S608
+        known, _ = known_labels(store, use_case, days, partition - timedelta(days=1))
+        spine.session.register("incoming", known)
+        spine.session.execute(f'CREATE TABLE "{_BEFORE}" AS FROM incoming')
+        keys = " AND ".join(f'spine."{name}" = earlier."{name}"' for name in use_case.key_columns)
+        # A label that is delivered again unchanged, as in deliveries of the whole past, is harmless at any age.
+        result = spine.session.execute(
+            f"""
+            WITH compared AS (
+                SELECT spine."{day}" AS day,
+                    earlier."{label}" IS NOT NULL AS had,
+                    spine."{label}" IS NOT NULL AS has,
+                    coalesce(spine."{label}" <> earlier."{label}", false) AS differs
+                FROM spine LEFT JOIN "{_BEFORE}" earlier ON {keys}
+            ), old AS (SELECT day FROM compared WHERE day < $oldest AND (had <> has OR differs))
+            SELECT count(*) FILTER (had), count(*) FILTER (differs), count(*) FILTER (had AND NOT has),
+                (SELECT count(*) FROM old), (SELECT min(day) FROM old)
+            FROM compared
+            """,  # noqa: S608
+            {"oldest": oldest},
+        )
+        ((repeated, flipped, withdrawn, old, first_old),) = result.fetchall()
+        found = LabelCorrections(labels=spine.rows, repeated=repeated, flipped=flipped, withdrawn=withdrawn)
+    if old:
         raise DataContractError(
             "NS-NIGHT-003",
-            f"{use_case.name} {partition}: {old.num_rows} labels are new or other ones for days before {oldest}, the "
-            f"oldest for {pc.min(old[day])}; they may come {policy.largest_age_days} days late. Leave them out of the "
+            f"{use_case.name} {partition}: {old} labels are new or other ones for days before {oldest}, the "
+            f"oldest for {first_old}; they may come {policy.largest_age_days} days late. Leave them out of the "
             f"delivery, quarantine them by an expectation (oldest_label), or raise corrections.largest_age_days.",
         )
-    flipped, withdrawn = (pc.sum(one).as_py() or 0 for one in (differs, pc.and_not(had, has)))
-    repeated = pc.sum(had).as_py() or 0
-    found = LabelCorrections(labels=labels.num_rows, repeated=repeated, flipped=flipped, withdrawn=withdrawn)
     changed = flipped + withdrawn
-    if changed > max(policy.ordinary_changes, policy.largest_changed_share * labels.num_rows):
+    if changed > max(policy.ordinary_changes, policy.largest_changed_share * found.labels):
         raise DataContractError(
             "NS-NIGHT-004",
-            f"{use_case.name} {partition}: of {labels.num_rows} labels, {flipped} are other ones than were delivered "
+            f"{use_case.name} {partition}: of {found.labels} labels, {flipped} are other ones than were delivered "
             f"before and {withdrawn} are withdrawn; at most {policy.largest_changed_share:.1%} may be. Compare the "
             f"delivery with the producer's records; if it is right, raise corrections.largest_changed_share.",
         )
     return found
+
+
+def _delivered(path: Path, partition: date) -> pa.RecordBatchReader:
+    """The rows of a curated file, with the partition that delivers them."""
+    file = pq.ParquetFile(path)
+    schema = file.schema_arrow.append(pa.field(DELIVERED_ON, pa.date32()))
+    batches = (
+        batch.append_column(DELIVERED_ON, pa.repeat(pa.scalar(partition, pa.date32()), batch.num_rows))
+        for batch in file.iter_batches()
+    )
+    return pa.RecordBatchReader.from_batches(schema, batches)

@@ -6,10 +6,12 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flight_delay.use_case import USE_CASE
 from nightshift.declare.feeds import Expectation, Feed
+from nightshift.io.artifact_store import parquet_bytes
 from nightshift.io.expectations import examine, render_data_docs, suite_parameters
 from support.markup import HOSTILE, Markup
 
@@ -28,7 +30,8 @@ def test_values_never_become_markup(kind: str, kwargs: dict[str, object]) -> Non
     expectation = Expectation(kind, {"column": column, **kwargs}, "warning", "<u>reason</u>")
     feed = Feed("weather", (), (), Path("unused.sql"), (), (expectation,))
     table = pa.table({column: [*HOSTILE, None]})
-    verdict = examine(USE_CASE, feed, table, suite_parameters(USE_CASE, date(2013, 2, 12), lambda feed, column: []))
+    parameter = suite_parameters(USE_CASE, date(2013, 2, 12), lambda feed, column: pa.array([]))
+    verdict = examine(USE_CASE, feed, pq.ParquetFile(pa.BufferReader(parquet_bytes(table))), parameter)
     pages = render_data_docs("<script>title()</script>", [verdict])
     for page in (Markup(body.decode()) for body in pages.values()):
         assert page.active == []

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
+from nightshift.core.duckdb_session import duckdb_session
 from nightshift.core.ingest.quarantine import LINEAGE
 from nightshift.documents.ingest import ColumnProfile, TableProfile
 
@@ -14,10 +17,14 @@ QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 TOP_VALUES = 10
 
 
-def profile_table(table: pa.Table) -> TableProfile:
-    """The profile of a table's columns, lineage left out."""
-    names = [name for name in table.column_names if name not in LINEAGE]
-    return TableProfile(rows=table.num_rows, columns={name: _profile_column(table[name]) for name in names})
+def profile_table(rows: ds.Dataset) -> TableProfile:
+    """The profile of the columns of a table or file, lineage left out; numbers are in memory one column at a time."""
+    columns: dict[str, ColumnProfile] = {}
+    for field in rows.schema:
+        if field.name not in LINEAGE:
+            is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+            columns[field.name] = (_profile_numbers if is_number else _profile_values)(rows, field)
+    return TableProfile(rows=rows.count_rows(), columns=columns)
 
 
 def profile_summary(profile: TableProfile) -> dict[str, int | dict[str, float]]:
@@ -30,26 +37,38 @@ def profile_summary(profile: TableProfile) -> dict[str, int | dict[str, float]]:
     }
 
 
-def _profile_column(values: pa.ChunkedArray) -> ColumnProfile:
+def _profile_numbers(rows: ds.Dataset, field: pa.Field) -> ColumnProfile:
+    values = rows.to_table(columns=[field.name])[field.name]
     filled = values.drop_null()
-    profile = ColumnProfile(
-        type=str(values.type),
+    quantiles = pc.quantile(filled, q=list(QUANTILES)).to_pylist()
+    # Arrow counts by bits too, in a hash table that takes ten times the memory of the values.
+    bits = filled.to_numpy().view(f"u{field.type.bit_width // 8}")
+    return ColumnProfile(
+        type=str(field.type),
         nulls=values.null_count,
-        distinct=pc.count_distinct(filled).as_py(),
-        **{name: _json_safe(bound) for name, bound in pc.min_max(filled).as_py().items()},
+        distinct=len(np.unique(bits)),
+        **pc.min_max(filled).as_py(),
+        mean=pc.mean(filled).as_py(),
+        std=pc.stddev(filled).as_py(),
+        quantiles=dict(zip(map(str, QUANTILES), quantiles, strict=True)),
     )
-    if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
-        quantiles = pc.quantile(filled, q=list(QUANTILES)).to_pylist()
-        numeric = {
-            "mean": pc.mean(filled).as_py(),
-            "std": pc.stddev(filled).as_py(),
-            "quantiles": dict(zip(map(str, QUANTILES), quantiles, strict=True)),
-        }
-        return profile.model_copy(update=numeric)
-    counts = pc.value_counts(filled).to_pylist()
-    counts.sort(key=lambda entry: (-entry["counts"], str(entry["values"])))
-    top_values = tuple((_json_safe(entry["values"]), entry["counts"]) for entry in counts[:TOP_VALUES])
-    return profile.model_copy(update={"top_values": top_values})
+
+
+def _profile_values(rows: ds.Dataset, field: pa.Field) -> ColumnProfile:
+    # Texts that differ in every row, as keys do, would take more memory than all numbers: DuckDB moves them to disk.
+    with duckdb_session(rows=rows.scanner(columns={"value": ds.field(field.name)}).to_reader()) as session:
+        session.execute("CREATE TABLE counts AS SELECT value, count(*) AS n FROM rows GROUP BY value")
+        ((nulls,),) = session.execute("SELECT coalesce(sum(n), 0) FROM counts WHERE value IS NULL").fetchall()
+        bounds = session.execute("SELECT min(value) AS min, max(value) AS max, count(value) AS distinct FROM counts")
+        (found,) = bounds.to_arrow_table().to_pylist()
+        top = session.execute(f"FROM counts WHERE value IS NOT NULL ORDER BY n DESC, value LIMIT {TOP_VALUES}")
+        top_values = tuple((_json_safe(one["value"]), one["n"]) for one in top.to_arrow_table().to_pylist())
+    return ColumnProfile(
+        type=str(field.type),
+        nulls=int(nulls),
+        top_values=top_values,
+        **{name: _json_safe(value) for name, value in found.items()},
+    )
 
 
 def _json_safe(value: Any) -> Any:

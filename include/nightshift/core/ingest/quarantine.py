@@ -67,7 +67,7 @@ def write_quarantine(path: Path, tables: Sequence[Spool]) -> Path:
 
 def without_rows(rows: pa.Table, quarantine: pa.Table) -> pa.Table:
     """The rows (with landed_uri and landed_row) that are not in a QUARANTINE table."""
-    for uri in quarantine[LANDED_URI].unique():
+    for uri in rows[LANDED_URI].unique() if quarantine.num_rows else ():
         numbers = quarantine.filter(pc.equal(quarantine[LANDED_URI], uri))[LANDED_ROW].combine_chunks()
         removed = pc.and_(pc.equal(rows[LANDED_URI], uri), pc.is_in(rows[LANDED_ROW], value_set=numbers))
         rows = rows.filter(pc.invert(removed))

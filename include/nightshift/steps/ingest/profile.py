@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pyarrow.dataset as ds
+
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.core.ingest.profile import profile_summary, profile_table
+from nightshift.documents.ingest import TableProfile
 from nightshift.steps.context import StepContext
 
 STEP = "profile"
@@ -11,8 +14,10 @@ STEP = "profile"
 
 def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
     """Profile all feeds of the landed artifact; `profile.json` maps feed to core.profile's profile."""
-    use_case, store = context.use_case, context.store
-    profiles = {feed.name: profile_table(store.read_table(landed, f"{feed.name}.parquet")) for feed in use_case.feeds}
+    profiles: dict[str, TableProfile] = {}
+    for feed in context.use_case.feeds:
+        with context.store.opened(landed, f"{feed.name}.parquet") as rows:
+            profiles[feed.name] = profile_table(ds.dataset(rows))
     return context.commit(
         STEP,
         kind="profile",

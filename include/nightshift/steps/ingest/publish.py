@@ -10,8 +10,11 @@ feed of predictions is without rows, `degraded` {feed: why}.
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef, Manifest, sha256_hex
 from nightshift.core.ingest.curated_table import published_columns
@@ -20,7 +23,7 @@ from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import Landed, LandedFeed
 from nightshift.errors import DataContractError
-from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
+from nightshift.io.artifact_store import ROW_GROUP_ROWS, ArtifactStore, parquet_bytes, write_parquet
 from nightshift.services.curated import STEP, rejecting
 from nightshift.services.label_corrections import check_corrections
 from nightshift.services.upstream import degraded_feeds
@@ -41,37 +44,53 @@ def run(context: StepContext, *, validated: ArtifactRef, profiled: ArtifactRef) 
     for step, ref in (("land", landed), ("validate", validated), ("profile", profiled)):
         context.check_current(step, ref)
     landing, counts = store.manifest(landed), store.read_document(landed, Landed).feeds
-    rows: dict[str, pa.Table] = {}
+    rows: dict[str, int] = {}
     quarantined: dict[str, pa.Table] = {}
-    with rejecting(store, use_case, partition, replaces=replaces) as evidence:
-        evidence.ref = validated
-        for feed in use_case.feeds:
-            failed_rows = _set_aside(store, validation, "quarantine", feed)
-            landed_rows = store.read_table(landed, f"{feed.name}.parquet")
-            rows[feed.name] = published_columns(feed, without_rows(landed_rows, failed_rows)).combine_chunks()
-            quarantined[feed.name] = gathered([_set_aside(store, landing, "quarantine", feed), failed_rows])
-            _check_sums(use_case, partition, feed, rows[feed.name], quarantined[feed.name], counts[feed.name])
-        corrections = check_corrections(store, use_case, partition, rows)
-    warnings = [_set_aside(store, validation, "warnings", feed) for feed in use_case.feeds]
-    uris = {name: _keep(store, use_case, partition, name, table) for name, table in quarantined.items() if len(table)}
-    return context.commit(
-        STEP,
-        kind="curated",
-        files={f"{name}.parquet": table for name, table in rows.items()},
-        inputs={"landed": [landed], "profiled": [profiled], "validated": [validated]},
-        metrics={
-            "rows": {name: table.num_rows for name, table in rows.items()},
-            "quarantined_rows": sum(table.num_rows for table in quarantined.values()),
-            "quarantined": reason_counts(gathered(list(quarantined.values()))),
-            "warnings": reason_counts(gathered(warnings)),
-            "exact_duplicates": {name: counts[name].exact_duplicates for name in rows},
-            "quarantine_uris": uris,
-            "label_corrections": corrections.model_dump(),
-            **({"degraded": degraded} if (degraded := degraded_feeds(counts)) else {}),
-        },
-        rows=sum(table.num_rows for table in rows.values()),
-        replaces=replaces,
-    )
+    with TemporaryDirectory() as folder:
+        files = {feed.name: Path(folder) / feed.name for feed in use_case.feeds}
+        with rejecting(store, use_case, partition, replaces=replaces) as evidence:
+            evidence.ref = validated
+            for feed in use_case.feeds:
+                failed_rows = _set_aside(store, validation, "quarantine", feed)
+                rows[feed.name] = _write_others(files[feed.name], store, landed, feed, failed_rows)
+                quarantined[feed.name] = gathered([_set_aside(store, landing, "quarantine", feed), failed_rows])
+                removed = quarantined[feed.name].num_rows
+                _check_sums(use_case, partition, feed, rows[feed.name], removed, counts[feed.name])
+            corrections = check_corrections(store, use_case, partition, files)
+        warnings = [_set_aside(store, validation, "warnings", feed) for feed in use_case.feeds]
+        uris = {
+            name: _keep(store, use_case, partition, name, table) for name, table in quarantined.items() if len(table)
+        }
+        return context.commit(
+            STEP,
+            kind="curated",
+            files={f"{name}.parquet": path for name, path in files.items()},
+            inputs={"landed": [landed], "profiled": [profiled], "validated": [validated]},
+            metrics={
+                "rows": rows,
+                "quarantined_rows": sum(table.num_rows for table in quarantined.values()),
+                "quarantined": reason_counts(gathered(list(quarantined.values()))),
+                "warnings": reason_counts(gathered(warnings)),
+                "exact_duplicates": {name: counts[name].exact_duplicates for name in rows},
+                "quarantine_uris": uris,
+                "label_corrections": corrections.model_dump(),
+                **({"degraded": degraded} if (degraded := degraded_feeds(counts)) else {}),
+            },
+            rows=sum(rows.values()),
+            replaces=replaces,
+        )
+
+
+def _write_others(path: Path, store: ArtifactStore, landed: ArtifactRef, feed: Feed, failed: pa.Table) -> int:
+    """Write the landed rows of a feed without those that failed, with the published columns; returns their number."""
+    with store.opened(landed, f"{feed.name}.parquet") as copy:
+        file = pq.ParquetFile(copy)
+        tables = (
+            published_columns(feed, without_rows(pa.Table.from_batches([batch]), failed))
+            for batch in file.iter_batches(ROW_GROUP_ROWS)
+        )
+        schema = published_columns(feed, file.schema_arrow.empty_table()).schema
+        return int(pq.read_metadata(write_parquet(path, schema, tables)).num_rows)
 
 
 def _set_aside(store: ArtifactStore, manifest: Manifest, folder: str, feed: Feed) -> pa.Table:
@@ -82,14 +101,14 @@ def _set_aside(store: ArtifactStore, manifest: Manifest, folder: str, feed: Feed
 
 
 def _check_sums(
-    use_case: UseCase, partition: date, feed: Feed, rows: pa.Table, quarantined: pa.Table, landed: LandedFeed
+    use_case: UseCase, partition: date, feed: Feed, rows: int, quarantined: int, landed: LandedFeed
 ) -> None:
     delivered, duplicates = landed.delivered, landed.exact_duplicates
-    if delivered != len(rows) + len(quarantined) + duplicates:
+    if delivered != rows + quarantined + duplicates:
         raise DataContractError(
             "NS-CURATE-010",
-            f"{use_case.name} {partition} {feed.name}: {delivered} rows were delivered, but {len(rows)} are to be "
-            f"published, {len(quarantined)} quarantined and {duplicates} are exact duplicates. Rows got lost on the "
+            f"{use_case.name} {partition} {feed.name}: {delivered} rows were delivered, but {rows} are to be "
+            f"published, {quarantined} quarantined and {duplicates} are exact duplicates. Rows got lost on the "
             f"way: compare the artifacts of land and validate with the landed files.",
         )
 

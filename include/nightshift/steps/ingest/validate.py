@@ -8,16 +8,22 @@ Artifact: `results/<feed>.json`, `data_docs/*.html` (open index.html), and if th
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.ingest.quarantine import set_aside
+from nightshift.core.ingest.quarantine import QUARANTINE, set_aside
 from nightshift.declare.feeds import Severity
 from nightshift.documents.ingest import Landed
 from nightshift.errors import DataContractError
-from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
+from nightshift.io.artifact_store import write_parquet
+from nightshift.io.expectations import BATCH_ROWS, Verdict, examine, render_data_docs, suite_parameters
 from nightshift.services.curated import STEP as PUBLISH
 from nightshift.services.curated import rejecting
 from nightshift.services.upstream import degraded_feeds
@@ -36,45 +42,66 @@ def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
     use_case, store, partition = context.use_case, context.store, context.partition
     replaces = context.status_tag(PUBLISH)
     context.check_current("land", landed)
-    tables = {feed.name: store.read_table(landed, f"{feed.name}.parquet") for feed in use_case.feeds}
-    parameter = suite_parameters(use_case, partition, lambda feed, column: _distinct(tables[feed], column))
     left_out = degraded_feeds(store.read_document(landed, Landed).feeds)
-    verdicts = [
-        examine(use_case, feed, tables[feed.name], parameter) for feed in use_case.feeds if feed.name not in left_out
-    ]
-    files: dict[str, bytes | pa.Table] = {
-        f"results/{verdict.feed}.json": json.dumps(verdict.json, indent=1, sort_keys=True).encode()
-        for verdict in verdicts
-    }
-    pages = render_data_docs(f"{use_case.title}: {partition}", verdicts)
-    files |= {f"data_docs/{path}": page for path, page in pages.items()}
-    for folder, severity in _FOLDERS.items():
-        for verdict in verdicts:
-            reasons = verdict.reasons(severity)
-            if reasons:
-                rows = tables[verdict.feed].take(pa.array(list(reasons), pa.int64()))
-                files[f"{folder}/{verdict.feed}.parquet"] = set_aside(rows, list(reasons.values()), step=STEP)
-    with rejecting(store, use_case, partition, replaces=replaces) as evidence:
-        evidence.ref = context.commit(
-            STEP,
-            kind="validation",
-            files=files,
-            inputs={"landed": [landed]},
-            metrics={verdict.feed: _metrics(verdict) for verdict in verdicts},
-            rows=landed.rows,
-        )
-        breaches = [f"{verdict.feed}: {finding}" for verdict in verdicts for finding in verdict.breached("critical")]
-        if breaches:
-            raise DataContractError(
-                "NS-CURATE-011",
-                f"{use_case.name} {partition} was rejected. {'; '.join(breaches)}. See {evidence.ref.uri}results/ and "
-                "data_docs/; have the producer deliver again, then run ingest again.",
+    with ExitStack() as stack:
+        tables = {
+            feed.name: pq.ParquetFile(stack.enter_context(store.opened(landed, f"{feed.name}.parquet")))
+            for feed in use_case.feeds
+        }
+        parameter = suite_parameters(use_case, partition, lambda feed, column: _distinct(tables[feed], column))
+        verdicts = [
+            examine(use_case, feed, tables[feed.name], parameter)
+            for feed in use_case.feeds
+            if feed.name not in left_out
+        ]
+        files: dict[str, bytes | Path] = {
+            f"results/{verdict.feed}.json": json.dumps(verdict.json, indent=1, sort_keys=True).encode()
+            for verdict in verdicts
+        }
+        pages = render_data_docs(f"{use_case.title}: {partition}", verdicts)
+        files |= {f"data_docs/{path}": page for path, page in pages.items()}
+        scratch = Path(stack.enter_context(TemporaryDirectory()))
+        for folder, severity in _FOLDERS.items():
+            for verdict in verdicts:
+                if verdict.rows(severity):
+                    rows = _set_aside(tables[verdict.feed], verdict, severity)
+                    path = write_parquet(scratch / f"{severity}-{verdict.feed}", QUARANTINE, rows)
+                    files[f"{folder}/{verdict.feed}.parquet"] = path
+        with rejecting(store, use_case, partition, replaces=replaces) as evidence:
+            evidence.ref = context.commit(
+                STEP,
+                kind="validation",
+                files=files,
+                inputs={"landed": [landed]},
+                metrics={verdict.feed: _metrics(verdict) for verdict in verdicts},
+                rows=landed.rows,
             )
-        return evidence.ref
+            breaches = [f"{one.feed}: {finding}" for one in verdicts for finding in one.breached("critical")]
+            if breaches:
+                raise DataContractError(
+                    "NS-CURATE-011",
+                    f"{use_case.name} {partition} was rejected. {'; '.join(breaches)}. See {evidence.ref.uri}results/ "
+                    "and data_docs/; have the producer deliver again, then run ingest again.",
+                )
+            return evidence.ref
 
 
-def _distinct(table: pa.Table, column: str) -> list[Any]:
-    return sorted(table[column].drop_null().unique().to_pylist())
+def _distinct(rows: pq.ParquetFile, column: str) -> pa.Array:
+    """The different values of a column, ascending."""
+    values = rows.read([column])[column].drop_null().unique()
+    return values.take(pc.array_sort_indices(values))
+
+
+def _set_aside(rows: pq.ParquetFile, verdict: Verdict, severity: Severity) -> Iterator[pa.Table]:
+    """The rows that have reasons of that severity, as QUARANTINE tables."""
+    first = 0
+    for batch in rows.iter_batches(BATCH_ROWS):
+        reasons = verdict.reasons(severity, first, first + batch.num_rows)
+        if reasons:
+            positions = pa.array([position - first for position in reasons], pa.int64())
+            found = pa.Table.from_batches([batch.take(positions)])
+            yield set_aside(found, list(reasons.values()), step=STEP)
+        first += batch.num_rows
 
 
 def _metrics(verdict: Verdict) -> dict[str, list[str] | dict[str, int | str]]:

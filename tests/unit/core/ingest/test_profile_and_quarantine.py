@@ -6,6 +6,7 @@ import json
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from nightshift.core.ingest.profile import profile_summary, profile_table
@@ -24,7 +25,7 @@ TABLE = pa.table(
 
 
 def test_profile_of_numbers_and_of_everything_else() -> None:
-    profile = profile_table(TABLE)
+    profile = profile_table(ds.dataset(TABLE))
     assert profile.rows == 4
     assert set(profile.columns) == {"size", "kind", "day", "at"}
     size, kind, at = (profile.columns[name] for name in ("size", "kind", "at"))
@@ -37,14 +38,36 @@ def test_profile_of_numbers_and_of_everything_else() -> None:
 
 
 def test_profile_of_nothing() -> None:
-    profile = profile_table(TABLE.slice(0, 0))
+    profile = profile_table(ds.dataset(TABLE.slice(0, 0)))
     assert profile.columns["size"].mean is None
     assert (profile.columns["size"].quantiles or {})["0.5"] is None
     assert profile_summary(profile) == {"rows": 0, "null_share": {}, "mean": {}}
 
 
+def test_most_frequent_values_are_ordered_by_count_then_value() -> None:
+    texts = ["b", "a", "\u00e9", "Z", "\U0001f600", "\uffff", "", None, "b", None, *"cdefghij"]
+    flags = [True, False, None] * 6
+    moments = [datetime(2020, 1, 1, 0, 0, 0, micro, tzinfo=UTC) for micro in [500_000, 0] * 9]
+    at = pa.array(moments, pa.timestamp("us", tz="UTC"))
+    table = pa.table({"text": texts, "flag": flags, "at": at, "none": pa.array([None] * 18, pa.string())})
+    text, flag, at_, none = profile_table(ds.dataset(table)).columns.values()
+    assert (text.nulls, text.distinct, text.min, text.max) == (2, 15, "", "\U0001f600")
+    assert text.top_values == (("b", 2), ("", 1), ("Z", 1), ("a", 1), *((one, 1) for one in "cdefgh"))
+    assert (flag.type, flag.min, flag.max, flag.top_values) == ("bool", False, True, ((False, 6), (True, 6)))
+    half = "2020-01-01T00:00:00.500000+00:00"
+    assert (at_.type, at_.max) == ("timestamp[us, tz=UTC]", half)
+    assert at_.top_values == (("2020-01-01T00:00:00+00:00", 9), (half, 9))
+    assert (none.nulls, none.distinct, none.min, none.max, none.top_values) == (18, 0, None, None, ())
+
+
+def test_numbers_that_differ_in_bits_are_different() -> None:
+    numbers = pa.table({"x": [0.0, -0.0, 1.0, None, 1.0], "i": pa.array([1, 1, None, 2, 3], pa.int32())})
+    x, i = profile_table(ds.dataset(numbers)).columns.values()
+    assert (x.distinct, i.distinct) == (3, 3)
+
+
 def test_summary_keeps_what_is_missing_and_the_means() -> None:
-    assert profile_summary(profile_table(TABLE)) == {
+    assert profile_summary(profile_table(ds.dataset(TABLE))) == {
         "rows": 4,
         "null_share": {"size": 0.25, "kind": 0.25},
         "mean": {"size": 2.3333},
