@@ -26,11 +26,12 @@ import pyarrow as pa
 from load import CHUNK, FIRST_KEY, LARGEST_BYTES, in_process
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.ingest.spool import write_parquet
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.feeds import Column, Expectation, Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import Landed, LandedFeed
-from nightshift.io.artifact_store import ArtifactStore, write_parquet
+from nightshift.io.artifact_store import ArtifactStore
 from nightshift.local import new_use_case, processes
 from nightshift.local.scratch import running
 from nightshift.pipeline import run_step
@@ -108,7 +109,8 @@ def land(context: StepContext, folder: Path, rows: int) -> ArtifactRef:
     files, feeds = {}, {}
     for feed, size in (("plan", PLANNED), ("outcomes", rows)):
         parts = (feed_rows(feed, start, min(CHUNK, size - start)) for start in range(0, size, CHUNK))
-        files[f"{feed}.parquet"] = write_parquet(folder / feed, feed_rows(feed, 0, 1).schema, parts)
+        files[f"{feed}.parquet"] = folder / feed
+        write_parquet(folder / feed, feed_rows(feed, 0, 1).schema, parts)
         feeds[feed] = LandedFeed(delivered=size, quarantined=0, exact_duplicates=0, repeated_files={})
     files |= Landed(feeds=feeds).to_files()
     return context.commit("land", kind="landed", files=files, rows=PLANNED + rows)

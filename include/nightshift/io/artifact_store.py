@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -46,27 +46,6 @@ def parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     return sink.getvalue()
-
-
-def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:
-    """Write the rows of tables of that schema, of which one is held at a time; returns the path.
-
-    The file has the bytes that `parquet_bytes` gives for all rows in one table, however they are divided among tables.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        rest, groups = schema.empty_table(), 0
-        for table in tables:
-            rest = pa.concat_tables([rest, table])
-            while rest.num_rows >= ROW_GROUP_ROWS:
-                # The borders of chunks would become borders of pages.
-                writer.write_table(rest.slice(0, ROW_GROUP_ROWS).combine_chunks(), ROW_GROUP_ROWS)
-                rest, groups = rest.slice(ROW_GROUP_ROWS), groups + 1
-        if rest.num_rows or not groups:
-            writer.write_table(rest.combine_chunks(), ROW_GROUP_ROWS)
-    return path
 
 
 class ArtifactStore(ObjectStore):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from nightshift.io.artifact_store import ROW_GROUP_ROWS, write_parquet
+from nightshift.core.ingest.spool import BATCH_ROWS, write_parquet
 
 GROUPS = 40
 ALLOWED = 200_000_000
@@ -43,13 +43,15 @@ print(peaks[1] - peaks[0], verdict.rows("warning"), verdict.findings[1].observed
 
 
 def test_memory_is_that_of_a_batch(tmp_path: Path) -> None:
-    numbers = np.arange(ROW_GROUP_ROWS)
+    numbers = np.arange(BATCH_ROWS)
     text = pa.array([f"{'y' if n % 1000 == 0 else 'x'}{n:060}" for n in numbers])
     group = pa.table({"text": text, **{f"other_{n}": pa.array(numbers) for n in range(4)}})
-    files = [write_parquet(tmp_path / str(n), group.schema, [group] * n) for n in (6, GROUPS)]
+    files = [tmp_path / str(n) for n in (6, GROUPS)]
+    for file in files:
+        write_parquet(file, group.schema, [group] * int(file.name))
     command = [sys.executable, "-c", EXAMINER, *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     growth, unexpected, *observed = done.stdout.split()
     assert int(unexpected) == GROUPS * 66
-    assert observed == ["observed", str(GROUPS * ROW_GROUP_ROWS)]
+    assert observed == ["observed", str(GROUPS * BATCH_ROWS)]
     assert int(growth) < ALLOWED

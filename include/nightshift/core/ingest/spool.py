@@ -59,15 +59,18 @@ class Spool:
 
 
 def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
-    """Write tables to a Parquet file (zstd), each as a row group; returns the number of rows.
+    """Write the rows of tables of that schema, of which one is held at a time; returns their number.
 
-    Of up to BATCH_ROWS rows, the file has the bytes that it has if it is written from memory.
+    The file has the bytes of `parquet_bytes` of all rows in one table, however they are divided among tables.
     """
-    rows = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        rest, written = schema.empty_table(), 0
         for table in tables:
-            writer.write_table(table)
-            rows += table.num_rows
-        if not rows:
-            writer.write_table(schema.empty_table())
-    return rows
+            rest = pa.concat_tables([rest, table])
+            while rest.num_rows >= BATCH_ROWS:
+                # The borders of chunks would become borders of pages.
+                writer.write_table(rest.slice(0, BATCH_ROWS).combine_chunks(), BATCH_ROWS)
+                rest, written = rest.slice(BATCH_ROWS), written + BATCH_ROWS
+        if rest.num_rows or not written:
+            writer.write_table(rest.combine_chunks(), BATCH_ROWS)
+    return written + rest.num_rows

@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 from nightshift.artifact import ArtifactRef, Manifest, sha256_hex
 from nightshift.core.ingest.curated_table import published_columns
 from nightshift.core.ingest.quarantine import QUARANTINE, gathered, reason_counts, without_rows
+from nightshift.core.ingest.spool import BATCH_ROWS, write_parquet
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import Landed, LandedFeed
 from nightshift.errors import DataContractError
-from nightshift.io.artifact_store import ROW_GROUP_ROWS, ArtifactStore, parquet_bytes, write_parquet
+from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.services.curated import STEP, rejecting
 from nightshift.services.label_corrections import check_corrections
 from nightshift.services.upstream import degraded_feeds
@@ -87,10 +88,10 @@ def _write_others(path: Path, store: ArtifactStore, landed: ArtifactRef, feed: F
         file = pq.ParquetFile(copy)
         tables = (
             published_columns(feed, without_rows(pa.Table.from_batches([batch]), failed))
-            for batch in file.iter_batches(ROW_GROUP_ROWS)
+            for batch in file.iter_batches(BATCH_ROWS)
         )
         schema = published_columns(feed, file.schema_arrow.empty_table()).schema
-        return int(pq.read_metadata(write_parquet(path, schema, tables)).num_rows)
+        return write_parquet(path, schema, tables)
 
 
 def _set_aside(store: ArtifactStore, manifest: Manifest, folder: str, feed: Feed) -> pa.Table:

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.quarantine import QUARANTINE, set_aside
+from nightshift.core.ingest.spool import write_parquet
 from nightshift.declare.feeds import Severity
 from nightshift.documents.ingest import Landed
 from nightshift.errors import DataContractError
-from nightshift.io.artifact_store import write_parquet
 from nightshift.io.expectations import BATCH_ROWS, Verdict, examine, render_data_docs, suite_parameters
 from nightshift.services.curated import STEP as PUBLISH
 from nightshift.services.curated import rejecting
@@ -65,7 +65,8 @@ def run(context: StepContext, *, landed: ArtifactRef) -> ArtifactRef:
             for verdict in verdicts:
                 if verdict.rows(severity):
                     rows = _set_aside(tables[verdict.feed], verdict, severity)
-                    path = write_parquet(scratch / f"{severity}-{verdict.feed}", QUARANTINE, rows)
+                    path = scratch / f"{severity}-{verdict.feed}"
+                    write_parquet(path, QUARANTINE, rows)
                     files[f"{folder}/{verdict.feed}.parquet"] = path
         with rejecting(store, use_case, partition, replaces=replaces) as evidence:
             evidence.ref = context.commit(

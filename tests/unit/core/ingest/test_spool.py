@@ -9,17 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nightshift.io.artifact_store import ROW_GROUP_ROWS, parquet_bytes, write_parquet
+from nightshift.core.ingest.spool import BATCH_ROWS, write_parquet
+from nightshift.io.artifact_store import parquet_bytes
 
 
-@pytest.mark.parametrize("rows", [0, 5, ROW_GROUP_ROWS, ROW_GROUP_ROWS + 1, 3 * ROW_GROUP_ROWS + 7])
-@pytest.mark.parametrize("cuts", [[], [0, 3, 3], [1000, ROW_GROUP_ROWS - 1], [ROW_GROUP_ROWS + 1, 2 * ROW_GROUP_ROWS]])
+@pytest.mark.parametrize("rows", [0, 5, BATCH_ROWS, BATCH_ROWS + 1, 3 * BATCH_ROWS + 7])
+@pytest.mark.parametrize("cuts", [[], [0, 3, 3], [1000, BATCH_ROWS - 1], [BATCH_ROWS + 1, 2 * BATCH_ROWS]])
 def test_bytes_are_those_of_the_whole_table(tmp_path: Path, rows: int, cuts: list[int]) -> None:
     numbers = list(range(rows))
     texts = pa.array([f"text {n * 7919 % 100_003}" if n % 5 else None for n in numbers], pa.string())
     table = pa.table({"number": pa.array(numbers, pa.int64()), "text": texts})
     borders = [min(cut, rows) for cut in [0, *cuts, rows]]
     parts = [table.slice(start, end - start) for start, end in pairwise(borders)]
-    path = write_parquet(tmp_path / "file", table.schema, parts)
+    path = tmp_path / "file"
+    assert write_parquet(path, table.schema, parts) == rows
     assert path.read_bytes() == parquet_bytes(table)
     assert pq.read_metadata(path).num_rows == rows
