@@ -262,6 +262,8 @@ def test_what_a_later_file_says_counts_and_nothing_is_lost(
     refs = ingest(NIGHT)
     found = metrics(store, refs["publish"])
     assert found["exact_duplicates"]["weather"] == 1  # type: ignore[index]
+    landed = metrics(store, refs["land"])["weather"]
+    assert landed["bytes"] == len(landed_file(store, "weather")) + len(header + changed + second)  # type: ignore[index]
     # The wind at 1,048 mph is gone with the row that said so.
     assert found["quarantined"] == {"another row with this key was delivered later": 1}
     weather = store.read_table(refs["publish"], "weather.parquet").to_pandas()

@@ -14,13 +14,15 @@ from nightshift.declare.models import Scalar
 
 class LandedFeed(Value):
     """Numbers of rows that `land` read of a feed, set aside and dropped. `repeated_files`: uri of a file with the same
-    bytes as another one, which was not read, to that of the other."""
+    bytes as another one, which was not read, to that of the other. `bytes`: size of the files read, as delivered; null
+    of predictions of another use case, and in artifacts of earlier versions."""
 
     delivered: int
     quarantined: int
     exact_duplicates: int
     repeated_files: Mapping[str, str]
     degraded: str = ""
+    bytes: int | None = None
 
 
 class Landed(Document):

@@ -38,6 +38,7 @@ FEEDS_SCHEMA = pa.schema(
         pa.field("duplicates", pa.int64()),
         pa.field("published", pa.int64()),
         pa.field("quarantined", pa.int64()),
+        pa.field("bytes", pa.int64()),
     ]
 )
 """Columns of feeds_daily but `partition`."""
@@ -98,6 +99,7 @@ def feed_rows(landed: Manifest | None, curated: Manifest | None) -> pa.Table:
                 "duplicates": numbers.exact_duplicates,
                 "published": published,
                 "quarantined": None if published is None else numbers.delivered - numbers.exact_duplicates - published,
+                "bytes": numbers.bytes,
             }
         )
     return pa.Table.from_pylist(rows, schema=FEEDS_SCHEMA)

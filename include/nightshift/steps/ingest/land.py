@@ -34,13 +34,14 @@ STEP = "land"
 class Delivered:
     """A feed's rows and what they are from: files or a scores artifact. `repeated`: see LandedFeed.repeated_files.
 
-    `degraded`: why a feed of predictions is left without rows; "" if it is not.
+    `degraded`: why a feed of predictions is left without rows; "" if it is not. `bytes`: size of the files read.
     """
 
     tables: Sequence[LandedTable]
     refs: tuple[ArtifactRef, ...]
     repeated: Mapping[str, str] = field(default_factory=dict)
     degraded: str = ""
+    bytes: int | None = None
 
 
 def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRef:
@@ -79,6 +80,7 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
                     exact_duplicates=curated.exact_duplicates,
                     repeated_files=delivered.repeated,
                     degraded=delivered.degraded,
+                    bytes=delivered.bytes,
                 )
                 rows += curated.rows
         return context.commit(
@@ -107,13 +109,14 @@ def _delivered(context: StepContext, feed: Feed, folder: Path, *, last_try: bool
             raise
         hint = "It did not come in time; run ingest again once it is there."
         raise NothingDelivered("NS-LAND-020", f"{error.message} {hint}") from error
-    tables, where = [], store.uri(delivery.prefix)
+    tables, size, where = [], 0, store.uri(delivery.prefix)
     for file in delivery.files:
+        size += file.copy.stat().st_size
         tables.append(read_landed(feed, file.uri, file.copy, folder))
         file.copy.unlink()
         check_size(feed, where, sum(table.rows.nbytes + table.quarantine.nbytes for table in tables))
     reject_if_undelivered(feed, tables, where)
-    return Delivered(tables, _refs(delivery, tables), delivery.repeated)
+    return Delivered(tables, _refs(delivery, tables), delivery.repeated, bytes=size)
 
 
 def _refs(delivery: DeliveredFeed, tables: Sequence[LandedTable]) -> tuple[ArtifactRef, ...]:

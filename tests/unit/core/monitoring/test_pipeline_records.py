@@ -24,6 +24,7 @@ def published(of: Manifest) -> tuple[Decision, Manifest | None]:
 
 def landed(*uris: str, delivered: int = 10, duplicates: int = 1) -> Manifest:
     numbers = {"delivered": delivered, "quarantined": 2, "exact_duplicates": duplicates, "repeated_files": {}}
+    numbers |= {"bytes": 700}
     refs = [ArtifactRef(uri=uri, sha256="0" * 64, kind="landed_file") for uri in uris]
     return manifest("land", metrics={"planes": numbers}, inputs={"planes": refs})
 
@@ -64,7 +65,7 @@ def test_quarantined_rows_are_those_that_are_neither_published_nor_duplicates() 
     assert rows.to_pylist() == [
         {
             "feed": "planes", "delivery": date(2020, 3, 1), "files": 2, "delivered": 10, "duplicates": 1,
-            "published": 6, "quarantined": 3,
+            "published": 6, "quarantined": 3, "bytes": 700,
         }
     ]  # fmt: skip
 
