@@ -26,7 +26,7 @@ import pyarrow as pa
 from load import CHUNK, FIRST_KEY, LARGEST_BYTES, in_process
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.ingest.spool import write_parquet
+from nightshift.core.parquet_file import write_parquet
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.feeds import Column, Expectation, Feed
 from nightshift.declare.use_case import UseCase

@@ -49,6 +49,7 @@ from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.registry import get_expectation_impl
 from great_expectations.validator.validation_statistics import calc_validation_statistics
 
+from nightshift.core.parquet_file import fits_a_batch, row_batches
 from nightshift.declare.feeds import Expectation, Feed, Severity
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
@@ -62,7 +63,6 @@ _GX_SEVERITY: dict[Severity, FailureSeverity] = {
 }
 _ABOUT_ROWS = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation, UnexpectedRowsExpectation)
 _EXAMPLES = 5
-BATCH_ROWS = 131_072
 Positions = npt.NDArray[np.int64]
 _LONG_LISTS = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
 
@@ -224,7 +224,7 @@ def declaration_faults(
 
 def _evaluated(name: str, feed: Feed, rows: pq.ParquetFile, parameter: Callable[[str], Any]) -> Any:
     """Great Expectations' result, in the order declared."""
-    columns, is_one_batch = rows.schema_arrow.names, rows.metadata.num_rows <= BATCH_ROWS
+    columns, is_one_batch = rows.schema_arrow.names, fits_a_batch(rows)
     by_batch: dict[int, Expectation] = {}
     results: dict[int, list[Any]] = {}
     for n, expectation in enumerate(feed.expectations):
@@ -236,7 +236,7 @@ def _evaluated(name: str, feed: Feed, rows: pq.ParquetFile, parameter: Callable[
         results[n] = _validate(name, feed, {n: expectation}, table, parameter).results
     with_nulls = _with_nulls(rows.metadata)
     first = 0
-    for batch in rows.iter_batches(BATCH_ROWS) if rows.metadata.num_rows else [rows.schema_arrow.empty_table()]:
+    for batch in row_batches(rows) if rows.metadata.num_rows else [rows.schema_arrow.empty_table()]:
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
         reuse = is_one_batch and feed.cadence == "snapshot"
         suite = _validate(name, feed, by_batch, table, parameter, first=first, with_nulls=with_nulls, reuse=reuse)

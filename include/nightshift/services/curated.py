@@ -21,6 +21,7 @@ from nightshift.core.features.feature_computation import (
     open_spine,
 )
 from nightshift.core.ingest.landed_table import landed_schema
+from nightshift.core.parquet_file import row_batches
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import DataContractError, NothingDelivered, PartitionNotReady
@@ -206,7 +207,7 @@ def _reader(
     batches = (
         batch.append_column(DELIVERED_ON, pa.repeat(pa.scalar(partition, pa.date32()), batch.num_rows)).cast(schema)
         for partition, file in opened.items()
-        for batch in file.iter_batches()
+        for batch in row_batches(file)
     )
     return pa.RecordBatchReader.from_batches(schema, batches)
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.core.features.feature_computation import open_spine
+from nightshift.core.parquet_file import row_batches
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import LabelCorrections
 from nightshift.errors import DataContractError
@@ -79,6 +80,6 @@ def _delivered(path: Path, partition: date) -> pa.RecordBatchReader:
     schema = file.schema_arrow.append(pa.field(DELIVERED_ON, pa.date32()))
     batches = (
         batch.append_column(DELIVERED_ON, pa.repeat(pa.scalar(partition, pa.date32()), batch.num_rows))
-        for batch in file.iter_batches()
+        for batch in row_batches(file)
     )
     return pa.RecordBatchReader.from_batches(schema, batches)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.landed_table import LandedTable, nothing_landed, read_landed
-from nightshift.core.ingest.spool import BATCH_ROWS, write_parquet
+from nightshift.core.parquet_file import row_batches, write_parquet
 from nightshift.declare.discovery import load_fault, load_use_case
 from nightshift.declare.feeds import Feed
 from nightshift.declare.predictions import Predictions
@@ -101,7 +101,7 @@ def _columns(feed: Feed, scores: Path, file: Path) -> Path:
     with pq.ParquetFile(scores) as reader:
         names = [column.name for column in feed.landed if column.name in reader.schema_arrow.names]
         schema = pa.schema([reader.schema_arrow.field(name) for name in names])
-        batches = reader.iter_batches(BATCH_ROWS, columns=names)
+        batches = row_batches(reader, names)
         write_parquet(file, schema, (pa.table(batch).select(names) for batch in batches))
     return file
 

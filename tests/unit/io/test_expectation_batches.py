@@ -19,6 +19,7 @@ from great_expectations.expectations.expectation import (
 from great_expectations.expectations.row_conditions import Column, PassThroughCondition
 
 from flight_delay.use_case import USE_CASE
+from nightshift.core import parquet_file
 from nightshift.declare.feeds import Expectation, Feed, Severity
 from nightshift.io import expectations
 from nightshift.io.artifact_store import parquet_bytes
@@ -124,7 +125,7 @@ def test_batches_give_what_the_whole_table_gives(
 ) -> None:
     table = (PARSEABLE if "json_schema" in kwargs else TABLE).slice(0, rows)
     whole = examined(table, kind, kwargs, "warning")
-    monkeypatch.setattr(expectations, "BATCH_ROWS", 2)
+    monkeypatch.setattr(parquet_file, "BATCH_ROWS", 2)
     batched = examined(table, kind, kwargs, "warning")
     assert batched.json == whole.json
     assert batched.html == whole.html

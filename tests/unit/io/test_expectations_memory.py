@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from nightshift.core.ingest.spool import BATCH_ROWS, write_parquet
+from nightshift.core.parquet_file import BATCH_ROWS, write_parquet
 
 GROUPS = 40
 ALLOWED = 200_000_000
@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from flight_delay.use_case import USE_CASE
 from nightshift.declare.feeds import Expectation, Feed
-from nightshift.io.expectations import BATCH_ROWS, examine, suite_parameters
+from nightshift.io.expectations import examine, suite_parameters
 
 def peak():
     # Not ru_maxrss, which begins with the peak of the process that started this one.

@@ -23,7 +23,8 @@ from nightshift.core.duckdb_session import duckdb_session
 from nightshift.core.ingest.landed_table import ARROW_TYPES, STEP
 from nightshift.core.ingest.quarantine import LANDED_URI, LINEAGE, QUARANTINE, set_aside
 from nightshift.core.ingest.representable import representable
-from nightshift.core.ingest.spool import BATCH_ROWS, Spool, write_parquet
+from nightshift.core.ingest.spool import Spool
+from nightshift.core.parquet_file import BATCH_ROWS, write_parquet
 from nightshift.declare.feeds import Feed
 from nightshift.errors import ConfigurationError
 

@@ -20,7 +20,7 @@ from nightshift.core.ingest.landed_checks import (
     check_size,
 )
 from nightshift.core.ingest.representable import representable
-from nightshift.core.ingest.spool import BATCH_ROWS
+from nightshift.core.parquet_file import row_batches
 from nightshift.declare.feeds import Column, ColumnType, Feed
 from nightshift.errors import MalformedFile, SchemaChanged
 
@@ -114,7 +114,7 @@ def _decoded(feed: Feed, uri: str, file: Path) -> Iterator[pa.Table]:
 def _bounded(feed: Feed, uri: str, file: pq.ParquetFile) -> Iterator[pa.Table]:
     """The file's rows, text as strings, up to the feed's `max_bytes`."""
     size = 0
-    for batch in file.iter_batches(batch_size=BATCH_ROWS):
+    for batch in row_batches(file):
         size += batch.num_rows * ROW_BYTES + sum(map(_decoded_bytes, batch.columns))
         check_size(feed, uri, size)
         batch.validate(full=True)

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from nightshift.artifact import canonical_json
 from nightshift.core.duckdb_session import duckdb_session
-from nightshift.core.ingest.spool import BATCH_ROWS, Spool, write_parquet
+from nightshift.core.ingest.spool import Spool
+from nightshift.core.parquet_file import BATCH_ROWS, write_parquet
 
 LANDED_URI = "landed_uri"
 LANDED_ROW = "landed_row"

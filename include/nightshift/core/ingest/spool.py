@@ -6,16 +6,12 @@ Put here: how rows are kept between two passes over them. Keep out: what they me
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.ipc
-import pyarrow.parquet as pq
-
-BATCH_ROWS = 65_536
-"""Rows that are in memory together, and of a row group."""
 
 
 class Spool:
@@ -56,21 +52,3 @@ class Spool:
     def reader(self) -> pa.RecordBatchReader:
         """All rows, for what reads a stream."""
         return pa.RecordBatchReader.from_batches(self.schema, self.batches())
-
-
-def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
-    """Write the rows of tables of that schema, of which one is held at a time; returns their number.
-
-    The file has the bytes of `parquet_bytes` of all rows in one table, however they are divided among tables.
-    """
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        rest, written = schema.empty_table(), 0
-        for table in tables:
-            rest = pa.concat_tables([rest, table])
-            while rest.num_rows >= BATCH_ROWS:
-                # The borders of chunks would become borders of pages.
-                writer.write_table(rest.slice(0, BATCH_ROWS).combine_chunks(), BATCH_ROWS)
-                rest, written = rest.slice(BATCH_ROWS), written + BATCH_ROWS
-        if rest.num_rows or not written:
-            writer.write_table(rest.combine_chunks(), BATCH_ROWS)
-    return written + rest.num_rows

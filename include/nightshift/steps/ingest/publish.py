@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from nightshift.artifact import ArtifactRef, Manifest, sha256_hex
 from nightshift.core.ingest.curated_table import published_columns
 from nightshift.core.ingest.quarantine import QUARANTINE, gathered, reason_counts, without_rows
-from nightshift.core.ingest.spool import BATCH_ROWS, write_parquet
+from nightshift.core.parquet_file import row_batches, write_parquet
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import Landed, LandedFeed
@@ -87,8 +87,7 @@ def _write_others(path: Path, store: ArtifactStore, landed: ArtifactRef, feed: F
     with store.opened(landed, f"{feed.name}.parquet") as copy:
         file = pq.ParquetFile(copy)
         tables = (
-            published_columns(feed, without_rows(pa.Table.from_batches([batch]), failed))
-            for batch in file.iter_batches(BATCH_ROWS)
+            published_columns(feed, without_rows(pa.Table.from_batches([batch]), failed)) for batch in row_batches(file)
         )
         schema = published_columns(feed, file.schema_arrow.empty_table()).schema
         return write_parquet(path, schema, tables)

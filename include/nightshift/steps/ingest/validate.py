@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.quarantine import QUARANTINE, set_aside
-from nightshift.core.ingest.spool import write_parquet
+from nightshift.core.parquet_file import row_batches, write_parquet
 from nightshift.declare.feeds import Severity
 from nightshift.documents.ingest import Landed
 from nightshift.errors import DataContractError
-from nightshift.io.expectations import BATCH_ROWS, Verdict, examine, render_data_docs, suite_parameters
+from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
 from nightshift.services.curated import STEP as PUBLISH
 from nightshift.services.curated import rejecting
 from nightshift.services.upstream import degraded_feeds
@@ -96,7 +96,7 @@ def _distinct(rows: pq.ParquetFile, column: str) -> pa.Array:
 def _set_aside(rows: pq.ParquetFile, verdict: Verdict, severity: Severity) -> Iterator[pa.Table]:
     """The rows that have reasons of that severity, as QUARANTINE tables."""
     first = 0
-    for batch in rows.iter_batches(BATCH_ROWS):
+    for batch in row_batches(rows):
         reasons = verdict.reasons(severity, first, first + batch.num_rows)
         if reasons:
             positions = pa.array([position - first for position in reasons], pa.int64())

@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef, canonical_json
+from nightshift.core.parquet_file import row_batches
 from nightshift.deployment import Role
 from nightshift.documents.predict import ModelChoice, ScoredModel
 from nightshift.errors import AuditFailed
@@ -50,7 +51,7 @@ def run(context: StepContext, *, scores: ArtifactRef, audited: ArtifactRef) -> A
         file = pq.ParquetFile(path)
         publication = _publication(context, scores, file, primary, inputs["calibration"][0])
         warehouse = context.warehouse
-        batches = pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches())
+        batches = pa.RecordBatchReader.from_batches(file.schema_arrow, row_batches(file))
         written = warehouse.publish_predictions(
             publication, batches, check=lambda: context.check_current("score", scores)
         )

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nightshift.core.ingest.spool import BATCH_ROWS, write_parquet
+from nightshift.core.parquet_file import BATCH_ROWS, write_parquet
 from nightshift.io.artifact_store import parquet_bytes
 
 
