@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from nightshift.core.duckdb_session import LocalRows
 from nightshift.core.features.feature_computation import open_spine
-from nightshift.core.parquet_file import row_batches
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import LabelCorrections
 from nightshift.errors import DataContractError
@@ -30,7 +27,7 @@ def check_corrections(
     CorrectionPolicy.
     """
     policy, day, label = use_case.corrections, use_case.prediction_date, use_case.label
-    feeds = {name: _delivered(files[name], partition) for name in use_case.label_feeds}
+    feeds = {name: LocalRows(files[name], DELIVERED_ON, partition) for name in use_case.label_feeds}
     oldest = partition - timedelta(days=policy.largest_age_days)
     with open_spine(use_case, use_case.training_spine, feeds, partition) as spine:
         days = [one for (one,) in spine.session.execute(f'SELECT DISTINCT "{day}" FROM spine').fetchall()]  # noqa: S608
@@ -41,16 +38,16 @@ def check_corrections(
         # A label that is delivered again unchanged, as in deliveries of the whole past, is harmless at any age.
         result = spine.session.execute(
             f"""
-            WITH compared AS (
+            SELECT count(*) FILTER (had), count(*) FILTER (differs), count(*) FILTER (had AND NOT has),
+                count(*) FILTER (day < $oldest AND (had <> has OR differs)),
+                min(day) FILTER (day < $oldest AND (had <> has OR differs))
+            FROM (
                 SELECT spine."{day}" AS day,
                     earlier."{label}" IS NOT NULL AS had,
                     spine."{label}" IS NOT NULL AS has,
                     coalesce(spine."{label}" <> earlier."{label}", false) AS differs
                 FROM spine LEFT JOIN "{_BEFORE}" earlier ON {keys}
-            ), old AS (SELECT day FROM compared WHERE day < $oldest AND (had <> has OR differs))
-            SELECT count(*) FILTER (had), count(*) FILTER (differs), count(*) FILTER (had AND NOT has),
-                (SELECT count(*) FROM old), (SELECT min(day) FROM old)
-            FROM compared
+            )
             """,  # noqa: S608
             {"oldest": oldest},
         )
@@ -72,14 +69,3 @@ def check_corrections(
             f"delivery with the producer's records; if it is right, raise corrections.largest_changed_share.",
         )
     return found
-
-
-def _delivered(path: Path, partition: date) -> pa.RecordBatchReader:
-    """The rows of a curated file, with the partition that delivers them."""
-    file = pq.ParquetFile(path)
-    schema = file.schema_arrow.append(pa.field(DELIVERED_ON, pa.date32()))
-    batches = (
-        batch.append_column(DELIVERED_ON, pa.repeat(pa.scalar(partition, pa.date32()), batch.num_rows))
-        for batch in row_batches(file)
-    )
-    return pa.RecordBatchReader.from_batches(schema, batches)

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.duckdb_session import duckdb_session
+from nightshift.core.duckdb_session import Rows, duckdb_session
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError
 
@@ -68,9 +68,7 @@ class OpenSpine:
 
 
 @contextmanager
-def open_spine(
-    use_case: UseCase, sql: Path, feeds: Mapping[str, pa.Table | pa.RecordBatchReader], partition: date
-) -> Iterator[OpenSpine]:
+def open_spine(use_case: UseCase, sql: Path, feeds: Mapping[str, Rows], partition: date) -> Iterator[OpenSpine]:
     """`compute_spine` for more rows than fit in memory, read in batches within the block. Raises the same."""
     key = ", ".join(f'"{name}"' for name in use_case.key_columns)
     with duckdb_session(**feeds) as session:
