@@ -47,7 +47,7 @@ clean: $(STAMP) ## Stop the local stack and remove it with all its data
 	@$(BIN)/python -m nightshift.cli clean
 
 .PHONY: compose-env
-compose-env: ## Write .env with generated secrets for docker-compose.yaml, once
+compose-env: ## Write .env with generated secrets for docker-compose.yaml, or add those that it lacks
 	@$(PYTHON) config/compose/make_env.py
 
 ##@ Develop

@@ -1,4 +1,7 @@
-"""Write .env with generated secrets for docker-compose.yaml. Needs Python only; never overwrites."""
+"""Write .env with generated secrets for docker-compose.yaml, or add those that it lacks. Needs Python only.
+
+What is in the file already is never changed.
+"""
 
 import base64
 import secrets
@@ -14,16 +17,27 @@ NAMES = (
     "MLFLOW_DB_PASSWORD",
     "REDIS_PASSWORD",
     "MINIO_PASSWORD",
+    "MINIO_PIPELINE_PASSWORD",
+    "MINIO_PAGES_PASSWORD",
+    "MINIO_MLFLOW_PASSWORD",
+    "MINIO_LANDING_PASSWORD",
     "AIRFLOW_SECRET_KEY",
     "AIRFLOW_JWT_SECRET",
     "AIRFLOW_ADMIN_PASSWORD",
 )
 
-if PATH.exists():
-    sys.exit(f"{PATH} is there already and was left alone; remove it to have new secrets generated.")
 # Hexadecimal: a secret that begins with "-" would be read as an option.
 values = {name: secrets.token_hex(32) for name in NAMES}
 values["AIRFLOW_FERNET_KEY"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+is_new = not PATH.exists()
 PATH.touch(mode=0o600)
-PATH.write_text("".join(f"{name}={value}\n" for name, value in sorted(values.items())), encoding="utf-8")
-sys.stdout.write(f"Wrote {PATH}. Log in to Airflow as admin with AIRFLOW_ADMIN_PASSWORD from it.\n")
+text = PATH.read_text(encoding="utf-8")
+present = {name.strip() for name, _, value in (line.partition("=") for line in text.splitlines()) if value.strip()}
+missing = sorted(values.keys() - present)
+with PATH.open("a", encoding="utf-8") as file:
+    file.write("\n" if text and not text.endswith("\n") else "")
+    file.writelines(f"{name}={values[name]}\n" for name in missing)
+if is_new:
+    sys.stdout.write(f"Wrote {PATH}. Log in to Airflow as admin with AIRFLOW_ADMIN_PASSWORD from it.\n")
+else:
+    sys.stdout.write(f"{PATH} was there already; added to it: {', '.join(missing) or 'nothing'}.\n")

@@ -4,7 +4,7 @@
 #
 #   scripts/containers/images.sh FOLDER    FOLDER: that of engine.sh, whose engine runs
 #
-# Images that exist are kept. Needs root, debootstrap and the project's virtual environment (for SeaweedFS's binary).
+# What has not changed comes from the engine's cache. Needs root, debootstrap and the project's virtual environment (for SeaweedFS's binary).
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd) root=$(cd "$(dirname "$0")/../.." && pwd) box=${1:?the folder of engine.sh}
@@ -28,7 +28,6 @@ import_debian() {
 build() {
   local context=$box/images/$1
   for tag in $(named "$2"); do
-    exists "$tag" && continue
     echo "Building a stand-in for $tag." >&2
     docker build --quiet --network host --tag "$tag" "$context" > /dev/null
   done

@@ -1,4 +1,5 @@
-"""docker-compose.yaml on a container engine: history and a night on Celery, a worker killed, the stack down and up."""
+"""docker-compose.yaml on a container engine: history and a night on Celery, a worker killed, the stack down and up, and
+what each service may do in the object store."""
 
 from __future__ import annotations
 
@@ -13,11 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, urlencode
 
+import botocore.exceptions
 import pytest
 import requests
 
+from nightshift.app.page import PAGES
+from nightshift.io.object_store import s3_client
 from nightshift.local.airflow_api import AirflowApi, DagRun
 from nightshift.local.processes import free_ports
 from nightshift.pipeline import NIGHTLY
@@ -26,13 +31,18 @@ ROOT = Path(__file__).resolve().parents[2]
 USE_CASE = "flight_delay"
 FIRST, LAST, NIGHT = date(2013, 1, 1), date(2013, 1, 30), date(2013, 1, 31)
 PORTS = ("UI", "S3", "S3_CONSOLE", "MLFLOW", "POSTGRES")
+BUCKET = "nightshift"
+
+# The first test waits for the stack, too.
+pytestmark = pytest.mark.timeout(3600)
 
 
 @dataclass(frozen=True)
 class Compose:
-    """One project of Compose. `variables`: its .env."""
+    """One project of Compose. `env`: its .env; `variables`: what is in it."""
 
     command: tuple[str, ...]
+    env: Path
     variables: dict[str, str]
 
     def __call__(self, *arguments: str, seconds: float = 300) -> str:
@@ -54,6 +64,19 @@ class Compose:
         """The rows of a query on the warehouse, columns separated by `|`."""
         psql = ("psql", "--username", "nightshift", "--dbname", "warehouse", "--no-align", "--tuples-only")
         return self("exec", "--no-TTY", "postgres", *psql, "--command", sql).splitlines()
+
+    def renew(self, name: str) -> str:
+        """Put another secret into .env, for the next `up`. Returns the one before."""
+        before, self.variables[name] = self.variables[name], secrets.token_hex(32)
+        lines = (f"{name}={value}\n" for name, value in self.variables.items())
+        self.env.write_text("".join(lines), encoding="utf-8")
+        return before
+
+    def store(self, user: str, secret: str) -> Any:
+        """A client of the object store, at its published port."""
+        keys = {"aws_access_key_id": user, "aws_secret_access_key": secret}
+        address = f"http://127.0.0.1:{self.variables['NIGHTSHIFT_S3_PORT']}"
+        return s3_client(address, "us-east-1", keys, proxies={}, retries={"max_attempts": 1})
 
     def api(self) -> AirflowApi:
         return AirflowApi(
@@ -84,6 +107,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     files = ("--file", str(ROOT / "docker-compose.yaml"), "--file", str(override))
     compose = Compose(
         ("docker", "compose", "--project-name", name, "--env-file", str(env), *files),
+        env,
         dict(line.split("=", 1) for line in env.read_text(encoding="utf-8").splitlines()),
     )
     try:
@@ -111,7 +135,101 @@ def ended(api: AirflowApi, stage: str, partition: date) -> DagRun | None:
     return run if run is not None and run.state == "success" else None
 
 
-@pytest.mark.timeout(3600)
+STORE_REQUESTS = """
+import json, os, sys
+import botocore.exceptions
+from nightshift.io.object_store import s3_client
+
+bucket, another = sys.argv[1:]
+client = s3_client(os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_DEFAULT_REGION"], retries={"max_attempts": 1})
+requests = {
+    "list": lambda: client.list_objects_v2(Bucket=bucket),
+    "list another bucket": lambda: client.list_objects_v2(Bucket=another),
+    "read another bucket": lambda: client.get_object(Bucket=another, Key="object"),
+    "write another bucket": lambda: client.put_object(Bucket=another, Key="object", Body=b"changed"),
+    "create a bucket": lambda: client.create_bucket(Bucket=f"{another}-2"),
+    "delete the bucket": lambda: client.delete_bucket(Bucket=bucket),
+    "open the bucket": lambda: client.put_bucket_policy(Bucket=bucket, Policy="{}"),
+}
+for folder in ("probe", "mlflow", "landing"):
+    key = {"Bucket": bucket, "Key": f"{folder}/object"}
+    requests |= {
+        f"list {folder}/": lambda folder=folder: client.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/"),
+        f"read {folder}/": lambda key=key: client.get_object(**key),
+        f"write {folder}/": lambda key=key: client.put_object(**key, Body=b"changed"),
+        f"delete {folder}/": lambda key=key: client.delete_object(**key),
+    }
+answers = {}
+for name, send in requests.items():
+    try:
+        send()
+        answers[name] = "done"
+    except botocore.exceptions.ClientError as error:
+        answers[name] = error.response["Error"]["Code"]
+print(json.dumps(answers))
+"""
+"""Requests with the key in the environment, and what came of each."""
+
+DO_ALL, DO_READ = ("list", "read", "write", "delete"), ("list", "read")
+MAY = {
+    "worker": {"list", *(f"{verb} {folder}/" for verb in DO_ALL for folder in ("probe", "mlflow", "landing"))},
+    "api-server": {"list", *(f"{verb} {folder}/" for verb in DO_READ for folder in ("probe", "mlflow", "landing"))},
+    "mlflow": {f"{verb} mlflow/" for verb in DO_ALL},
+    "landing": {f"{verb} landing/" for verb in DO_ALL},
+}
+"""What is done with the key of a service, or of those who deliver; all else is denied."""
+
+
+@pytest.mark.parametrize("who", MAY)
+def test_keys_of_the_store_do_what_their_service_needs(compose: Compose, who: str) -> None:
+    root = compose.store("nightshift", compose.variables["MINIO_PASSWORD"])
+    another = f"another-{who}"
+    root.create_bucket(Bucket=another)
+    objects = [(another, "object"), *((BUCKET, f"{folder}/object") for folder in ("probe", "mlflow", "landing"))]
+    for bucket, key in objects:
+        root.put_object(Bucket=bucket, Key=key, Body=b"before")
+    try:
+        answers = _store_answers(compose, who, another)
+        assert {name for name, answer in answers.items() if answer == "done"} == MAY[who]
+        assert {answer for answer in answers.values() if answer != "done"} == {"AccessDenied"}
+        assert root.get_object(Bucket=another, Key="object")["Body"].read() == b"before"
+    finally:
+        for bucket, key in objects:
+            root.delete_object(Bucket=bucket, Key=key)
+        root.delete_bucket(Bucket=another)
+
+
+def _store_answers(compose: Compose, who: str, another: str) -> dict[str, str]:
+    script = ("python", "-c", STORE_REQUESTS, BUCKET, another)
+    if who != "landing":
+        answer = compose("exec", "--no-TTY", who, *script)
+    else:
+        environment = os.environ | {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{compose.variables['NIGHTSHIFT_S3_PORT']}",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": who,
+            "AWS_SECRET_ACCESS_KEY": compose.variables[f"MINIO_{who.upper()}_PASSWORD"],
+        }
+        command = [sys.executable, *script[1:]]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    answers: dict[str, str] = json.loads(answer.splitlines()[-1])
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("user", "secret"), [("nightshift", "MINIO_PASSWORD"), ("pipeline", "MINIO_PIPELINE_PASSWORD")]
+)
+def test_users_of_the_store_are_listed_by_its_root_only(compose: Compose, user: str, secret: str) -> None:
+    alias = f"MC_HOST_tried=http://{user}:{compose.variables[secret]}@localhost:9000"
+    command = ("exec", "--no-TTY", "--env", alias, "minio", "mc", "admin", "user", "list", "tried")
+    if user == "nightshift":
+        users = compose(*command)
+        assert all(name in users for name in ("pipeline", "pages", "mlflow", "landing"))
+    else:
+        with pytest.raises(AssertionError, match=r"(?i)access ?denied"):
+            compose(*command)
+
+
 def test_a_night_survives_a_killed_worker_and_a_restart(compose: Compose) -> None:
     nightshift = ("exec", "--no-TTY", "worker", "nightshift")
     compose(*nightshift, "preflight")
@@ -138,13 +256,36 @@ def test_a_night_survives_a_killed_worker_and_a_restart(compose: Compose) -> Non
     assert "landing/" in compose(*nightshift, "lineage", *key.split("|"), seconds=600)
 
     assert f"{int(rows):,} rows" in _page(compose, f"{USE_CASE}/night/{NIGHT}")
+    for page, _ in PAGES:
+        _page(compose, f"{USE_CASE}/{page}".rstrip("/"))
+    names = ("flight_date", "carrier", "flight", "origin")
+    lineage = _page(compose, f"{USE_CASE}/lineage?{urlencode(dict(zip(names, key.split('|'), strict=True)))}")
+    assert f"landing/{USE_CASE}/" in lineage
+    assert f'nightshift_up{{use_case="{USE_CASE}"}} 1.0' in _page(compose, "metrics")
+    root = compose.store("nightshift", compose.variables["MINIO_PASSWORD"])
+    assert root.list_objects_v2(Bucket=BUCKET, Prefix="mlflow/")["KeyCount"] > 0
+    _failed_run_is_an_alert(compose, api)
+
     rows_before = _rows(compose)
     compose("down", "--timeout", "60")
+    secret_before = compose.renew("MINIO_PIPELINE_PASSWORD")
     compose.up()
+    with pytest.raises(botocore.exceptions.ClientError, match="SignatureDoesNotMatch"):
+        compose.store("pipeline", secret_before).list_objects_v2(Bucket=BUCKET)
     assert _published(compose) == published
     assert _rows(compose) == rows_before
     task = next(task for task in _tasks(compose.api(), "predict") if task.task_id == "publish_predictions")
     assert compose.api().log_lines(task), "the log of a task of a container that is gone"
+
+
+def _failed_run_is_an_alert(compose: Compose, api: AirflowApi) -> None:
+    """The DAG processor records it, which has no key of the object store."""
+    dag_id = f"{USE_CASE}.annul_decision"
+    api.unpause(dag_id)
+    run = api.trigger(dag_id, {"deployment_id": 1_000_000, "reason": "there is no decision of this number"})
+    cause = f"failed:annul_decision:{run.dag_run_id}"
+    sql = f"SELECT count(*) FROM {USE_CASE}.alerts WHERE cause = '{cause}'"
+    wait(lambda: compose.query(sql) == ["1"], "the alert of a failed run", 300)
 
 
 def _kill_a_busy_worker(compose: Compose, api: AirflowApi) -> str:
