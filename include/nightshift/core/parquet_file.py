@@ -21,7 +21,7 @@ def row_batches(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> I
 
 def fits_a_batch(file: pq.ParquetFile) -> bool:
     """Whether `row_batches` yields at most one batch."""
-    return file.num_row_groups <= 1 and file.metadata.num_rows <= BATCH_ROWS
+    return bool(file.num_row_groups <= 1 and file.metadata.num_rows <= BATCH_ROWS)
 
 
 def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
@@ -39,4 +39,4 @@ def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> 
                 rest, written = rest.slice(BATCH_ROWS), written + BATCH_ROWS
         if rest.num_rows or not written:
             writer.write_table(rest.combine_chunks(), BATCH_ROWS)
-    return written + rest.num_rows
+    return written + int(rest.num_rows)
