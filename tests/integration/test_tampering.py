@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from nightshift.artifact import ArtifactRef, sha256_hex
@@ -88,20 +91,23 @@ def test_edited_gate_results_register_nothing(trained_nights: Nights) -> None:
         nights.step("register", TRAINED, verified=[verified])
 
 
-def test_rows_removed_after_landing_are_missed(untrained_nights: Nights) -> None:
+def test_rows_removed_after_landing_are_missed(untrained_nights: Nights, tmp_path: Path) -> None:
     """Also if the numbers in the metrics were made to fit."""
     nights = untrained_nights
     nights.deliver([TRAINED])
     landed = nights.step("land", TRAINED)
     profiled, validated = (nights.step(name, TRAINED, landed=landed) for name in ("profile", "validate"))
     rows = nights.store.read_table(landed, "returns.parquet")
+    shorter = tmp_path / "returns.parquet"
+    pq.write_table(rows.slice(1), shorter)
 
-    def fewer(ref: ArtifactRef, path: str) -> Any:
-        table = ArtifactStore.read_table(nights.store, ref, path)
-        return table.slice(1) if (ref, path) == (landed, "returns.parquet") else table
+    @contextmanager
+    def fewer(ref: ArtifactRef, path: str) -> Iterator[Path]:
+        with ArtifactStore.opened(nights.store, ref, path) as copy:
+            yield shorter if (ref, path) == (landed, "returns.parquet") else copy
 
     edit_manifest(nights.store, landed, lambda one: one["metrics"]["returns"].update(delivered=rows.num_rows - 1))
-    nights.store.read_table = fewer  # type: ignore[method-assign]
+    nights.store.opened = fewer  # type: ignore[method-assign]
     with raises_code(DataContractError, "NS-CURATE-010", "returns"):
         nights.step("publish", TRAINED, validated=validated, profiled=profiled)
 
