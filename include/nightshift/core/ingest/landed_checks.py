@@ -34,6 +34,8 @@ OTHER_KINDS = {
     **{bytes([0x80, protocol]): "a pickle" for protocol in range(2, 6)},
 }
 """How files begin that producers deliver by mistake. Nothing is decompressed but the columns of Parquet."""
+LONGEST_BEGINNING = max(map(len, OTHER_KINDS))
+"""Bytes of a file that `check_kind` needs."""
 
 
 class Sample:

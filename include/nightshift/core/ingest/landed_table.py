@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.core.ingest.landed_checks import SEND_AGAIN, check_kind, check_size
+from nightshift.core.ingest.landed_checks import LONGEST_BEGINNING, SEND_AGAIN, check_kind, check_size
 from nightshift.core.ingest.landed_csv import read_csv, row_number
 from nightshift.core.ingest.landed_parquet import read_parquet
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, QUARANTINE, set_aside
@@ -61,7 +61,7 @@ def read_landed(feed: Feed, uri: str, file: Path, folder: Path) -> LandedTable:
     """
     check_size(feed, uri, file.stat().st_size)
     with file.open("rb") as data:
-        start = data.read(8)
+        start = data.read(LONGEST_BEGINNING)
     check_kind(uri, start)
     is_parquet = start.startswith(b"PAR1") or uri.endswith(".parquet")
     batches = _parquet_batches(feed, uri, file) if is_parquet else _csv_batches(feed, uri, file)

@@ -6,8 +6,10 @@ value that a column of the last row is read as. Of all others no row may be lost
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import pickle
 import zipfile
 from datetime import UTC, datetime
@@ -104,6 +106,8 @@ ENCODED = {
     "cut within a character": (cell(name="ä").split(b"\xa4")[0], "NS-LAND-007"),
     "gzip": (gzip.compress(csv()), "NS-LAND-112"),
     "truncated gzip": (gzip.compress(csv())[:40], "NS-LAND-112"),
+    "bzip2": (bz2.compress(csv()), "NS-LAND-112"),
+    "xz": (lzma.compress(csv()), "NS-LAND-112"),
     "zip": (zipped(csv()), "NS-LAND-112"),
     "pickle": (pickle.dumps({"id": [1]}), "NS-LAND-112"),
     "HTML": (b"<html><body>Error 502, sorry</body></html>\n", "NS-LAND-011"),
