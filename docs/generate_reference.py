@@ -22,7 +22,7 @@ from nightshift.core.models.estimators import DEFAULTS as ESTIMATORS
 from nightshift.core.search.candidates import RECIPES
 from nightshift.declare import discovery, features, feeds, models, policies, predictions, rules
 from nightshift.declare.use_case import UseCase
-from nightshift.io import expectations
+from nightshift.io import expectation_arguments, expectations
 from nightshift.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -214,7 +214,9 @@ def _contracts() -> Iterable[str]:
 
 
 def _expectations() -> Iterable[str]:
-    yield from ("## Expectations", "", _text(inspect.getdoc(expectations) or ""), "")
+    yield from ("## Expectations", "")
+    for module in (expectations, expectation_arguments):
+        yield from (_text(inspect.getdoc(module) or ""), "")
 
 
 def _names() -> Iterable[str]:

@@ -40,7 +40,7 @@ class Expectation:
     A breach of a `critical` one rejects the partition; `quarantine` sets the offending rows aside,
     with `reason`; `warning` reports them and keeps them. A `quarantine` expectation must be a
     column-map or row-condition expectation, which can identify rows. An argument may be
-    `{"$PARAMETER": name}`: nightshift.io.expectations lists the names.
+    `{"$PARAMETER": name}`: nightshift.io.expectation_arguments lists the names.
     """
 
     type: str

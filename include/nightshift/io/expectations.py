@@ -1,14 +1,9 @@
 """Great Expectations, run over one table: the rows that break an expectation, and whether the table is rejected.
 
-A table of more than 131,072 rows is evaluated in batches by expectations that are decided row by row. Others (such as
+A table of more than 65,536 rows is evaluated in batches by expectations that are decided row by row. Others (such as
 uniqueness, order, the figures of a column, or any with a row condition) get the columns that they name as a whole.
 
 Severities map to Great Expectations' own: critical -> critical, quarantine -> warning, warning -> info.
-
-An expectation's keyword argument may be `{"$PARAMETER": name}` (Great Expectations' notation); the
-names there are: partition, next_day, cutoff, previous_cutoff, oldest_label (the first day whose label may still be
-delivered), window_start, window_end, and
-`<feed>.<column>` for the values of a column of another feed in the same partition.
 """
 
 from __future__ import annotations
@@ -18,14 +13,12 @@ import html
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import JsonValue
 
@@ -54,6 +47,7 @@ from nightshift.declare.feeds import Expectation, Feed, Severity
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError
 from nightshift.io import data_docs
+from nightshift.io.expectation_arguments import references, resolved_arguments, suite_parameters
 from nightshift.io.expectation_batches import POSITIONS, RESULT_FORMAT, columns_named, frame, in_batches, merged
 
 _GX_SEVERITY: dict[Severity, FailureSeverity] = {
@@ -128,41 +122,6 @@ class Verdict:
         return data_docs.page(self.result)
 
 
-def suite_parameters(
-    use_case: UseCase, partition: Any, column_values: Callable[[str, str], pa.Array]
-) -> Callable[[str], Any]:
-    """A function from the name in `{"$PARAMETER": name}` to its value; see the module docstring.
-
-    `column_values(feed, column)` gives the distinct values of another feed's column. Days are
-    midnights without a zone, moments are in UTC.
-    """
-    window_start, window_end = use_case.prediction_window(partition)
-    parameters: dict[str, datetime | pa.Array] = {
-        "partition": datetime.combine(partition, time()),
-        "next_day": datetime.combine(partition + timedelta(days=1), time()),
-        "cutoff": use_case.cutoff(partition),
-        "previous_cutoff": use_case.cutoff(partition - timedelta(days=1)),
-        "oldest_label": datetime.combine(partition - timedelta(days=use_case.corrections.largest_age_days), time()),
-        "window_start": window_start,
-        "window_end": window_end,
-    }
-
-    def value(name: str) -> Any:
-        if name in parameters:
-            return parameters[name]
-        feed, dot, column = name.partition(".")
-        if not dot or feed not in use_case.feed_names:
-            raise ConfigurationError(
-                "NS-CURATE-005",
-                f"An expectation of {use_case.name} names the unknown parameter {name!r}; "
-                f"available are {sorted(parameters)} and <feed>.<column>.",
-            )
-        parameters[name] = column_values(feed, column)
-        return parameters[name]
-
-    return value
-
-
 def examine(use_case: UseCase, feed: Feed, rows: pq.ParquetFile, parameter: Callable[[str], Any]) -> Verdict:
     """Run the feed's expectations over the rows (curated columns, and columns for expectations only).
 
@@ -179,7 +138,7 @@ def examine(use_case: UseCase, feed: Feed, rows: pq.ParquetFile, parameter: Call
         for figure in _LONG_LISTS:
             one.result.pop(figure, None)
         # The name of the other table's column replaces its values, which would fill the page.
-        others = {argument: source for argument, source in _parameters(expectation).items() if "." in source}
+        others = {argument: source for argument, source in references(expectation).items() if "." in source}
         one.expectation_config.kwargs.update({argument: [f"values of {source}"] for argument, source in others.items()})
     result.meta = {
         "great_expectations_version": gx.__version__,
@@ -207,7 +166,7 @@ def declaration_faults(
     faults = []
     for position, expectation in enumerate(feed.expectations):
         try:
-            kwargs = _resolved(expectation, pa.table({}), parameter)
+            kwargs = resolved_arguments(expectation, pa.table({}), parameter)
             implementation = type(_gx_expectation(feed, position, expectation, kwargs))
         except ConfigurationError as error:
             faults.append((expectation, error))
@@ -277,7 +236,7 @@ def _validate(
 
     With `reuse`, that of the rows evaluated before, if they and the arguments are equal.
     """
-    resolved = {n: _resolved(one, table, parameter) for n, one in expectations.items()}
+    resolved = {n: resolved_arguments(one, table, parameter) for n, one in expectations.items()}
     earlier = _snapshots.get(name) if reuse else None
     if earlier and earlier[0] == (feed, resolved) and earlier[1].equals(table):
         return copy.deepcopy(earlier[2])
@@ -308,34 +267,6 @@ def _source() -> Any:
 @cache
 def _batch_definition(name: str) -> Any:
     return _source().add_dataframe_asset(name).add_batch_definition_whole_dataframe("partition")
-
-
-def _parameters(expectation: Expectation) -> dict[str, str]:
-    """Argument -> name of the parameter that gives its value."""
-    references = {name: value for name, value in expectation.kwargs.items() if isinstance(value, Mapping)}
-    return {name: value["$PARAMETER"] for name, value in references.items() if "$PARAMETER" in value}
-
-
-def _resolved(expectation: Expectation, table: pa.Table, parameter: Callable[[str], Any]) -> dict[str, Any]:
-    """The expectation's keyword arguments with the values of its parameters."""
-    kwargs = dict(expectation.kwargs)
-    for argument, name in _parameters(expectation).items():
-        values = parameter(name)
-        if "." in name:
-            column = kwargs.get("column")
-            values = _values(values, table[column] if column in table.column_names else None)
-        kwargs[argument] = values
-    return kwargs
-
-
-def _values(values: pa.Array, column: pa.ChunkedArray | None) -> list[Any]:
-    """The values of another feed's column; of those, if the types are the same, only such as `column` has."""
-    if column is not None and column.type == values.type:
-        # Great Expectations copies a value set many times.
-        present = values.filter(pc.is_in(values, value_set=column.unique()))
-        values = present if len(present) else values[:1]
-    result: list[Any] = values.to_pylist()
-    return result
 
 
 def _gx_expectation(feed: Feed, position: int, expectation: Expectation, kwargs: Mapping[str, Any]) -> Any:

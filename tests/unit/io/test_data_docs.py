@@ -12,7 +12,8 @@ import pytest
 from flight_delay.use_case import USE_CASE
 from nightshift.declare.feeds import Expectation, Feed
 from nightshift.io.artifact_store import parquet_bytes
-from nightshift.io.expectations import examine, render_data_docs, suite_parameters
+from nightshift.io.expectation_arguments import suite_parameters
+from nightshift.io.expectations import examine, render_data_docs
 from support.markup import HOSTILE, Markup
 
 EXPECTATIONS = [

@@ -23,6 +23,7 @@ from nightshift.core import parquet_file
 from nightshift.declare.feeds import Expectation, Feed, Severity
 from nightshift.io import expectations
 from nightshift.io.artifact_store import parquet_bytes
+from nightshift.io.expectation_arguments import suite_parameters
 from nightshift.io.expectation_batches import _ABOUT_NAMES, _ROW_WISE, in_batches
 
 PARTITION = date(2013, 2, 12)
@@ -114,7 +115,7 @@ WHOLE: list[tuple[str, dict[str, Any]]] = [
 def examined(table: pa.Table, kind: str, kwargs: Mapping[str, Any], severity: Severity) -> expectations.Verdict:
     feed = Feed("weather", (), (), Path("unused.sql"), (), (Expectation(kind, kwargs, severity, "not as declared"),))
     planes = pa.array(["N1", "N3", "x"])
-    parameter = expectations.suite_parameters(USE_CASE, PARTITION, lambda feed, column: planes)
+    parameter = suite_parameters(USE_CASE, PARTITION, lambda feed, column: planes)
     return expectations.examine(USE_CASE, feed, pq.ParquetFile(pa.BufferReader(parquet_bytes(table))), parameter)
 
 

@@ -17,7 +17,8 @@ from flight_delay.use_case import USE_CASE
 from nightshift.declare.feeds import Expectation, Feed
 from nightshift.errors import ConfigurationError
 from nightshift.io.artifact_store import parquet_bytes
-from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
+from nightshift.io.expectation_arguments import suite_parameters
+from nightshift.io.expectations import Verdict, examine, render_data_docs
 from support.errors import raises_code
 
 PARTITION = date(2013, 2, 12)

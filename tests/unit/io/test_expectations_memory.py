@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from flight_delay.use_case import USE_CASE
 from nightshift.declare.feeds import Expectation, Feed
-from nightshift.io.expectations import examine, suite_parameters
+from nightshift.io.expectation_arguments import suite_parameters
+from nightshift.io.expectations import examine
 
 def peak():
     # Not ru_maxrss, which begins with the peak of the process that started this one.

@@ -23,7 +23,8 @@ from nightshift.core.parquet_file import row_batches, write_parquet
 from nightshift.declare.feeds import Severity
 from nightshift.documents.ingest import Landed
 from nightshift.errors import DataContractError
-from nightshift.io.expectations import Verdict, examine, render_data_docs, suite_parameters
+from nightshift.io.expectation_arguments import suite_parameters
+from nightshift.io.expectations import Verdict, examine, render_data_docs
 from nightshift.services.curated import STEP as PUBLISH
 from nightshift.services.curated import rejecting
 from nightshift.services.upstream import degraded_feeds
