@@ -7,6 +7,7 @@ second demo has nothing to run; runs that failed are retried.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -247,7 +248,7 @@ class Nights:
             for task in group:
                 if task.state == "up_for_retry" and task.try_number == SAY_WHY_FROM_TRY:
                     why = next(reversed(self._log_lines(task)), "its log does not say why")
-                    self._say_once(f"{_name(run)}: {task.name} is still waiting: {why}")
+                    self._say_once(f"{_name(run)}: {task.name} is still waiting: {_reason(why)}")
         return ", ".join(parts)
 
     def _say_once(self, text: str) -> None:
@@ -287,6 +288,12 @@ class Nights:
                 "After correcting the cause, run `make demo` again: it continues from there.",
             ]
         )
+
+
+def _reason(line: str) -> str:
+    """What a task waits for: of an error of Nightshift the message's first sentence, any other line whole."""
+    error = re.fullmatch(r"(?:\w+: )+NS-[A-Z]+-\d+: (.+?)(?:[.;] .*|\.)?", line, re.DOTALL)
+    return error[1] if error else line
 
 
 def _name(run: DagRun) -> str:

@@ -228,6 +228,26 @@ def test_waiting_task_is_printed_once_and_late(nights, said):
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (
+            "PartitionNotReady: NS-TRAIN-006: no features of 1 May. Run it",
+            "no features of 1 May",
+        ),
+        ("PartitionNotReady: NS-PREDICT-001: train is undecided; results depend on it. Run it.", "train is undecided"),
+        ("AirflowException: PartitionNotReady: NS-STORE-005: no record. (will be retried)", "no record"),
+        (
+            "OperationalError: no route. Try again",
+            "OperationalError: no route. Try again",
+        ),
+        ("Task exited; it is retried.", "Task exited; it is retried."),
+    ],
+)
+def test_a_waiting_task_says_what_it_waits_for_and_no_more(line, reason):
+    assert demo._reason(line) == reason
+
+
 def test_the_tasks_of_a_single_run_are_said_as_they_are_done(nights, said):
     run = DagRun(dag_id="flight_delay.backfill_history", dag_run_id="r", state="running")
 
