@@ -22,6 +22,8 @@ from nightshift.declare.rules import DriftSignal, Rule
         (DriftSignal("label", column="is_late"), []),
         (DriftSignal("prediction", source="scores", column="raw_score"), []),
         (DriftSignal("skew", source="flight_form"), []),
+        (DriftSignal("data", column="departure_hours_later_than_last_week"), []),
+        (DriftSignal("skew", column="departure_hours_later_than_last_week"), ["NS-RULE-014"]),
         (DriftSignal("data", statistic="psi"), ["NS-RULE-012"]),
         (DriftSignal("data", source="wether"), ["NS-RULE-013"]),
         (DriftSignal("skew", source="weather"), ["NS-RULE-013"]),
