@@ -39,9 +39,13 @@ RETRIES_WAITING = {
 }
 """For a step that may have to wait for an earlier partition: often at first, and at least an hour in total."""
 
-WAITED_ENOUGH = 28
-"""With this many of RETRIES_WAITING left, at least eight minutes have passed. From then on earlier partitions are
-not waited for; the remaining retries are for outages."""
+RETRIES_NIGHT_BEFORE = RETRIES_WAITING | {"retries": 71}
+"""For a step that needs the decisions of the night before: at least two hours in total."""
+
+WAITED_SHORT, WAITED_LONG = 13, 43
+"""After this many retries at least eight minutes, and at least an hour, have passed. After the first, earlier
+partitions are not waited for, unless the night before is under way; after the second, in no case. Retries for at least
+an hour remain for outages."""
 
 
 def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:

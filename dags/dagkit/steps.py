@@ -18,7 +18,14 @@ from pydantic import JsonValue
 
 from dagkit.alerts import record_alert
 from dagkit.connections import open_store
-from dagkit.defaults import RETRIES, RETRIES_DELIVERY, RETRIES_WAITING, WAITED_ENOUGH
+from dagkit.defaults import (
+    RETRIES,
+    RETRIES_DELIVERY,
+    RETRIES_NIGHT_BEFORE,
+    RETRIES_WAITING,
+    WAITED_LONG,
+    WAITED_SHORT,
+)
 from dagkit.params import Arguments, XComValues, partition_of_run
 from nightshift import pipeline
 from nightshift.artifact import ArtifactRef, Attempt, Document
@@ -26,13 +33,17 @@ from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.rules import AppliedRules
 from nightshift.errors import TerminalError, TransientError
-from nightshift.pipeline import Stage, Step, find_stage, step_module
+from nightshift.pipeline import Retries, Stage, Step, find_stage, step_module
 
 D = TypeVar("D", bound=Document)
 StepArguments = Mapping[str, ArtifactRef | Sequence[ArtifactRef] | JsonValue]
 
-RETRY_ARGUMENTS = {"outage": RETRIES, "delivery": RETRIES_DELIVERY, "waiting": RETRIES_WAITING}
-LAST_RETRIES = {"outage": 0, "delivery": 0, "waiting": WAITED_ENOUGH}
+RETRY_ARGUMENTS: Mapping[Retries, dict[str, Any]] = {
+    "outage": RETRIES,
+    "delivery": RETRIES_DELIVERY,
+    "waiting": RETRIES_WAITING,
+    "night_before": RETRIES_NIGHT_BEFORE,
+}
 
 
 class StageTasks:
@@ -94,9 +105,12 @@ def step_task(use_case: UseCase, declared: Step, *, arguments: Arguments | None 
         # Airflow also fills **refs with the whole task context.
         refs = {argument: ref for argument, ref in refs.items() if argument not in KNOWN_CONTEXT_KEYS}
         refs = dict(arguments(refs)) if arguments else refs
-        if context["ti"].try_number > (context["ti"].max_tries or 0) - LAST_RETRIES[declared.retries]:
-            refs |= declared.last_try
+        retries = RETRY_ARGUMENTS[declared.retries]["retries"]
+        # Airflow adds to max_tries when a task is cleared.
+        waited = context["ti"].try_number - 1 - ((context["ti"].max_tries or 0) - retries)
         with airflow_errors():
+            if declared.last_try and has_waited(use_case, declared.retries, waited):
+                refs |= declared.last_try
             refs = restore_refs(refs)
             if map_name:
                 item = refs[map_name]
@@ -104,6 +118,17 @@ def step_task(use_case: UseCase, declared: Step, *, arguments: Arguments | None 
             return run_step(use_case, name, partition_of_run(use_case), refs)
 
     return run
+
+
+def has_waited(use_case: UseCase, retries: Retries, waited: int) -> bool:
+    """Whether a task of the run's partition that was retried so often has waited long enough."""
+    if retries != "night_before":
+        return waited >= (WAITED_SHORT if retries == "waiting" else RETRY_ARGUMENTS[retries]["retries"])
+    if waited < WAITED_SHORT or waited >= WAITED_LONG:
+        return waited >= WAITED_LONG
+    from nightshift.services.night_before import is_under_way
+
+    return not is_under_way(partition_of_run(use_case), use_case, open_store())
 
 
 @contextmanager

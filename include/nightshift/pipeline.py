@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from nightshift.errors import ConfigurationError
 
-Retries = Literal["outage", "delivery", "waiting"]
+Retries = Literal["outage", "delivery", "waiting", "night_before"]
 """What a step's retries are for: an outage (an hour), a late delivery, or an earlier partition that is undecided."""
 
 RunWhen = Literal["all_success", "all_done_min_one_success"]
@@ -67,8 +67,12 @@ class Stage:
         return tuple(step for step in self.steps if step.name not in self.borrowed)
 
 
-def _waiting(name: str, **inputs: str) -> Step:
-    return Step(name, inputs, retries="waiting", last_try={"allow_undecided": True})
+def _waiting(name: str, *, retries: Retries = "waiting", **inputs: str) -> Step:
+    return Step(name, inputs, retries=retries, last_try={"allow_undecided": True})
+
+
+def _after_night_before(name: str, **inputs: str) -> Step:
+    return _waiting(name, retries="night_before", **inputs)
 
 
 STAGES = (
@@ -107,14 +111,14 @@ STAGES = (
         records_failure=True,
         steps=(
             _waiting("append_training_rows"),
-            _waiting("build_training_set", rows="append_training_rows"),
-            _waiting("choose_specs"),
+            _after_night_before("build_training_set", rows="append_training_rows"),
+            _after_night_before("choose_specs"),
             Step("fit", {"training_set": "build_training_set", "spec": "choose_specs"}, mapped_over="spec"),
             Step(
                 "verify",
                 {"training_set": "build_training_set", "version": "fit"},
                 mapped_over="version",
-                retries="waiting",
+                retries="night_before",
                 last_try={"allow_undecided": True},
                 run_when="all_done_min_one_success",
             ),
@@ -130,7 +134,7 @@ STAGES = (
         records_failure=True,
         decided_by="publish_predictions",
         steps=(
-            _waiting("resolve_model"),
+            _after_night_before("resolve_model"),
             Step("calibrate", {"model_choice": "resolve_model"}),
             Step("score", {"model_choice": "resolve_model", "calibration": "calibrate"}),
             Step("audit", {"scores": "score"}),
@@ -145,7 +149,7 @@ STAGES = (
         records_failure=True,
         decided_by="advance",
         steps=(
-            _waiting("review"),
+            _after_night_before("review"),
             Step("advance", {"reviewed": "review"}),
             Step("mirror_models", {"advanced": "advance"}, decides=False),
             Step("record_approval", {"advanced": "advance"}, decides=False),

@@ -7,12 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from dagkit import defaults
 from dagkit.alerts import alert_of_failed_run
 from nightshift import pipeline
 from nightshift.pipeline import find_stage, step_module
@@ -158,14 +156,6 @@ def test_every_task_can_be_operated(dag_bag, stage):
         assert task.doc_md, task.task_id
         if task.is_mapped:
             assert task.map_index_template, task.task_id
-
-
-def test_predictions_wait_for_a_training_for_minutes_only(dag_bag):
-    resolve = dag_bag.dags["flight_delay.predict"].get_task("resolve_model")
-    waiting = resolve.retries - defaults.WAITED_ENOUGH
-    delays = [resolve.retry_delay * resolve.retry_exponential_backoff**n for n in range(waiting)]
-    waited = sum((min(d, resolve.max_retry_delay) for d in delays), timedelta())
-    assert timedelta(minutes=4) < waited < timedelta(minutes=15)
 
 
 def test_waiting_approval_takes_no_run_slot(dag_bag):

@@ -188,22 +188,54 @@ def test_the_path_to_predictions_outlasts_an_hour_of_outage(dag_bag):
             assert least_wait(task, task.retries) >= timedelta(hours=1), task.task_id
 
 
-def test_earlier_partitions_are_waited_for_some_minutes(dag_bag, set_context, monkeypatch):
-    from dagkit.defaults import WAITED_ENOUGH
+@pytest.fixture
+def gives_up_after(set_context, monkeypatch):
+    """The retries after which a task does not wait any longer; `cleared`: retries before it was cleared."""
+    monkeypatch.setattr("dagkit.steps.run_step", lambda use_case, name, partition, arguments: dict(arguments))
 
-    task = dag_bag.dags["flight_delay.materialize"].get_task("build_features")
-    waited = least_wait(task, task.retries - WAITED_ENOUGH)
-    assert timedelta(minutes=5) < waited < timedelta(minutes=10)
-
-    def arguments_of_try(number):
-        ti = SimpleNamespace(try_number=number, max_tries=task.retries)
+    def find(task, cleared=0):
         dag_run = SimpleNamespace(partition_key="2013-03-01")
-        set_context({"ti": ti, "dag_run": dag_run, "params": {}})
-        monkeypatch.setattr("dagkit.steps.run_step", lambda use_case, name, partition, arguments: dict(arguments))
-        return task.python_callable()
+        for retry in range(task.retries + 1):
+            ti = SimpleNamespace(try_number=cleared + retry + 1, max_tries=cleared + task.retries)
+            set_context({"ti": ti, "dag_run": dag_run, "params": {}})
+            if arguments := task.python_callable():
+                assert arguments == {"allow_undecided": True}
+                return retry
+        return None
 
-    assert arguments_of_try(task.retries - WAITED_ENOUGH) == {}
-    assert arguments_of_try(task.retries - WAITED_ENOUGH + 1) == {"allow_undecided": True}
+    return find
+
+
+@pytest.mark.parametrize("cleared", [0, 5])
+@pytest.mark.parametrize(("stage", "task_id"), [("materialize", "build_features"), ("train", "append_training_rows")])
+def test_earlier_partitions_are_waited_for_some_minutes(dag_bag, gives_up_after, stage, task_id, cleared):
+    task = dag_bag.dags[f"flight_delay.{stage}"].get_task(task_id)
+    retries = gives_up_after(task, cleared)
+    assert timedelta(minutes=5) < least_wait(task, retries) < timedelta(minutes=10)
+    assert least_wait(task, task.retries) - least_wait(task, retries) >= timedelta(minutes=50)
+
+
+AFTER_NIGHT_BEFORE = {
+    "train": ("build_training_set", "choose_specs"),
+    "predict": ("resolve_model",),
+    "promote": ("review",),
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "task_id"), [(stage, task_id) for stage, task_ids in AFTER_NIGHT_BEFORE.items() for task_id in task_ids]
+)
+def test_a_night_before_that_is_under_way_is_waited_for_an_hour(dag_bag, gives_up_after, stage, task_id, monkeypatch):
+    task = dag_bag.dags[f"flight_delay.{stage}"].get_task(task_id)
+    under_way = True
+    monkeypatch.setattr("dagkit.steps.open_store", lambda: None)
+    monkeypatch.setattr("nightshift.services.night_before.is_under_way", lambda partition, use_case, store: under_way)
+    retries = gives_up_after(task)
+    assert timedelta(hours=1) < least_wait(task, retries) < timedelta(minutes=80)
+    # As on the path to predictions after any other wait.
+    assert least_wait(task, task.retries) - least_wait(task, retries) >= timedelta(minutes=50)
+    under_way = False
+    assert timedelta(minutes=5) < least_wait(task, gives_up_after(task)) < timedelta(minutes=10)
 
 
 def test_nothing_waits_for_the_online_store(dag_bag):

@@ -15,7 +15,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -226,6 +226,10 @@ class ArtifactStore(ObjectStore):
         """`decision` of many partitions, read in parallel."""
         statuses = in_parallel(lambda partition: self.decision(use_case, step, partition), partitions)
         return dict(zip(partitions, statuses, strict=True))
+
+    def decided_at(self, use_case: str, step: str, partition: date) -> datetime | None:
+        """When a partition of a step got its status, by the store's clock (UTC, whole seconds); None without one."""
+        return next((info.modified for info in self.list(self._decision_key(use_case, step, partition, ""))), None)
 
     def variants(self, use_case: str, step: str, partition: date) -> dict[str, Decision]:
         """The statuses of a partition of a step by variant; "" is the one without a variant."""

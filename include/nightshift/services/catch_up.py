@@ -107,8 +107,7 @@ def _rejected_at(store: ArtifactStore, use_case: UseCase, partition: date) -> da
     decision = store.decision(use_case.name, PUBLISH, partition)
     if decision is None or decision.published or _failed(decision) or decision.reason.startswith(_UNDELIVERED):
         return None
-    key = f"{store.step_prefix(use_case.name, PUBLISH)}{partition}/current.json"
-    return next((info.modified for info in store.list(key)), None)
+    return store.decided_at(use_case.name, PUBLISH, partition)
 
 
 def outdated_features(

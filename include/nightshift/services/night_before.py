@@ -1,8 +1,8 @@
 """What the partition before has yet to decide. One whose data or features were rejected decides nothing: then the one
 before it counts.
 
-On schedule it was decided a day ago. In a backfill of several nights at once it may be under way: steps that wait for
-it leave the same as one night at a time.
+On schedule it was decided a day ago. In a backfill it may be under way: steps that wait for it leave the same as one
+night at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ STAGE_OF = {"register": "train", "advance": "promote", "publish_predictions": "p
 """The steps that can be waited for, and the stages to run."""
 LOOK_BACK = 7
 """Rejected partitions in a row after which none is waited for."""
+UNDER_WAY = timedelta(hours=6)
+"""Age of features from which on nothing that follows from them is expected any more: the time limit of a DAG run."""
 
 
 def undecided_before(
@@ -56,6 +58,15 @@ def undecided_before(
             f"{partition} goes on without.",
         )
     return before if undecided else None
+
+
+def is_under_way(partition: date, use_case: UseCase, store: ArtifactStore) -> bool:
+    """Whether the features of the partition before were published within UNDER_WAY: its training and predictions have
+    begun, or are in Airflow's queue. On schedule they were published a day ago.
+    """
+    before = last_not_rejected(partition, use_case, store)
+    published_at = store.decided_at(use_case.name, "publish_features", before) if before else None
+    return published_at is not None and store.clock() - published_at < UNDER_WAY
 
 
 def last_not_rejected(partition: date, use_case: UseCase, store: ArtifactStore) -> date | None:
