@@ -13,22 +13,26 @@ Exits with 1 if a task needs LARGEST_BYTES or more, or a ratio is below its aim.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from load_tasks import (
+    CHUNK,
+    LARGEST_BYTES,
+    PARTITION,
+    context_of,
+    in_process,
+    main,
+    read_refs,
+    run_task,
+    write_refs,
+)
 from psycopg import sql
 
 from nightshift.artifact import ArtifactRef
@@ -36,26 +40,21 @@ from nightshift.core.export.onnx_export import export_onnx
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, EVENT_TIMESTAMP_TYPE
 from nightshift.core.inference.onnx_model import Signature, feed_of, load_session, score, score_in_batches
 from nightshift.core.versions.version import fit_spec, signature_of_spec
-from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import Publication
 from nightshift.io.warehouse.warehouse import Warehouse
-from nightshift.local import new_use_case, processes
-from nightshift.local.scratch import running
-from nightshift.pipeline import run_step
 from nightshift.services.live_scores import SCORES
-from nightshift.settings import load_settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.predict.score import BATCH_ROWS, FEATURES
 
-NAME = "load_case"
-PARTITION = date(2024, 6, 30)
 DAY = PARTITION + timedelta(days=1)
-TASKS = ("score", "audit", "publish_predictions")
-CHUNK = 65_536
-LARGEST_BYTES = 2 * 2**30
+TASKS = {
+    "score": {"model_choice": "model_choice", "calibration": "calibration"},
+    "audit": {"scores": "score"},
+    "publish_predictions": {"scores": "score", "audited": "audit"},
+}
 LEAST_PUBLISHING, LEAST_SCORING = 0.7, 0.8
 SCORED_ROWS = 500_000
 FIRST_KEY = 10_000_000
@@ -157,41 +156,15 @@ def prepare(context: StepContext, folder: Path, rows: int) -> dict[str, Any]:
     }
 
 
-def read_refs(folder: Path) -> dict[str, ArtifactRef]:
-    """The artifacts of the tasks so far, by name."""
-    stored = json.loads((folder / "refs.json").read_text())
-    return {name: ArtifactRef.model_validate(ref) for name, ref in stored.items()}
-
-
 def task(name: str, folder: Path, rows: int) -> None:
-    """Run one task in this process; its refs by name are read from and written to `refs.json`."""
-    settings = load_settings()
-    context = StepContext(load_use_case(NAME), settings, ArtifactStore(settings), PARTITION)
+    """Run one task in this process."""
+    context = context_of()
     if name == "prepare":
         context.store.ensure_bucket()
         context.warehouse.migrate()
-        refs = prepare(context, folder, rows)
+        write_refs(folder, prepare(context, folder, rows))
     else:
-        refs = read_refs(folder)
-        inputs = {
-            "score": {"model_choice": "model_choice", "calibration": "calibration"},
-            "audit": {"scores": "score"},
-            "publish_predictions": {"scores": "score", "audited": "audit"},
-        }[name]
-        refs[name] = run_step(name, context, **{argument: refs[key] for argument, key in inputs.items()})
-    (folder / "refs.json").write_text(json.dumps({key: ref.model_dump() for key, ref in refs.items()}))
-
-
-def in_process(name: str, folder: Path, rows: int, script: Path = Path(__file__)) -> tuple[float, int]:
-    """Seconds and largest resident memory [bytes] of a task of a benchmark in a process of its own."""
-    started = time.perf_counter()
-    command = [sys.executable, str(script), "--rows", str(rows), "--task", name, "--folder", str(folder)]
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{name} failed with {process.returncode}")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024
+        run_task(context, folder, name, TASKS[name])
 
 
 def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -257,53 +230,20 @@ def scoring(store: ArtifactStore, refs: Mapping[str, ArtifactRef]) -> tuple[floa
     return min(ours for ours, _ in runs), min(bare for _, bare in runs)
 
 
-def main() -> None:
-    """Measure, print, and exit with 1 if an aim is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--task", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.task:
-        task(chosen.task, chosen.folder, chosen.rows)
-        return
-    processes.forget_ambient_stack(os.environ)
-    folder = Path(tempfile.mkdtemp(prefix="nightshift-bench-"))
-    folder.chmod(0o711)
-    try:
-        with running(folder / "services") as services:
-            new_use_case.write(NAME, folder / "root")
-            os.environ |= services.s3_environment() | {
-                "NIGHTSHIFT_ENVIRONMENT": "test",
-                "NIGHTSHIFT_BUCKET": "benchmark",
-                "NIGHTSHIFT_WAREHOUSE_URL": services.postgres.place.url("warehouse"),
-                "NIGHTSHIFT_USE_CASE_ROOTS": str(folder / "root"),
-            }
-            missed = measure(folder, chosen.rows)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if missed:
-        raise SystemExit(f"missed: {', '.join(missed)}")
-
-
 def measure(folder: Path, rows: int) -> list[str]:
     """Run everything and print it; returns the aims that were missed."""
     missed = []
-    in_process("prepare", folder, rows)
+    in_process(__file__, "prepare", folder, rows)
     for name in TASKS:
-        took, largest = in_process(name, folder, rows)
-        print(f"{name:20} {rows:>11,} rows  {took:8.1f} s  {largest / 2**20:7,.0f} MiB", flush=True)
-        missed += [f"memory of {name}"] if largest >= LARGEST_BYTES else []
-    settings = load_settings()
-    store = ArtifactStore(settings)
-    refs = {
-        name: ArtifactRef.model_validate(ref) for name, ref in json.loads((folder / "refs.json").read_text()).items()
-    }
-    with store.opened(refs["score"], SCORES) as path:
-        took_by = publishing(Warehouse(settings, load_use_case(NAME)), refs["score"], path, folder)
+        taken = in_process(__file__, name, folder, rows)
+        print(f"{name:20} {rows:>11,} rows  {taken}", flush=True)
+        missed += [f"memory of {name}"] if taken.largest_bytes >= LARGEST_BYTES else []
+    context, refs = context_of(), read_refs(folder)
+    with context.store.opened(refs["score"], SCORES) as path:
+        took_by = publishing(context.warehouse, refs["score"], path, folder)
     copied = (took_by["COPY"] + took_by["COPY again"]) / 2
     print(f"COPY of ready bytes  {took_by['COPY']:8.2f} s and {took_by['COPY again']:.2f} s")
-    ours, bare = scoring(store, refs)
+    ours, bare = scoring(context.store, refs)
     for name, took, reference, least in (
         ("new night / COPY", took_by["new night"], copied, LEAST_PUBLISHING),
         ("replacement / COPY", took_by["replacement"], copied, LEAST_PUBLISHING),
@@ -316,4 +256,4 @@ def measure(folder: Path, rows: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, task, measure)

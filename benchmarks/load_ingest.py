@@ -1,198 +1,157 @@
-"""A night of many rows: memory of the tasks of ingest.
+"""A night of many landed rows: seconds and memory of the tasks of ingest.
 
     python benchmarks/load_ingest.py [--rows 1000000]
 
-A feed of eight columns is delivered as CSV and as Parquet, each in one file and in three, on a real object store. Its
-SQL compares each row with another one of its depot, and one key in a thousand is delivered twice. Each task runs in a
-process of its own, whose largest memory is read.
+The feed `outcomes` of a use case of `nightshift new` is delivered as CSV in one file and as Parquet in three, with a
+key, a date, a timestamp, two texts and four numbers, on a real object store. Its SQL compares each row with another one
+of its depot. Of the rows, one in 1,000 has the key of the one before, one in 500 is quarantined by an expectation and
+one in 100 has a warning; the key's uniqueness is expected too, for which Great Expectations gets the whole column.
 
 Exits with 1 if a task needs LARGEST_BYTES or more.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from load_tasks import CHUNK, LARGEST_BYTES, NAME, PARTITION, context_of, in_process, main, run_task, write_refs
 
-from nightshift.artifact import ArtifactRef
 from nightshift.declare.discovery import load_use_case
-from nightshift.declare.feeds import Column, Feed
+from nightshift.declare.feeds import Column, Expectation, Feed
 from nightshift.declare.use_case import UseCase
-from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.landing import landing_prefix
-from nightshift.local import new_use_case, processes
-from nightshift.local.scratch import running
-from nightshift.pipeline import run_step
-from nightshift.settings import load_settings
 from nightshift.steps.context import StepContext
 
-NAME = "load_case"
-PARTITION = date(2024, 6, 30)
-DAY = PARTITION + timedelta(days=1)
-TASKS = ("land",)
-DELIVERIES = tuple((suffix, files) for suffix in ("csv", "parquet") for files in (1, 3))
-CHUNK = 65_536
-LARGEST_BYTES = 2 * 2**30
-MAX_BYTES = 2**36
-COLUMNS = (
-    Column("day", "date", nullable=False),
-    Column("delivery", "int64", nullable=False),
-    Column("planned_at", "timestamp"),
-    Column("depot", "string"),
-    Column("vehicle", "string"),
-    Column("distance_km", "float64"),
-    Column("weight_kg", "float64"),
-    Column("stops", "int64"),
-)
+TASKS = {
+    "land": {},
+    "profile": {"landed": "land"},
+    "validate": {"landed": "land"},
+    "publish": {"validated": "validate", "profiled": "profile"},
+}
+DELIVERIES = {"deliver CSV": ("csv", 1), "deliver Parquet": ("parquet", 3)}
+PLANNED = 1_000
+MORE = (Column("planned_at", "timestamp"), Column("weight_kg", "float64"))
 SQL = """
 SELECT *, weight_kg - lag(weight_kg) OVER (PARTITION BY depot ORDER BY planned_at, delivery, landed_row) AS heavier_kg
 FROM landed
 """
 
 
-def rows_of(start: int, rows: int) -> pa.Table:
-    """Some rows of the feed; of each thousand the last one has the key of the one before."""
+def rows_of(feed: str, start: int, rows: int) -> pa.Table:
+    """Some delivered rows of a feed; of each thousand outcomes the last one has the key of the one before."""
     rng, number = np.random.default_rng(start), start + np.arange(rows)
-    planned = np.datetime64(DAY, "us") + rng.integers(0, 86_400_000_000, rows).astype("timedelta64[us]")
-    return pa.table(
-        {
-            "day": pa.array(np.full(rows, np.datetime64(DAY)), pa.date32()),
-            "delivery": number - (number % 1000 == 999),
-            "planned_at": pa.array(planned, pa.timestamp("us", "UTC")),
-            "depot": rng.choice(["east", "north", "west"], rows),
-            "vehicle": [f"van {number}" for number in rng.integers(0, 10_000, rows)],
-            "distance_km": rng.uniform(0, 300, rows),
-            "weight_kg": rng.uniform(0, 1000, rows),
-            "stops": rng.integers(0, 20, rows),
-        }
-    )
+    day = PARTITION + timedelta(days=1) if feed == "plan" else PARTITION
+    midnight = np.datetime64(datetime.combine(day, datetime.min.time()), "us")
+    columns = {
+        "day": pa.array(np.full(rows, np.datetime64(day)), pa.date32()),
+        "delivery": number,
+        "depot": rng.choice(["east", "north", "west"], rows),
+        "vehicle": np.char.add("vehicle ", rng.integers(0, 1_000_000, rows).astype(str)),
+        "distance_km": rng.uniform(0, 300, rows),
+        "stops": rng.integers(0, 20, rows),
+    }
+    if feed == "plan":
+        return pa.table(columns)
+    columns["delivery"] = number - (number % 1000 == 999)
+    columns["late"] = rng.integers(0, 2, rows)
+    columns["planned_at"] = pa.array(midnight + rng.integers(0, 86_400, rows) * 1_000_000, pa.timestamp("us", "UTC"))
+    columns["weight_kg"] = pa.array(rng.uniform(0, 1000, rows), mask=rng.uniform(size=rows) < 0.05)
+    return pa.table(columns)
 
 
-def write(path: Path, first: int, last: int) -> None:
-    """A file with the rows from `first` to before `last`."""
-    schema = rows_of(0, 1).schema
+def write(path: Path, feed: str, first: int, last: int) -> None:
+    """A file with the rows of a feed from `first` to before `last`."""
+    schema = rows_of(feed, 0, 1).schema
     is_csv = path.suffix == ".csv"
     with pyarrow.csv.CSVWriter(path, schema) if is_csv else pq.ParquetWriter(path, schema) as writer:
         for start in range(first, last, CHUNK):
-            writer.write_table(rows_of(start, min(CHUNK, last - start)))
-
-
-def loaded(folder: Path) -> UseCase:
-    """The use case of `nightshift new`, with this feed alone."""
-    feed = Feed(
-        "plan", landed=COLUMNS, curated=COLUMNS, normalise=folder / "plan.sql", key=("day", "delivery"),
-        max_bytes=MAX_BYTES,
-    )  # fmt: skip
-    return replace(load_use_case(NAME), feeds=(feed,), labels_from=())
+            writer.write_table(rows_of(feed, start, min(CHUNK, last - start)))
 
 
 def deliver(context: StepContext, folder: Path, suffix: str, files: int, rows: int) -> None:
-    """Put the files of a delivery into the store, in place of those before."""
-    prefix = landing_prefix(context.use_case, context.use_case.feeds[0], context.partition)
-    for info in context.store.list(prefix):
-        context.store.delete(info.key)
-    bounds = [rows * number // files for number in range(files + 1)]
-    for number, (first, last) in enumerate(itertools.pairwise(bounds)):
-        file = folder / f"plan_{number}.{suffix}"
-        write(file, first, last)
-        context.store.put(f"{prefix}{file.name}", file)
-        file.unlink()
+    """Put both feeds into the store, in place of what was there; the outcomes in that many files."""
+    for feed, count, size in (("plan", 1, PLANNED), ("outcomes", files, rows)):
+        prefix = landing_prefix(context.use_case, context.use_case.feed(feed), context.partition)
+        for info in context.store.list(prefix):
+            context.store.delete(info.key)
+        bounds = [size * number // count for number in range(count + 1)]
+        for number, (first, last) in enumerate(itertools.pairwise(bounds)):
+            file = folder / f"{feed}_{number}.{suffix}"
+            write(file, feed, first, last)
+            context.store.put(f"{prefix}{file.name}", file)
+            file.unlink()
 
 
-def task(name: str, folder: Path, suffix: str, files: int, rows: int) -> None:
-    """Run one task in this process; refs by name are read from and written to `refs.json`."""
-    settings = load_settings()
-    context = StepContext(loaded(folder), settings, ArtifactStore(settings), PARTITION)
-    stored = folder / "refs.json"
-    if name == "deliver":
+def expectations() -> tuple[Expectation, ...]:
+    """Expectations on the outcomes, of each severity."""
+    of, depots = {"$PARAMETER": "partition"}, ["east", "north", "west"]
+    between, in_set, regex = "values_to_be_between", "values_to_be_in_set", "values_to_match_regex"
+    return (
+        Expectation("expect_table_row_count_to_be_between", {"min_value": 1}, "critical", "no rows"),
+        *(
+            Expectation(f"expect_column_{kind}", {"column": column, **kwargs}, severity, f"{column} not as declared")
+            for column, kind, severity, kwargs in (
+                ("day", between, "critical", {"min_value": of, "max_value": of}),
+                ("distance_km", between, "critical", {"max_value": 200, "mostly": 0.5}),
+                ("distance_km", between, "quarantine", {"max_value": 299.4}),
+                ("stops", between, "quarantine", {"min_value": 0, "max_value": 20}),
+                ("planned_at", "values_to_not_be_null", "quarantine", {}),
+                ("depot", in_set, "warning", {"value_set": depots}),
+                ("vehicle", regex, "warning", {"regex": "^vehicle [0-9]+$"}),
+                ("weight_kg", between, "warning", {"max_value": 990}),
+                ("delivery", "values_to_be_unique", "critical", {}),
+            )
+        ),
+    )
+
+
+def use_case(folder: Path) -> UseCase:
+    """The use case, its outcomes with more columns, SQL and expectations."""
+    (folder / "outcomes.sql").write_text(SQL)
+
+    def changed(feed: Feed) -> Feed:
+        if feed.name == "plan":
+            return replace(feed, expectations=())
+        curated = (*feed.curated, *MORE, Column("heavier_kg", "float64"))
+        return replace(
+            feed, landed=(*feed.landed, *MORE), curated=curated, normalise=folder / "outcomes.sql",
+            expectations=expectations(), max_bytes=2**36,
+        )  # fmt: skip
+
+    declared = load_use_case(NAME)
+    return replace(declared, feeds=tuple(map(changed, declared.feeds)))
+
+
+def task(name: str, folder: Path, rows: int) -> None:
+    """Run one task in this process."""
+    context = context_of(use_case(folder))
+    if name in DELIVERIES:
         context.store.ensure_bucket()
-        deliver(context, folder, suffix, files, rows)
-        stored.write_text("{}")
-        return
-    refs = {key: ArtifactRef.model_validate(ref) for key, ref in json.loads(stored.read_text()).items()}
-    inputs: dict[str, dict[str, str]] = {"land": {}}
-    refs[name] = run_step(name, context, **{argument: refs[key] for argument, key in inputs[name].items()})
-    stored.write_text(json.dumps({key: ref.model_dump() for key, ref in refs.items()}))
-    # Not ru_maxrss, which begins with the peak of the process that started this one.
-    peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    (folder / "peak").write_text(str(int(peak[1]) * 1024 if peak else 0))
-
-
-def in_process(name: str, folder: Path, suffix: str, files: int, rows: int) -> tuple[float, float, int]:
-    """Seconds, seconds of the processor, and largest resident memory [bytes] of a task in a process of its own."""
-    started, before = time.perf_counter(), os.times()
-    command = [sys.executable, __file__, "--rows", str(rows), "--task", name, "--folder", str(folder)]
-    subprocess.run([*command, "--suffix", suffix, "--files", str(files)], check=True)
-    after = os.times()
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    return time.perf_counter() - started, used, int((folder / "peak").read_text()) if name != "deliver" else 0
-
-
-def main() -> None:
-    """Measure, print, and exit with 1 if an aim is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--task", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--suffix", help=argparse.SUPPRESS)
-    parser.add_argument("--files", type=int, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.task:
-        task(chosen.task, chosen.folder, chosen.suffix, chosen.files, chosen.rows)
-        return
-    processes.forget_ambient_stack(os.environ)
-    folder = Path(tempfile.mkdtemp(prefix="nightshift-bench-"))
-    folder.chmod(0o711)
-    try:
-        with running(folder / "services") as services:
-            new_use_case.write(NAME, folder / "root")
-            (folder / "plan.sql").write_text(SQL)
-            os.environ |= services.s3_environment() | {
-                "NIGHTSHIFT_ENVIRONMENT": "test",
-                "NIGHTSHIFT_BUCKET": "benchmark",
-                "NIGHTSHIFT_WAREHOUSE_URL": services.postgres.place.url("warehouse"),
-                "NIGHTSHIFT_USE_CASE_ROOTS": str(folder / "root"),
-                "NIGHTSHIFT_SETTLE_SECONDS": "0",
-            }
-            missed = measure(folder, chosen.rows)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if missed:
-        raise SystemExit(f"missed: {', '.join(missed)}")
+        deliver(context, folder, *DELIVERIES[name], rows)
+        write_refs(folder, {})
+    else:
+        run_task(context, folder, name, TASKS[name])
 
 
 def measure(folder: Path, rows: int) -> list[str]:
     """Run everything and print it; returns the aims that were missed."""
     missed = []
-    for suffix, files in DELIVERIES:
-        in_process("deliver", folder, suffix, files, rows)
+    for delivery, (suffix, files) in DELIVERIES.items():
+        in_process(__file__, delivery, folder, rows)
         for name in TASKS:
-            took, used, largest = in_process(name, folder, suffix, files, rows)
-            print(
-                f"{name:10} {rows:>11,} rows  {suffix:8}{files} files  {took:8.1f} s, processor {used:7.1f} s  "
-                f"{largest / 2**20:7,.0f} MiB",
-                flush=True,
-            )
-            if largest >= LARGEST_BYTES:
-                missed.append(f"memory of {name} ({suffix}, {files} files)")
+            taken = in_process(__file__, name, folder, rows)
+            print(f"{name:10} {rows:>11,} rows  {suffix:8}{files} files  {taken}", flush=True)
+            if taken.largest_bytes >= LARGEST_BYTES:
+                missed.append(f"memory of {name} ({suffix})")
     return missed
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, task, measure)
