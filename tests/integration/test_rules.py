@@ -211,7 +211,7 @@ def test_the_commands_print_text_and_json(
     assert {one["rule"]: one["fired"] for one in outcomes} == {"missing": False, "surprised": True}
     assert cli.main(["monitor", "explain", name, str(days_after(1))]) == 1
     assert "NS-RULE-016" in capsys.readouterr().err
-    assert cli.main(["monitor", "dry-run", name, "--first", str(D), "--last", str(days_after(1))]) == 0
+    assert cli.main(["monitor", "dry-run", name, "--from", str(D), "--to", str(days_after(1))]) == 0
     assert "no partition of that range" in capsys.readouterr().out
-    assert cli.main(["monitor", "dry-run", name, "--first", str(days_after(1)), "--last", str(D)]) == 1
+    assert cli.main(["monitor", "dry-run", name, "--from", str(days_after(1)), "--to", str(D)]) == 1
     assert "NS-RULE-015" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def dry_run(chosen: argparse.Namespace) -> None:
     from nightshift.services.rules import dry_run as evaluate
 
     if chosen.last < chosen.first:
-        raise ConfigurationError("NS-RULE-015", f"--last {chosen.last} is before --first {chosen.first}: swap them.")
+        raise ConfigurationError("NS-RULE-015", f"--to {chosen.last} is before --from {chosen.first}: swap them.")
     use_case, store, warehouse = _opened(chosen.use_case)
     outcomes = evaluate(store, warehouse, use_case, chosen.first, chosen.last)
     _print(outcomes, dry_run_lines(use_case.name, outcomes), as_json=chosen.json)
@@ -72,8 +72,8 @@ COMMANDS: dict[Callable[[argparse.Namespace], int | None], dict[str, dict[str, A
     explain: {"use_case": {}, "partition": DAY, "--json": JSON},
     dry_run: {
         "use_case": {},
-        "--first": {**DAY, "required": True, "help": "the first partition"},
-        "--last": {**DAY, "required": True, "help": "the last partition"},
+        "--from": {**DAY, "dest": "first", "required": True, "help": "the first partition"},
+        "--to": {**DAY, "dest": "last", "required": True, "help": "the last partition"},
         "--json": JSON,
     },
 }

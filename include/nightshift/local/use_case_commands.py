@@ -157,8 +157,8 @@ COMMANDS: dict[Callable[[argparse.Namespace], int | None], dict[str, dict[str, A
     },
     start: {
         "name": {},
-        "--first": {**DAY, "required": True, "help": "the first partition of the history"},
-        "--last": {**DAY, "required": True, "help": "the last partition of the history"},
+        "--from": {**DAY, "dest": "first", "required": True, "help": "the first partition of the history"},
+        "--to": {**DAY, "dest": "last", "required": True, "help": "the last partition of the history"},
         "--nights": {"type": int, "default": 1, "help": "nights to run after the history (default 1)"},
     },
 }

@@ -245,13 +245,13 @@ def started(monkeypatch):
 
 
 def test_start_loads_history_then_runs_nights(copy, started, capsys):
-    assert cli.main(["start", copy.name, "--first", "2020-03-01", "--last", "2020-03-14", "--nights", "2"]) == 0
+    assert cli.main(["start", copy.name, "--from", "2020-03-01", "--to", "2020-03-14", "--nights", "2"]) == 0
     assert started == ["up", "migrate", "history 2020-03-01 to 2020-03-14", "nights 2020-03-15 to 2020-03-16"]
     assert "2020-03-15 to 2020-03-16\n\nthe login" in capsys.readouterr().out
 
 
 def test_start_does_nothing_with_a_use_case_that_has_faults(copy, started, capsys):
     copy.plant(BOOKING, "isodow(booking_date)::double", "isodow(booking_date)")
-    assert cli.main(["start", copy.name, "--first", "2020-03-01", "--last", "2020-03-14"]) == 1
+    assert cli.main(["start", copy.name, "--from", "2020-03-01", "--to", "2020-03-14"]) == 1
     assert started == ["up"]
     assert "booking.sql:1: NS-USECASE-047: " in capsys.readouterr().err
