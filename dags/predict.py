@@ -1,8 +1,8 @@
 """Score the next day with the champion's newest version and publish the predictions, exactly once.
 
 **resolve_model** chooses the champion's newest version from an earlier partition, or the fallback's, and the shadow
-versions. It waits about eight minutes for the training of the partition before, an hour if that one is
-under way, and for no older one.
+versions. It waits about eight minutes for the training of the partition before, in a backfill an hour if
+that one is under way, and for no older one.
 **calibrate** fits an intercept on the log odds of each spec from its scores of recent partitions and the labels
 known by now. **score** runs the versions in onnxruntime on the features their signatures name, and applies the
 calibration; a canary scores its share of the rows. **audit** compares the scores with the schedule and with the

@@ -44,8 +44,8 @@ RETRIES_NIGHT_BEFORE = RETRIES_WAITING | {"retries": 71}
 
 WAITED_SHORT, WAITED_LONG = 13, 43
 """After this many retries at least eight minutes, and at least an hour, have passed. After the first, earlier
-partitions are not waited for, unless the night before is under way; after the second, in no case. Retries for at least
-an hour remain for outages."""
+partitions are not waited for, unless `waits_for_an_hour`; after the second, in no case. Retries for at least an hour
+remain for outages."""
 
 
 def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:

@@ -126,9 +126,9 @@ def has_waited(use_case: UseCase, retries: Retries, waited: int) -> bool:
         return waited >= (WAITED_SHORT if retries == "waiting" else RETRY_ARGUMENTS[retries]["retries"])
     if waited < WAITED_SHORT or waited >= WAITED_LONG:
         return waited >= WAITED_LONG
-    from nightshift.services.night_before import is_under_way
+    from nightshift.services.night_before import waits_for_an_hour
 
-    return not is_under_way(partition_of_run(use_case), use_case, open_store())
+    return not waits_for_an_hour(partition_of_run(use_case), use_case, open_store())
 
 
 @contextmanager

@@ -227,14 +227,14 @@ AFTER_NIGHT_BEFORE = {
 )
 def test_a_night_before_that_is_under_way_is_waited_for_an_hour(dag_bag, gives_up_after, stage, task_id, monkeypatch):
     task = dag_bag.dags[f"flight_delay.{stage}"].get_task(task_id)
-    under_way = True
+    longer = True
     monkeypatch.setattr("dagkit.steps.open_store", lambda: None)
-    monkeypatch.setattr("nightshift.services.night_before.is_under_way", lambda partition, use_case, store: under_way)
+    monkeypatch.setattr("nightshift.services.night_before.waits_for_an_hour", lambda partition, use_case, store: longer)
     retries = gives_up_after(task)
     assert timedelta(hours=1) < least_wait(task, retries) < timedelta(minutes=80)
     # As on the path to predictions after any other wait.
     assert least_wait(task, task.retries) - least_wait(task, retries) >= timedelta(minutes=50)
-    under_way = False
+    longer = False
     assert timedelta(minutes=5) < least_wait(task, gives_up_after(task)) < timedelta(minutes=10)
 
 

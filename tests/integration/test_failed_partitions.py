@@ -25,7 +25,7 @@ from nightshift.io.feast import feature_store, postgres_online_store
 from nightshift.io.feast.feature_store import historical_features
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.curated import delivered_spine
-from nightshift.services.night_before import UNDER_WAY, is_under_way
+from nightshift.services.night_before import UNDER_WAY, waits_for_an_hour
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
 from nightshift.steps.ingest import land
@@ -72,21 +72,27 @@ def test_a_partition_never_decided_is_waited_for_once(store: ArtifactStore, sett
     assert [features(store, settings, day) for day in DAYS[3:]] == [[], []]
 
 
-def test_a_night_before_is_under_way_for_hours_after_its_features(
+def test_nights_of_the_past_wait_for_an_hour_if_the_night_before_is_under_way(
     store: ArtifactStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, night, later, last = DAYS[:4]
     ingest(store, first, night)
     features(store, settings, first, allow_undecided=True)
-    assert is_under_way(night, USE_CASE, store)
-    assert not is_under_way(later, USE_CASE, store)
+    assert waits_for_an_hour(night, USE_CASE, store)
+    assert not waits_for_an_hour(later, USE_CASE, store)
     fail(store, settings, night, "materialize", "build_features")
     # Nothing of a rejected partition is waited for, but of the one before it.
-    assert is_under_way(later, USE_CASE, store)
-    assert not is_under_way(last, USE_CASE, store)
+    assert waits_for_an_hour(later, USE_CASE, store)
+    assert not waits_for_an_hour(last, USE_CASE, store)
     clock = store.clock()
     monkeypatch.setattr(store, "clock", lambda: clock + UNDER_WAY)
-    assert not is_under_way(night, USE_CASE, store)
+    assert not waits_for_an_hour(night, USE_CASE, store)
+    # Until the next cutoff its predictions are wanted with the models there are.
+    next_cutoff = USE_CASE.cutoff(later)
+    monkeypatch.setattr(store, "clock", lambda: next_cutoff - timedelta(seconds=1))
+    assert not waits_for_an_hour(night, USE_CASE, store)
+    monkeypatch.setattr(store, "clock", lambda: next_cutoff)
+    assert waits_for_an_hour(night, USE_CASE, store)
 
 
 def test_its_own_partition_is_never_missing(store: ArtifactStore, settings: Settings) -> None:

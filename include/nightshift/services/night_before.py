@@ -60,13 +60,18 @@ def undecided_before(
     return before if undecided else None
 
 
-def is_under_way(partition: date, use_case: UseCase, store: ArtifactStore) -> bool:
-    """Whether the features of the partition before were published within UNDER_WAY: its training and predictions have
-    begun, or are in Airflow's queue. On schedule they were published a day ago.
+def waits_for_an_hour(partition: date, use_case: UseCase, store: ArtifactStore) -> bool:
+    """Whether a partition waits for an hour, not for minutes: one of the past, if the one before it is under way.
+
+    Of the past is one whose next cutoff has passed: its predictions are late already. Under way is one whose features
+    were published within UNDER_WAY: its training and predictions have begun, or are in Airflow's queue.
     """
+    now = store.clock()
+    if now < use_case.cutoff(partition + timedelta(days=1)):
+        return False
     before = last_not_rejected(partition, use_case, store)
     published_at = store.decided_at(use_case.name, "publish_features", before) if before else None
-    return published_at is not None and store.clock() - published_at < UNDER_WAY
+    return published_at is not None and now - published_at < UNDER_WAY
 
 
 def last_not_rejected(partition: date, use_case: UseCase, store: ArtifactStore) -> date | None:
