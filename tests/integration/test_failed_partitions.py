@@ -84,6 +84,8 @@ def test_nights_of_the_past_wait_for_an_hour_if_the_night_before_is_under_way(
     # Nothing of a rejected partition is waited for, but of the one before it.
     assert waits_for_an_hour(later, USE_CASE, store)
     assert not waits_for_an_hour(last, USE_CASE, store)
+    fail(store, settings, last, "materialize", "build_features")
+    assert not waits_for_an_hour(DAYS[4], USE_CASE, store)
     clock = store.clock()
     monkeypatch.setattr(store, "clock", lambda: clock + UNDER_WAY)
     assert not waits_for_an_hour(night, USE_CASE, store)
