@@ -16,7 +16,7 @@ from typing import TypeAlias
 import duckdb
 import pyarrow as pa
 
-MEMORY = "800MB"
+MEMORY = "500MB"
 """What all sessions of a process together hold in memory; the rest goes to temporary files."""
 
 _numbers = itertools.count()

@@ -70,6 +70,8 @@ def read_landed(feed: Feed, uri: str, file: Path, folder: Path) -> LandedTable:
             rows.write(valid)
             for table in others:
                 quarantine.write(table)
+    # What Arrow keeps of the file's batches would add to the memory of the SQL that follows.
+    pa.default_memory_pool().release_unused()
     return LandedTable(rows, quarantine, rows.rows + quarantine.rows)
 
 
