@@ -122,13 +122,12 @@ def step_task(use_case: UseCase, declared: Step, *, arguments: Arguments | None 
 
 def has_waited(use_case: UseCase, retries: Retries, waited: int) -> bool:
     """Whether a task of the run's partition that was retried so often has waited long enough."""
-    if retries != "night_before":
-        return waited >= (WAITED_SHORT if retries == "waiting" else RETRY_ARGUMENTS[retries]["retries"])
-    if waited < WAITED_SHORT or waited >= WAITED_LONG:
-        return waited >= WAITED_LONG
-    from nightshift.services.night_before import waits_for_an_hour
+    if retries == "night_before" and WAITED_SHORT <= waited < WAITED_LONG:
+        from nightshift.services.night_before import waits_for_an_hour
 
-    return not waits_for_an_hour(partition_of_run(use_case), use_case, open_store())
+        return not waits_for_an_hour(partition_of_run(use_case), use_case, open_store())
+    enough = {"waiting": WAITED_SHORT, "night_before": WAITED_LONG}
+    return waited >= enough.get(retries, RETRY_ARGUMENTS[retries]["retries"])
 
 
 @contextmanager

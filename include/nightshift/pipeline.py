@@ -15,7 +15,8 @@ from typing import Any, Literal
 from nightshift.errors import ConfigurationError
 
 Retries = Literal["outage", "delivery", "waiting", "night_before"]
-"""What a step's retries are for: an outage (an hour), a late delivery, or an earlier partition that is undecided."""
+"""What a step's retries are for: an outage (an hour), a late delivery, an earlier partition that is undecided, or the
+decisions of the partition before, which may be under way."""
 
 RunWhen = Literal["all_success", "all_done_min_one_success"]
 """Airflow's trigger rule of a step. With the second, it runs without the mapped instances that failed.

@@ -238,6 +238,13 @@ def test_a_night_before_that_is_under_way_is_waited_for_an_hour(dag_bag, gives_u
     assert timedelta(minutes=5) < least_wait(task, gives_up_after(task)) < timedelta(minutes=10)
 
 
+def test_a_version_is_verified_after_the_training_of_the_night_before(dag_bag):
+    tasks = dag_bag.dags["flight_delay.train"].task_dict
+    # A mapped task has no function of its own to call.
+    assert tasks["verify"].is_mapped
+    assert tasks["verify"].retries == tasks["choose_specs"].retries > tasks["append_training_rows"].retries
+
+
 def test_nothing_waits_for_the_online_store(dag_bag):
     dag = dag_bag.dags["flight_delay.materialize"]
     load = dag.get_task("load_online")
