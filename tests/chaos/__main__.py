@@ -1,7 +1,7 @@
 """`make chaos`: run a night under each fault and print how many points of each it survived.
 
 make chaos                                  all faults, on a night whose versions were made by hand
-make chaos ARGS="--scene training"          on a night that trains
+make chaos ARGS="--scene training"          on a night that trains, also those of MLflow
 make chaos ARGS="--scene publication"       on a publication: minutes
 make chaos ARGS="killed twice"              some faults
 make chaos ARGS="--scene backfill"          30 nights through Airflow: four at once, scheduler killed, in reverse
@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 
 from chaos import backfills
-from chaos.faults import FAULTS
+from chaos.faults import FAULTS, MLFLOW_FAULTS
 from chaos.scenes import SCENES
 from chaos.services import running
 from chaos.step_process import preload
@@ -32,7 +32,7 @@ BUCKET = "chaos"
 def main(words: Sequence[str]) -> int:
     """Exit status: 0 if all were survived."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    names = [*(fault.name for fault in FAULTS), *(way.name for way in backfills.WAYS)]
+    names = [*(fault.name for fault in (*FAULTS, *MLFLOW_FAULTS)), *(way.name for way in backfills.WAYS)]
     parser.add_argument("faults", nargs="*", choices=[[], *names], metavar="fault")
     scenes = [*SCENES, "backfill"]
     parser.add_argument("--scene", choices=scenes, default="night", help="what is disturbed (default: %(default)s)")
@@ -45,7 +45,8 @@ def main(words: Sequence[str]) -> int:
             print(text, flush=True)
             equal &= same
         return int(not equal)
-    faults = [one for one in FAULTS if one.name in arguments.faults or not arguments.faults]
+    of_scene = (*FAULTS, *MLFLOW_FAULTS) if arguments.scene == "training" else FAULTS
+    faults = [one for one in of_scene if one.name in arguments.faults or not arguments.faults]
     scene, needed = SCENES[arguments.scene]
     forget_ambient_stack(os.environ)
     os.environ["NIGHTSHIFT_USE_CASE_ROOTS"] = str(ROOT)

@@ -104,3 +104,28 @@ FAULTS = (
         lambda services, writes: Slow(_to("warehouse"), SLOW_SECONDS),
     ),
 )
+"""Of store and warehouse: of every scene."""
+
+MLFLOW_FAULTS = (
+    Fault(
+        "mlflow-error",
+        "503 in place of each request to MLflow",
+        lambda services, writes: Once(_to("mlflow"), Action.ERROR),
+    ),
+    Fault(
+        "mlflow-late-error",
+        "500 for each request that MLflow has done",
+        lambda services, writes: Once(_to("mlflow"), Action.LATE_ERROR),
+    ),
+    Fault(
+        "mlflow-cut",
+        "each request to MLflow cut in half, then each answer of it",
+        lambda services, writes: Once(_to("mlflow"), Action.CUT, Action.CUT_ANSWER),
+    ),
+    Fault(
+        "mlflow-stopped",
+        "MLflow killed in the middle of each step",
+        _fails("mlflow", "crash_mlflow", "restart_mlflow"),
+    ),
+)
+"""Of a scene that trains."""

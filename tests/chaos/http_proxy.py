@@ -1,4 +1,4 @@
-"""The S3 protocol between a step and its object store: HTTP/1.1, a request after another on each connection."""
+"""HTTP/1.1 between a step and its object store, or MLflow: a request after another on each connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from chaos.proxy import Proxy, Stream
 _ERROR = b"<?xml version='1.0'?><Error><Code>%b</Code><Message>made by a test</Message></Error>"
 
 
-def serve(client: Stream, server: Stream, proxy: Proxy) -> None:
+def serve(client: Stream, server: Stream, proxy: Proxy, *, service: str = "store") -> None:
+    """Pass requests of one connection on as requests to `service`."""
     while True:
         head = client.until(b"\r\n\r\n")
         method, target, headers = _parse(head)
@@ -19,7 +20,7 @@ def serve(client: Stream, server: Stream, proxy: Proxy) -> None:
             head = b"\r\n".join(line for line in head.split(b"\r\n") if not line.lower().startswith(b"expect:"))
         message = head + _body(client, headers)
         plan = proxy.plan
-        action = plan.decide(Request("store", f"{method} {_name(target)}", method not in ("GET", "HEAD")))
+        action = plan.decide(Request(service, f"{method} {_name(target)}", method not in ("GET", "HEAD")))
         if action is Action.ERROR:
             client.send(_answer(method, 503, b"SlowDown"))
             continue

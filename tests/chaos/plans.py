@@ -187,7 +187,7 @@ class Counting(Undisturbed):
 
     def __init__(self) -> None:
         super().__init__()
-        self.writes: dict[str, dict[str, int]] = {"store": {}, "warehouse": {}}
+        self.writes: dict[str, dict[str, int]] = {"store": {}, "warehouse": {}, "mlflow": {}}
 
     def choose(self, name: str, request: Request) -> Action:
         if request.writes:

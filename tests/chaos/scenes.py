@@ -69,6 +69,7 @@ def night_with_training(services: Services) -> Trial:
     """The second night after the first training of the second use case; it trains itself."""
     use_case = replace(load_use_case("late_returns"), risk=RiskPolicy())
     work = Work(use_case, "chaos.scenes.make_history", TRAINED, {})
+    services.start_mlflow()
     services.quiet()
     made = StepProcess(services.environment, work).wait()
     if made.kind != "done":

@@ -1,4 +1,6 @@
-"""The services that faults happen to: S3 server, PostgreSQL, a proxy before each; their state kept and restored."""
+"""The services that faults happen to: S3 server, PostgreSQL and, on request, MLflow. A proxy is before each; their state
+is kept and restored.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,8 @@ import psycopg
 
 from chaos import http_proxy, postgres_proxy
 from chaos.effects import Plan, Quiet
+from chaos.mlflow_server import MlflowServer
+from chaos.outcome import Left, left_by
 from chaos.proxy import Proxy
 from nightshift.errors import StoreUnavailable
 from nightshift.io.artifact_store import ArtifactStore
@@ -30,11 +34,14 @@ from nightshift.settings import Settings
 from support.history import empty_bucket, objects_of, put_objects
 from support.second_use_case import ROOT
 
-DATABASE, KEPT = "warehouse", "kept"
+DATABASE, TRACKING = "warehouse", "mlflow"
+KEPT = {DATABASE: "kept", TRACKING: "kept_mlflow"}
 
 
 class Services:
-    """Both servers and their proxies. `environment` points a step at the proxies."""
+    """The servers and their proxies. `environment` points a step at the proxies. `mlflow`: see `start_mlflow`."""
+
+    mlflow: MlflowServer | None = None
 
     def __init__(self, folder: Path, bucket: str) -> None:
         self.folder, self._ports, self._key = folder, free_s3_ports(), secrets.token_urlsafe(24)
@@ -71,8 +78,13 @@ class Services:
             self.store = ArtifactStore(self.settings)
         self.store.ensure_bucket()
 
+    @property
+    def _proxies(self) -> list[Proxy]:
+        return [self.store_proxy, self.warehouse_proxy, *([self.mlflow.proxy] if self.mlflow else [])]
+
     def set_plan(self, plan: Plan) -> None:
-        self.store_proxy.plan = self.warehouse_proxy.plan = plan
+        for proxy in self._proxies:
+            proxy.plan = plan
 
     def quiet(self) -> None:
         """Pass all requests on."""
@@ -80,12 +92,12 @@ class Services:
 
     def disconnect(self) -> None:
         """End all connections through the proxies: nothing of an attempt that has ended reaches a server any more."""
-        self.store_proxy.disconnect()
-        self.warehouse_proxy.disconnect()
+        for proxy in self._proxies:
+            proxy.disconnect()
 
     def failures(self) -> list[BaseException]:
         """What went wrong in the proxies themselves."""
-        return [*self.store_proxy.failures, *self.warehouse_proxy.failures]
+        return [failure for proxy in self._proxies for failure in proxy.failures]
 
     # Start and stop
 
@@ -106,10 +118,24 @@ class Services:
             return False
 
     def start_warehouse(self) -> None:
-        self._postgres = start_postgres(self.folder / "postgres", databases=(DATABASE,))
+        self._postgres = start_postgres(self.folder / "postgres", databases=tuple(KEPT))
         with self._administration() as connection:
             # Off in the local stack: a crash may lose the last commits. What is tested is a warehouse that keeps them.
             connection.execute(f"ALTER DATABASE {DATABASE} SET synchronous_commit = on")
+
+    def start_mlflow(self) -> None:
+        """Start MLflow and let the steps from now on log there."""
+        self.mlflow = MlflowServer(self.folder, self._postgres.place.url(TRACKING, "+psycopg2"))
+        self.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{self.mlflow.proxy.port}"
+
+    def crash_mlflow(self) -> None:
+        """SIGKILL."""
+        assert self.mlflow is not None
+        self.mlflow.crash()
+
+    def restart_mlflow(self) -> None:
+        assert self.mlflow is not None
+        self.mlflow.restart()
 
     def crash_store(self) -> None:
         """SIGKILL."""
@@ -129,6 +155,8 @@ class Services:
         self.restart_store()
 
     def close(self) -> None:
+        if self.mlflow is not None:
+            self.mlflow.close()
         self.store_proxy.close()
         self.warehouse_proxy.close()
         processes.stop(self._postgres.process, interrupt=True)
@@ -142,7 +170,8 @@ class Services:
     def keep(self) -> Mapping[str, bytes]:
         """Keep the rows; return the objects."""
         self.quiet()
-        self._copy_database(DATABASE, KEPT)
+        for database, kept in KEPT.items():
+            self._copy_database(database, kept)
         return objects_of(self.store)
 
     def restore(self, objects: Mapping[str, bytes]) -> None:
@@ -150,7 +179,13 @@ class Services:
         self.quiet()
         empty_bucket(self.store)
         put_objects(self.store, objects)
-        self._copy_database(KEPT, DATABASE)
+        for database, kept in KEPT.items():
+            self._copy_database(kept, database)
+
+    def left(self) -> Left:
+        """What is in the warehouse, the bucket and MLflow, comparable."""
+        left = left_by(self.settings.warehouse_url.get_secret_value(), self.store)
+        return left | (self.mlflow.left() if self.mlflow else {})
 
     def empty(self) -> None:
         """No rows, no objects."""

@@ -34,7 +34,7 @@ class Trial:
         counting = Counting()
         self._run(counting)
         self.writes = counting.writes
-        self._expected = self._left()
+        self._expected = services.left()
 
     def _run(self, plan: Undisturbed, at_once: int = 1) -> int:
         night = Night(self._services, self._use_case, plan, at_once=at_once)
@@ -44,15 +44,11 @@ class Trial:
             self._services.quiet()
         return night.attempts
 
-    def _left(self) -> outcome.Left:
-        url = self._services.settings.warehouse_url.get_secret_value()
-        return outcome.left_by(url, self._services.store)
-
     def undisturbed_again(self) -> list[str]:
         """What two undisturbed nights differ in: nothing, or nothing could be told from a disturbed one."""
         self._services.restore(self._objects)
         self._run(Undisturbed())
-        return outcome.differences(self._expected, self._left())
+        return outcome.differences(self._expected, self._services.left())
 
     def disturbed(self, fault: Fault) -> Result:
         """Run the night with a fault and compare what it left."""
@@ -61,7 +57,7 @@ class Trial:
         attempts = 0
         try:
             attempts = self._run(plan, fault.at_once)
-            why = "\n".join(outcome.differences(self._expected, self._left()))
+            why = "\n".join(outcome.differences(self._expected, self._services.left()))
         except NotSurvived as error:
             why = str(error)
         if failures := self._services.failures():

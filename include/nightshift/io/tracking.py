@@ -41,8 +41,9 @@ STAGE_TAG = "nightshift.stage"
 RETIRED = "retired"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # A server that is down, or accepts requests and never answers, holds the task's slot for two minutes, not ten.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    # A request whose answer was lost may have been done: MLflow's own retry would create a second run, Airflow's looks
+    # for the first. A server that never answers holds the task's slot for 20 seconds a try.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
