@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,27 +12,36 @@ CERTAINTY = {"certainty": pa.float64(), "out_of_domain": pa.bool_(), "out_of_ran
 ORDER = [("outside", "descending"), ("certainty", "ascending"), ("beyond", "descending")]
 
 
-def rows_to_review(predictions: pa.Table, key: Sequence[str], score: str, most: int) -> pa.Table:
+def rows_to_review(predictions: Iterable[pa.Table], key: Sequence[str], score: str, most: int) -> pa.Table:
     """At most `most` predictions: those out of the domain first, then the least certain; those out of range break ties.
 
-    `predictions`: published rows, with the columns of core.inference.certainty. Rows that are in the domain and of
-    which there is no certainty, or a certainty of 1, are left out. Returns the key, `score`, `certainty`,
-    `out_of_domain`, `out_of_range` and `reason` (string), in the order of review, rows alike in the order of the key.
+    `predictions`: published rows, some at a time, at least one table, with the columns of core.inference.certainty.
+    Rows that are in the domain and of which there is no certainty, or a certainty of 1, are left out. Returns the key,
+    `score`, `certainty`, `out_of_domain`, `out_of_range` and `reason` (string), in the order of review, rows alike in
+    the order of the key.
     """
+    order = [*ORDER, *((name, "ascending") for name in key)]
+    candidates = map(_candidates, predictions)
+    chosen = next(candidates).sort_by(order).slice(0, most)
+    for more in candidates:
+        chosen = pa.concat_tables([chosen, more]).sort_by(order).slice(0, most)
+    columns = {name: chosen[name] for name in key} | {"score": chosen[score]}
+    columns |= {name: chosen[name] for name in CERTAINTY}
+    reasons = map(_reason, *(chosen[name].to_pylist() for name in ("outside", "certainty", "beyond")))
+    return pa.table(columns | {"reason": pa.array(list(reasons), pa.string())})
+
+
+def _candidates(predictions: pa.Table) -> pa.Table:
+    """The rows that a person can be of help with, and by what they are ordered: `outside` and `beyond`."""
     for name, kind in CERTAINTY.items():
         # Scores of an earlier version of Nightshift have none.
         if name not in predictions.column_names:
             predictions = predictions.append_column(name, pa.nulls(predictions.num_rows, kind))
     outside = pc.fill_null(predictions["out_of_domain"], False)
     uncertain = pc.fill_null(pc.less(predictions["certainty"], 1.0), False)
-    ordered = predictions.append_column("outside", pc.cast(outside, pa.int8()))
-    ordered = ordered.append_column("beyond", pc.fill_null(predictions["out_of_range"], 0))
-    ordered = ordered.filter(pc.or_(outside, uncertain)).sort_by([*ORDER, *((name, "ascending") for name in key)])
-    chosen = ordered.slice(0, most)
-    columns = {name: chosen[name] for name in key} | {"score": chosen[score]}
-    columns |= {name: chosen[name] for name in CERTAINTY}
-    reasons = map(_reason, *(chosen[name].to_pylist() for name in ("outside", "certainty", "beyond")))
-    return pa.table(columns | {"reason": pa.array(list(reasons), pa.string())})
+    found = predictions.append_column("outside", pc.cast(outside, pa.int8()))
+    found = found.append_column("beyond", pc.fill_null(predictions["out_of_range"], 0))
+    return found.filter(pc.or_(outside, uncertain))
 
 
 def _reason(outside: int, certainty: float | None, beyond: int) -> str:

@@ -6,10 +6,16 @@ No prediction depends on it. Artifact: `review_queue.parquet` (see core.monitori
 
 from __future__ import annotations
 
+import itertools
 import logging
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.monitoring.review_queue import rows_to_review
+from nightshift.core.parquet_file import row_batches
+from nightshift.services.live_scores import SCORES
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -24,11 +30,13 @@ def run(context: StepContext, *, published: ArtifactRef) -> ArtifactRef:
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     (scores,) = store.manifest(published).inputs["scores"]
-    table = store.read_table(scores, "scores.parquet")
-    rows = rows_to_review(table, use_case.key_columns, use_case.score, use_case.certainty.review_rows)
+    with store.opened(scores, SCORES) as path, pq.ParquetFile(path) as file:
+        predictions = (pa.Table.from_batches([batch]) for batch in row_batches(file))
+        tables = itertools.chain([file.schema_arrow.empty_table()], predictions)
+        rows = rows_to_review(tables, use_case.key_columns, use_case.score, use_case.certainty.review_rows)
     written = context.warehouse.queue_reviews(partition, scores, rows)
     state = "queued for review" if written else "not queued: the publication was replaced"
-    log.info("%s %s: %d of %d predictions %s", use_case.name, partition, rows.num_rows, table.num_rows, state)
+    log.info("%s %s: %d of %d predictions %s", use_case.name, partition, rows.num_rows, scores.rows, state)
     return context.commit(
         "queue_reviews",
         kind="review_queue",

@@ -22,7 +22,7 @@ def predictions(*rows: tuple[Any, ...]) -> pa.Table:
 
 
 def queued(table: pa.Table, most: int = 10) -> list[str]:
-    names: list[str] = rows_to_review(table, ["parcel"], "p_late", most)["parcel"].to_pylist()
+    names: list[str] = rows_to_review([table], ["parcel"], "p_late", most)["parcel"].to_pylist()
     return names
 
 
@@ -48,13 +48,20 @@ def test_the_order_does_not_depend_on_that_of_the_rows() -> None:
     assert queued(TABLE.take(list(reversed(range(TABLE.num_rows))))) == ORDER
 
 
+def test_the_order_does_not_depend_on_how_rows_are_divided() -> None:
+    for size in (1, 2, 5):
+        parts = [TABLE.slice(start, size) for start in range(0, TABLE.num_rows, size)]
+        for most in (3, 10):
+            assert rows_to_review(parts, ["parcel"], "p_late", most)["parcel"].to_pylist() == ORDER[:most]
+
+
 def test_at_most_as_many_as_declared() -> None:
     assert queued(TABLE, 3) == ORDER[:3]
     assert queued(TABLE, 0) == []
 
 
 def test_the_reason_names_all_that_is_unusual() -> None:
-    rows = {row["parcel"]: row for row in rows_to_review(TABLE, ["parcel"], "p_late", 10).to_pylist()}
+    rows = {row["parcel"]: row for row in rows_to_review([TABLE], ["parcel"], "p_late", 10).to_pylist()}
     assert rows["far"] == {
         "parcel": "far",
         "score": 0.1,
