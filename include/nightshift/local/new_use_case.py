@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nightshift.core.checks.declaration_checks import IDENTIFIER, OF_PREDICTIONS, OF_TRAINING_ROWS
-from nightshift.core.checks.sql_contracts import DELIVERED_ON
+from nightshift.core.features.feature_computation import DELIVERED_ON
 from nightshift.core.ingest.landed_table import ARROW_TYPES
 from nightshift.declare.feeds import Expectation
 from nightshift.errors import ConfigurationError

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.core.features.feature_computation import (
+    DELIVERED_ON,
     OpenSpine,
     check_days,
     check_moments,
@@ -21,7 +23,7 @@ from nightshift.core.features.feature_computation import (
     open_spine,
 )
 from nightshift.core.ingest.landed_table import landed_schema
-from nightshift.core.parquet_file import row_batches
+from nightshift.core.parquet_file import BATCH_ROWS, row_batches
 from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import DataContractError, NothingDelivered, PartitionNotReady
@@ -32,7 +34,6 @@ from nightshift.services.training_rows import STEP as ROWS_STEP
 from nightshift.services.training_rows import withdraw_rows
 
 STEP = "publish"
-DELIVERED_ON = "delivered_on"
 CACHED_TABLES = 2_000
 UNDECIDED = "ingest has not decided it"
 
@@ -168,6 +169,16 @@ class ScoringSpine:
         """Their number."""
         return self.spine.rows
 
+    @property
+    def session(self) -> duckdb.DuckDBPyConnection:
+        """Where they are the table `spine`."""
+        return self.spine.session
+
+    def check(self) -> None:
+        """Raise FeatureContractError for rows of another day, or outside of the partition's window."""
+        for _ in self.batches(BATCH_ROWS):
+            pass
+
     def batches(self, rows: int) -> Iterator[pa.Table]:
         """All rows, sorted by key, at most `rows` at a time; one table without rows if there are none.
 
@@ -185,14 +196,33 @@ class ScoringSpine:
 @contextmanager
 def open_scoring_spine(use_case: UseCase, store: ArtifactStore, partition: date) -> Iterator[ScoringSpine]:
     """`delivered_spine` of the scoring spine, for more rows than fit in memory, within the block."""
-    published, missing = _published(store, use_case, partition, partition)
+    with ExitStack() as files:
+        feeds = files.enter_context(open_feeds(store, use_case, partition, partition))
+        with open_spine(use_case, use_case.scoring_spine, feeds.rows, partition) as spine:
+            files.close()  # what was read is in the session
+            yield ScoringSpine(spine, partition, feeds.refs, next(iter(feeds.missing.values()), ""))
+
+
+@dataclass(frozen=True)
+class OpenFeeds:
+    """All feeds over a range of partitions: what CuratedFeed has, with readers of the `rows` in place of tables."""
+
+    rows: Mapping[str, pa.RecordBatchReader]
+    refs: tuple[ArtifactRef, ...]
+    missing: Mapping[date, str]
+
+
+@contextmanager
+def open_feeds(
+    store: ArtifactStore, use_case: UseCase, first: date, last: date, *, may_be_undecided: Collection[date] = ()
+) -> Iterator[OpenFeeds]:
+    """`load_feeds` of all feeds, for more rows than fit in memory, read once within the block."""
+    published, missing = _published(store, use_case, first, last, may_be_undecided)
     chosen = {feed.name: _chosen(feed, published) for feed in use_case.feeds}
     with ExitStack() as files:
-        feeds = {feed.name: _reader(store, feed, chosen[feed.name], files) for feed in use_case.feeds}
-        with open_spine(use_case, use_case.scoring_spine, feeds, partition) as spine:
-            files.close()  # what was read is in the session
-            refs = {ref.sha256: ref for of_feed in chosen.values() for ref in of_feed.values()}
-            yield ScoringSpine(spine, partition, tuple(refs.values()), next(iter(missing.values()), ""))
+        rows = {feed.name: _reader(store, feed, chosen[feed.name], files) for feed in use_case.feeds}
+        refs = {ref.uri: ref for of_feed in chosen.values() for ref in of_feed.values()}
+        yield OpenFeeds(rows, tuple(refs.values()), missing)
 
 
 def _reader(
@@ -200,16 +230,16 @@ def _reader(
 ) -> pa.RecordBatchReader:
     """The rows that `_load` returns, batch by batch."""
     schema = _schema(feed)
-    opened = {
-        partition: pq.ParquetFile(files.enter_context(store.opened(ref, f"{feed.name}.parquet")))
-        for partition, ref in refs.items()
-    }
-    batches = (
-        batch.append_column(DELIVERED_ON, pa.repeat(pa.scalar(partition, pa.date32()), batch.num_rows)).cast(schema)
-        for partition, file in opened.items()
-        for batch in row_batches(file)
-    )
-    return pa.RecordBatchReader.from_batches(schema, batches)
+    paths = in_parallel(lambda ref: files.enter_context(store.opened(ref, f"{feed.name}.parquet")), refs.values())
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for partition, path in zip(refs, paths, strict=True):
+            day = pa.scalar(partition, pa.date32())
+            with pq.ParquetFile(path) as file:
+                for batch in row_batches(file):
+                    yield batch.append_column(DELIVERED_ON, pa.repeat(day, batch.num_rows)).cast(schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _schema(feed: Feed) -> pa.Schema:

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nightshift.artifact import ArtifactRef
+from nightshift.core.features.feature_computation import OpenFeatures
 from nightshift.core.monitoring.day_summary import SUMMARY_SCHEMA, summarise
 from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.object_store import in_parallel
-from nightshift.services.curated import DELIVERED_ON, CuratedFeed
 
 SUMMARY = "summary.parquet"
 SCORES_SOURCE = "scores"
 
 
-def summary_of_features(
-    use_case: UseCase, feeds: Mapping[str, CuratedFeed], tables: Mapping[str, pa.Table], partition: date
-) -> pa.Table:
-    """The rows that a partition delivered, and the columns of `compute_features` but identifiers: SUMMARY_SCHEMA."""
-    cutoff = use_case.cutoff(partition)
+def summary_of_features(use_case: UseCase, features: OpenFeatures) -> pa.Table:
+    """The rows that the partition delivered, and the columns of its feature tables but identifiers: SUMMARY_SCHEMA."""
+    partition, cutoff = features.partition, use_case.cutoff(features.partition)
     parts = [SUMMARY_SCHEMA.empty_table()]
-    for name, feed in feeds.items():
-        delivered = feed.table.filter(pc.equal(feed.table[DELIVERED_ON], pa.scalar(partition, pa.date32())))
-        names = [column.name for column in use_case.feed(name).curated]
-        parts.append(summarise(name, delivered.select(names), partition=partition, cutoff=cutoff))
+    # One column in memory at a time.
+    for feed in use_case.feeds:
+        for column in feed.curated:
+            values = features.delivered(feed.name, column.name)
+            parts.append(summarise(feed.name, values, partition=partition, cutoff=cutoff))
     for table in use_case.features.tables:
-        names = [*table.numeric, *table.categorical, *table.monitored]
-        parts.append(summarise(table.name, tables[table.name].select(names), partition=partition, cutoff=cutoff))
+        for name in (*table.numeric, *table.categorical, *table.monitored):
+            values = features.column(table, name)
+            parts.append(summarise(table.name, values, partition=partition, cutoff=cutoff))
     return pa.concat_tables(parts)
 
 

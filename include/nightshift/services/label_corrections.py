@@ -7,12 +7,11 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from nightshift.core.duckdb_session import LocalRows
-from nightshift.core.features.feature_computation import open_spine
+from nightshift.core.features.feature_computation import DELIVERED_ON, open_spine
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import LabelCorrections
 from nightshift.errors import DataContractError
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.services.curated import DELIVERED_ON
 from nightshift.services.live_scores import known_labels
 
 _BEFORE = "label_before"

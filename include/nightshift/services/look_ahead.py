@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.core.backtest.nomination import scrambled
-from nightshift.core.features.feature_computation import compute_features, without_monitored
+from nightshift.core.features.feature_computation import DELIVERED_ON, compute_features, without_monitored
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import GateResult
 from nightshift.io.artifact_store import ArtifactStore, parquet_bytes
 from nightshift.io.feast.feature_store import STEP
 from nightshift.partitions import partition_range
-from nightshift.services.curated import DELIVERED_ON, load_artifacts, load_feeds
+from nightshift.services.curated import load_artifacts, load_feeds
 
 LATER_PARTITIONS = 7
 

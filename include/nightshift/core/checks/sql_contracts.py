@@ -18,13 +18,17 @@ import duckdb
 import pyarrow as pa
 
 from nightshift.core.checks.faults import Fault
-from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, EVENT_TIMESTAMP_TYPE, PARTITION
+from nightshift.core.features.feature_computation import (
+    DELIVERED_ON,
+    EVENT_TIMESTAMP,
+    EVENT_TIMESTAMP_TYPE,
+    PARTITION,
+)
 from nightshift.core.ingest.landed_table import ARROW_TYPES, landed_schema
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI
 from nightshift.declare.feeds import Column, Feed
 from nightshift.declare.use_case import UseCase
 
-DELIVERED_ON = "delivered_on"
 SQL_NAMES: Mapping[pa.DataType, str] = {
     pa.string(): "varchar",
     pa.int64(): "bigint",

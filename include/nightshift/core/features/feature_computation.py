@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -14,31 +14,79 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.core.duckdb_session import Rows, duckdb_session
+from nightshift.core.parquet_file import BATCH_ROWS
+from nightshift.declare.features import FeatureTable
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError
 
 EVENT_TIMESTAMP = "event_timestamp"
 EVENT_TIMESTAMP_TYPE = pa.timestamp("us", tz="UTC")
 PARTITION = "partition"
+DELIVERED_ON = "delivered_on"
+"""The partition that delivered a row of a feed."""
 EXAMPLES = 5
 
 
-def compute_features(use_case: UseCase, feeds: Mapping[str, pa.Table], partition: date) -> dict[str, pa.Table]:
-    """All feature tables of a partition, by view name.
+@dataclass(frozen=True)
+class OpenFeatures:
+    """All feature tables of a partition in a database that is dropped with the block it was opened in.
 
-    `feeds` holds one table per feed: curated columns plus `delivered_on` (date). Each result has
-    the view's join keys, features and monitored columns as its SQL names and types them, and
-    `event_timestamp` (timestamp[us, UTC], the cutoff), sorted by join keys. Raises FeatureContractError naming the
+    See `open_features`.
+    """
+
+    use_case: UseCase
+    partition: date
+    session: duckdb.DuckDBPyConnection
+
+    def batches(self, table: FeatureTable) -> pa.RecordBatchReader:
+        """The rows of a table, sorted by join keys, with `event_timestamp`. One reader at a time, as of a spine."""
+        order = ", ".join(f'"{name}"' for name in table.join_keys)
+        found = self.session.execute(f"FROM {_kept(table)} ORDER BY {order}").to_arrow_reader(BATCH_ROWS)
+        schema = found.schema.append(pa.field(EVENT_TIMESTAMP, EVENT_TIMESTAMP_TYPE))
+        cutoff = pa.scalar(self.use_case.cutoff(self.partition), EVENT_TIMESTAMP_TYPE)
+        stamped = (
+            pa.record_batch([*batch.columns, pa.repeat(cutoff, batch.num_rows)], schema=schema) for batch in found
+        )
+        return pa.RecordBatchReader.from_batches(schema, stamped)
+
+    def column(self, table: FeatureTable, name: str) -> pa.Table:
+        """One column of a table."""
+        return self.session.execute(f'SELECT "{name}" FROM {_kept(table)}').to_arrow_table()  # noqa: S608 - declared
+
+    def delivered(self, feed: str, name: str) -> pa.Table:
+        """One column of the rows of a feed that the partition itself delivered."""
+        query = f'SELECT "{name}" FROM "{feed}" WHERE "{DELIVERED_ON}" = ?'  # noqa: S608 - declared
+        return self.session.execute(query, [self.partition]).to_arrow_table()
+
+
+@contextmanager
+def open_features(use_case: UseCase, feeds: Mapping[str, Rows], partition: date) -> Iterator[OpenFeatures]:
+    """Compute all feature tables of a partition; they are read in batches within the block.
+
+    `feeds`: the rows of each feed, curated columns plus `delivered_on` (date). Raises FeatureContractError naming the
     SQL file if one does not run.
     """
-    features, values, cutoff = use_case.features, use_case.sql_values(partition), use_case.cutoff(partition)
-    with duckdb_session(**feeds) as connection:
-        _run_file(connection, features.prelude, values)
-        tables = {table.name: _run_file(connection, table.sql, values) for table in features.tables}
-    return {
-        table.name: _stamped(_sorted(tables[table.name], table.join_keys), [cutoff] * tables[table.name].num_rows)
-        for table in features.tables
-    }
+    values = use_case.sql_values(partition)
+    with duckdb_session(**feeds) as session:
+        _run_file(session, use_case.features.prelude, values)
+        for table in use_case.features.tables:
+            _run_file(session, table.sql, values, keep_as=_kept(table))
+        yield OpenFeatures(use_case, partition, session)
+
+
+def _kept(table: FeatureTable) -> str:
+    # A name that no SQL of a use case has.
+    return f'"feature table {table.name}"'
+
+
+def compute_features(use_case: UseCase, feeds: Mapping[str, Rows], partition: date) -> dict[str, pa.Table]:
+    """All feature tables of a partition, by view name; see `open_features`, which takes and raises the same.
+
+    Each result has the view's join keys, features and monitored columns as its SQL names and types them, and
+    `event_timestamp` (timestamp[us, UTC], the cutoff), sorted by join keys.
+    """
+    with open_features(use_case, feeds, partition) as features:
+        return {table.name: features.batches(table).read_all() for table in use_case.features.tables}
 
 
 def without_monitored(use_case: UseCase, tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
@@ -131,10 +179,6 @@ def check_moments(use_case: UseCase, sql: Path, spine: pa.Table, partition: date
         )
 
 
-def _stamped(table: pa.Table, stamps: list[datetime]) -> pa.Table:
-    return table.append_column(EVENT_TIMESTAMP, pa.array(stamps, EVENT_TIMESTAMP_TYPE))
-
-
 def _run_file(
     connection: duckdb.DuckDBPyConnection, path: Path, values: Mapping[str, object], *, keep_as: str = ""
 ) -> pa.Table:
@@ -158,7 +202,3 @@ def _run_file(
             f"{path.name} does not run on {values['partition']}: {reason} Correct {path} or the feed's declaration.",
         ) from error
     return result
-
-
-def _sorted(table: pa.Table, columns: tuple[str, ...]) -> pa.Table:
-    return table.sort_by([(column, "ascending") for column in columns])

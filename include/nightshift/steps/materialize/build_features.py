@@ -8,15 +8,22 @@ data (rejected, or undecided) are in `parameters.missing`.
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.features.feature_computation import compute_features, without_monitored
+from nightshift.core.features.feature_computation import OpenFeatures, open_features
+from nightshift.core.parquet_file import write_parquet
+from nightshift.declare.features import FeatureTable
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import parse_partition, partition_range
-from nightshift.services.curated import load_feeds
+from nightshift.services.curated import open_feeds
 from nightshift.services.day_summaries import SUMMARY, summary_of_features
 from nightshift.steps.context import StepContext
 
@@ -37,32 +44,41 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
     first = partition - timedelta(days=features.lookback_days - 1)
     earlier = partition_range(first, partition - timedelta(days=1))
     undecided = earlier if allow_undecided else _missing_before(use_case, store, partition)
-    feeds = load_feeds(store, use_case, use_case.feed_names, first, partition, may_be_undecided=undecided)
-    missing = {day: reason for feed in feeds.values() for day, reason in feed.missing.items()}
-    if partition in missing:
-        raise PartitionRejected(
-            "NS-FEATURE-018",
-            f"{use_case.name} {partition} was rejected by ingest, so it has no features: {missing[partition]} "
-            f"Deliver it again and run {use_case.name}.ingest for it.",
+    with open_feeds(store, use_case, first, partition, may_be_undecided=undecided) as feeds, ExitStack() as stack:
+        if partition in feeds.missing:
+            raise PartitionRejected(
+                "NS-FEATURE-018",
+                f"{use_case.name} {partition} was rejected by ingest, so it has no features: "
+                f"{feeds.missing[partition]} Deliver it again and run {use_case.name}.ingest for it.",
+            )
+        if feeds.missing:
+            missing = ", ".join(map(str, sorted(feeds.missing)))
+            log.warning("%s %s: built without %s", use_case.name, partition, missing)
+        computed = stack.enter_context(open_features(use_case, feeds.rows, partition))
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        rows = {table.name: _write(folder / table.name, computed, table) for table in features.tables}
+        log.info("%s %s: %d feature tables from %d partitions", use_case.name, partition, len(rows), len(feeds.refs))
+        return context.commit(
+            STEP,
+            kind="features",
+            files={f"{name}.parquet": folder / name for name in rows}
+            | {SUMMARY: summary_of_features(use_case, computed)},
+            inputs={"curated": sorted(feeds.refs, key=lambda ref: ref.uri)},
+            parameters={
+                "lookback_days": features.lookback_days,
+                "missing": sorted(day.isoformat() for day in feeds.missing),
+            },
+            metrics={"rows": rows},
+            rows=sum(rows.values()),
         )
-    tables = compute_features(use_case, {name: feed.table for name, feed in feeds.items()}, partition)
-    if missing:
-        log.warning("%s %s: built without %s", use_case.name, partition, ", ".join(map(str, sorted(missing))))
-    curated = {ref.uri: ref for feed in feeds.values() for ref in feed.refs}
-    log.info("%s %s: %d feature tables from %d partitions", use_case.name, partition, len(tables), len(curated))
-    return context.commit(
-        STEP,
-        kind="features",
-        files={f"{name}.parquet": table for name, table in without_monitored(use_case, tables).items()}
-        | {SUMMARY: summary_of_features(use_case, feeds, tables, partition)},
-        inputs={"curated": [curated[uri] for uri in sorted(curated)]},
-        parameters={
-            "lookback_days": features.lookback_days,
-            "missing": sorted(day.isoformat() for day in missing),
-        },
-        metrics={"rows": {name: table.num_rows for name, table in tables.items()}},
-        rows=sum(table.num_rows for table in tables.values()),
-    )
+
+
+def _write(path: Path, computed: OpenFeatures, table: FeatureTable) -> int:
+    """Write a feature table as its view has it: without the monitored columns; returns its rows."""
+    reader = computed.batches(table)
+    names = [name for name in reader.schema.names if name not in table.monitored]
+    schema = pa.schema([reader.schema.field(name) for name in names])
+    return write_parquet(path, schema, (pa.Table.from_batches([batch]).select(names) for batch in reader))
 
 
 def _missing_before(use_case: UseCase, store: ArtifactStore, partition: date) -> list[date]:

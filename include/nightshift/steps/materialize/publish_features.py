@@ -7,15 +7,15 @@ Artifact: the audited `<view>.parquet`, byte for byte. Metrics: `rows` {view: n}
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.features.feature_audit import audit_view
 from nightshift.errors import FeatureContractError
 from nightshift.io.feast.feature_store import STEP, declared_views
-from nightshift.services.curated import delivered_spine
+from nightshift.services.curated import open_scoring_spine
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
@@ -38,31 +38,30 @@ def run(context: StepContext, *, features: ArtifactRef) -> ArtifactRef:
             f"{use_case.name} declares the feature tables {declared}, but {use_case.feature_repo} serves "
             f"{ {name: view.join_keys for name, view in views.items()} }. Names and join keys must be equal.",
         )
-    spine = delivered_spine(use_case, store, partition, use_case.scoring_spine).rows
-    files = {name: store.read(features, f"{name}.parquet") for name in views}
-    tables = {name: pq.read_table(pa.BufferReader(body)) for name, body in files.items()}
-    null_share = {
-        name: audit_view(
-            name,
-            table,
-            join_keys=views[name].join_keys,
-            declared=views[name].fields,
-            spine=spine,
-            cutoff=use_case.cutoff(partition),
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(store.opened(features, f"{name}.parquet")) for name in views}
+        spine = stack.enter_context(open_scoring_spine(use_case, store, partition))
+        spine.check()
+        null_share = {
+            name: audit_view(
+                name,
+                path,
+                spine.session,
+                join_keys=views[name].join_keys,
+                declared=views[name].fields,
+                cutoff=use_case.cutoff(partition),
+            )
+            for name, path in files.items()
+        }
+        rows = {name: pq.read_metadata(path).num_rows for name, path in files.items()}
+        log.info("%s %s: %d feature views published for %d rows", use_case.name, partition, len(files), spine.rows)
+        return context.commit(
+            STEP,
+            kind="features",
+            files={f"{name}.parquet": path for name, path in files.items()},
+            inputs={"features": [features]},
+            parameters={"feature_service": use_case.features.service},
+            metrics={"rows": rows, "null_share": null_share},
+            rows=sum(rows.values()),
+            replaces=replaces,
         )
-        for name, table in tables.items()
-    }
-    log.info("%s %s: %d feature views published for %d rows", use_case.name, partition, len(tables), spine.num_rows)
-    return context.commit(
-        STEP,
-        kind="features",
-        files={f"{name}.parquet": body for name, body in files.items()},
-        inputs={"features": [features]},
-        parameters={"feature_service": use_case.features.service},
-        metrics={
-            "rows": {name: table.num_rows for name, table in tables.items()},
-            "null_share": null_share,
-        },
-        rows=sum(table.num_rows for table in tables.values()),
-        replaces=replaces,
-    )

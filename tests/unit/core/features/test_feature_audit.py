@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from nightshift.core.duckdb_session import duckdb_session
 from nightshift.core.features.feature_audit import audit_view
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP_TYPE
 from nightshift.errors import FeatureContractError
@@ -14,6 +18,7 @@ from support.errors import raises_code
 
 CUTOFF = datetime(2013, 5, 21, 7, tzinfo=UTC)
 DECLARED = {"flight_id": pa.string(), "seats": pa.float64()}
+Audit = Callable[..., dict[str, float]]
 SPINE = pa.table({"flight_id": ["a", "b"], "origin": ["EWR", "EWR"]})
 
 
@@ -27,11 +32,18 @@ def view(ids: list[str | None], seats: list[float | None], at: datetime = CUTOFF
     )
 
 
-def audit(table: pa.Table, declared: dict[str, pa.DataType] = DECLARED, key: str = "flight_id") -> dict[str, float]:
-    return audit_view("plane", table, join_keys=[key], declared=declared, spine=SPINE, cutoff=CUTOFF)
+@pytest.fixture
+def audit(tmp_path: Path) -> Audit:
+    def run(table: pa.Table, declared: dict[str, pa.DataType] = DECLARED, key: str = "flight_id") -> dict[str, float]:
+        path = tmp_path / "plane"
+        pq.write_table(table, path)
+        with duckdb_session(spine=SPINE) as session:
+            return audit_view("plane", path, session, join_keys=[key], declared=declared, cutoff=CUTOFF)
+
+    return run
 
 
-def test_share_of_nulls() -> None:
+def test_share_of_nulls(audit: Audit) -> None:
     assert audit(view(["a", "b"], [None, 100.0])) == {"seats": 0.5}
 
 
@@ -48,11 +60,25 @@ def test_share_of_nulls() -> None:
         (view(["a", "b"], [1, 1]).set_column(1, "seats", [[1, 2]]), "NS-FEATURE-005", "seats is int64"),
     ],
 )
-def test_table_that_breaks_its_contract_is_an_error(table: pa.Table, code: str, named: str) -> None:
+def test_table_that_breaks_its_contract_is_an_error(audit: Audit, table: pa.Table, code: str, named: str) -> None:
     with raises_code(FeatureContractError, code, "plane", named):
         audit(table)
 
 
-def test_a_view_of_coarser_entities_may_lack_some() -> None:
+def test_examples_are_of_the_rows_that_are_wrong(audit: Audit) -> None:
+    with raises_code(FeatureContractError, "NS-FEATURE-001", "e.g. [('b',), (None,)]"):
+        audit(view(["a", "b", "b", None], [1, 1, 1, 1]))
+
+
+def test_a_view_of_entities_that_the_spine_lacks_is_an_error(audit: Audit) -> None:
+    with raises_code(FeatureContractError, "NS-FEATURE-003", "tail, which the spine lacks"):
+        audit(
+            view(["a"], [1.0]).rename_columns({"flight_id": "tail"}),
+            {"tail": pa.string(), "seats": pa.float64()},
+            "tail",
+        )
+
+
+def test_a_view_of_coarser_entities_may_lack_some(audit: Audit) -> None:
     table = view(["JFK"], [1.0]).rename_columns({"flight_id": "origin"})
     assert audit(table, {"origin": pa.string(), "seats": pa.float64()}, "origin") == {"seats": 0.0}
