@@ -1,4 +1,4 @@
-"""A night of many rows: memory of the tasks from score to publication, and what they add to COPY and onnxruntime.
+"""A night of many rows: memory of the tasks from features to publication, and what they add to COPY and onnxruntime.
 
     python benchmarks/load.py [--rows 1000000]
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 from load_tasks import (
     CHUNK,
     LARGEST_BYTES,
+    NAME,
     PARTITION,
     context_of,
     in_process,
@@ -37,11 +39,12 @@ from psycopg import sql
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.export.onnx_export import export_onnx
-from nightshift.core.features.feature_computation import EVENT_TIMESTAMP, EVENT_TIMESTAMP_TYPE
+from nightshift.core.features.feature_computation import DELIVERED_ON, compute_features
 from nightshift.core.inference.onnx_model import Signature, feed_of, load_session, score, score_in_batches
 from nightshift.core.versions.version import fit_spec, signature_of_spec
+from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
-from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel
+from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel, SpecCalibration
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import Publication
 from nightshift.io.warehouse.warehouse import Warehouse
@@ -51,9 +54,12 @@ from nightshift.steps.predict.score import BATCH_ROWS, FEATURES
 
 DAY = PARTITION + timedelta(days=1)
 TASKS = {
+    "build_features": {},
+    "publish_features": {"features": "build_features"},
     "score": {"model_choice": "model_choice", "calibration": "calibration"},
     "audit": {"scores": "score"},
     "publish_predictions": {"scores": "score", "audited": "audit"},
+    "queue_reviews": {"published": "publish_predictions"},
 }
 LEAST_PUBLISHING, LEAST_SCORING = 0.7, 0.8
 SCORED_ROWS = 500_000
@@ -78,27 +84,12 @@ def plan(start: int, rows: int) -> pa.Table:
     )
 
 
-def curated(start: int, rows: int) -> pa.Table:
-    """Rows of the feed `plan` as ingest publishes them."""
-    table = plan(start, rows).drop_columns(["late"])
-    table = table.append_column("landed_uri", pa.repeat("s3://bucket/landing/load_case/plan/plan.parquet", rows))
-    return table.append_column("landed_row", pa.array(start + np.arange(rows)))
-
-
-def known_ahead(use_case: UseCase, start: int, rows: int) -> pa.Table:
-    """The feature table of the same rows."""
+def curated(feed: str, start: int, rows: int) -> pa.Table:
+    """Rows of a feed as ingest publishes them. Only `outcomes` have the label."""
     table = plan(start, rows)
-    keys = [f"{DAY}|{key}" for key in table["delivery"].to_pylist()]
-    return pa.table(
-        {
-            "row_key": keys,
-            "vehicle": table["vehicle"],
-            "distance_km": table["distance_km"],
-            "stops": table["stops"].cast(pa.float64()),
-            "weekday": np.full(rows, float(DAY.isoweekday())),
-            EVENT_TIMESTAMP: pa.repeat(pa.scalar(use_case.cutoff(PARTITION), EVENT_TIMESTAMP_TYPE), rows),
-        }
-    )
+    table = table if feed == "outcomes" else table.drop_columns(["late"])
+    table = table.append_column("landed_uri", pa.repeat(f"s3://bucket/landing/load_case/{feed}/part.parquet", rows))
+    return table.append_column("landed_row", pa.array(start + np.arange(rows)))
 
 
 def write(path: Path, rows: int, make: Callable[[int, int], pa.Table]) -> Path:
@@ -112,7 +103,9 @@ def write(path: Path, rows: int, make: Callable[[int, int], pa.Table]) -> Path:
 def fitted_graph(use_case: UseCase, signature: Signature) -> bytes:
     """The graph of the champion's spec, fitted on made-up rows."""
     rows = 20_000
-    known, features = plan(0, rows), known_ahead(use_case, 0, rows)
+    day = pa.repeat(pa.scalar(PARTITION, pa.date32()), rows)
+    feeds = {feed: curated(feed, 0, rows).append_column(DELIVERED_ON, day) for feed in ("plan", "outcomes")}
+    features, known = compute_features(use_case, feeds, PARTITION)["known_ahead"], plan(0, rows)
     columns = {
         "late": known["late"],
         "depot": known["depot"],
@@ -126,21 +119,11 @@ def fitted_graph(use_case: UseCase, signature: Signature) -> bytes:
 
 
 def prepare(context: StepContext, folder: Path, rows: int) -> dict[str, Any]:
-    """Commit what the tasks need: curated rows, features, a version, its choice and calibration."""
+    """Commit what the tasks need: curated rows, a version, its choice and calibration."""
     use_case, spec = context.use_case, context.use_case.champion
-    outcomes = curated(0, 0).append_column("late", pa.array([], pa.int64()))
-    context.commit(
-        "publish",
-        kind="curated",
-        files={"plan.parquet": write(folder / "plan", rows, curated), "outcomes.parquet": outcomes},
-        rows=rows,
-    )
-    history = pa.table({"depot": ["east", "north", "west"], "late_rate": [0.2, 0.3, 0.4]})
-    cutoff = pa.repeat(pa.scalar(use_case.cutoff(PARTITION), EVENT_TIMESTAMP_TYPE), 3)
-    features = write(folder / "known_ahead", rows, lambda start, n: known_ahead(use_case, start, n))
-    files: dict[str, Any] = {"known_ahead.parquet": features}
-    files["history.parquet"] = history.append_column(EVENT_TIMESTAMP, cutoff)
-    context.commit("publish_features", kind="features", files=files)
+    plan_file = write(folder / "plan", rows, lambda start, n: curated("plan", start, n))
+    files = {"plan.parquet": plan_file, "outcomes.parquet": curated("outcomes", 0, 1000)}
+    context.commit("publish", kind="curated", files=files, rows=rows)
     signature = signature_of_spec(use_case, spec)
     version = {"model.onnx": fitted_graph(use_case, signature), **signature.to_files()}
     model = context.commit("fit", kind="version", files=version, variant=spec.spec_id)
@@ -149,7 +132,9 @@ def prepare(context: StepContext, folder: Path, rows: int) -> dict[str, Any]:
         trained_on=PARTITION - timedelta(days=1), share=1.0,
     )  # fmt: skip
     choice = ModelChoice(primary=chosen, why="benchmark")
-    calibration = Calibration(partition=PARTITION, specs={})
+    # With these, predictions have a certainty, by which those to review are chosen.
+    shifts = {PARTITION - timedelta(days=age): 0.1 * (age % 7 - 3) for age in range(1, use_case.certainty.days + 1)}
+    calibration = Calibration(partition=PARTITION, specs={spec.spec_id: SpecCalibration(shifts=shifts)})
     return {
         "model_choice": context.commit("resolve_model", kind="model_choice", files=choice.to_files()),
         "calibration": context.commit("calibrate", kind="calibration", files=calibration.to_files()),
@@ -158,7 +143,8 @@ def prepare(context: StepContext, folder: Path, rows: int) -> dict[str, Any]:
 
 def task(name: str, folder: Path, rows: int) -> None:
     """Run one task in this process."""
-    context = context_of()
+    # No partition before it, so that none of the window is missing.
+    context = context_of(replace(load_use_case(NAME), first_partition=PARTITION))
     if name == "prepare":
         context.store.ensure_bucket()
         context.warehouse.migrate()
