@@ -82,6 +82,14 @@ def app() -> Iterator[App]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def closed_pages(app: App) -> Iterator[None]:
+    """No page is left open after its test: Airflow's pages look for news and draw for as long as they are open."""
+    yield
+    for context in app.browser.contexts:
+        context.close()
+
+
 def nights() -> Desk:
     """Published nights of the second use case, without training and Feast; the newest one has no labels."""
     use_case = load_use_case("late_returns")
