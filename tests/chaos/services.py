@@ -1,5 +1,6 @@
-"""The services that faults happen to: S3 server, PostgreSQL and, on request, MLflow. A proxy is before each; their state
-is kept and restored.
+"""The services that faults happen to: S3 server, PostgreSQL and, on request, MLflow, a proxy before each.
+
+Their state is kept and restored.
 """
 
 from __future__ import annotations
