@@ -1,8 +1,11 @@
 """The local S3 server and PostgreSQL: started, reached, stopped, and what they say when they cannot start."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
+import socket
+import ssl
 import stat
 import tempfile
 import urllib.error
@@ -19,7 +22,7 @@ from nightshift.io.object_store import s3_client
 from nightshift.local import postgres, processes
 from nightshift.local.postgres import postgres_place, start_postgres
 from nightshift.local.scratch import free_s3_ports, running
-from nightshift.local.services import LANDING_ACCESS_KEY, LandingKey, ensure_bucket, start_s3
+from nightshift.local.services import GRPC_OFFSET, LANDING_ACCESS_KEY, LandingKey, ensure_bucket, start_s3
 from support.errors import raises_code
 
 
@@ -83,6 +86,35 @@ def test_inner_ports_reject_unsigned_requests(services, store, method):
         raised.value.close()
         assert raised.value.code == expected[name], name
     assert store.get("inner/secret.txt") == b"one"
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+"""How a gRPC client begins: HTTP/2 and a frame of settings, which a server answers with its own."""
+
+
+def speaks_grpc(port, context=None):
+    plain = socket.create_connection(("127.0.0.1", port), timeout=5)
+    with plain, context.wrap_socket(plain) if context else plain as connection:
+        connection.sendall(PREFACE)
+        answer = connection.recv(9)
+        return len(answer) == 9 and answer[3] == 4
+
+
+def test_grpc_needs_the_certificate_of_the_store(services):
+    process = psutil.Process(services.s3.process.pid)
+    for port in {c.laddr.port for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}:
+        with contextlib.suppress(OSError):  # the connection is closed
+            assert not speaks_grpc(port), port
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    filer = GRPC_OFFSET + int(next(flag for flag in process.cmdline() if "-filer.port=" in flag).split("=")[1])
+    with pytest.raises(OSError, match=r"certificate required|reset"):
+        speaks_grpc(filer, context)
+    folder = Path(process.cwd())
+    assert stat.S_IMODE((folder / "grpc.key").stat().st_mode) == 0o600
+    context.load_cert_chain(folder / "grpc.crt", folder / "grpc.key")
+    assert speaks_grpc(filer, context)
 
 
 def test_postgresql_has_no_port_and_its_socket_is_its_owners(services):

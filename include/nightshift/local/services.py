@@ -8,8 +8,15 @@ import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from nightshift.local import processes
 from nightshift.local.processes import LONGEST_SOCKET_PATH, ProcessRecord, write_secret
@@ -21,6 +28,8 @@ PORTS = {"s3": "s3", "s3_master": "master", "s3_volume": "volume", "s3_filer": "
 """The ports of one SeaweedFS, and the prefix of its flag for each."""
 REGION = "us-east-1"
 LANDING_ACCESS_KEY = "landing"
+GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "client")
+"""The parts of SeaweedFS that reach each other by gRPC, and its shell."""
 SIGNED = ("jwt.signing", "jwt.signing.read")
 """What requests to the volume port have to be signed for: writing and reading."""
 
@@ -65,8 +74,8 @@ def start_s3(
         below = [f"{action}:{landing.bucket}/landing/*" for action in ("Read", "Write", "List")]
         users.append(_identity(LANDING_ACCESS_KEY, landing.secret_key, below))
     write_secret(identities, json.dumps({"identities": users}))
-    # Read in the working directory. Tokens live for seconds: keys are of this start only.
-    write_secret(folder / "security.toml", "".join(f'[{name}]\nkey = "{secrets.token_hex(32)}"\n' for name in SIGNED))
+    # Read in the working directory. Keys are of this start only.
+    write_secret(folder / "security.toml", _security(folder))
     flags = {
         "dir": data,
         "ip": "127.0.0.1",
@@ -102,6 +111,39 @@ def start_s3(
         processes.stop(record)
         raise
     return S3Server(record, endpoint, access_key, secret_key)
+
+
+def _security(folder: Path) -> str:
+    """SeaweedFS's settings: requests to the volume port are signed, and gRPC needs the certificate of this start."""
+    key, certificate = folder / "grpc.key", folder / "grpc.crt"
+    _write_certificate(key, certificate)
+    sections = {name: {"key": secrets.token_hex(32)} for name in SIGNED} | {"grpc": {"ca": str(certificate)}}
+    sections |= {f"grpc.{name}": {"cert": str(certificate), "key": str(key)} for name in GRPC}
+    lines = []
+    for name, options in sections.items():
+        lines += [f"[{name}]", *(f"{option} = {json.dumps(value)}" for option, value in options.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _write_certificate(key_file: Path, certificate_file: Path) -> None:
+    """A private key, and a certificate that it has signed itself. The server does not compare names or addresses."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nightshift local store")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=3650))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_secret(key_file, pem.decode())
+    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
 
 def _identity(access_key: str, secret_key: str, actions: list[str]) -> dict[str, Any]:
