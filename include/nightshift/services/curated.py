@@ -35,6 +35,8 @@ from nightshift.services.training_rows import withdraw_rows
 
 STEP = "publish"
 CACHED_TABLES = 2_000
+CACHED_ROWS = 20_000
+"""Of an artifact whose tables readers keep in this process: the history of a use case reads each of them many times."""
 UNDECIDED = "ingest has not decided it"
 
 log = logging.getLogger(__name__)
@@ -229,13 +231,23 @@ def _reader(
     store: ArtifactStore, feed: Feed, refs: Mapping[date, ArtifactRef], files: ExitStack
 ) -> pa.RecordBatchReader:
     """The rows that `_load` returns, batch by batch."""
-    schema = _schema(feed)
-    paths = in_parallel(lambda ref: files.enter_context(store.opened(ref, f"{feed.name}.parquet")), refs.values())
+    schema, path = _schema(feed), f"{feed.name}.parquet"
+
+    def opened(item: tuple[date, ArtifactRef]) -> pa.Table | Path:
+        partition, ref = item
+        if ref.rows <= CACHED_ROWS:
+            return _read_once(store, path, schema, partition, ref)
+        return files.enter_context(store.opened(ref, path))
+
+    sources = in_parallel(opened, refs.items())
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for partition, path in zip(refs, paths, strict=True):
+        for partition, source in zip(refs, sources, strict=True):
+            if isinstance(source, pa.Table):
+                yield from source.to_batches()
+                continue
             day = pa.scalar(partition, pa.date32())
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(source) as file:
                 for batch in row_batches(file):
                     yield batch.append_column(DELIVERED_ON, pa.repeat(day, batch.num_rows)).cast(schema)
 
