@@ -246,6 +246,9 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], credentials: C
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         # Tasks that were stopped with their scheduler (`make down`) are retried soon after the next start.
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
+        # Airflow examines 20 running runs in a loop, those of backfills last: 20 that wait for a late delivery would
+        # keep every backfill from starting.
+        "SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": "500",
         "LOGGING__WORKER_LOG_SERVER_PORT": str(ports["task_logs"]),
         "LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports["trigger_logs"]),
     }
