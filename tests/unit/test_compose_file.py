@@ -12,6 +12,9 @@ import compose_spec
 import pytest
 import yaml
 
+from nightshift.local import layout as layouts
+from nightshift.local.layout import Layout, State
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text(encoding="utf-8")
 VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?:(?P<operator>:[-?])(?P<word>[^}]*))?\}")
@@ -179,6 +182,15 @@ def test_what_runs_on_is_watched_and_unprivileged(services):
         assert ":" in service["image"], name
         assert not service["image"].endswith(":latest"), name
     assert "\nUSER nightshift\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_scheduler_examines_more_runs_than_may_wait(services, tmp_path):
+    # Airflow's default is 20, and it examines those of backfills last.
+    name = "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE"
+    local = layouts.public_environment(Layout(tmp_path), State(ports=layouts.choose_ports({})))
+    use_cases = 200
+    assert services["scheduler"]["environment"][name] == local[name]
+    assert int(local[name]) > 2 * use_cases
 
 
 def test_ports_are_published_on_loopback_only(services):
