@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -44,6 +46,31 @@ def test_server_that_never_answers_is_unavailable(monkeypatch: pytest.MonkeyPatc
         with raises_code(TrackingUnavailable, "NS-STORE-007", uri), tracking._connected(settings) as client:
             assert client is not None
             client.get_experiment("0")
+
+
+def test_request_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One whose answer is an error may have been done: sent again, it would create a second run.
+    received: list[str] = []
+
+    class Failing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.path)
+            self.send_error(500)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    for name in tracking.QUIET:
+        monkeypatch.delenv(name, raising=False)
+    with HTTPServer(("127.0.0.1", 0), Failing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        settings = Settings(bucket="nowhere", warehouse_url="postgresql://nowhere/none", mlflow_tracking_uri=uri)
+        with raises_code(TrackingUnavailable, "NS-STORE-007", uri), tracking._connected(settings) as client:
+            assert client is not None
+            client.create_run("0")
+        server.shutdown()
+    assert received == ["/api/2.0/mlflow/runs/create"]
 
 
 @pytest.mark.parametrize("kind", [TrackingUnavailable, ConfigurationError])

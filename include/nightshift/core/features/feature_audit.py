@@ -33,53 +33,54 @@ def audit_view(
     """
     _check_schema(name, pq.read_schema(path), declared)
     rows, spine = session.read_parquet(str(path)), session.table("spine")
-    _check_keys(name, rows, join_keys)
-    stamp = duckdb.ColumnExpression(EVENT_TIMESTAMP)
-    if late := _count(rows.filter(stamp.isnull() | (stamp != duckdb.ConstantExpression(cutoff)))):
-        raise FeatureContractError(
-            "NS-FEATURE-002", f"Feature view {name}: {late} rows have another {EVENT_TIMESTAMP} than {cutoff}."
-        )
-    _check_rows(name, rows, spine, join_keys)
-    features = [column for column in declared if column not in join_keys]
-    total, *known = _counts(rows, features)
-    return {
-        column: round((total - one) / total, 6) if total else 0.0 for column, one in zip(features, known, strict=True)
-    }
-
-
-def _check_keys(name: str, rows: duckdb.DuckDBPyRelation, join_keys: Sequence[str]) -> None:
-    """Join keys are unique and not null."""
+    late = f"count(*) FILTER ({EVENT_TIMESTAMP} IS DISTINCT FROM TIMESTAMPTZ '{cutoff.isoformat()}')"
+    counts = ["count(*)", late, *(f'count("{column}")' for column in declared)]
+    ((total, of_another, *known),) = rows.aggregate(", ".join(counts)).fetchall()
+    nulls = {column: total - one for column, one in zip(declared, known, strict=True)}
     keys = rows.project(_names(join_keys))
-    total, *known = _counts(keys, join_keys)
-    nulls, repeated = sum(total - one for one in known), total - _count(keys.distinct())
-    if nulls or repeated:
-        null = " OR ".join(f'"{key}" IS NULL' for key in join_keys)
-        groups = keys.aggregate(f"{_names(join_keys)}, count(*) > 1 OR {null} AS wrong", _names(join_keys))
+    _check_keys(name, keys, total, sum(nulls[key] for key in join_keys))
+    if of_another:
         raise FeatureContractError(
-            "NS-FEATURE-001",
-            f"Feature view {name}: {repeated} rows repeat their join keys {', '.join(join_keys)} and {nulls} keys are "
-            f"null, e.g. {_examples(groups.filter('wrong').project(_names(join_keys)))}. "
-            "Make its SQL return one row per entity.",
+            "NS-FEATURE-002", f"Feature view {name}: {of_another} rows have another {EVENT_TIMESTAMP} than {cutoff}."
         )
-
-
-def _check_rows(
-    name: str, rows: duckdb.DuckDBPyRelation, spine: duckdb.DuckDBPyRelation, join_keys: Sequence[str]
-) -> None:
-    """If the join keys identify a row of the spine, there is one row for each of these and no others."""
     if not set(join_keys) <= set(spine.columns):
         raise FeatureContractError(
             "NS-FEATURE-003", f"Feature view {name} is keyed by {', '.join(join_keys)}, which the spine lacks."
         )
-    keys, scheduled = (one.project(_names(join_keys)) for one in (rows, spine))
-    if _count(scheduled.distinct()) != _count(scheduled):
+    _check_rows(name, keys, total, spine.project(_names(join_keys)))
+    features = [column for column in declared if column not in join_keys]
+    return {column: round(nulls[column] / total, 6) if total else 0.0 for column in features}
+
+
+def _check_keys(name: str, keys: duckdb.DuckDBPyRelation, rows: int, nulls: int) -> None:
+    """Join keys are unique and not null. `rows`: their number; `nulls`: of the keys."""
+    repeated = rows - _count(keys.distinct())
+    if nulls or repeated:
+        null = " OR ".join(f'"{key}" IS NULL' for key in keys.columns)
+        groups = keys.aggregate(f"{_names(keys.columns)}, count(*) > 1 OR {null} AS wrong", _names(keys.columns))
+        raise FeatureContractError(
+            "NS-FEATURE-001",
+            f"Feature view {name}: {repeated} rows repeat their join keys {', '.join(keys.columns)} and {nulls} keys "
+            f"are null, e.g. {_examples(groups.filter('wrong').project(_names(keys.columns)))}. "
+            "Make its SQL return one row per entity.",
+        )
+
+
+def _check_rows(name: str, keys: duckdb.DuckDBPyRelation, rows: int, scheduled: duckdb.DuckDBPyRelation) -> None:
+    """If the join keys identify a row of those scheduled, there is one for each of these and no others.
+
+    `rows`: the number of `keys`, which are unique.
+    """
+    expected = _count(scheduled)
+    if _count(scheduled.distinct()) != expected:
         return
     missing, extra = scheduled.except_(keys), keys.except_(scheduled)
-    if (lacking := _count(missing)) + (beyond := _count(extra)):
+    lacking = _count(missing)
+    if lacking or rows != expected:
         raise FeatureContractError(
             "NS-FEATURE-004",
-            f"Feature view {name}: {lacking} of {_count(scheduled)} rows to score have no features, e.g. "
-            f"{_examples(missing)}, and {beyond} rows are not in the spine, e.g. {_examples(extra)}. "
+            f"Feature view {name}: {lacking} of {expected} rows to score have no features, e.g. {_examples(missing)}, "
+            f"and {_count(extra)} rows are not in the spine, e.g. {_examples(extra)}. "
             f"Compare its SQL with the scoring spine.",
         )
 
@@ -104,15 +105,9 @@ def _names(columns: Sequence[str]) -> str:
     return ", ".join(f'"{column}"' for column in columns)
 
 
-def _counts(rows: duckdb.DuckDBPyRelation, columns: Sequence[str]) -> list[int]:
-    """The number of rows, and of those in which each column is not null."""
-    counts = ["count(*)", *(f'count("{column}")' for column in columns)]
-    ((total, *known),) = rows.aggregate(", ".join(counts)).fetchall()
-    return [total, *known]
-
-
 def _count(rows: duckdb.DuckDBPyRelation) -> int:
-    return _counts(rows, [])[0]
+    ((count,),) = rows.aggregate("count(*)").fetchall()
+    return int(count)
 
 
 def _examples(rows: duckdb.DuckDBPyRelation) -> list[tuple[object, ...]]:
