@@ -84,7 +84,7 @@ def app() -> Iterator[App]:
 
 @pytest.fixture(autouse=True)
 def closed_pages(app: App) -> Iterator[None]:
-    """No page is left open after its test: Airflow's pages look for news and draw for as long as they are open."""
+    """No page stays open after its test: those of Airflow poll and draw as long as they are open."""
     yield
     for context in app.browser.contexts:
         context.close()
