@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+START_SECONDS = 180.0
+"""Longer than on an idle machine: steps and other servers take most of it."""
+
+
 class MlflowServer:
     """A server on a free port, with its database at `database_url` and its artifacts below `folder`."""
 
@@ -49,7 +53,9 @@ class MlflowServer:
             cwd=self._folder,
         )
         health = f"http://127.0.0.1:{self._port}/health"
-        processes.wait_until(lambda: processes.http_get(health) is not None, record=record, name="MLflow", log=log)
+        processes.wait_until(
+            lambda: processes.http_get(health) is not None, record=record, name="MLflow", log=log, timeout=START_SECONDS
+        )
         return record
 
     def crash(self) -> None:
