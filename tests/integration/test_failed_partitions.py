@@ -6,6 +6,7 @@ import dataclasses
 import socket
 import time
 import traceback
+import uuid
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast import feature_store, postgres_online_store
 from nightshift.io.feast.feature_store import historical_features
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.local.scratch import Services
 from nightshift.services.curated import delivered_spine
 from nightshift.services.night_before import UNDER_WAY, waits_for_an_hour
 from nightshift.settings import Settings
@@ -213,8 +215,17 @@ def test_the_lock_outlasts_the_limit_on_idle_transactions(
         time.sleep(0.5)
 
 
+@pytest.fixture
+def empty_registry(services: Services) -> SecretStr:
+    """URL of a registry of this test's own: nothing was loaded online yet, whichever tests ran before."""
+    name = f"registry_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(services.postgres.place.url("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return SecretStr(services.postgres.place.url(name))
+
+
 def test_redis_that_never_answers_fails_loading_alone(
-    store: ArtifactStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    store: ArtifactStore, settings: Settings, empty_registry: SecretStr, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends within seconds, and what the night reads is read all the same."""
     monkeypatch.setattr(feature_store, "TIMEOUT_SECONDS", 1)
@@ -223,7 +234,8 @@ def test_redis_that_never_answers_fails_loading_alone(
     published = store.current(USE_CASE.name, "publish_features", FIRST)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = SecretStr(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
-        away = settings.model_copy(update={"feast_online_store": "redis", "redis_url": url, "threads": 4})
+        redis_store = {"feast_online_store": "redis", "redis_url": url, "feast_registry_url": empty_registry}
+        away = settings.model_copy(update=redis_store)
         begun = time.monotonic()
         with pytest.raises(redis.exceptions.RedisError):
             load_online.run(StepContext(USE_CASE, away, store, FIRST), published=published)
@@ -237,10 +249,14 @@ def test_redis_that_never_answers_fails_loading_alone(
 
 
 def test_locked_online_store_ends_loading(
-    store: ArtifactStore, settings: Settings, warehouse_url: str, monkeypatch: pytest.MonkeyPatch
+    store: ArtifactStore,
+    settings: Settings,
+    warehouse_url: str,
+    empty_registry: SecretStr,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(postgres_online_store, "LOCK_TIMEOUT_SECONDS", 1)
-    fresh = settings.model_copy(update={"threads": 5})
+    fresh = settings.model_copy(update={"feast_registry_url": empty_registry})
     ingest(store, FIRST)
     features(store, settings, FIRST)
     published = store.current(USE_CASE.name, "publish_features", FIRST)
