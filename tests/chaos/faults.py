@@ -39,7 +39,7 @@ def _is_statement(request: Request) -> bool:
 
 def _fails(service: str, fail: str, restore: str) -> MakePlan:
     return lambda services, writes: FailsInTheMiddle(
-        service, writes[service], getattr(services, fail), getattr(services, restore)
+        service, writes.get(service, {}), getattr(services, fail), getattr(services, restore)
     )
 
 

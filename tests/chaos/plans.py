@@ -187,10 +187,10 @@ class Counting(Undisturbed):
 
     def __init__(self) -> None:
         super().__init__()
-        self.writes: dict[str, dict[str, int]] = {"store": {}, "warehouse": {}, "mlflow": {}}
+        self.writes: dict[str, dict[str, int]] = {}
 
     def choose(self, name: str, request: Request) -> Action:
         if request.writes:
-            of_service = self.writes[request.service]
+            of_service = self.writes.setdefault(request.service, {})
             of_service[self.step] = of_service.get(self.step, 0) + 1
         return Action.PASS
