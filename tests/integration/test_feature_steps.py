@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from contextlib import ExitStack
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from nightshift.artifact import ArtifactRef, Decision
@@ -18,6 +21,7 @@ from nightshift.io import artifact_store
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features, open_feature_store
 from nightshift.io.feast.offline_partitions import PublishedPartitions
+from nightshift.services import curated
 from nightshift.services.curated import delivered_spine, open_scoring_spine
 from nightshift.settings import Settings
 from nightshift.steps.context import StepContext
@@ -84,6 +88,50 @@ def test_a_table_that_breaks_its_contract_is_not_published(store: ArtifactStore,
     short = store.commit(use_case=USE_CASE.name, step="build_features", partition=LAST, kind="features", files=files)
     with raises_code(FeatureContractError, "NS-FEATURE-004", "plane", "1 of 24"):
         publish_features.run(StepContext(USE_CASE, settings, store, LAST), features=short)
+    assert store.decision(USE_CASE.name, "publish_features", LAST) is None
+
+
+def test_features_do_not_depend_on_how_deliveries_are_read(
+    store: ArtifactStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From tables that are kept in the process, or batch by batch from local copies."""
+    ingest(store)
+    context = StepContext(USE_CASE, settings, store, LAST)
+    kept = build_features.run(context)
+    monkeypatch.setattr(curated, "CACHED_ROWS", -1)
+    assert build_features.run(context) == kept
+
+
+def test_the_summary_is_of_what_was_delivered_whatever_sql_does(
+    store: ArtifactStore, settings: Settings, tmp_path: Path
+) -> None:
+    ingest(store)
+    ordinary = build_features.run(StepContext(USE_CASE, settings, store, LAST))
+    prelude = tmp_path / "prelude.sql"
+    text = USE_CASE.features.prelude.read_text(encoding="utf-8")
+    prelude.write_text(f"{text};\ndelete from schedule;\nselect 1", encoding="utf-8")
+    features = dataclasses.replace(USE_CASE.features, prelude=prelude)
+    careless = dataclasses.replace(USE_CASE, features=features)
+    built = build_features.run(StepContext(careless, settings, store, LAST))
+
+    def summary(ref: ArtifactRef) -> pa.Table:
+        rows = store.read_table(ref, "summary.parquet")
+        return rows.filter(pc.equal(rows["source"], "schedule"))
+
+    assert summary(built).num_rows > 1
+    assert summary(built).equals(summary(ordinary))
+
+
+def test_rows_of_another_day_publish_no_features(store: ArtifactStore, settings: Settings, tmp_path: Path) -> None:
+    ingest(store)
+    built = build_features.run(StepContext(USE_CASE, settings, store, LAST))
+    spine = tmp_path / "spine.sql"
+    text = USE_CASE.scoring_spine.read_text(encoding="utf-8")
+    assert "(flight_date - 1)" in text
+    spine.write_text(text.replace("(flight_date - 1)", "(flight_date - 2)"), encoding="utf-8")
+    wrong = StepContext(dataclasses.replace(USE_CASE, scoring_spine=spine), settings, store, LAST)
+    with raises_code(FeatureContractError, "NS-FEATURE-020", "spine.sql"):
+        publish_features.run(wrong, features=built)
     assert store.decision(USE_CASE.name, "publish_features", LAST) is None
 
 

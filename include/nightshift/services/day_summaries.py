@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
+import duckdb
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.features.feature_computation import OpenFeatures
+from nightshift.core.features.feature_computation import DELIVERED_ON, OpenFeatures
 from nightshift.core.monitoring.day_summary import SUMMARY_SCHEMA, summarise
 from nightshift.declare.use_case import UseCase
 from nightshift.io.artifact_store import ArtifactStore
@@ -18,19 +19,29 @@ SUMMARY = "summary.parquet"
 SCORES_SOURCE = "scores"
 
 
-def summary_of_features(use_case: UseCase, features: OpenFeatures) -> pa.Table:
-    """The rows that the partition delivered, and the columns of its feature tables but identifiers: SUMMARY_SCHEMA."""
-    partition, cutoff = features.partition, use_case.cutoff(features.partition)
-    parts = [SUMMARY_SCHEMA.empty_table()]
-    # One column in memory at a time.
+def summary_of_deliveries(session: duckdb.DuckDBPyConnection, use_case: UseCase, partition: date) -> pa.Table:
+    """The rows that the partition itself delivered: SUMMARY_SCHEMA.
+
+    To be called before `run_features`: SQL of a use case may change the tables of the feeds.
+    """
+    cutoff, parts = use_case.cutoff(partition), [SUMMARY_SCHEMA.empty_table()]
     for feed in use_case.feeds:
         for column in feed.curated:
-            values = features.delivered(feed.name, column.name)
+            # One column in memory at a time.
+            query = f'SELECT "{column.name}" FROM "{feed.name}" WHERE "{DELIVERED_ON}" = ?'  # noqa: S608 - declared
+            values = session.execute(query, [partition]).to_arrow_table()
             parts.append(summarise(feed.name, values, partition=partition, cutoff=cutoff))
+    return pa.concat_tables(parts)
+
+
+def summary_of_features(features: OpenFeatures) -> pa.Table:
+    """The columns of a partition's feature tables but identifiers: SUMMARY_SCHEMA."""
+    use_case, partition = features.use_case, features.partition
+    parts = [SUMMARY_SCHEMA.empty_table()]
     for table in use_case.features.tables:
         for name in (*table.numeric, *table.categorical, *table.monitored):
             values = features.column(table, name)
-            parts.append(summarise(table.name, values, partition=partition, cutoff=cutoff))
+            parts.append(summarise(table.name, values, partition=partition, cutoff=use_case.cutoff(partition)))
     return pa.concat_tables(parts)
 
 

@@ -29,10 +29,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class OpenFeatures:
-    """All feature tables of a partition in a database that is dropped with the block it was opened in.
-
-    See `open_features`.
-    """
+    """All feature tables of a partition, in the session in which `run_features` computed them."""
 
     use_case: UseCase
     partition: date
@@ -53,25 +50,18 @@ class OpenFeatures:
         """One column of a table."""
         return self.session.execute(f'SELECT "{name}" FROM {_kept(table)}').to_arrow_table()  # noqa: S608 - declared
 
-    def delivered(self, feed: str, name: str) -> pa.Table:
-        """One column of the rows of a feed that the partition itself delivered."""
-        query = f'SELECT "{name}" FROM "{feed}" WHERE "{DELIVERED_ON}" = ?'  # noqa: S608 - declared
-        return self.session.execute(query, [self.partition]).to_arrow_table()
 
+def run_features(session: duckdb.DuckDBPyConnection, use_case: UseCase, partition: date) -> OpenFeatures:
+    """Compute all feature tables of a partition in a session whose tables are the feeds.
 
-@contextmanager
-def open_features(use_case: UseCase, feeds: Mapping[str, Rows], partition: date) -> Iterator[OpenFeatures]:
-    """Compute all feature tables of a partition; they are read in batches within the block.
-
-    `feeds`: the rows of each feed, curated columns plus `delivered_on` (date). Raises FeatureContractError naming the
-    SQL file if one does not run.
+    A feed's table has its curated columns plus `delivered_on` (date). Raises FeatureContractError naming the SQL file
+    if one does not run.
     """
     values = use_case.sql_values(partition)
-    with duckdb_session(**feeds) as session:
-        _run_file(session, use_case.features.prelude, values)
-        for table in use_case.features.tables:
-            _run_file(session, table.sql, values, keep_as=_kept(table))
-        yield OpenFeatures(use_case, partition, session)
+    _run_file(session, use_case.features.prelude, values)
+    for table in use_case.features.tables:
+        _run_file(session, table.sql, values, keep_as=_kept(table))
+    return OpenFeatures(use_case, partition, session)
 
 
 def _kept(table: FeatureTable) -> str:
@@ -80,12 +70,13 @@ def _kept(table: FeatureTable) -> str:
 
 
 def compute_features(use_case: UseCase, feeds: Mapping[str, Rows], partition: date) -> dict[str, pa.Table]:
-    """All feature tables of a partition, by view name; see `open_features`, which takes and raises the same.
+    """All feature tables of a partition, by view name, from the rows of each feed; see `run_features`.
 
     Each result has the view's join keys, features and monitored columns as its SQL names and types them, and
     `event_timestamp` (timestamp[us, UTC], the cutoff), sorted by join keys.
     """
-    with open_features(use_case, feeds, partition) as features:
+    with duckdb_session(**feeds) as session:
+        features = run_features(session, use_case, partition)
         return {table.name: features.batches(table).read_all() for table in use_case.features.tables}
 
 

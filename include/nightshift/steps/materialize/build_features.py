@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from nightshift.artifact import ArtifactRef
-from nightshift.core.features.feature_computation import OpenFeatures, open_features
+from nightshift.core.duckdb_session import duckdb_session
+from nightshift.core.features.feature_computation import OpenFeatures, run_features
 from nightshift.core.parquet_file import write_parquet
 from nightshift.declare.features import FeatureTable
 from nightshift.declare.use_case import UseCase
@@ -24,7 +25,7 @@ from nightshift.errors import PartitionRejected
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.partitions import parse_partition, partition_range
 from nightshift.services.curated import open_feeds
-from nightshift.services.day_summaries import SUMMARY, summary_of_features
+from nightshift.services.day_summaries import SUMMARY, summary_of_deliveries, summary_of_features
 from nightshift.steps.context import StepContext
 
 STEP = "build_features"
@@ -54,7 +55,9 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
         if feeds.missing:
             missing = ", ".join(map(str, sorted(feeds.missing)))
             log.warning("%s %s: built without %s", use_case.name, partition, missing)
-        computed = stack.enter_context(open_features(use_case, feeds.rows, partition))
+        session = stack.enter_context(duckdb_session(**feeds.rows))
+        summary = summary_of_deliveries(session, use_case, partition)
+        computed = run_features(session, use_case, partition)
         folder = Path(stack.enter_context(TemporaryDirectory()))
         rows = {table.name: _write(folder / table.name, computed, table) for table in features.tables}
         log.info("%s %s: %d feature tables from %d partitions", use_case.name, partition, len(rows), len(feeds.refs))
@@ -62,7 +65,7 @@ def run(context: StepContext, *, allow_undecided: bool = False) -> ArtifactRef:
             STEP,
             kind="features",
             files={f"{name}.parquet": folder / name for name in rows}
-            | {SUMMARY: summary_of_features(use_case, computed)},
+            | {SUMMARY: pa.concat_tables([summary, summary_of_features(computed)])},
             inputs={"curated": sorted(feeds.refs, key=lambda ref: ref.uri)},
             parameters={
                 "lookback_days": features.lookback_days,
