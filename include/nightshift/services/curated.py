@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -40,6 +41,8 @@ CACHED_ROWS = 20_000
 UNDECIDED = "ingest has not decided it"
 
 log = logging.getLogger(__name__)
+
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 _cache: dict[tuple[str, str], pa.Table] = {}
 """Tables read by this process, by content id of the artifact and path."""
@@ -246,10 +249,9 @@ def _reader(
             if isinstance(source, pa.Table):
                 yield from source.to_batches()
                 continue
-            day = pa.scalar(partition, pa.date32())
             with pq.ParquetFile(source) as file:
                 for batch in row_batches(file):
-                    yield batch.append_column(DELIVERED_ON, pa.repeat(day, batch.num_rows)).cast(schema)
+                    yield _delivered(batch, partition, schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 
@@ -267,12 +269,16 @@ def _load(store: ArtifactStore, feed: Feed, refs: Mapping[date, ArtifactRef]) ->
 def _read_once(store: ArtifactStore, path: str, schema: pa.Schema, partition: date, ref: ArtifactRef) -> pa.Table:
     table = _cache.get((ref.sha256, path))
     if table is None:
-        rows = store.read_table(ref, path)
-        table = rows.append_column(DELIVERED_ON, pa.array([partition] * rows.num_rows, pa.date32())).cast(schema)
+        table = _delivered(store.read_table(ref, path), partition, schema)
         if len(_cache) >= CACHED_TABLES:
             _cache.clear()
         _cache[ref.sha256, path] = table
     return table
+
+
+def _delivered(rows: Rows, partition: date, schema: pa.Schema) -> Rows:
+    """The rows with `delivered_on`."""
+    return rows.append_column(DELIVERED_ON, pa.repeat(pa.scalar(partition, pa.date32()), rows.num_rows)).cast(schema)
 
 
 @dataclass
