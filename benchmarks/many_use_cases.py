@@ -39,7 +39,7 @@ from nightshift.pipeline import NIGHTLY
 from nightshift.settings import load_settings
 
 POLL_SECONDS = 30.0
-"""Between the looks of each use case: what twenty clients take of the API server would be measured as well."""
+"""How often the client of each use case polls Airflow's API; twenty of them load the API server with more."""
 
 
 def quiet() -> Progress:
@@ -61,7 +61,7 @@ def load(use_case: UseCase, stack: Stack, nights: int) -> Nights:
 
 
 def night(use_cases: Sequence[Nights]) -> tuple[float, float]:
-    """Run the same night of all these use cases at once: seconds, and mean seconds that a task waits for its start."""
+    """Run a night of each of these use cases at once: seconds, and mean seconds that a task waits for its start."""
     with ThreadPoolExecutor(len(use_cases)) as pool:
         list(pool.map(Nights.run_nights, use_cases))
     tasks = [task for one in use_cases for task in tasks_of(one)]
@@ -102,7 +102,7 @@ def measure(counts: Sequence[int], root: Path) -> list[str]:
         ahead = [list(one.plan.nights) for one in loaded]
         measured: list[tuple[float, float]] = []
         for count in counts:
-            # The next night of each: one that leaves out a night waits for it.
+            # The next night of each: after one that was left out, the next would wait for it.
             chosen = [
                 Nights(replace(one.plan, nights=[nights.pop(0)]), stack, quiet())
                 for one, nights in zip(loaded[:count], ahead[:count], strict=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from nightshift.io.tracking import HASH_TAG, MODEL_FOLDER
 from nightshift.local import processes
 from nightshift.local.layout import service_environment
 from nightshift.local.processes import ProcessRecord
+from nightshift.local.services import mlflow_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,11 +43,7 @@ class MlflowServer:
     def _start(self) -> ProcessRecord:
         log = self._folder / "mlflow.log"
         record = processes.spawn(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)),
-                *("--workers", "1", "--backend-store-uri", self._database_url),
-                *("--serve-artifacts", "--artifacts-destination", self._folder / "artifacts"),
-            ],
+            mlflow_command(self._port, self._database_url, self._folder / "artifacts"),
             log=log,
             env=service_environment({}),
             cwd=self._folder,

@@ -165,3 +165,11 @@ def ensure_bucket(s3: S3Server, bucket: str) -> None:
     client = s3_client(s3.endpoint_url, REGION, keys, proxies={})
     if bucket not in {one["Name"] for one in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket=bucket)
+
+
+def mlflow_command(port: int, database_url: str, artifacts: str | Path) -> list[str]:
+    """The command line of an MLflow server on the loopback interface that serves the artifacts itself."""
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", database_url, "--serve-artifacts", "--artifacts-destination", str(artifacts)),
+    ]

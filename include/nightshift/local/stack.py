@@ -122,7 +122,9 @@ class Stack:
         self._start_stores(state, running)
         if "mlflow" not in running:
             self.say(f"Starting MLflow on port {state.ports['mlflow']}.")
-            self._spawn(state, "mlflow", self._mlflow_command(state), environment)
+            database = self.layout.postgres.url("mlflow", "+psycopg2")
+            command = services.mlflow_command(state.ports["mlflow"], database, f"s3://{layouts.BUCKET}/mlflow")
+            self._spawn(state, "mlflow", command, environment)
         self._migrate_airflow(state, environment)
         missing = [name for name in AIRFLOW_MODULES if name not in running]
         for name in missing:
@@ -167,13 +169,6 @@ class Stack:
         self.say(f"Starting PostgreSQL{f' (in {outside}, which its user can enter)' if outside else ''}.")
         folder, log = self.layout.folder / "postgres", self.layout.log("postgres")
         state.processes["postgres"] = postgres.start_postgres(folder, databases=layouts.DATABASES, log=log).process
-
-    def _mlflow_command(self, state: State) -> list[str]:
-        return [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(state.ports["mlflow"])),
-            *("--workers", "1", "--backend-store-uri", self.layout.postgres.url("mlflow", "+psycopg2")),
-            *("--serve-artifacts", "--artifacts-destination", f"s3://{layouts.BUCKET}/mlflow"),
-        ]
 
     def _migrate_airflow(self, state: State, environment: dict[str, str]) -> None:
         version = importlib.metadata.version("apache-airflow")
