@@ -5,7 +5,8 @@
 A use case of `nightshift new` gets one partition of made-up rows, on a real object store and PostgreSQL. Each task runs
 in a process of its own, whose largest memory is read. Then, in the same minutes and on the same rows:
 
-- publishing a new night, and replacing it, against COPY of ready bytes (PostgreSQL's binary format) into the same table
+- publishing a new night, and replacing it, against COPY of ready bytes (PostgreSQL's binary form) into the same table;
+  the replacement also against DELETE and COPY of these bytes, which is what PostgreSQL itself takes
 - scores from a table of features against onnxruntime's on ready matrices, in the same batches
 
 Exits with 1 if a task needs LARGEST_BYTES or more, or a ratio is below its aim.
@@ -47,6 +48,7 @@ from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel, SpecCalibration
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import Publication
+from nightshift.io.warehouse.schema import Connection
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services.live_scores import SCORES
 from nightshift.steps.context import StepContext
@@ -161,7 +163,8 @@ def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_c
 
 
 def publishing(warehouse: Warehouse, scores: ArtifactRef, path: Path, folder: Path) -> dict[str, float]:
-    """Seconds of a new night, of its replacement, and (twice, before and after) of COPY of the ready bytes."""
+    """Seconds of a new night and of its replacement, and of the ready bytes: COPY (twice, before and after), and DELETE
+    of the night followed by COPY, in one transaction."""
     (base,) = warehouse.publications(PARTITION, PARTITION)
     table = warehouse.table("predictions")
     ready = folder / "ready"
@@ -176,10 +179,19 @@ def publishing(warehouse: Warehouse, scores: ArtifactRef, path: Path, folder: Pa
         batches = pa.RecordBatchReader.from_batches(reader.schema_arrow, reader.iter_batches())
         warehouse.publish_predictions(other, batches)
 
-    def raw() -> None:
-        with warehouse.connection() as connection, connection.cursor().copy(load) as copy, ready.open("rb") as file:
+    def copy_ready(connection: Connection) -> None:
+        with connection.cursor().copy(load) as copy, ready.open("rb") as file:
             while block := file.read(2**20):
                 copy.write(block)
+
+    def raw() -> None:
+        with warehouse.connection() as connection:
+            copy_ready(connection)
+
+    def deleted_and_raw() -> None:
+        with warehouse.connection() as connection:
+            connection.execute(sql.SQL("DELETE FROM {} WHERE day = %s").format(table), [base.prediction_date])
+            copy_ready(connection)
 
     def emptied() -> None:
         with warehouse.connection() as connection:
@@ -192,6 +204,9 @@ def publishing(warehouse: Warehouse, scores: ArtifactRef, path: Path, folder: Pa
     emptied()
     publish("b")
     measured["replacement"] = seconds(lambda: publish("c"))
+    emptied()
+    publish("d")
+    measured["DELETE and COPY"] = seconds(deleted_and_raw)
     return measured
 
 
@@ -228,7 +243,9 @@ def measure(folder: Path, rows: int) -> list[str]:
     with context.store.opened(refs["score"], SCORES) as path:
         took_by = publishing(context.warehouse, refs["score"], path, folder)
     copied = (took_by["COPY"] + took_by["COPY again"]) / 2
+    replaced = took_by["DELETE and COPY"]
     print(f"COPY of ready bytes  {took_by['COPY']:8.2f} s and {took_by['COPY again']:.2f} s")
+    print(f"DELETE and COPY      {replaced:8.2f} s  {replaced / took_by['replacement']:5.2f} of this rate: replacement")
     ours, bare = scoring(context.store, refs)
     for name, took, reference, least in (
         ("new night / COPY", took_by["new night"], copied, LEAST_PUBLISHING),
