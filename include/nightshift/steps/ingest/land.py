@@ -23,6 +23,7 @@ from nightshift.declare.feeds import Feed
 from nightshift.documents.ingest import Landed, LandedFeed
 from nightshift.errors import NothingDelivered, PartitionNotReady
 from nightshift.io.landing import DeliveredFeed, read_delivery
+from nightshift.services.curated import STEP as PUBLISH
 from nightshift.services.curated import rejecting
 from nightshift.services.upstream import read_predictions
 from nightshift.steps.context import StepContext
@@ -53,15 +54,16 @@ def run(context: StepContext, *, reject_undelivered: bool = False) -> ArtifactRe
     Raises PartitionNotReady while a feed's delivery is missing or not complete, or with `reject_undelivered`
     NothingDelivered; SchemaChanged or MalformedFile; UpstreamHeld for predictions that may not be used. All but the
     first reject the partition, so that later ones are processed without it; with NothingDelivered an earlier status
-    is kept.
+    is kept. Having decided nothing, raises StatusChanged if another run decides it meanwhile.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
+    replaces = context.status_tag(PUBLISH)
     files: dict[str, Path] = {}
     inputs: dict[str, tuple[ArtifactRef, ...]] = {}
     landed: dict[str, LandedFeed] = {}
     rows = 0
     with tempfile.TemporaryDirectory() as folder:
-        with rejecting(store, use_case, partition):
+        with rejecting(store, use_case, partition, replaces=replaces):
             for feed in use_case.feeds:
                 local = Path(folder) / feed.name
                 local.mkdir()
