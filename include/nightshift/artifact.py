@@ -98,12 +98,14 @@ class Manifest(Value):
 class Decision(Value):
     """The status of a partition of a step: the artifact that counts, or why there is none.
 
-    `status` is "published" (ref is the artifact), or "rejected" (ref, if any, is the evidence).
+    `status` is "published" (ref is the artifact), or "rejected" (ref, if any, is the evidence). `last_published`: of a
+    rejected partition, the artifact that counted before, if there was one.
     """
 
     status: str
     ref: ArtifactRef | None = None
     reason: str = ""
+    last_published: ArtifactRef | None = None
 
     @property
     def published(self) -> ArtifactRef | None:

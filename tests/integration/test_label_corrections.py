@@ -80,3 +80,29 @@ def test_labels_of_long_ago_reject_the_partition(nights: Nights) -> None:
     correct(nights, FOURTH, FIRST, 1)
     with raises_code(DataContractError, "NS-NIGHT-003", FIRST, FOURTH - timedelta(days=2)):
         nights.ingest(FOURTH)
+
+
+def test_delivered_again_a_partition_is_compared_with_itself(nights: Nights) -> None:
+    key = f"landing/late_returns/returns/dt={SECOND}/returns.csv"
+    first = nights.store.get(key) or b""
+    flipped = pd.read_csv(BytesIO(first))
+    flipped["returned_late"] = 1 - flipped["returned_late"]
+    nights.store.put(key, flipped.to_csv(index=False).encode())
+    for _ in ("delivered again", "ingested again after it was rejected"):
+        with raises_code(DataContractError, "NS-NIGHT-004", "of 40 labels, 40 are"):
+            nights.ingest(SECOND)
+    nights.store.put(key, first)
+    counted = nights.store.manifest(nights.ingest(SECOND)).metrics["label_corrections"]
+    assert counted["flipped"] == counted["withdrawn"] == 0
+
+
+@pytest.mark.parametrize(("rows", "rejected"), [(37, False), (36, True)])
+def test_labels_that_are_left_out_when_delivered_again_are_withdrawn(nights: Nights, rows: int, rejected: bool) -> None:
+    key = f"landing/late_returns/returns/dt={SECOND}/returns.csv"
+    fewer = pd.read_csv(BytesIO(nights.store.get(key) or b"")).iloc[:rows]
+    nights.store.put(key, fewer.to_csv(index=False).encode())
+    if rejected:
+        with raises_code(DataContractError, "NS-NIGHT-004", "of 36 labels, 0 are", "4 are withdrawn"):
+            nights.ingest(SECOND)
+    else:
+        nights.ingest(SECOND)

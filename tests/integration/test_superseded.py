@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
-from nightshift.errors import Superseded
+from nightshift.artifact import ArtifactRef
+from nightshift.core.ingest.landed_table import LandedTable
+from nightshift.errors import PartitionNotReady, StatusChanged, Superseded
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.steps.ingest import land
 from support.desk import D, Desk, begin
 from support.errors import raises_code
 from support.history import FIRST, TRAINED
@@ -45,6 +51,25 @@ def test_an_old_delivery_does_not_reject_a_newer_one(untrained_nights: Nights) -
     assert nights.store.current(nights.use_case.name, "publish", NIGHT) == newer
 
 
+def test_a_delivery_that_breaks_while_a_newer_one_is_published_rejects_nothing(
+    untrained_nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights, read = untrained_nights, land.read_landed
+    nights.deliver([NIGHT], lambda feed, body: b"\0")
+    newer: list[ArtifactRef] = []
+
+    def read_meanwhile(*arguments: Any) -> LandedTable:
+        monkeypatch.undo()
+        nights.deliver([NIGHT])
+        newer.append(nights.ingest(NIGHT))
+        return read(*arguments)
+
+    monkeypatch.setattr(land, "read_landed", read_meanwhile)
+    with raises_code(StatusChanged, "NS-STORE-067", NIGHT):
+        nights.step("land", NIGHT)
+    assert [nights.store.current(nights.use_case.name, "publish", NIGHT)] == newer
+
+
 def test_old_features_do_not_replace_newer_ones(untrained_nights: Nights) -> None:
     nights, name = untrained_nights, untrained_nights.use_case.name
     nights.deliver([NIGHT])
@@ -59,6 +84,40 @@ def test_old_features_do_not_replace_newer_ones(untrained_nights: Nights) -> Non
     with raises_code(Superseded, "NS-NIGHT-001", old_published.uri):
         nights.step("load_online", NIGHT, published=old_published)
     assert nights.store.current(name, "publish_features", NIGHT) == newer
+
+
+def test_features_of_an_old_delivery_are_not_published(untrained_nights: Nights) -> None:
+    nights = untrained_nights
+    nights.deliver([NIGHT])
+    old = nights.ingest(NIGHT)
+    built = nights.step("build_features", NIGHT)
+    nights.deliver([NIGHT], other_hours)
+    nights.ingest(NIGHT)
+    # As if building them again had failed.
+    with raises_code(Superseded, "NS-NIGHT-001", old.uri, f"{nights.use_case.name}.materialize"):
+        nights.step("publish_features", NIGHT, features=built)
+    assert nights.store.decision(nights.use_case.name, "publish_features", NIGHT) is None
+
+
+def test_scores_of_an_old_delivery_are_not_published(trained_nights: Nights) -> None:
+    nights, day = trained_nights, TRAINED + timedelta(days=1)
+    name = nights.use_case.name
+    nights.deliver([day])
+    old = nights.ingest(day)
+    old_features = nights.materialize(day)
+    choice = nights.step("resolve_model", day, allow_undecided=True)
+    calibration = nights.step("calibrate", day, model_choice=choice)
+    scores = nights.step("score", day, model_choice=choice, calibration=calibration)
+    audited = nights.step("audit", day, scores=scores)
+    nights.deliver([day], other_hours)
+    nights.ingest(day)
+    with raises_code(PartitionNotReady, "NS-PREDICT-006", old_features.uri):
+        nights.step("score", day, model_choice=choice, calibration=calibration)
+    with raises_code(Superseded, "NS-NIGHT-001", f"{name}.predict", old.uri):
+        nights.step("publish_predictions", day, scores=scores, audited=audited)
+    assert nights.store.decision(name, "publish_predictions", day) is None
+    nights.materialize(day)
+    nights.predict(day)
 
 
 def test_an_old_version_is_not_registered(trained_nights: Nights) -> None:

@@ -281,6 +281,12 @@ def _delivered(rows: Rows, partition: date, schema: pa.Schema) -> Rows:
     return rows.append_column(DELIVERED_ON, pa.repeat(pa.scalar(partition, pa.date32()), rows.num_rows)).cast(schema)
 
 
+def last_published(store: ArtifactStore, use_case: UseCase, partition: date) -> ArtifactRef | None:
+    """The artifact that counts for a partition, or that counted before it was rejected; None if none ever did."""
+    decision = store.decision(use_case.name, STEP, partition)
+    return decision and (decision.published or decision.last_published)
+
+
 @dataclass
 class Evidence:
     """The artifact that shows why a partition is rejected; the block sets `ref` once it has committed one."""
@@ -289,22 +295,21 @@ class Evidence:
 
 
 @contextmanager
-def rejecting(
-    store: ArtifactStore, use_case: UseCase, partition: date, *, replaces: str | None = None
-) -> Iterator[Evidence]:
+def rejecting(store: ArtifactStore, use_case: UseCase, partition: date, *, replaces: str) -> Iterator[Evidence]:
     """Reject the partition if the block raises DataContractError, and re-raise the error.
 
     This replaces an earlier status, also a published one: the files in the landing folder now decide. Training rows of
     the partition are withdrawn. Only if there are no files (NothingDelivered), an earlier status is kept: removed files
-    say nothing about the data. Another run of ingest after a new delivery replaces the status again. With `replaces`, a
-    tag of the status, raises StatusChanged if that status has changed since. Consumers leave a rejected partition out
+    say nothing about the data. Another run of ingest after a new delivery replaces the status again. Raises StatusChanged
+    if the status has changed since it had the tag `replaces`. Consumers leave a rejected partition out
     and record that.
     """
     evidence = Evidence()
     try:
         yield evidence
     except DataContractError as error:
-        decision = Decision(status="rejected", ref=evidence.ref, reason=str(error))
+        before = last_published(store, use_case, partition)
+        decision = Decision(status="rejected", ref=evidence.ref, reason=str(error), last_published=before)
         first_only = isinstance(error, NothingDelivered)
         tag = None if first_only else replaces
         if not store.decide(use_case.name, STEP, partition, decision, only_if_undecided=first_only, replaces=tag):

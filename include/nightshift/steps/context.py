@@ -47,10 +47,12 @@ class StepContext:
         """The use case's schema in the warehouse."""
         return Warehouse(self.settings, self.use_case)
 
-    def check_current(self, step: str, ref: ArtifactRef, *, variant: str = "") -> None:
-        """Raise Superseded unless `ref` is what counts for this partition of a step.
+    def check_current(self, step: str, ref: ArtifactRef, *, variant: str = "", read_by: str = "") -> None:
+        """Raise Superseded unless `ref` is what counts for this partition of a step, and is made from what counts.
 
-        For steps that publish: cleared by a person, they run days after the tasks that they got their inputs from.
+        For steps that publish: cleared by a person, they run days after the tasks that they got their inputs from,
+        and after a new delivery whose later stages may have failed. Of the inputs, and of theirs, the delivery and the
+        features of this partition are checked. `read_by`: the step to run again; by default this one.
         """
         decision = self.store.decision(self.use_case.name, step, self.partition, variant=variant)
         current = decision.published if decision else None
@@ -59,9 +61,15 @@ class StepContext:
             raise Superseded(
                 "NS-NIGHT-001",
                 f"{ref.uri} was superseded by another run of {self.partition}; the one that counts is {counts}. "
-                f"Nothing was published. To publish again, clear {self.use_case.name}.{STAGE_OF_STEP[step]} of "
-                f"{self.partition} from its first task.",
+                f"Nothing was published. To publish again, clear {self.use_case.name}.{STAGE_OF_STEP[read_by or step]} "
+                f"of {self.partition} from its first task.",
             )
+        inputs = self.store.manifest(ref).inputs
+        for one in (*inputs.get("curated", ()), *inputs.get("features", ())):
+            # <bucket>/<use case>/<stage>/<step>/<partition>/<id>/
+            made_by, partition = one.uri.split("/")[-4:-2]
+            if partition == self.partition.isoformat():
+                self.check_current(made_by, one, read_by=step)
 
     def status_tag(self, step: str) -> str:
         """A tag of the status of this partition of a step, for `replaces` of `commit`; "" if it has none."""

@@ -43,7 +43,15 @@ from nightshift.core.monitoring.day_summary import summarise
 from nightshift.core.monitoring.score_audit import PROBABILITY_CHECKS, audit_scores
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import Calibration, ModelChoice, ScoredModel, SpecCalibration
-from nightshift.errors import AuditFailed, FeatureContractError, PartitionRejected, TerminalError, TransientError
+from nightshift.errors import (
+    AuditFailed,
+    FeatureContractError,
+    PartitionNotReady,
+    PartitionRejected,
+    Superseded,
+    TerminalError,
+    TransientError,
+)
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features
 from nightshift.io.feast.offline_partitions import PublishedPartitions
@@ -107,7 +115,8 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
     """Commit the partition's scores; inputs are the choice, the calibration, the versions, curated data and features.
 
     Features are loaded for `settings.score_batch_rows` rows at a time. Raises PartitionRejected if the partition's
-    data was rejected, PartitionNotReady if its features are missing, and any error of the primary.
+    data was rejected, PartitionNotReady if its features are missing or of an earlier delivery, and any error of the
+    primary.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     choice = store.read_document(model_choice, ModelChoice)
@@ -119,6 +128,7 @@ def run(context: StepContext, *, model_choice: ArtifactRef, calibration: Artifac
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         spine = stack.enter_context(open_scoring_spine(use_case, store, partition))
         _check_delivered(use_case, partition, spine)
+        _check_features(context, features_ref)
         published = PublishedPartitions(store, {partition: features_ref}, stack)
 
         def features_of(batch: pa.Table) -> Features:
@@ -222,6 +232,18 @@ def _check_delivered(use_case: UseCase, partition: date, spine: ScoringSpine) ->
         raise PartitionRejected(
             "NS-PREDICT-003", f"{use_case.name}: the data of partition {partition} was rejected: {spine.rejected}"
         )
+
+
+def _check_features(context: StepContext, features: ArtifactRef) -> None:
+    try:
+        context.check_current("publish_features", features)
+    except Superseded as error:
+        name, partition = context.use_case.name, context.partition
+        raise PartitionNotReady(
+            "NS-PREDICT-006",
+            f"{name} {partition}: {features.uri} has the features of an earlier delivery. The task is retried until "
+            f"{name}.materialize has run for the newer one; if that failed, clear it.",
+        ) from error
 
 
 def _scored(
