@@ -199,6 +199,17 @@ def test_outcomes_keep_the_latest_delivery_in_any_order(warehouse: Warehouse) ->
     assert found == [[("a", 0, DAY), ("b", 0, later), ("c", 1, later)]] * 3
 
 
+def test_many_outcomes_are_not_compared_each_with_each(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 200_000
+    days = pa.repeat(pa.scalar(DAY, pa.date32()), rows)
+    known = pa.table(
+        {"day": days, "parcel": [str(n) for n in range(rows)], "came late": [0] * rows, "known_on": days}
+    )
+    monkeypatch.setattr(warehouse_schema, "STATEMENT_TIMEOUT_SECONDS", 20)
+    for _ in ("new", "known"):
+        warehouse.record_outcomes(DAY, [DAY], known)
+
+
 def test_an_unreachable_warehouse_names_the_host_and_no_password(settings: Settings, use_case: UseCase) -> None:
     away = settings.model_copy(
         update={"warehouse_url": type(settings.warehouse_url)("postgresql://u:hunter2@127.0.0.1:1/db")}

@@ -284,7 +284,7 @@ def _delivered(rows: Rows, partition: date, schema: pa.Schema) -> Rows:
 def last_published(store: ArtifactStore, use_case: UseCase, partition: date) -> ArtifactRef | None:
     """The artifact that counts for a partition, or that counted before it was rejected; None if none ever did."""
     decision = store.decision(use_case.name, STEP, partition)
-    return decision and (decision.published or decision.last_published)
+    return None if decision is None else decision.published or decision.last_published
 
 
 @dataclass
@@ -300,8 +300,8 @@ def rejecting(store: ArtifactStore, use_case: UseCase, partition: date, *, repla
 
     This replaces an earlier status, also a published one: the files in the landing folder now decide. Training rows of
     the partition are withdrawn. Only if there are no files (NothingDelivered), an earlier status is kept: removed files
-    say nothing about the data. Another run of ingest after a new delivery replaces the status again. Raises StatusChanged
-    if the status has changed since it had the tag `replaces`. Consumers leave a rejected partition out
+    say nothing about the data. Another run of ingest after a new delivery replaces the status again. Raises
+    StatusChanged if the status has changed since it had the tag `replaces`. Consumers leave a rejected partition out
     and record that.
     """
     evidence = Evidence()

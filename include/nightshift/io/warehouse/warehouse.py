@@ -345,6 +345,7 @@ class Warehouse:
             "key": column_list(key),
             "label": sql.Identifier(self._use_case.label),
             "day": sql.Identifier(self._use_case.prediction_date),
+            "same_key": sql.SQL(" AND ").join(sql.SQL("known.{0} = old.{0}").format(sql.Identifier(one)) for one in key),
         }
         columns = [*key, self._use_case.label, "partition"]
         known = outcomes.rename_columns([{KNOWN_ON: "partition"}.get(name, name) for name in outcomes.column_names])
@@ -359,8 +360,8 @@ class Warehouse:
             copy_rows(connection, sql.Identifier("pg_temp", "known_now"), known.select(columns))
             connection.execute(
                 sql.SQL(
-                    "DELETE FROM {outcomes} WHERE {day} = ANY(%s) AND partition <= %s "
-                    "AND ({key}) NOT IN (SELECT {key} FROM pg_temp.known_now)"
+                    "DELETE FROM {outcomes} old WHERE {day} = ANY(%s) AND partition <= %s "
+                    "AND NOT EXISTS (SELECT FROM pg_temp.known_now known WHERE {same_key})"
                 ).format(**names),
                 [list(days), partition],
             )
