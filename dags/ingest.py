@@ -23,10 +23,11 @@ from typing import Any
 from airflow.sdk import DAG, CronPartitionTimetable, task
 
 from dagkit.assets import curated, upstream_predictions
-from dagkit.defaults import dag_arguments
+from dagkit.defaults import TASK_LIMIT, dag_arguments
 from dagkit.history import of_scheduled_run, run_missed_partitions
 from dagkit.steps import StageTasks
 from nightshift.declare.discovery import all_use_cases
+from nightshift.documents.ingest import LOOKED_BACK_DAYS
 
 for use_case in all_use_cases():
     with DAG(
@@ -40,7 +41,7 @@ for use_case in all_use_cases():
         tasks.add("publish", outlets=[curated(use_case)])
         caught_up = tasks.add("catch_up", arguments=of_scheduled_run)
 
-        @task(task_id="run_missed", outlets=[curated(use_case)])
+        @task(task_id="run_missed", outlets=[curated(use_case)], execution_timeout=TASK_LIMIT * LOOKED_BACK_DAYS)
         def run_missed(use_case_name: str, caught_up: dict[str, Any]) -> dict[str, Any]:
             """Ingest the partitions again that `catch_up` lists; skipped if there are none."""
             return run_missed_partitions(use_case_name, caught_up)

@@ -48,6 +48,10 @@ partitions are not waited for, unless `waits_for_an_hour`; after the second, in 
 remain for outages."""
 
 
+TASK_LIMIT = timedelta(minutes=30)
+"""How long a try of a task may take: one partition, or a chunk of history."""
+
+
 def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str, Any]:
     """Keyword arguments of `DAG` for a stage of a use case; `doc` is the DAG file's docstring.
 
@@ -70,7 +74,7 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
         "on_failure_callback": alert_of_failed_run,
         "default_args": {
             "owner": use_case.owner,
-            "execution_timeout": timedelta(minutes=30),
+            "execution_timeout": TASK_LIMIT,
             "priority_weight": priority,
             "weight_rule": "absolute",
             **RETRIES,

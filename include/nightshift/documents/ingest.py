@@ -67,6 +67,10 @@ class LabelCorrections(Value):
     withdrawn: int
 
 
+LOOKED_BACK_DAYS = 7
+"""Partitions that a night looks back, for those that a fault left behind."""
+
+
 class CatchUp(Document):
     """What the partitions before one lack.
 

@@ -16,8 +16,6 @@ from nightshift.pipeline import find_stage
 from nightshift.services.curated import STEP as PUBLISH
 
 STEP = "catch_up"
-DAYS = 7
-"""Partitions that a night looks back."""
 TRIES = 2
 """How often nights run a partition again: a fault that stays is left to a person."""
 

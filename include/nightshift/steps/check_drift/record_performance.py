@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from nightshift.artifact import ArtifactRef
 from nightshift.core.features.training_rows import KNOWN_ON
 from nightshift.declare.use_case import UseCase
+from nightshift.documents.ingest import LOOKED_BACK_DAYS
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.publications import MODEL_VERSION, Publication
 from nightshift.io.warehouse.warehouse import PERFORMANCE_SCHEMA
 from nightshift.partitions import partition_range
-from nightshift.services.catch_up import DAYS
 from nightshift.services.curated import STEP as CURATED
 from nightshift.services.drift_inputs import PUBLISHED
 from nightshift.services.live_scores import ALL_SCORES, known_labels, losses
@@ -64,7 +64,9 @@ def run(context: StepContext, *, published: ArtifactRef | None = None) -> Artifa
 
 def _rejected(use_case: UseCase, store: ArtifactStore, partition: date) -> list[date]:
     """The partitions of the week before whose delivery is not published (any more)."""
-    week = partition_range(max(partition - timedelta(days=DAYS), use_case.first_partition), partition - timedelta(1))
+    week = partition_range(
+        max(partition - timedelta(days=LOOKED_BACK_DAYS), use_case.first_partition), partition - timedelta(1)
+    )
     statuses = store.decisions(use_case.name, CURATED, week)
     return [day for day, status in statuses.items() if status is None or status.published is None]
 

@@ -10,23 +10,23 @@ from datetime import timedelta
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.monitoring.left_behind import left_behind
-from nightshift.documents.ingest import CatchUp
+from nightshift.documents.ingest import LOOKED_BACK_DAYS, CatchUp
 from nightshift.partitions import partition_range
 from nightshift.services.alerts import raise_alert
-from nightshift.services.catch_up import DAYS, STEP, changed_files, outdated_features, why_again
+from nightshift.services.catch_up import STEP, changed_files, outdated_features, why_again
 from nightshift.steps.context import StepContext
 
 log = logging.getLogger(__name__)
 
 
 def run(context: StepContext, *, published: ArtifactRef, may_run: bool = False) -> ArtifactRef:
-    """Commit what the `DAYS` partitions before this one, and the later ones that read it, lack.
+    """Commit what the `LOOKED_BACK_DAYS` partitions before this one, and the later ones that read it, lack.
 
     Without `may_run`, no partition is to be run again, as in a backfill, which runs them itself. What is left to a
     person is alerted, once for each partition and cause; neither warehouse nor receivers have to answer.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
-    first = max(partition - timedelta(days=DAYS), use_case.first_partition)
+    first = max(partition - timedelta(days=LOOKED_BACK_DAYS), use_case.first_partition)
     window = partition_range(first, partition - timedelta(days=1))
     changed = {day: files for day in window if (files := changed_files(store, use_case, day))}
     settle = context.settings.settle_seconds
