@@ -162,6 +162,14 @@ def test_kill_switch_and_back(grown: Grown) -> None:
     assert grown.primary(3) == grown.first.spec_id
 
 
+def test_decisions_do_not_wait_for_mlflow(grown: Grown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    before = len(grown.desk.actions())
+    for decide in (lambda: grown.switch("on"), lambda: grown.switch("off"), grown.roll_back):
+        assert grown.store.manifest(decide()).metrics["changed"] is True
+    assert [action for _, action, _ in grown.desk.actions()][before:] == ["killed", "restored", "rolled_back"]
+
+
 def test_kill_switch_twice(grown: Grown) -> None:
     grown.switch("off")
     assert "restored" not in {action for _, action, _ in grown.desk.actions()}

@@ -10,7 +10,7 @@ from typing import Any
 from nightshift.artifact import ArtifactRef, canonical_json
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import Action, Deployment
-from nightshift.errors import ConfigurationError
+from nightshift.errors import ConfigurationError, TrackingUnavailable
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.io.tracking import mirror_aliases
@@ -59,9 +59,8 @@ def make_known(
 
     The message says `what` happened, by whom and why (`decided_by` and `reason` of the result), and when it takes
     effect: after the partition `effective`, by default `partition`. The alert that was recorded with the decision is
-    sent. `committed`: further arguments of `ArtifactStore.commit`. Raises TrackingUnavailable if MLflow does not answer
-    and ConfigurationError if it rejects the request, both saying that the decision is saved; a retry then completes the
-    rest.
+    sent. `committed`: further arguments of `ArtifactStore.commit`. If MLflow does not answer, the next `mirror_models`
+    sets the aliases; raises ConfigurationError if it rejects the request, which says that the decision is saved.
     """
     message = (
         f"{use_case.name}: {what}. Decided by {result['decided_by']}: {result['reason']}. "
@@ -69,7 +68,11 @@ def make_known(
     )
     log.warning(message) if changed else log.info(message)
     send_unsent(settings, use_case, warehouse)
-    mirror_aliases(settings, use_case, warehouse.state_as_of(date.max), f"{message}.")
+    try:
+        mirror_aliases(settings, use_case, warehouse.state_as_of(date.max), f"{message}.")
+    except TrackingUnavailable as error:
+        # Retried for an hour, it would hold up the next decision by hand, such as turning the switch off again.
+        log.error("%s", error)
     return store.commit(
         use_case=use_case.name,
         partition=partition,
