@@ -3,8 +3,6 @@
 The other files make the DAGs of all other use cases.
 """
 
-from nightshift.declare.discovery import broken_use_cases
-from nightshift.errors import ConfigurationError
+from nightshift.declare.discovery import check_all
 
-if broken := broken_use_cases():
-    raise ConfigurationError("NS-USECASE-011", "; ".join(f"{path}: {fault}" for path, fault in broken.items()))
+check_all()

@@ -4,15 +4,18 @@
 is none, it sends an alert that says what each stage decided, and fails. It also sends the alerts that a receiver has
 not accepted yet. It follows no other DAG: a stage that never started cannot fail, and would send no alert.
 
+A use case that cannot be loaded has no DAGs, and no watchdog either: `nightshift.watchdog` is for all of them. Its
+task **check_use_cases** fails each day, and sends an alert, while there is one.
+
 A scheduler that does not run starts no watchdog either: let cron on another machine run `nightshift watchdog` as well.
 """
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable, task
 
 from dagkit.defaults import dag_arguments
-from dagkit.watchdog import check_publication
+from dagkit.watchdog import check_publication, check_use_cases
 from nightshift.declare.discovery import all_use_cases
 
 for use_case in all_use_cases():
@@ -33,3 +36,16 @@ for use_case in all_use_cases():
             return check_publication(use_case_name)
 
         check(use_case.name)
+
+
+with DAG(
+    "nightshift.watchdog",
+    description="Check that all use cases can be loaded.",
+    doc_md=__doc__,
+    schedule=CronTriggerTimetable("0 0 * * *", timezone=UTC),
+    start_date=datetime(2020, 1, 1, tzinfo=UTC),
+    catchup=False,
+    is_paused_upon_creation=False,
+    tags=["nightshift", "watchdog"],
+):
+    task(check_use_cases, execution_timeout=timedelta(minutes=10))()

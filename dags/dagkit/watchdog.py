@@ -1,4 +1,4 @@
-"""The task of the watchdog."""
+"""The tasks of the watchdog."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def check_publication(use_case_name: str) -> str:
     with airflow_errors():
         due = watchdog.check_publication(load_use_case(use_case_name), load_settings(), store, now)
     return f"{due} is published" if due else "nothing is due"
+
+
+def check_use_cases() -> None:
+    """Fails, after an alert, if a use case cannot be loaded."""
+    from nightshift.services import watchdog
+    from nightshift.settings import load_settings
+
+    with airflow_errors():
+        watchdog.check_use_cases(load_settings())

@@ -241,14 +241,21 @@ def preflight(_: argparse.Namespace) -> int:
 
 
 def watchdog(chosen: argparse.Namespace) -> int:
-    """Check that the predictions that are due are published; if not, alert people and exit with 1.
+    """Check that use cases can be loaded and that the predictions that are due are published; else alert, exit with 1.
 
     For cron: it needs no Airflow. Run it after the deadline of each use case.
     """
     settings, store = _adopt_local_stack()
-    from nightshift.services.watchdog import alert_of_unknown, check_publication
+    from nightshift.services.watchdog import alert_of_unknown, check_publication, check_use_cases
 
     failed = False
+    try:
+        check_use_cases(settings, [chosen.use_case] if chosen.use_case else [])
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        if chosen.use_case:
+            return 1
+        failed = True
     for use_case in [load_use_case(chosen.use_case)] if chosen.use_case else all_use_cases():
         now = datetime.now(UTC)
         try:

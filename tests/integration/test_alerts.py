@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -263,6 +264,7 @@ def test_the_command_exits_with_one_and_alerts(
 ) -> None:
     desk.use_case = replace(desk.use_case, last_partition=None)
     monkeypatch.setattr(cli, "load_use_case", lambda _: desk.use_case)
+    monkeypatch.setattr("nightshift.services.watchdog.check_all", lambda _: None)
     use = lambda settings: monkeypatch.setattr(cli, "_adopt_local_stack", lambda: (settings, desk.store))  # noqa: E731
     use(with_receivers(desk.settings, receiver))
     yesterday = desk.use_case.due_partition(datetime.now(UTC))
@@ -275,3 +277,25 @@ def test_the_command_exits_with_one_and_alerts(
     assert f"whether the predictions of partition {yesterday} are published is unknown" in receiver.received[-1][1]
     with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-003"):
         check_publication(desk.use_case, down, desk.store, datetime.now(UTC))
+
+
+def test_a_use_case_that_cannot_be_loaded_is_alerted(
+    desk: Desk,
+    receiver: Receiver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "include" / tmp_path.name / "use_case.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("USE_CASE = UseCase(titel='')\n")
+    settings = with_receivers(desk.settings, receiver)
+    monkeypatch.setattr(cli, "_adopt_local_stack", lambda: (settings, desk.store))
+    monkeypatch.setattr(cli, "all_use_cases", lambda: [desk.use_case])
+    assert cli.main(["watchdog"]) == 0
+    monkeypatch.setenv("NIGHTSHIFT_USE_CASE_ROOTS", str(tmp_path))
+    for arguments in (["watchdog"], ["watchdog", tmp_path.name]):
+        receiver.received.clear()
+        assert cli.main(arguments) == 1
+        assert f"{file}, line 1: NameError" in receiver.received[-1][1]
+        assert "NS-USECASE-011" in capsys.readouterr().err

@@ -202,9 +202,7 @@ def test_outcomes_keep_the_latest_delivery_in_any_order(warehouse: Warehouse) ->
 def test_many_outcomes_are_not_compared_each_with_each(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = 200_000
     days = pa.repeat(pa.scalar(DAY, pa.date32()), rows)
-    known = pa.table(
-        {"day": days, "parcel": [str(n) for n in range(rows)], "came late": [0] * rows, "known_on": days}
-    )
+    known = pa.table({"day": days, "parcel": [str(n) for n in range(rows)], "came late": [0] * rows, "known_on": days})
     monkeypatch.setattr(warehouse_schema, "STATEMENT_TIMEOUT_SECONDS", 20)
     for _ in ("new", "known"):
         warehouse.record_outcomes(DAY, [DAY], known)

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 
@@ -52,6 +52,14 @@ def broken_use_cases() -> dict[str, str]:
         if not any(root.glob(USE_CASE_FILES))
     }
     return roots | {path: fault for path, fault in faults.items() if fault is not None}
+
+
+def check_all(names: Collection[str] = ()) -> None:
+    """Raise ConfigurationError if a use case, or one of those named, or a root cannot be used; and UnknownUseCase."""
+    chosen = {str(use_case_file(name)) for name in names}
+    broken = [f"{path}: {fault}" for path, fault in broken_use_cases().items() if not chosen or path in chosen]
+    if broken:
+        raise ConfigurationError("NS-USECASE-011", "; ".join(broken))
 
 
 def load_fault(name: str) -> str | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from nightshift.core.monitoring.alerts import Alert
+from nightshift.core.monitoring.alerts import Alert, digest
+from nightshift.declare.discovery import check_all
 from nightshift.declare.use_case import UseCase
-from nightshift.errors import NightshiftError, PredictionsOverdue
+from nightshift.errors import ConfigurationError, NightshiftError, PredictionsOverdue
+from nightshift.io.alerts import usable_receivers
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
@@ -53,6 +56,21 @@ def check_publication(use_case: UseCase, settings: Settings, store: ArtifactStor
     )
     raise_alert(settings, use_case, Alert(due, CAUSE, message))
     raise PredictionsOverdue("NS-ALERT-002", f"{use_case.name}: {message}. Look at the first stage without a status.")
+
+
+def check_use_cases(settings: Settings, names: Collection[str] = ()) -> None:
+    """Raise ConfigurationError if a use case, or one of those named, cannot be loaded, after sending an alert.
+
+    It has no DAGs then, so no run of it can fail. Without a declaration there is no table to record the alert in: it is
+    sent with every check. Raises UnknownUseCase.
+    """
+    try:
+        check_all(names)
+    except ConfigurationError as error:
+        message = f"none of their DAGs run, because these use cases cannot be loaded: {error}"
+        for receiver in usable_receivers(settings.alert_urls):
+            receiver.send(*digest("nightshift", [Alert(None, "broken", message)]))
+        raise
 
 
 def alert_of_unknown(use_case: UseCase, settings: Settings, error: NightshiftError, now: datetime) -> None:

@@ -345,7 +345,9 @@ class Warehouse:
             "key": column_list(key),
             "label": sql.Identifier(self._use_case.label),
             "day": sql.Identifier(self._use_case.prediction_date),
-            "same_key": sql.SQL(" AND ").join(sql.SQL("known.{0} = old.{0}").format(sql.Identifier(one)) for one in key),
+            "same_key": sql.SQL(" AND ").join(
+                sql.SQL("known.{0} = old.{0}").format(sql.Identifier(one)) for one in key
+            ),
         }
         columns = [*key, self._use_case.label, "partition"]
         known = outcomes.rename_columns([{KNOWN_ON: "partition"}.get(name, name) for name in outcomes.column_names])
