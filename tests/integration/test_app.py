@@ -173,6 +173,16 @@ def test_data_has_the_rows_of_each_feed(desk: Desk, app: TestClient) -> None:
     assert "&lt;script&gt;alert" in html
 
 
+def test_data_has_the_labels_that_a_partition_changed(desk: Desk, app: TestClient) -> None:
+    day = days_after(NIGHTS)
+    metrics = {"rows": {}, "label_corrections": {"labels": 900, "repeated": 30, "flipped": 21, "withdrawn": 2}}
+    desk.store.commit(
+        use_case=desk.use_case.name, step="publish", partition=day, kind="curated", files={}, metrics=metrics
+    )
+    row = app.get(address(desk, "data")).text.rpartition(f"{day}</a>")[2].partition("</tr>")[0]
+    assert re.findall(r'"number">(.*?)</td>', row) == ["-", "-", "0", "23"]
+
+
 def test_lineage_leads_from_a_prediction_to_its_file(desk: Desk, app: TestClient) -> None:
     key = {"booking_date": str(days_after(1)), "booking": "7"}
     html = app.get(address(desk, "lineage"), params=key).text

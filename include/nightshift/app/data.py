@@ -42,6 +42,12 @@ class Ingested:
         return int(self.curated.get("quarantined_rows", 0))
 
     @property
+    def changed_labels(self) -> int:
+        """Labels that were other ones before, or that it withdrew."""
+        counted = self.curated.get("label_corrections", {})
+        return int(counted.get("flipped", 0) + counted.get("withdrawn", 0))
+
+    @property
     def reasons(self) -> dict[str, int]:
         """Rows set aside by reason, the most frequent first."""
         return dict(sorted(self.curated.get("quarantined", {}).items(), key=lambda item: -item[1]))
