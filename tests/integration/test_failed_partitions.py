@@ -24,6 +24,7 @@ from nightshift.errors import ConfigurationError, NothingDelivered, PartitionNot
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast import feature_store, postgres_online_store
 from nightshift.io.feast.feature_store import historical_features
+from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.local.scratch import Services
 from nightshift.services.curated import delivered_spine
@@ -213,6 +214,19 @@ def test_the_lock_outlasts_the_limit_on_idle_transactions(
     monkeypatch.setattr(feature_store, "connect", lambda *_, **__: psycopg.connect(url))
     with feature_store.loading_online(USE_CASE, settings):
         time.sleep(0.5)
+
+
+def test_a_process_that_hangs_while_it_opens_feast_loses_its_lock(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With settings of its own, it is opened for the first time in this process.
+    settings = settings.model_copy(update={"threads": 5})
+    monkeypatch.setattr(warehouse_schema, "IDLE_SECONDS", 1)
+    with monkeypatch.context() as hanging:
+        hanging.setattr(feature_store, "_apply_if_changed", lambda *_: time.sleep(3))
+        with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-005"):
+            feature_store.open_feature_store(USE_CASE, settings)
+    assert feature_store.open_feature_store(USE_CASE, settings).project == USE_CASE.name
 
 
 @pytest.fixture

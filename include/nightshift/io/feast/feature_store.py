@@ -128,7 +128,7 @@ def open_feature_store(use_case: UseCase, settings: Settings) -> FeatureStore:
 @contextmanager
 def loading_online(use_case: UseCase, settings: Settings) -> Iterator[None]:
     """Hold the lock for loading a use case's online store. Opening the feature store does not take this lock."""
-    with _locked(settings, "feast online", use_case.name):
+    with _locked(settings, "feast online", use_case.name, idle_seconds=LONGEST_LOAD_SECONDS):
         yield
 
 
@@ -217,14 +217,18 @@ def online_store_settings(declared: Mapping[str, object], warehouse: str, redis:
 
 
 @contextmanager
-def _locked(settings: Settings, *names: str) -> Iterator[None]:
-    """Hold a lock in the database of Feast's registry, whose schema is created if it does not exist."""
+def _locked(settings: Settings, *names: str, idle_seconds: int | None = None) -> Iterator[None]:
+    """Hold a lock in the database of Feast's registry, whose schema is created if it does not exist.
+
+    Feast uses other connections meanwhile, so this one is idle: the server releases the lock after `idle_seconds`, by
+    default as with all connections.
+    """
     with connect(settings, url=settings.feast_registry_url, lock_timeout_seconds=LOCK_SECONDS) as connection:
         lock(connection, *names)
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {REGISTRY_SCHEMA}")
         # Feast uses another connection, so the schema must be committed, which releases the lock.
         connection.commit()
-        # Feast works for minutes while this transaction is idle.
-        connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_LOAD_SECONDS}s'")
+        if idle_seconds is not None:
+            connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds}s'")
         lock(connection, *names)
         yield
