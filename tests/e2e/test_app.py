@@ -140,6 +140,18 @@ def test_a_person_finds_the_night_and_its_run_from_the_menu(app: App) -> None:
     assert faults == []
 
 
+def test_mlflow_opens_from_the_menu(app: App) -> None:
+    page = app.page("/")
+    page.get_by_role("button", name="Browse").click()
+    entry = page.get_by_role("menuitem", name="MLflow")
+    address = entry.get_attribute("href") or ""
+    assert address.startswith("http://127.0.0.1:")
+    assert "@" not in address
+    with page.context.expect_page() as opened:
+        entry.click()
+    opened.value.get_by_text("Experiments").first.wait_for()
+
+
 @pytest.mark.parametrize(
     ("tab", "query"),
     [
