@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -18,6 +19,8 @@ from nightshift.artifact import Decision
 from nightshift.core.monitoring.alerts import Alert
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import PredictionsOverdue, WarehouseUnavailable
+from nightshift.io import alerts as receivers
+from nightshift.io.warehouse import schema
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.services import alerts
 from nightshift.services.alerts import raise_alert, send_unsent
@@ -118,7 +121,57 @@ def test_one_receiver_that_is_down_does_not_repeat_the_message_to_the_other(
         for _ in range(2):
             send_unsent(both, use_case, warehouse)
         assert len(receiver.received) == len(other.received) == 1
-    assert [(row["attempts"], row["error"]) for row in rows(warehouse)] == [(2, "")]
+    assert [(row["attempts"], row["error"]) for row in rows(warehouse)] == [(3, "")]
+
+
+def test_what_one_receiver_accepted_is_recorded_before_the_next_is_sent_it(
+    settings: Settings, use_case: UseCase, warehouse: Warehouse, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends the transaction while the second receiver takes its time."""
+    with receiving() as other:
+        both = with_receivers(settings, receiver, other)
+        warehouse.record_alert(DRIFT)
+        # The first receiver is in time: Apprise is loaded before.
+        assert len(receivers.usable_receivers(both.alert_urls)) == 2
+        other.seconds = 5
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "IDLE_SECONDS", 2)
+            with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-005"):
+                send_unsent(both, use_case, warehouse)
+        assert [(row["sent_at"], len(row["accepted_by"])) for row in rows(warehouse)] == [(None, 1)]
+        other.seconds = 0
+        minutes_pass(warehouse, 2)
+        for _ in range(2):
+            send_unsent(both, use_case, warehouse)
+        assert (len(receiver.received), len(other.received)) == (1, 2)
+        assert rows(warehouse)[0]["sent_at"]
+
+
+def test_a_receiver_that_never_ends_its_answer_keeps_nobody_waiting(
+    settings: Settings, use_case: UseCase, warehouse: Warehouse, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receivers, "SEND_SECONDS", 1)
+    warehouse.record_alert(DRIFT)
+    with receiving() as endless:
+        endless.seconds = 40
+        begun = time.monotonic()
+        send_unsent(with_receivers(settings, endless, receiver), use_case, warehouse)
+        assert time.monotonic() - begun < 20
+        endless.seconds = 0
+    assert receiver.lines == ["hours drifted"]
+    assert [(row["attempts"], row["error"], row["sent_at"]) for row in rows(warehouse)] == [(2, "JSON", None)]
+
+
+def test_an_alert_counts_as_sent_once_a_receiver_that_did_not_accept_it_is_taken_away(
+    settings: Settings, use_case: UseCase, warehouse: Warehouse, receiver: Receiver
+) -> None:
+    with receiving() as other:
+        other.up = False
+        raise_alert(with_receivers(settings, receiver, other), use_case, DRIFT)
+    minutes_pass(warehouse, 2)
+    send_unsent(with_receivers(settings, receiver), use_case, warehouse)
+    assert len(receiver.received) == 1
+    assert [(row["error"], row["sent_at"] is not None) for row in rows(warehouse)] == [("", True)]
 
 
 def test_without_receivers_alerts_wait_for_one(
@@ -131,15 +184,16 @@ def test_without_receivers_alerts_wait_for_one(
 
 
 def test_eight_at_once_send_each_cause_once(
-    alerting: Settings, use_case: UseCase, warehouse: Warehouse, receiver: Receiver
+    settings: Settings, use_case: UseCase, warehouse: Warehouse, receiver: Receiver
 ) -> None:
     warehouse.migrate()
-    with ThreadPoolExecutor(8) as pool:
-        list(
-            pool.map(lambda n: raise_alert(alerting, use_case, Alert(D, f"cause:{n % 4}", f"number {n % 4}")), range(8))
-        )
-    send_unsent(alerting, use_case, warehouse)
-    assert sorted(receiver.lines) == [f"number {n}" for n in range(4)]
+    with receiving() as other, ThreadPoolExecutor(8) as pool:
+        both = with_receivers(settings, receiver, other)
+        receiver.seconds = other.seconds = 0.3
+        list(pool.map(lambda n: raise_alert(both, use_case, Alert(D, f"cause:{n % 4}", f"number {n % 4}")), range(8)))
+        minutes_pass(warehouse, 2)
+        send_unsent(both, use_case, warehouse)
+        assert sorted(receiver.lines) == sorted(other.lines) == [f"number {n}" for n in range(4)]
 
 
 def test_a_process_that_ends_while_it_sends_leaves_the_alert_unsent(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,13 +16,15 @@ SECRET = "s3cr3t-path"
 
 
 class Receiver:
-    """`received`: the accepted messages, each as title and text. With `up` false it answers 503."""
+    """`received`: the accepted messages, each as title and text. With `up` false it answers 503. `seconds`: how long
+    an answer takes, a part of it each tenth of a second."""
 
     def __init__(self, port: int) -> None:
         self.url = f"json://127.0.0.1:{port}/{SECRET}"
         self.received: list[tuple[str, str]] = []
         self.refused = 0
         self.up = True
+        self.seconds = 0.0
 
     @property
     def lines(self) -> list[str]:
@@ -41,6 +44,13 @@ def receiving() -> Iterator[Receiver]:
             else:
                 receiver.refused += 1
             self.send_response(200 if receiver.up else 503)
+            self.flush_headers()
+            self.wfile.write(b"Slow")
+            begun = time.monotonic()
+            while time.monotonic() - begun < receiver.seconds:
+                self.wfile.write(b"-")
+                time.sleep(0.1)
+            self.wfile.write(b": yes\r\n")
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:

@@ -14,6 +14,9 @@ from nightshift.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
+SEND_SECONDS = 60
+"""How long a receiver may take for a message, with all addresses of its URL: its alerts are locked meanwhile."""
+
 # Their debug messages have the whole URL, secrets included.
 for verbose in ("apprise", "urllib3.connectionpool"):
     logging.getLogger(verbose).setLevel(logging.INFO)
@@ -30,7 +33,8 @@ class Receiver:
     def send(self, title: str, text: str) -> bool:
         """Send one message (plain text). Returns whether it was accepted; a failure is logged and not raised.
 
-        Apprise waits four seconds for a connection and four for an answer, unless the URL states `cto` and `rto`.
+        Apprise waits four seconds for a connection and four for more of an answer, unless the URL states `cto` and
+        `rto`. After SEND_SECONDS the message counts as not accepted, although it may still be.
         """
         import apprise
 
@@ -42,6 +46,7 @@ class Receiver:
                 title=title,
                 notify_type=apprise.NotifyType.WARNING,
                 body_format=apprise.NotifyFormat.TEXT,
+                timeout=SEND_SECONDS,
             )
         )
         if not accepted:

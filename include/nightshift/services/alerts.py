@@ -1,7 +1,7 @@
 """Alerts to people: recorded in the warehouse, then sent to every receiver, each cause of a partition once.
 
 What could not be sent stays unsent and is sent by the next caller, so a receiver that does not answer fails nothing. A
-message is sent twice only if the process ends between the receiver's answer and the commit.
+message is sent twice only if the receiver accepts it too late, or the process ends before its answer is committed.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ log = logging.getLogger(__name__)
 def send_unsent(settings: Settings, use_case: UseCase, warehouse: Warehouse) -> None:
     """Send the alerts that are still to be sent, to each receiver in one message. Raises WarehouseUnavailable.
 
-    Without receivers nothing is sent, and the alerts stay unsent.
+    What a receiver answers is committed before the next one is sent its message. Without receivers nothing is sent,
+    and the alerts stay unsent.
     """
     if settings.alert_urls is None:
         return
     with warehouse.connection() as connection:
-        unsent = recorded_alerts.take_unsent(connection, use_case)
+        unsent = recorded_alerts.find_unsent(connection, use_case)
         # Apprise takes seconds to load: not without need.
         receivers = usable_receivers(settings.alert_urls) if unsent else []
         if not receivers:
             return
-        answers: dict[str, bool] = {}
+        failed: dict[int, list[str]] = {number: [] for number in unsent}
         for receiver in receivers:
-            due = [one.alert for one in unsent if receiver.receiver_id not in one.accepted_by]
-            if due:
-                answers[receiver.receiver_id] = receiver.send(*digest(use_case.name, due))
-        for one in unsent:
-            tried = [receiver for receiver in receivers if receiver.receiver_id not in one.accepted_by]
-            accepted = [receiver.receiver_id for receiver in tried if answers[receiver.receiver_id]]
-            failed = [receiver.kind for receiver in tried if not answers[receiver.receiver_id]]
-            recorded_alerts.record_attempt(connection, use_case, one, accepted, failed)
+            due = recorded_alerts.take_unsent(connection, use_case, unsent, receiver.receiver_id)
+            accepted = bool(due) and receiver.send(*digest(use_case.name, list(due.values())))
+            for number in due:
+                failed[number] += [] if accepted else [receiver.kind]
+                accepted_by = [receiver.receiver_id] if accepted else []
+                recorded_alerts.record_attempt(connection, use_case, number, accepted_by, failed[number])
+            connection.commit()
+        recorded_alerts.record_sent(connection, use_case, unsent, [one.receiver_id for one in receivers])
 
 
 def raise_alert(settings: Settings, use_case: UseCase, alert: Alert) -> None:

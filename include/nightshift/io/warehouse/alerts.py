@@ -6,7 +6,6 @@ Every function works in the transaction of its `connection`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -22,48 +21,55 @@ TRIED_MINUTES = 1
 that does not answer."""
 
 
-@dataclass(frozen=True)
-class UnsentAlert:
-    """An alert that some receiver has not accepted yet."""
-
-    alert_id: int
-    accepted_by: frozenset[str]
-    alert: Alert
-
-
 def record(connection: Connection, use_case: UseCase, alert: Alert) -> None:
     """Record an alert, unless the partition has one with its cause."""
     row = {"partition": alert.partition, "cause": alert.cause, "message": alert.message}
     insert_row(connection, table_name(use_case, "alerts"), row, "ON CONFLICT (partition, cause) DO NOTHING")
 
 
-def take_unsent(connection: Connection, use_case: UseCase) -> list[UnsentAlert]:
-    """The alerts that are to be sent now, the oldest first; locked until the transaction ends.
+def find_unsent(connection: Connection, use_case: UseCase) -> list[int]:
+    """Numbers of the alerts that are to be sent now; locked until the transaction ends.
 
     Those that another process is sending, and those whose cause was sent or tried a short time ago, are left out.
     """
     query = sql.SQL(
-        "SELECT alert_id, accepted_by, partition, cause, message FROM {table} AS unsent "
+        "SELECT alert_id FROM {table} AS unsent "
         "WHERE sent_at IS NULL AND NOT EXISTS (SELECT FROM {table} AS recent WHERE recent.cause = unsent.cause AND "
         "(recent.sent_at > now() - make_interval(mins => %s) OR recent.tried_at > now() - make_interval(mins => %s))) "
-        "ORDER BY alert_id FOR UPDATE SKIP LOCKED"
+        "FOR UPDATE SKIP LOCKED"
     ).format(table=table_name(use_case, "alerts"))
-    rows = connection.execute(query, [SENT_MINUTES, TRIED_MINUTES]).fetchall()
-    return [
-        UnsentAlert(number, frozenset(accepted), Alert(partition, cause, message))
-        for number, accepted, partition, cause, message in rows
-    ]
+    return [number for (number,) in connection.execute(query, [SENT_MINUTES, TRIED_MINUTES])]
+
+
+def take_unsent(
+    connection: Connection, use_case: UseCase, numbers: Sequence[int], receiver_id: str
+) -> dict[int, Alert]:
+    """Those of the numbered alerts that a receiver has not accepted, by number, the oldest first; locked until the
+    transaction ends. Those that another process is sending are left out."""
+    query = sql.SQL(
+        "SELECT alert_id, partition, cause, message FROM {} WHERE alert_id = ANY(%s) AND sent_at IS NULL "
+        "AND NOT %s = ANY(accepted_by) ORDER BY alert_id FOR UPDATE SKIP LOCKED"
+    ).format(table_name(use_case, "alerts"))
+    rows = connection.execute(query, [list(numbers), receiver_id])
+    return {number: Alert(partition, cause, message) for number, partition, cause, message in rows}
 
 
 def record_attempt(
-    connection: Connection, use_case: UseCase, tried: UnsentAlert, accepted: Sequence[str], failed: Sequence[str]
+    connection: Connection, use_case: UseCase, number: int, accepted_by: Sequence[str], failed: Sequence[str]
 ) -> None:
-    """Record an attempt to send an alert: the ids of the receivers that accepted it, and the kinds of the others.
-
-    With none that failed, it is sent.
-    """
+    """Record a message about an alert: the ids of the receivers that accepted it, and the kinds of all that have not
+    since the sending began."""
     query = sql.SQL(
         "UPDATE {} SET attempts = attempts + 1, tried_at = clock_timestamp(), accepted_by = accepted_by || %s, "
-        "error = %s, sent_at = CASE WHEN %s THEN clock_timestamp() END WHERE alert_id = %s"
+        "error = %s WHERE alert_id = %s"
     ).format(table_name(use_case, "alerts"))
-    connection.execute(query, [list(accepted), ", ".join(failed), not failed, tried.alert_id])
+    connection.execute(query, [list(accepted_by), ", ".join(failed), number])
+
+
+def record_sent(connection: Connection, use_case: UseCase, numbers: Sequence[int], receiver_ids: Sequence[str]) -> None:
+    """Record that those of the numbered alerts are sent that all these receivers have accepted."""
+    query = sql.SQL(
+        "UPDATE {table} SET sent_at = clock_timestamp(), error = '' WHERE alert_id IN (SELECT alert_id FROM {table} "
+        "WHERE alert_id = ANY(%s) AND sent_at IS NULL AND accepted_by @> %s FOR UPDATE SKIP LOCKED)"
+    ).format(table=table_name(use_case, "alerts"))
+    connection.execute(query, [list(numbers), list(receiver_ids)])
