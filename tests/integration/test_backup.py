@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from psycopg import sql
 from nightshift import cli
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.content import content_sha256
 from nightshift.io.database_dumps import DatabaseDumps
 from nightshift.local.postgres import postgres_installation
 from nightshift.local.scratch import Services
@@ -28,6 +31,34 @@ from support.history import empty_bucket
 
 FIRST, SECOND = datetime(2020, 3, 21, 9, tzinfo=UTC), datetime(2020, 3, 22, 9, tzinfo=UTC)
 SECRET = "a-secret-password"
+LARGEST_GROWTH = 60_000_000
+"""Of a process that backs up and restores an object more than three times as large."""
+
+# In a process of its own: its peak is that of backup and restoration, not of other tests.
+MEASURED = """
+import json, re, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.database_dumps import DatabaseDumps
+from nightshift.services.backup import back_up, restore
+from nightshift.settings import load_settings
+
+def peak():
+    # Not ru_maxrss, which begins with the peak of the process that started this one.
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+folder, settings = Path(sys.argv[1]), load_settings()
+store, dumps, at = ArtifactStore(settings), DatabaseDumps(settings), datetime(2020, 3, 21, 9, tzinfo=UTC)
+(large,) = store.list("")
+peaks = [peak()]
+back_up(store, dumps, {}, folder, at)
+peaks.append(peak())
+store.delete(large.key)
+restore(store, dumps, {}, folder)
+peaks.append(peak())
+print(json.dumps([peaks[1] - peaks[0], peaks[2] - peaks[1]]))
+"""
 
 
 @pytest.fixture
@@ -131,8 +162,8 @@ def test_a_second_backup_copies_what_is_new_and_keeps_the_first(
     desk.night(days_after(1))
     desk.store.put(f"landing/{desk.use_case.name}/bookings/dt={D}/bookings.csv", b"delivered again")
     read = []
-    get = desk.store.get
-    monkeypatch.setattr(desk.store, "get", lambda key: (read.append(key), get(key))[1])
+    download = desk.store.download
+    monkeypatch.setattr(desk.store, "download", lambda key, file: (read.append(key), download(key, file))[1])
     second = backed_up(desk, dumps, tmp_path, SECOND)
     monkeypatch.undo()
 
@@ -203,14 +234,32 @@ def test_a_damaged_backup_is_not_restored(
 def test_an_interrupted_backup_is_none(
     desk: Desk, dumps: DatabaseDumps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk.store, "get", lambda key: 1 / 0)
+    download = desk.store.download
+    monkeypatch.setattr(desk.store, "download", lambda key, file: (download(key, file), 1 / 0)[0])
     with pytest.raises(ZeroDivisionError):
         backed_up(desk, dumps, tmp_path)
     monkeypatch.undo()
+    assert not list(tmp_path.rglob("*.part"))
     with raises_code(ConfigurationError, "NS-BACKUP-003", tmp_path):
         verify(tmp_path)
     made = backed_up(desk, dumps, tmp_path, SECOND)
     assert verify(tmp_path).folder == made.folder
+
+
+def test_memory_does_not_depend_on_the_size_of_an_object(store: ArtifactStore, tmp_path: Path) -> None:
+    key, file = "landing/late_returns/returns/dt=2020-03-20/returns.csv", tmp_path / "large"
+    with file.open("wb") as lines:
+        lines.writelines(f"{number}".encode() * 1_000_000 for number in range(10, 110))
+    store.put(key, file)
+    sha256, size = content_sha256(file), file.stat().st_size
+    assert size > 200_000_000
+    command = [sys.executable, "-c", MEASURED, str(tmp_path / "backups")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert max(json.loads(done.stdout)) < LARGEST_GROWTH
+    assert [(entry.key, entry.sha256, entry.bytes) for entry in verify(tmp_path / "backups").objects] == [
+        (key, sha256, size)
+    ]
+    assert store.download(key, file) == sha256
 
 
 def test_nothing_is_restored_over_what_is_there(

@@ -156,9 +156,9 @@ class ArtifactStore(ObjectStore):
         entry = self._entry(ref, path)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "copy"
-            is_there = self.download(self.key(ref.uri) + path, copy)
-            if not is_there or content_sha256(copy) != entry.sha256:
-                raise _corrupt(ref, path, is_missing=not is_there)
+            sha256 = self.download(self.key(ref.uri) + path, copy)
+            if sha256 != entry.sha256:
+                raise _corrupt(ref, path, is_missing=sha256 is None)
             yield copy
 
     def _entry(self, ref: ArtifactRef, path: str) -> FileEntry:

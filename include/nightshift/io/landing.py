@@ -14,7 +14,6 @@ from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import MalformedFile, PartitionNotReady
 from nightshift.io.artifact_store import ArtifactStore
-from nightshift.io.content import content_sha256
 from nightshift.io.object_store import ObjectInfo, in_parallel
 from nightshift.partitions import parse_partition
 
@@ -119,12 +118,12 @@ def read_delivery(
     downloaded = in_parallel(lambda key: store.download(key, copies[key]), keys)
     files: dict[str, DeliveredFile] = {}
     repeated: dict[str, str] = {}
-    for key, is_there in zip(keys, downloaded, strict=True):
-        if not is_there:
+    for key, sha256 in zip(keys, downloaded, strict=True):
+        if sha256 is None:
             raise PartitionNotReady(
                 "NS-LAND-003", f"{store.uri(key)} was removed while it was read; the producer may still be writing."
             )
-        file = DeliveredFile(store.uri(key), copies[key], content_sha256(copies[key]))
+        file = DeliveredFile(store.uri(key), copies[key], sha256)
         if file.sha256 in files:
             repeated[file.uri] = files[file.sha256].uri
         else:

@@ -6,6 +6,7 @@ Put here: what an object store does. Keep out: what the objects mean (artifact_s
 from __future__ import annotations
 
 import functools
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -127,18 +128,22 @@ class ObjectStore:
                 return None
         return body
 
-    def download(self, key: str, file: Path) -> bool:
-        """Write an object to a local file, a part at a time. False is returned if there is no such object."""
+    def download(self, key: str, file: Path) -> str | None:
+        """Write an object to a local file, a part at a time. Returns its SHA-256 in hexadecimal, or None if there is
+        no such object."""
+        sha256 = hashlib.sha256()
         with self._explained(key):
             try:
                 body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
             except botocore.exceptions.ClientError as error:
                 if _code(error) not in _NOT_FOUND:
                     raise
-                return False
+                return None
             with file.open("wb") as copy:
-                copy.writelines(body.iter_chunks(CHUNK_BYTES))
-        return True
+                for chunk in body.iter_chunks(CHUNK_BYTES):
+                    sha256.update(chunk)
+                    copy.write(chunk)
+        return sha256.hexdigest()
 
     def put(
         self,

@@ -15,7 +15,8 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import ClassVar, Literal
 
 from pydantic import SecretStr
 
-from nightshift.artifact import Document, FileEntry, Value, sha256_hex
+from nightshift.artifact import Document, FileEntry, Value
 from nightshift.errors import ArtifactCorrupt, ConfigurationError
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.database_dumps import DatabaseDumps
@@ -33,7 +34,7 @@ from nightshift.io.warehouse.schema import describe, plain_url
 OBJECTS = "objects"
 INVENTORY = "objects.jsonl"
 WORKERS = 4
-"""Objects that are in memory at once."""
+"""Objects that are copied at once."""
 SHOWN = 5
 _OF_ARTIFACT = re.compile(r"[^/]+/[^/]+/[^/]+/\d{4}-\d\d-\d\d/[0-9a-f]{16}/.+")
 """Keys of immutable objects. All others (statuses, landed files, models of MLflow) may be replaced."""
@@ -89,9 +90,9 @@ def back_up(
         dumps.dump(url, path)
         entries[name] = _entry(path)
     copied: list[StoredObject] = []
-    objects = _copy(store, folder, [info for info in store.list("") if not _is_immutable(info)], {}, copied)
+    objects = _copy(store, made, [info for info in store.list("") if not _is_immutable(info)], {}, copied)
     # Listed again: an artifact is committed before the status that names it.
-    objects += _copy(store, folder, [info for info in store.list("") if _is_immutable(info)], earlier, copied)
+    objects += _copy(store, made, [info for info in store.list("") if _is_immutable(info)], earlier, copied)
     objects.sort(key=lambda entry: entry.key)
     (made / INVENTORY).write_text("".join(f"{entry.model_dump_json()}\n" for entry in objects), encoding="utf-8")
     manifest = BackupManifest(
@@ -103,7 +104,9 @@ def back_up(
     )
     # A power cut must not leave the manifest without what it names.
     os.sync()
-    _write(made / BackupManifest.FILE, manifest.to_files()[BackupManifest.FILE])
+    with _unfinished(made) as part:
+        part.write_bytes(manifest.to_files()[BackupManifest.FILE])
+        _finish(part, made / BackupManifest.FILE)
     return Backup(made, manifest, objects, copied)
 
 
@@ -142,7 +145,7 @@ def restore(
     _check_target(store, dumps, databases, backup)
 
     def put(entry: StoredObject) -> None:
-        store.put(entry.key, _place(folder, entry.sha256).read_bytes(), immutable=True)
+        store.put(entry.key, _place(folder, entry.sha256), immutable=True)
 
     # Objects first: no row names an artifact that is not there yet.
     in_parallel(put, backup.objects, WORKERS)
@@ -193,27 +196,30 @@ def _is_immutable(info: ObjectInfo) -> bool:
 
 def _copy(
     store: ArtifactStore,
-    folder: Path,
+    made: Path,
     infos: Iterable[ObjectInfo],
     earlier: Mapping[str, StoredObject],
     copied: list[StoredObject],
 ) -> list[StoredObject]:
-    """Copy objects, except those that `earlier` has; append to `copied` what is new. Objects that were deleted
-    meanwhile are left out."""
+    """Copy objects to the folder of the backup `made`, except those that `earlier` has; append to `copied` what is
+    new. Objects that were deleted meanwhile are left out."""
+    folder = made.parent
 
     def copy(info: ObjectInfo) -> StoredObject | None:
         entry = earlier.get(info.key)
         if entry is not None and entry.bytes == info.bytes and _size(_place(folder, entry.sha256)) == info.bytes:
             return entry
-        body = store.get(info.key)
-        if body is None:
-            return None
-        entry = StoredObject(key=info.key, sha256=sha256_hex(body), bytes=len(body))
-        place = _place(folder, entry.sha256)
-        if _size(place) != len(body):
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(place, body)
-            copied.append(entry)
+        # What an interruption leaves of it is in the folder of the interrupted backup.
+        with _unfinished(made) as part:
+            sha256 = store.download(info.key, part)
+            if sha256 is None:
+                return None
+            entry = StoredObject(key=info.key, sha256=sha256, bytes=_size(part))
+            place = _place(folder, sha256)
+            if _size(place) != entry.bytes:
+                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _finish(part, place)
+                copied.append(entry)
         return entry
 
     return [entry for entry in in_parallel(copy, infos, WORKERS) if entry is not None]
@@ -261,13 +267,22 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else -1
 
 
-def _write(path: Path, body: bytes) -> None:
-    """Write a file whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as unfinished:
-        unfinished.write(body)
-        unfinished.flush()
-        os.fsync(unfinished.fileno())
-    Path(unfinished.name).replace(path)
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """A new file, readable by its owner only. Removed at the end of the block, unless `_finish` moved it."""
+    handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _finish(part: Path, path: Path) -> None:
+    """Move a file to where it belongs: it is there whole or not at all."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 def _entry(path: Path) -> FileEntry:
