@@ -23,28 +23,9 @@ from nightshift.settings import Settings
 from support.desk import Desk, begin, days_after
 from support.errors import raises_code
 from support.parcels import DAY, killed, night, publish_by_day, without_months
+from support.privileges import CHANGES_DECISIONS
 
 PUBLISHED = {"predictions", "publications", "outcomes", "performance_daily", "drift_daily"}
-CHANGES_DECISIONS = (
-    "UPDATE {s}.deployments SET decided_by = 'nobody'",
-    "DELETE FROM {s}.deployments",
-    "TRUNCATE {s}.deployments",
-    "DROP TABLE {s}.deployments",
-    "ALTER TABLE {s}.deployments DISABLE TRIGGER ALL",
-    "ALTER TABLE {s}.deployments DISABLE TRIGGER deployments_append_only",
-    "ALTER TABLE {s}.deployments RENAME TO deployments_before",
-    "ALTER TABLE {s}.deployments OWNER TO CURRENT_USER",
-    "DROP TRIGGER deployments_append_only ON {s}.deployments",
-    "CREATE RULE nothing AS ON INSERT TO {s}.deployments DO INSTEAD NOTHING",
-    "CREATE TRIGGER nothing BEFORE INSERT ON {s}.deployments FOR EACH ROW EXECUTE FUNCTION {s}.refuse_change()",
-    "CREATE OR REPLACE FUNCTION {s}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
-    "DROP FUNCTION {s}.refuse_change() CASCADE",
-    "DROP SCHEMA {s} CASCADE",
-    "SET session_replication_role = 'replica'",
-    "UPDATE {s}.schema_migrations SET sha256 = ''",
-    "GRANT nightshift_owner TO CURRENT_USER",
-    "SET ROLE nightshift_owner",
-)
 
 
 @pytest.fixture
@@ -183,6 +164,22 @@ def test_pipeline_cannot_migrate_what_the_owner_did_not(
 ) -> None:
     with raises_code(ConfigurationError, "NS-WAREHOUSE-004"):
         Warehouse(as_user(settings, users[PIPELINE]), use_case).migrate()
+
+
+def test_migrations_call_no_function_of_the_pipeline(
+    settings: Settings, warehouse: Warehouse, use_case: UseCase, users: dict[str, str]
+) -> None:
+    """A schema of the user's name would be searched first, and `format` is called with these types."""
+    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
+        names = map(sql.Identifier, (connection.info.dbname, users[PIPELINE]))
+        connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(*names))
+    with connected(settings, users[PIPELINE]) as connection:
+        connection.execute("CREATE SCHEMA postgres")
+        connection.execute(
+            "CREATE FUNCTION postgres.format(text, regclass, text) RETURNS text LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE EXCEPTION 'called by %', session_user; END$$"
+        )
+    assert warehouse.migrate()
 
 
 def test_schema_of_an_earlier_version_is_handed_over(

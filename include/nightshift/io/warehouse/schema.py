@@ -78,6 +78,8 @@ def connect(
     where = describe(address)
     values = {
         "timezone": "UTC",
+        # Who may create a schema could otherwise put functions there that another user calls in place of PostgreSQL's.
+        "search_path": "pg_catalog",
         "lock_timeout": int(lock_timeout_seconds * 1000),
         "statement_timeout": STATEMENT_TIMEOUT_SECONDS * 1000,
         "idle_in_transaction_session_timeout": IDLE_SECONDS * 1000,
