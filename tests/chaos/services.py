@@ -106,14 +106,16 @@ class Services:
         self._s3 = start_s3(self.folder / "s3", self._ports, access_key="nightshift", secret_key=self._key)
 
     def restart_store(self) -> None:
-        """Start it again; returns when it finds the objects that it had, which can be seconds after it responds."""
+        """Start it again; returns when it finds the objects that it had and takes new ones: seconds after it responds."""
         self.start_store()
         first = self.store.list("")[0].key
         log = self.folder / "s3" / "s3.log"
-        processes.wait_until(lambda: self._readable(first), record=self._s3.process, name="SeaweedFS (S3)", log=log)
+        processes.wait_until(lambda: self._usable(first), record=self._s3.process, name="SeaweedFS (S3)", log=log)
 
-    def _readable(self, key: str) -> bool:
+    def _usable(self, key: str) -> bool:
         try:
+            self.store.put("written after a start", b"as objects")
+            self.store.delete("written after a start")
             return self.store.get(key) is not None
         except StoreUnavailable:
             return False
