@@ -106,7 +106,7 @@ class Services:
         self._s3 = start_s3(self.folder / "s3", self._ports, access_key="nightshift", secret_key=self._key)
 
     def restart_store(self) -> None:
-        """Start it again; returns when it has its objects and takes new ones, which can be seconds after it responds."""
+        """Start it again; returns when it has its objects and takes new ones, seconds after it responds."""
         self.start_store()
         first = self.store.list("")[0].key
         log = self.folder / "s3" / "s3.log"
