@@ -65,7 +65,8 @@ def dag_arguments(use_case: UseCase, stage: str, *, doc: str | None) -> dict[str
         "dag_id": f"{use_case.name}.{stage}",
         "description": (doc or "").strip().splitlines()[0],
         "doc_md": doc,
-        "start_date": first,
+        # The cutoff of a partition is on the day after it.
+        "start_date": first + timedelta(days=1),
         "end_date": last and last + timedelta(days=1),
         "catchup": False,
         "tags": sorted({"nightshift", use_case.name, stage, *use_case.tags}),

@@ -116,6 +116,16 @@ def test_each_day_has_one_run_at_its_local_cutoff_across_dst(of_zones, zone, cut
     assert [use_case.cutoff(day) for day in days] == [at for _, at in runs]
 
 
+@pytest.mark.parametrize("before", [timedelta(days=3), timedelta(hours=1), timedelta()])
+def test_the_first_scheduled_partition_is_the_first_that_is_delivered(of_zones, before, monkeypatch):
+    """However long before its cutoff the DAG is unpaused."""
+    for use_case, dag in of_zones.values():
+        first = use_case.cutoff(use_case.first_partition)
+        monkeypatch.setattr("airflow.timetables.trigger.utcnow", lambda now=first - before: now)
+        info = dag.next_dagrun_info(last_automated_run_info=None)
+        assert (info.partition_key, info.run_after) == (use_case.first_partition.isoformat(), first)
+
+
 @pytest.mark.parametrize(("zone", "cutoff", "change"), AROUND_CHANGES)
 def test_a_backfill_of_one_day_has_one_run_across_dst(of_zones, zone, cutoff, change):
     """With the bounds that `AirflowApi.backfill` names."""
