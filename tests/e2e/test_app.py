@@ -69,15 +69,10 @@ def app() -> Iterator[App]:
     with chromium() as browser, pytest.MonkeyPatch.context() as patch:
         try:
             stack.start()
-            for name, value in stack.environment.items():
-                if name.startswith(("AWS_", "NIGHTSHIFT_")) and name != "NIGHTSHIFT_LOCAL_DIR":
-                    patch.setenv(name, value)
-            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
             patch.setattr(score, "historical_features", hours_without_feast)
-            load_settings.cache_clear()
-            yield App(stack, nights(), browser)
+            with stack.in_this_process():
+                yield App(stack, nights(), browser)
         finally:
-            load_settings.cache_clear()
             stack.nightshift("down")
             shutil.rmtree(folder, ignore_errors=True)
 

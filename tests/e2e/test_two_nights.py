@@ -237,3 +237,31 @@ def test_a_failed_run_alerts_once(stack, receiver):
     alerts = "SELECT cause, attempts, error FROM late_returns.alerts WHERE partition = '{}' AND sent_at IS NOT NULL"
     assert stack.rows(alerts.format(partition)) == [("failed:ingest", 1, "")]
     assert stack.nightshift("watchdog", "late_returns") == "late_returns: nothing is due\n"
+
+
+def test_the_next_scheduled_night_makes_good_a_missed_one(stack):
+    """As after a day without a scheduler: 2020-03-26 was delivered, and nothing ran."""
+    broken, missed, night = "2020-03-25", "2020-03-26", "2020-03-27"
+    stack.nightshift("land", "late_returns", "--from", missed, "--to", night)
+    stack.airflow("dags", "unpause", "--yes", "--treat-dag-id-as-regex", r"late_returns\.(?!search|watchdog).*")
+    stack.fall_due(date.fromisoformat(night))
+    stack.wait_for_task("ingest", night, "run_missed", ("success",))
+    stack.wait(STAGES, (night,))
+    stack.wait(STAGES[1:], (missed,))
+
+    runs = "SELECT dag_id, run_type, triggered_by FROM dag_run WHERE partition_key = '{}' ORDER BY dag_id"
+    by_assets = [(f"late_returns.{stage}", "asset_triggered", "ASSET") for stage in sorted(STAGES[1:])]
+    assert stack.metadata(runs.format(missed)) == by_assets
+    assert stack.metadata(runs.format(night)) == sorted([*by_assets, ("late_returns.ingest", "scheduled", "TIMETABLE")])
+    events = "SELECT source_task_id, source_run_id LIKE 'scheduled__%' FROM asset_event WHERE partition_key = '{}' "
+    curated = "AND asset_id = (SELECT id FROM asset WHERE name = 'late_returns.curated')"
+    assert stack.metadata(events.format(missed) + curated) == [("run_missed", True)]
+    # What a person has to deliver again waits for that.
+    assert {run.dag_id for run in stack.runs() if run.partition_key == broken} == {"late_returns.ingest"}
+
+    served = stack.rows(
+        "SELECT partition::text, rows, left(model_version, 10) FROM late_returns.publications "
+        f"WHERE partition > '{broken}' ORDER BY 1"
+    )
+    # The night waited for the missed one, and predicts with its version.
+    assert served == [(missed, 40, "2020-03-24"), (night, 40, missed)]

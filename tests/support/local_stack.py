@@ -8,17 +8,21 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import boto3
 import psycopg
+import pytest
 
+from nightshift.declare.discovery import load_use_case
 from nightshift.local.airflow_api import AirflowApi, DagRun
 from nightshift.local.layout import Layout
+from nightshift.settings import load_settings
 from support.second_use_case import ROOT
 
 USE_CASE = "late_returns"
@@ -60,6 +64,24 @@ class LocalStack:
             name, value = line.removeprefix("export ").split("=", 1)
             self.environment[name] = value.strip("'")
         self.api = AirflowApi(self.environment)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(Path(self.environment["NIGHTSHIFT_LOCAL_DIR"]))
+
+    @contextmanager
+    def in_this_process(self) -> Iterator[None]:
+        """The settings of this process are those of the stack."""
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in self.environment.items():
+                    if name.startswith(("AWS_", "NIGHTSHIFT_")) and name != "NIGHTSHIFT_LOCAL_DIR":
+                        patch.setenv(name, value)
+                patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+                load_settings.cache_clear()
+                yield
+        finally:
+            load_settings.cache_clear()
 
     def page(self, path: str, *, signed_in: bool = True, token: str = "") -> bytes:
         """A page of the API server; with `token` in place of signing in."""
@@ -139,6 +161,34 @@ class LocalStack:
         path = f"/dags/{USE_CASE}.{stage}/dagRuns"
         self.api.call("POST", path, {"logical_date": None, "partition_key": partition})
 
+    def fall_due(self, partition: date) -> None:
+        """Let the scheduler find a partition of the past due, and create its scheduled run, which no command does.
+
+        The row that it reads gets the values that it had on that day. Airflow clears them when it has created the run,
+        and when it reads the DAG file, which says that the replay is over: then they are set again.
+        """
+        with self.in_this_process():
+            use_case = load_use_case(USE_CASE)
+        values = {
+            "dag_id": f"{USE_CASE}.ingest",
+            "key": str(partition),
+            "date": use_case.cutoff(partition - timedelta(days=1)),
+            "cutoff": use_case.cutoff(partition),
+        }
+        runs = "SELECT FROM dag_run WHERE dag_id = %(dag_id)s AND partition_key = %(key)s AND run_type = 'scheduled'"
+
+        def created() -> bool:
+            with psycopg.connect(self.layout.postgres.url("airflow")) as metadata:
+                metadata.execute(
+                    "UPDATE dag SET next_dagrun_partition_key = %(key)s, next_dagrun_partition_date = %(date)s, "
+                    "next_dagrun_create_after = %(cutoff)s WHERE dag_id = %(dag_id)s "
+                    f"AND next_dagrun_create_after IS NULL AND NOT EXISTS ({runs})",
+                    values,
+                )
+                return metadata.execute(runs, values).rowcount > 0
+
+        self.wait_until(created)
+
     def answer(self, run: DagRun, option: str) -> None:
         """Answer the question that a run asks a person, and not in the same moment.
 
@@ -179,7 +229,7 @@ class LocalStack:
         return "\n".join([*lines, "", *self._scheduler_log()[-60:]])
 
     def _scheduler_log(self) -> list[str]:
-        return Layout(Path(self.environment["NIGHTSHIFT_LOCAL_DIR"])).log("scheduler").read_text().splitlines()
+        return self.layout.log("scheduler").read_text().splitlines()
 
     # The stores
 
@@ -193,7 +243,13 @@ class LocalStack:
         s3.put_object(Bucket=self.environment["NIGHTSHIFT_BUCKET"], Key=key, Body=body)
 
     def rows(self, query: str) -> list[tuple]:
+        """Rows of the warehouse."""
         with psycopg.connect(self.environment["NIGHTSHIFT_WAREHOUSE_URL"]) as connection:
+            return connection.execute(query).fetchall()
+
+    def metadata(self, query: str) -> list[tuple]:
+        """Rows of Airflow's metadata database."""
+        with psycopg.connect(self.layout.postgres.url("airflow")) as connection:
             return connection.execute(query).fetchall()
 
 
