@@ -1,7 +1,9 @@
 """Nights of the second use case through a real Airflow scheduler, started and backfilled as a user would."""
 
 import json
+import re
 import shutil
+import stat
 import tempfile
 import urllib.error
 from collections.abc import Iterator
@@ -11,9 +13,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from nightshift.io.artifact_store import ArtifactStore
+from nightshift.local.layout import DATABASES
+from nightshift.local.stack import SERVICES
+from nightshift.settings import load_settings
 from support.local_stack import LocalStack
 from support.otlp_collector import Received, collector
-from support.receiver import receiving
+from support.receiver import SECRET, receiving
+from support.secrets import found, in_bucket, in_database, in_files
 
 STAGES = ("ingest", "materialize", "train", "promote", "predict", "check_drift")
 NIGHTS = ("2020-03-15", "2020-03-16")
@@ -265,3 +272,46 @@ def test_the_next_scheduled_night_makes_good_a_missed_one(stack):
     )
     # The night waited for the missed one, and predicts with its version.
     assert served == [(missed, 40, "2020-03-24"), (night, 40, missed)]
+
+
+SECRET_FILES = {"credentials.json", "airflow/passwords.json", "s3/identities.json", "s3/security.toml", "s3/grpc.key"}
+"""Where the stack keeps its secrets."""
+METADATA = (
+    "asset_event", "dag_code", "dag_run", "hitl_detail", "log", "rendered_task_instance_fields", "serialized_dag",
+    "task_instance", "xcom",
+)  # fmt: skip
+"""Tables of Airflow that have rows after these runs; the others are searched as well."""
+TOKEN = re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")
+"""A signed token, such as Airflow gives to each task."""
+
+
+def test_runs_leave_no_secret(stack, receiver):
+    """All that the tests above left is searched for every secret of the stack: files, bucket, databases, alerts."""
+    secrets = stack.secrets() | {"alerts": SECRET, "metrics": METRICS_TOKEN}
+    assert secrets["database warehouse"] in stack.environment["NIGHTSHIFT_WAREHOUSE_URL"]
+    assert secrets["database airflow"] in stack.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    # What the two stores keep is read through their interfaces.
+    files = in_files(stack.layout.folder, without=["s3/data", "postgres"])
+    kept = {path: files.pop(path) for path in SECRET_FILES}
+    assert {path for _, path in found(kept, secrets)} == SECRET_FILES
+    assert {stat.S_IMODE((stack.layout.folder / path).stat().st_mode) for path in SECRET_FILES} == {0o600}
+
+    left = {
+        "file": files,
+        **{f"table of {name}": in_database(stack.layout.postgres.url(name)) for name in DATABASES},
+        "alert": {str(number): text for number, text in enumerate(receiver.lines)},
+    }
+    with stack.in_this_process():
+        left["object"] = in_bucket(ArtifactStore(load_settings()))
+    # Each kind is there, and can be read.
+    for kind, texts in left.items():
+        assert any("late_returns" in text for text in texts.values()), kind
+    logs = {path.partition("/run_id=")[0] for path in files}
+    assert logs >= {f"airflow/logs/dag_id=late_returns.{stage}" for stage in STAGES}
+    assert logs >= {f"logs/{service}.log" for service in SERVICES}
+    assert {table for table, text in left["table of airflow"].items() if text} >= {f"public.{one}" for one in METADATA}
+    assert "public.import_error" in left["table of airflow"]
+
+    texts = {f"{kind} {name}": text for kind, texts in left.items() for name, text in texts.items()}
+    assert found(texts, secrets) == set()
+    assert [name for name, text in texts.items() if TOKEN.search(text)] == []

@@ -28,6 +28,7 @@ from nightshift.settings import Settings, load_settings
 from support.desk import D, begin, days_after, new_desk
 from support.nights import Nights
 from support.receiver import SECRET, Receiver
+from support.secrets import found, in_bucket, in_database
 
 PASSWORD, TOKEN, STORE_KEY = "warehouse-s3cr3t", "metrics-s3cr3t", "AWS_SECRET_ACCESS_KEY"
 
@@ -66,7 +67,7 @@ def test_the_search_finds_what_is_there(settings: Settings, store: ArtifactStore
         connection.execute(
             sql.SQL("CREATE TABLE {} AS SELECT %s::bytea AS a").format(table), [b"x" + PASSWORD.encode()]
         )
-    left = in_bucket(store) | in_warehouse(settings)
+    left = in_bucket(store) | in_database(settings.warehouse_url.get_secret_value())
     assert found(left, {"p": PASSWORD, "t": TOKEN, "s": SECRET}) == {
         ("p", "a/rows.parquet"),
         ("t", "b/manifest.json"),
@@ -100,7 +101,11 @@ def test_nights_leave_no_secret(
         receiver.up = False
         raise_alert(secret_settings, desk.use_case, Alert(D, "drift", "hours drifted"))
         assert receiver.refused
-        left = in_bucket(store) | in_warehouse(secret_settings) | in_app([desk.use_case, late_returns])
+        left = (
+            in_bucket(store)
+            | in_database(secret_settings.warehouse_url.get_secret_value())
+            | in_app([desk.use_case, late_returns])
+        )
         results = check(secret_settings, [desk.use_case])
         left["preflight"] = "\n".join(f"{one.name}: {one.detail}" for one in results)
     left["errors"] = "\n".join(error_messages(secret_settings, late_returns))
@@ -110,41 +115,6 @@ def test_nights_leave_no_secret(
     assert "did not accept the message" in left["logs"]
     assert any(name.endswith("manifest.json") for name in left)
     assert found(left, secrets) == set()
-
-
-def found(left: dict[str, str], secrets: dict[str, str]) -> set[tuple[str, str]]:
-    """Which secrets are where, as text or as the hexadecimal digits of a bytea."""
-    return {
-        (secret, place)
-        for place, text in left.items()
-        for secret, value in secrets.items()
-        if value in text or value.encode().hex() in text
-    }
-
-
-def in_bucket(store: ArtifactStore) -> dict[str, str]:
-    """Everything in the bucket, by key; tables decoded."""
-    texts = {}
-    for entry in store.list(""):
-        body = store.get(entry.key) or b""
-        table = str(pq.read_table(pa.BufferReader(body)).to_pylist()) if entry.key.endswith(".parquet") else ""
-        texts[entry.key] = body.decode("latin-1") + table
-    return texts
-
-
-def in_warehouse(settings: Settings) -> dict[str, str]:
-    """All rows of all tables, Feast's included, by table."""
-    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
-        tables = connection.execute(
-            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^(pg_|information_schema)'"
-        ).fetchall()
-        texts = {}
-        for names in tables:
-            query = sql.SQL("SELECT string_agg(t::text, E'\\n') FROM {} t").format(sql.Identifier(*names))
-            (rows,) = connection.execute(query).fetchone() or (None,)
-            texts[".".join(names)] = rows or ""
-    return texts
 
 
 def in_app(use_cases: list[UseCase]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import pytest
 
 from nightshift.declare.discovery import load_use_case
 from nightshift.local.airflow_api import AirflowApi, DagRun
-from nightshift.local.layout import Layout
+from nightshift.local.layout import DATABASES, Layout
 from nightshift.settings import load_settings
 from support.second_use_case import ROOT
 
@@ -29,6 +30,17 @@ USE_CASE = "late_returns"
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 900.0
 """For one command, and for one thing that is waited for, on a machine that others use as well."""
+PASSWORD = "database-s3cr3t"
+NIGHTSHIFT = f"""
+import sys
+from nightshift.cli import main
+from nightshift.local.postgres import PostgresPlace
+url = PostgresPlace.url
+PostgresPlace.url = lambda place, name, driver="": url(place, name, driver).replace(":@", f":{PASSWORD}-{{name}}@")
+sys.exit(main())
+"""
+"""The command `nightshift`, with a password in the URL of each database. PostgreSQL, which trusts whoever reaches its
+socket, does not ask for it: it is there to be searched for."""
 
 
 class LocalStack:
@@ -48,7 +60,7 @@ class LocalStack:
     # Commands
 
     def nightshift(self, *words: str) -> str:
-        return self._run([sys.executable, "-m", "nightshift.cli", *words])
+        return self._run([sys.executable, "-c", NIGHTSHIFT, *words])
 
     def airflow(self, *words: str) -> str:
         return self._run([sys.executable, "-m", "airflow", *words])
@@ -68,6 +80,18 @@ class LocalStack:
     @property
     def layout(self) -> Layout:
         return Layout(Path(self.environment["NIGHTSHIFT_LOCAL_DIR"]))
+
+    def secrets(self) -> dict[str, str]:
+        """What the stack keeps secret, by what it opens."""
+        folder = self.layout.folder / "s3"
+        signing = tomllib.loads((folder / "security.toml").read_text())["jwt"]["signing"]
+        return {
+            **self.layout.credentials().model_dump(),
+            **{f"database {name}": f"{PASSWORD}-{name}" for name in DATABASES},
+            "signing key of the store, to write": signing["key"],
+            "signing key of the store, to read": signing["read"]["key"],
+            "key of the store's certificate": (folder / "grpc.key").read_text().splitlines()[1],
+        }
 
     @contextmanager
     def in_this_process(self) -> Iterator[None]:
