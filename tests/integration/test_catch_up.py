@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +17,11 @@ from nightshift.artifact import Attempt
 from nightshift.documents.ingest import CatchUp
 from nightshift.errors import DataContractError, PartitionNotReady, StoreUnavailable
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.content import content_sha256
 from nightshift.io.landing import DeliveredFeed, read_delivery
 from nightshift.io.provenance import CURRENT_ATTEMPT
 from nightshift.partitions import partition_range
+from nightshift.services.catch_up import changed_files
 from nightshift.settings import Settings
 from nightshift.steps.ingest import land
 from support.errors import raises_code
@@ -194,6 +198,47 @@ def test_what_is_left_to_a_person_is_alerted_once(nights: Nights, receiver: Rece
     changed, outdated = receiver.lines
     assert changed.startswith(f"the delivery of {first} changed after it was landed (")
     assert f"the features of {second} were built before {first} was published as it is now" in outdated
+
+
+def test_each_change_of_a_delivery_is_alerted_once(nights: Nights, receiver: Receiver) -> None:
+    nights = Nights(nights.use_case, with_receivers(nights.settings, receiver), nights.store)
+    first, second, last = DAYS[:3]
+    nights.deliver(DAYS[:3])
+    ingest(nights, DAYS[:3])
+    received = []
+    for kind in (b"trade", b"other"):
+        nights.deliver([first], lambda feed, body, kind=kind: body.replace(b"private", kind, 1))
+        catch_up(nights, last)
+        # The same bytes once more are no change.
+        nights.deliver([first], lambda feed, body, kind=kind: body.replace(b"private", kind, 1))
+        catch_up(nights, last)
+        received.append(receiver.lines)
+    assert [len(lines) for lines in received] == [1, 2]
+    assert {line.partition(" (")[0] for line in received[-1]} == {
+        f"the delivery of {first} changed after it was landed"
+    }
+    # Of several partitions at once, in one message.
+    nights.deliver([first, second], lambda feed, body: body.replace(b"private", b"third", 1))
+    catch_up(nights, last)
+    assert (len(receiver.received), len(receiver.lines)) == (3, 4)
+
+
+def test_changed_files_are_hashed_in_bounded_memory(nights: Nights, tmp_path: Path) -> None:
+    day = DAYS[0]
+    nights.deliver([day])
+    ingest(nights, [day])
+    large = tmp_path / "large.csv"
+    large.write_bytes(b"x" * 100_000_000)
+    keys = [RETURNS.format(day, name) for name in ("returns.csv", "more.csv")]
+    for key in keys:
+        nights.store.put(key, large)
+    tracemalloc.start()
+    try:
+        changed = changed_files(nights.store, nights.use_case, day)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    assert changed == {nights.store.uri(key): content_sha256(large) for key in keys}
 
 
 def test_alerts_keep_no_partition_from_being_run_again(nights: Nights, settings: Settings) -> None:

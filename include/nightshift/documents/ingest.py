@@ -75,12 +75,13 @@ class CatchUp(Document):
     """What the partitions before one lack.
 
     `run_again`: partitions to ingest again now, with the reason. `changed`: landed files that were added or changed
-    since their partition was landed. `outdated`: partitions with features, each with the earlier partitions that were
-    published, or published again, after they were built.
+    since their partition was landed; `changed_to`: their names and contents as a hash. `outdated`: partitions with
+    features, each with the earlier partitions that were published, or published again, after they were built.
     """
 
     FILE: ClassVar[str] = "catch_up.json"
 
     run_again: Mapping[date, str] = Field(default_factory=dict)
     changed: Mapping[date, tuple[str, ...]] = Field(default_factory=dict)
+    changed_to: Mapping[date, str] = Field(default_factory=dict)
     outdated: Mapping[date, tuple[date, ...]] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -144,6 +145,10 @@ class ObjectStore:
                     sha256.update(chunk)
                     copy.write(chunk)
         return sha256.hexdigest()
+
+    def sha256(self, key: str) -> str | None:
+        """SHA-256 of an object in hexadecimal, read a part at a time; None if there is no such object."""
+        return self.download(key, Path(os.devnull))
 
     def put(
         self,

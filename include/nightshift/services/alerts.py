@@ -45,22 +45,23 @@ def send_unsent(settings: Settings, use_case: UseCase, warehouse: Warehouse) -> 
         recorded_alerts.record_sent(connection, use_case, unsent, [one.receiver_id for one in receivers])
 
 
-def raise_alert(settings: Settings, use_case: UseCase, alert: Alert) -> None:
-    """Log and record an alert, unless its cause is recorded for the partition, and send what is unsent.
+def raise_alert(settings: Settings, use_case: UseCase, *alerts: Alert) -> None:
+    """Log and record alerts, unless their cause is recorded for the partition, and send what is unsent.
 
-    If the warehouse cannot be used, the alert is sent without a record. Raises nothing that is not a defect.
+    If the warehouse cannot be used, they are sent without a record. Raises nothing that is not a defect.
     """
-    log.warning("%s: %s", use_case.name, alert.message)
+    for alert in alerts:
+        log.warning("%s: %s", use_case.name, alert.message)
     warehouse = Warehouse(settings, use_case)
     try:
-        warehouse.record_alert(alert)
+        warehouse.record_alert(*alerts)
     except NightshiftError as error:
-        log.error("the alert is not recorded, and sent once: %s", error)
-        title, text = digest(use_case.name, [alert])
+        log.error("not recorded, and sent once: %s", error)
+        title, text = digest(use_case.name, alerts)
         for receiver in usable_receivers(settings.alert_urls):
             receiver.send(title, f"{text}\nNot recorded: {error}")
         return
     try:
         send_unsent(settings, use_case, warehouse)
     except NightshiftError as error:
-        log.error("the alert is recorded, and not sent yet: %s", error)
+        log.error("recorded, and not sent yet: %s", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
-from nightshift.artifact import ArtifactRef, Decision, sha256_hex
+from nightshift.artifact import ArtifactRef, Decision
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import CatchUp
 from nightshift.io.artifact_store import ArtifactStore
@@ -74,30 +74,29 @@ def is_delivered(store: ArtifactStore, use_case: UseCase, partition: date, settl
     )
 
 
-def changed_files(store: ArtifactStore, use_case: UseCase, partition: date) -> tuple[str, ...]:
-    """Landed files that were added or changed since the partition was landed, by uri; () if it was not landed.
+def changed_files(store: ArtifactStore, use_case: UseCase, partition: date) -> dict[str, str]:
+    """The SHA-256 of landed files that were added or changed since the partition was landed, by uri; {} if it was not.
 
     Of a partition that was rejected while it was landed, those that came since. Files that are gone are left out:
-    producers may remove what was read. Only files that were written since the landing began are read.
+    producers may remove what was read. Only files that were written since the landing began are read, in parts.
     """
     feeds = [feed for feed in use_case.feeds if feed.source is None]
     files = [info for feed in feeds for info in delivered_files(store, use_case, feed, partition)[1]]
     decision = store.decision(use_case.name, "land", partition)
     if decision is None or decision.published is None:
         rejected_at = _rejected_at(store, use_case, partition)
+        known: dict[str, str] = {}
         since = [info for info in files if rejected_at is not None and info.modified > rejected_at]
-        return tuple(sorted(store.uri(info.key) for info in since))
-    landed = store.manifest(decision.published)
-    known = {ref.uri: ref.sha256 for refs in landed.inputs.values() for ref in refs}
-    landed_at = next(one.modified for one in store.list(store.key(landed.ref.uri) + "manifest.json"))
-    # The store's times are whole seconds.
-    read_after = landed_at - timedelta(seconds=landed.attempt.seconds + 1)
-    changed = []
-    for info in files:
-        uri = store.uri(info.key)
-        if uri not in known or (info.modified >= read_after and sha256_hex(store.get(info.key) or b"") != known[uri]):
-            changed.append(uri)
-    return tuple(sorted(changed))
+    else:
+        landed = store.manifest(decision.published)
+        known = {ref.uri: ref.sha256 for refs in landed.inputs.values() for ref in refs}
+        landed_at = next(one.modified for one in store.list(store.key(landed.ref.uri) + "manifest.json"))
+        # The store's times are whole seconds.
+        read_after = landed_at - timedelta(seconds=landed.attempt.seconds + 1)
+        since = [info for info in files if info.modified >= read_after or store.uri(info.key) not in known]
+    uris = sorted(store.uri(info.key) for info in since)
+    hashes = zip(uris, in_parallel(lambda uri: store.sha256(store.key(uri)), uris), strict=True)
+    return {uri: sha256 for uri, sha256 in hashes if sha256 is not None and sha256 != known.get(uri)}
 
 
 def _rejected_at(store: ArtifactStore, use_case: UseCase, partition: date) -> datetime | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.artifact import ArtifactRef, Manifest, sha256_hex
+from nightshift.artifact import ArtifactRef, Manifest
 from nightshift.core.ingest.quarantine import LANDED_ROW, LANDED_URI, LINEAGE
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.predict import Calibration, ModelChoice
@@ -136,9 +136,9 @@ class _Walker:
         self.files += len(manifest.files)
 
     def _hash_landed(self, ref: ArtifactRef) -> None:
-        body = self._store.get(self._store.key(ref.uri))
-        if body is None or sha256_hex(body) != ref.sha256:
-            state = "is gone" if body is None else "was changed after it was read"
+        sha256 = self._store.sha256(self._store.key(ref.uri))
+        if sha256 != ref.sha256:
+            state = "is gone" if sha256 is None else "was changed after it was read"
             raise ArtifactCorrupt(
                 "NS-STORE-004", f"The landed file {ref.uri} {state}: restore the delivery with sha256 {ref.sha256}."
             )

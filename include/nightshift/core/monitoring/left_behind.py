@@ -11,11 +11,12 @@ from nightshift.core.monitoring.overview import Problem
 from nightshift.documents.ingest import CatchUp
 
 FILES_NAMED = 5
+SHOWN_DIGITS = 12
 
 
 @dataclass(frozen=True)
 class LeftBehind:
-    """A problem of a partition, and the cause of its alert."""
+    """A problem of a partition, and the cause of its alert: another one if the delivery changes once more."""
 
     partition: date
     cause: str
@@ -23,7 +24,7 @@ class LeftBehind:
 
     @property
     def alert(self) -> Alert:
-        """The alert about it, one for the partition."""
+        """The alert about it, one for the partition and cause."""
         return Alert(self.partition, self.cause, f"{self.problem.what}: {self.problem.advice}")
 
 
@@ -35,7 +36,8 @@ def left_behind(use_case: str, document: CatchUp) -> list[LeftBehind]:
         named = ", ".join(files[:FILES_NAMED]) + (f" and {len(files) - FILES_NAMED} more" * (len(files) > FILES_NAMED))
         what = f"the delivery of {day} changed after it was landed ({named})"
         advice = f"{backfill} for it, with all runs, to take it as it is now"
-        found.append(LeftBehind(day, "changed_delivery", Problem(what, advice, f"night/{day}")))
+        cause = f"changed_delivery:{document.changed_to.get(day, '')[:SHOWN_DIGITS]}"
+        found.append(LeftBehind(day, cause, Problem(what, advice, f"night/{day}")))
     by_lack: dict[date, list[date]] = defaultdict(list)
     for day, lacks in document.outdated.items():
         for lack in lacks:

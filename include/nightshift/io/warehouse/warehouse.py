@@ -247,10 +247,11 @@ class Warehouse:
         known_later = sql.SQL("known_on > {}").format(sql.Literal(as_of))
         return self._replace("performance_daily", "prediction_date", prediction_date, rows, keep_if=known_later)
 
-    def record_alert(self, alert: Alert) -> None:
-        """Record an alert, unless the partition has one with its cause."""
+    def record_alert(self, *recorded: Alert) -> None:
+        """Record alerts, all or none, except those whose partition has one with that cause."""
         with self.connection() as connection:
-            alerts.record(connection, self._use_case, alert)
+            for alert in recorded:
+                alerts.record(connection, self._use_case, alert)
 
     def _replace(
         self,

@@ -5,10 +5,11 @@ Artifact: `catch_up.json`, a CatchUp document. The DAG runs `run_again` at once;
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import timedelta
 
-from nightshift.artifact import ArtifactRef
+from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.monitoring.left_behind import left_behind
 from nightshift.documents.ingest import LOOKED_BACK_DAYS, CatchUp
 from nightshift.partitions import partition_range
@@ -32,7 +33,8 @@ def run(context: StepContext, *, published: ArtifactRef, may_run: bool = False) 
     settle = context.settings.settle_seconds
     document = CatchUp(
         run_again=why_again(store, use_case, window, list(changed), settle_seconds=settle) if may_run else {},
-        changed=changed,
+        changed={day: tuple(files) for day, files in changed.items()},
+        changed_to={day: sha256_hex(json.dumps(files).encode()) for day, files in changed.items()},
         outdated=outdated_features(store, use_case, [*window, partition]),
     )
     for day, reason in document.run_again.items():
@@ -44,6 +46,6 @@ def run(context: StepContext, *, published: ArtifactRef, may_run: bool = False) 
         inputs={"published": [published]},
         metrics={"run_again": len(document.run_again), "outdated": len(document.outdated)},
     )
-    for one in left_behind(use_case.name, document):
-        raise_alert(context.settings, use_case, one.alert)
+    if alerts := [one.alert for one in left_behind(use_case.name, document)]:
+        raise_alert(context.settings, use_case, *alerts)
     return ref

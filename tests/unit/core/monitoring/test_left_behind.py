@@ -14,10 +14,11 @@ def test_nothing_listed():
 
 
 def test_changed_delivery_names_some_of_its_files():
-    (one,) = left_behind("parcels", CatchUp(changed={D: tuple(f"f{n}" for n in range(FILES_NAMED + 2))}))
+    files = tuple(f"f{n}" for n in range(FILES_NAMED + 2))
+    (one,) = left_behind("parcels", CatchUp(changed={D: files}, changed_to={D: "0123456789abcdef"}))
     what = "the delivery of 2020-03-20 changed after it was landed (f0, f1, f2, f3, f4 and 2 more)"
     assert (one.problem.what, one.problem.page) == (what, "night/2020-03-20")
-    assert (one.alert.partition, one.alert.cause) == (D, "changed_delivery")
+    assert (one.alert.partition, one.alert.cause) == (D, "changed_delivery:0123456789ab")
     assert one.alert.message == f"{what}: backfill parcels.ingest for it, with all runs, to take it as it is now"
     (few,) = left_behind("parcels", CatchUp(changed={D: ("f0",)}))
     assert "(f0)" in few.problem.what
