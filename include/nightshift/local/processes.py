@@ -1,7 +1,7 @@
 """Background processes that outlive the command which started them, and their ports.
 
-A process is identified by its id and its creation time, so that a reused id is not mistaken for it: only
-processes that Nightshift started are stopped.
+A process is identified by its id and its start, so that a reused id is not mistaken for it: only processes that
+Nightshift started are stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import psutil  # type: ignore[import-untyped]
 from nightshift.artifact import Value
 from nightshift.errors import ConfigurationError
 
-CREATED_TOLERANCE_SECONDS = 2.0
 POLL_SECONDS = 0.05
 START_SECONDS = 60.0
 LOG_TAIL_LINES = 15
@@ -39,9 +38,10 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 class ProcessRecord(Value):
-    """Identity of a process: its id and its creation time (seconds since the epoch)."""
+    """Identity of a process: its id and its `start` (see `_start`). `created`: seconds since the epoch."""
 
     pid: int
+    start: str
     created: float
 
 
@@ -85,7 +85,23 @@ def spawn(
                 f"{argv[0]} cannot be run ({error.strerror}): build .venv again with `rm -rf .venv && make venv`.",
             ) from error
     _children[child.pid] = child
-    return ProcessRecord(pid=child.pid, created=psutil.Process(child.pid).create_time())
+    process = psutil.Process(child.pid)
+    return ProcessRecord(pid=child.pid, start=_start(process), created=process.create_time())
+
+
+def _start(process: psutil.Process) -> str:
+    """When a process started, whatever happens to the clock since: the boot, and clock ticks after it.
+
+    Where the kernel keeps the creation time itself, as that of macOS does, it is that. Raises psutil.NoSuchProcess.
+    """
+    boot, stat = Path("/proc/sys/kernel/random/boot_id"), Path(f"/proc/{process.pid}/stat")
+    try:
+        # The name, in parentheses, may have spaces.
+        ticks = stat.read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return f"{boot.read_text(encoding='utf-8').strip()} {ticks}"
+    except (FileNotFoundError, ProcessLookupError):
+        # On Linux, create_time moves with the clock; here there is no such process then.
+        return str(process.create_time())
 
 
 def _reap() -> None:
@@ -99,8 +115,7 @@ def find(record: ProcessRecord) -> psutil.Process | None:
     """The live process of a record; None if it ended, or if its id now belongs to another process."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(record.pid)
-        same = abs(process.create_time() - record.created) < CREATED_TOLERANCE_SECONDS
-        if same and process.status() != psutil.STATUS_ZOMBIE:
+        if _start(process) == record.start and process.status() != psutil.STATUS_ZOMBIE:
             return process
     # Only now: a child that ended a moment ago is reaped as well.
     _reap()
@@ -115,7 +130,7 @@ def session(record: ProcessRecord) -> list[psutil.Process]:
     """
     find(record)
     with contextlib.suppress(psutil.NoSuchProcess):
-        if abs(psutil.Process(record.pid).create_time() - record.created) >= CREATED_TOLERANCE_SECONDS:
+        if _start(psutil.Process(record.pid)) != record.start:
             return []
     members = []
     for process in psutil.process_iter():

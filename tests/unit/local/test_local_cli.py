@@ -146,7 +146,7 @@ def test_use_case_roots_cannot_change_while_the_stack_runs(capsys, monkeypatch, 
 def test_a_service_that_ended_by_itself_is_called_dead(capsys, tmp_path):
     layout = Layout(tmp_path / "local")
     layout.folder.mkdir()
-    layout.save(State(processes={"scheduler": ProcessRecord(pid=2**22 - 1, created=1.0)}))
+    layout.save(State(processes={"scheduler": ProcessRecord(pid=2**22 - 1, start="", created=1.0)}))
     assert cli.main(["status"]) == 1
     out = capsys.readouterr().out
     assert "scheduler      dead" in out

@@ -4,8 +4,10 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import psutil
+import pytest
 
 from nightshift.errors import ConfigurationError
 from nightshift.local import processes
@@ -72,11 +74,20 @@ def test_what_a_killed_process_left_behind_is_found_and_stopped(tmp_path):
 
 def test_a_recycled_process_id_is_not_ours(tmp_path):
     record, _ = start(SLEEPER, tmp_path)
-    earlier = ProcessRecord(pid=record.pid, created=record.created - 3600)
+    earlier = ProcessRecord(pid=record.pid, start="an earlier one", created=record.created - 3600)
     assert processes.find(earlier) is None
     assert not processes.stop(earlier)
     assert processes.find(record) is not None
     processes.stop(record)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there the kernel keeps the creation time")
+def test_a_change_of_the_clock_loses_no_process(tmp_path, monkeypatch):
+    record, _ = start(SLEEPER, tmp_path)
+    # On Linux, psutil adds the time since the boot to the time of the boot, which moves with the clock.
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: record.created + 60)
+    assert processes.stop(record)
+    assert processes.find(record) is None
 
 
 def test_a_process_that_was_killed_is_seen_as_gone(tmp_path):
