@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -160,6 +163,25 @@ def test_a_receiver_that_never_ends_its_answer_keeps_nobody_waiting(
         endless.seconds = 0
     assert receiver.lines == ["hours drifted"]
     assert [(row["attempts"], row["error"], row["sent_at"]) for row in rows(warehouse)] == [(2, "JSON", None)]
+
+
+def test_headers_that_cannot_be_read_show_no_secret(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nno header\r\nContent-Length: 0\r\n\r\n")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        url = f"json://127.0.0.1:{listening.getsockname()[1]}/{SECRET}"
+        (one,) = receivers.usable_receivers(SecretStr(url))
+        caplog.set_level(logging.DEBUG)
+        one.send("title", "text")
+        answering.join()
+    assert SECRET not in caplog.text
 
 
 def test_an_alert_counts_as_sent_once_a_receiver_that_did_not_accept_it_is_taken_away(

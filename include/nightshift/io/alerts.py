@@ -17,9 +17,10 @@ log = logging.getLogger(__name__)
 SEND_SECONDS = 60
 """How long a receiver may take for a message, with all addresses of its URL: its alerts are locked meanwhile."""
 
-# Their debug messages have the whole URL, secrets included.
-for verbose in ("apprise", "urllib3.connectionpool"):
-    logging.getLogger(verbose).setLevel(logging.INFO)
+# Debug messages, and urllib3's warnings about headers that it cannot read, have the whole URL, secrets included.
+logging.getLogger("apprise").setLevel(logging.INFO)
+for http in ("urllib3.connection", "urllib3.connectionpool"):
+    logging.getLogger(http).setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
