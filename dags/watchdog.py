@@ -42,7 +42,7 @@ with DAG(
     "nightshift.watchdog",
     description="Check that all use cases can be loaded.",
     doc_md=__doc__,
-    schedule=CronTriggerTimetable("0 0 * * *", timezone=UTC),
+    schedule=CronTriggerTimetable("0 0 * * *", timezone="UTC"),
     start_date=datetime(2020, 1, 1, tzinfo=UTC),
     catchup=False,
     is_paused_upon_creation=False,

@@ -87,6 +87,14 @@ def test_every_file_is_accounted_for(dag_bag):
     assert set(dag_bag.dags) == {f"flight_delay.{stage}" for stage in STAGES} | {"nightshift.watchdog"}
 
 
+def test_every_dag_can_be_serialized(dag_bag):
+    """As the DAG processor does, which otherwise makes no DAG of the file."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    for dag in dag_bag.dags.values():
+        assert DagSerialization.from_dict(DagSerialization.to_dict(dag)).dag_id == dag.dag_id
+
+
 def test_a_broken_use_case_is_an_import_error_of_its_own(dag_bag, tmp_path, monkeypatch):
     folder = tmp_path / "include" / tmp_path.name
     folder.mkdir(parents=True)
