@@ -33,6 +33,8 @@ def test_scores_that_miss_a_scheduled_row_are_not_published(desk: Desk) -> None:
     assert decision.status == "rejected"
     assert decision.ref is not None
     assert desk.store.manifest(decision.ref).metrics["failed"] == ["rows equal the schedule's"]
+    # What they were made from counts again: the audit alone stops them.
+    desk.deliver(D, bookings=BOOKINGS - 1)
     with raises_code(AuditFailed, "NS-PUBLISH-002", scores.uri):
         desk.step("publish_predictions", D, scores=scores, audited=decision.ref)
     assert desk.count("predictions") == 0
