@@ -64,6 +64,8 @@ def test_audit_edited_to_passed_publishes_nothing(desk: Desk) -> None:
     assert decision.ref is not None
     audited = decision.ref
     edit_manifest(desk.store, audited, lambda manifest: manifest["metrics"].update(passed=True, failed=[]))
+    # What the scores were made from counts again: the audit alone stops them.
+    desk.deliver(D, bookings=BOOKINGS - 1)
     with raises_code(AuditFailed, "NS-PUBLISH-002"):
         desk.step("publish_predictions", D, scores=scores, audited=audited)
     checks = [check | {"passed": True} for check in desk.read(audited, "audit.json")]
