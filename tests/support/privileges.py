@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import LiteralString
 
 CHANGES_DECISIONS: tuple[LiteralString, ...] = (
-    "UPDATE {s}.deployments SET decided_by = 'nobody'",
+    "UPDATE {s}.deployments SET decided_by = 'another'",
     "DELETE FROM {s}.deployments",
     "TRUNCATE {s}.deployments",
     "SELECT setval(pg_get_serial_sequence('{s}.deployments', 'deployment_id'), 1)",
