@@ -3,6 +3,6 @@
 The other files make the DAGs of all other use cases.
 """
 
-from nightshift.declare.discovery import check_all
+from nightshift.declare.discovery import check_loadable
 
-check_all()
+check_loadable()

@@ -340,7 +340,7 @@ def test_the_command_exits_with_one_and_alerts(
 ) -> None:
     desk.use_case = replace(desk.use_case, last_partition=None)
     monkeypatch.setattr(cli, "load_use_case", lambda _: desk.use_case)
-    monkeypatch.setattr("nightshift.services.watchdog.check_all", lambda _: None)
+    monkeypatch.setattr("nightshift.services.watchdog.check_loadable", lambda _: None)
     use = lambda settings: monkeypatch.setattr(cli, "_adopt_local_stack", lambda: (settings, desk.store))  # noqa: E731
     use(with_receivers(desk.settings, receiver))
     yesterday = desk.use_case.due_partition(datetime.now(UTC))

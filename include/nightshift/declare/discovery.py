@@ -54,7 +54,7 @@ def broken_use_cases() -> dict[str, str]:
     return roots | {path: fault for path, fault in faults.items() if fault is not None}
 
 
-def check_all(names: Collection[str] = ()) -> None:
+def check_loadable(names: Collection[str] = ()) -> None:
     """Raise ConfigurationError if a use case, or one of those named, or a root cannot be used; and UnknownUseCase."""
     chosen = {str(use_case_file(name)) for name in names}
     broken = [f"{path}: {fault}" for path, fault in broken_use_cases().items() if not chosen or path in chosen]

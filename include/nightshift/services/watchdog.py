@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from nightshift.core.monitoring.alerts import Alert, digest
-from nightshift.declare.discovery import check_all
+from nightshift.declare.discovery import check_loadable
 from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, NightshiftError, PredictionsOverdue
 from nightshift.io.alerts import usable_receivers
@@ -65,7 +65,7 @@ def check_use_cases(settings: Settings, names: Collection[str] = ()) -> None:
     sent with every check. Raises UnknownUseCase.
     """
     try:
-        check_all(names)
+        check_loadable(names)
     except ConfigurationError as error:
         message = f"none of their DAGs run, because these use cases cannot be loaded: {error}"
         for receiver in usable_receivers(settings.alert_urls):
