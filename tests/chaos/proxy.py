@@ -17,6 +17,9 @@ class Stream:
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket, self._buffer = connected, b""
+        if connected.family == socket.AF_INET:
+            # Half a request waits for no acknowledgement before the other half follows.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
 
     def some(self) -> bytes:
         """Bytes that are there, at least one. Raises EOFError at the end."""
