@@ -66,7 +66,8 @@ class StageTasks:
             argument: self.tasks[earlier] if earlier in self.tasks else self.add(earlier)
             for argument, earlier in declared.inputs.items()
         }
-        task_of_step = step_task(self.use_case, declared, **options)
+        priority = self.stage.priority_of(declared)
+        task_of_step = step_task(self.use_case, declared, priority_weight=priority, **options)
         if declared.mapped_over:
             each = {declared.mapped_over: inputs.pop(declared.mapped_over)}
             self.tasks[name] = task_of_step.partial(**inputs).expand(**each)

@@ -47,7 +47,8 @@ class Step:
 class Stage:
     """A DAG of each use case.
 
-    `priority`: tasks of a higher one run first where slots are scarce. `nightly` stages run for every partition.
+    `priority`: tasks of a higher one run first where slots are scarce. `nightly` stages run for every partition, and
+    their priorities are ten apart.
     `steps` are its own; `borrowed` steps belong to another stage. `decided_by`: the step whose status is that of the
     stage's partition. With `records_failure`, a failed step rejects the partition, so that later ones go on.
     `folder`: below nightshift/steps; the stage's name by default.
@@ -66,6 +67,13 @@ class Stage:
     def own_steps(self) -> tuple[Step, ...]:
         """The steps without the borrowed ones."""
         return tuple(step for step in self.steps if step.name not in self.borrowed)
+
+    def priority_of(self, step: Step) -> int:
+        """Airflow's priority weight of a step's task: that of the stage, and more for each step before it.
+
+        So nights that are under way end before others begin. A step that does not decide the partition goes last.
+        """
+        return self.priority + (self.steps.index(step) if step.decides else 0)
 
 
 def _waiting(name: str, *, retries: Retries = "waiting", **inputs: str) -> Step:
@@ -95,7 +103,7 @@ STAGES = (
     ),
     Stage(
         "materialize",
-        priority=30,
+        priority=40,
         nightly=True,
         records_failure=True,
         decided_by="publish_features",
@@ -107,7 +115,7 @@ STAGES = (
     ),
     Stage(
         "train",
-        priority=35,
+        priority=50,
         nightly=True,
         records_failure=True,
         steps=(
@@ -130,7 +138,7 @@ STAGES = (
     ),
     Stage(
         "predict",
-        priority=40,
+        priority=60,
         nightly=True,
         records_failure=True,
         decided_by="publish_predictions",
@@ -207,8 +215,8 @@ STAGES = (
 )
 """Priorities: DAGs started by hand first, predictions before trainings, the weekly search with its many tasks last.
 
-Trainings come before ingest and materialize: in a backfill these run ahead by many partitions, and the predictions of
-the earlier ones would wait for trainings that get no slot.
+Of the nightly stages those nearer to the predictions come first: in a backfill ingest and materialize run ahead by many
+partitions, and the predictions of the earlier ones would wait for trainings that get no slot.
 """
 
 NIGHTLY = tuple(stage.name for stage in STAGES if stage.nightly)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -261,18 +262,26 @@ def test_parsing_imports_nothing_heavy(imported_afresh):
         assert not HEAVY & set(imported), name
 
 
+def priorities(dag_bag, stage):
+    return {task.task_id: task.priority_weight for task in dag_bag.dags[f"flight_delay.{stage}"].tasks}
+
+
 def test_people_go_before_predictions_and_a_search_goes_last(dag_bag):
-    order = ["kill_switch", "predict", "train", "ingest", "promote", "check_drift", "search"]
-    found = [{task.priority_weight for task in dag_bag.dags[f"flight_delay.{stage}"].tasks} for stage in order]
-    assert all(len(weights) == 1 for weights in found)
-    weights = [weight for (weight,) in found]
-    assert weights == sorted(set(weights), reverse=True)
+    order = ["kill_switch", "predict", "train", "materialize", "ingest", "promote", "check_drift", "search"]
+    found = [priorities(dag_bag, stage).values() for stage in order]
+    assert all(min(first) > max(later) for first, later in pairwise(found))
+
+
+def test_a_night_under_way_goes_before_others(dag_bag):
+    found = priorities(dag_bag, "predict")
+    path = ["resolve_model", "calibrate", "score", "audit", "publish_predictions"]
+    assert all(found[earlier] < found[later] for earlier, later in pairwise(path))
+    assert found["queue_reviews"] == min(found.values())
 
 
 def test_tasks_have_the_priority_of_their_stage(dag_bag):
     for stage in STAGES:
-        weights = {task.priority_weight for task in dag_bag.dags[f"flight_delay.{stage}"].tasks}
-        assert weights == {find_stage(stage).priority}, stage
+        assert min(priorities(dag_bag, stage).values()) == find_stage(stage).priority, stage
 
 
 def test_a_stage_that_is_not_declared_is_an_import_error(dag_bag, tmp_path):
