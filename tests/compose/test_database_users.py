@@ -1,4 +1,4 @@
-"""What each user of docker-compose.yaml's PostgreSQL may do. After test_compose.py: the tables of its night are read."""
+"""What each user of docker-compose.yaml's PostgreSQL may do. After test_compose.py: its night's tables are read."""
 
 from __future__ import annotations
 
