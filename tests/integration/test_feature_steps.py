@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import uuid
 from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from pydantic import SecretStr
 
 from nightshift.artifact import ArtifactRef, Decision
 from nightshift.declare.discovery import load_use_case
 from nightshift.declare.use_case import UseCase
-from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected
+from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected, WarehouseUnavailable
 from nightshift.io import artifact_store
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.feature_store import historical_features, open_feature_store
@@ -236,6 +240,31 @@ def test_features_read_for_a_batch_are_those_read_for_all(
     assert len(parts) > 2
     assert max(read) <= 6
     assert copied == len(read) / len(parts)
+
+
+def test_features_are_read_again_after_the_registrys_database_was_away(
+    store: ArtifactStore, settings: Settings, warehouse_url: str
+) -> None:
+    database = f"registry_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(warehouse_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {database}")
+        registry = SecretStr(urlsplit(warehouse_url)._replace(path=f"/{database}").geturl())
+        apart = settings.model_copy(update={"feast_registry_url": registry})
+        ingest(store)
+        pins = {LAST: materialize(store, apart, LAST)}
+        spine = delivered_spine(USE_CASE, store, LAST, USE_CASE.scoring_spine).rows
+
+        def features() -> pa.Table:
+            return historical_features(USE_CASE, apart, store, "flight_delay_v1", spine, partitions=pins)
+
+        expected = features()
+        connection.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database])
+        with raises_code(WarehouseUnavailable, "NS-FEATURE-022", database, "terminating connection"):
+            features()
+        connection.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+        assert features() == expected
+        connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 def test_the_online_store_holds_the_newest_partition(

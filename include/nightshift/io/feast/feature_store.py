@@ -21,10 +21,10 @@ from nightshift.artifact import ArtifactRef, sha256_hex
 from nightshift.core.features.feature_computation import EVENT_TIMESTAMP
 from nightshift.declare.discovery import PROJECT_ROOT
 from nightshift.declare.use_case import UseCase
-from nightshift.errors import ConfigurationError, FeatureContractError
+from nightshift.errors import ConfigurationError, FeatureContractError, WarehouseUnavailable
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.offline_partitions import PublishedPartitions
-from nightshift.io.warehouse.schema import connect, lock, plain_url
+from nightshift.io.warehouse.schema import connect, describe, lock, plain_url
 from nightshift.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def historical_features(
     Point-in-time: each row gets the values published at or before its `event_timestamp`, null
     where there are none. With `partitions`, the published artifacts to read, it gets those of exactly that time, as
     when it is scored; without, the newest of those that are published now. Raises ConfigurationError for an unknown
-    service, FeatureContractError if the spine lacks a join key.
+    service, FeatureContractError if the spine lacks a join key, WarehouseUnavailable if the registry's database does
+    not answer.
     """
     from feast.errors import FeatureServiceNotFoundException
     from typeguard import suppress_type_checks
@@ -93,7 +94,8 @@ def historical_features(
     read_through = partitions if isinstance(partitions, PublishedPartitions) else PublishedPartitions(store, partitions)
     feast.config.offline_store.read_from(read_through)
     try:
-        feature_service = feast.get_feature_service(service)
+        with _registry_read(settings):
+            feature_service = feast.get_feature_service(service)
     except FeatureServiceNotFoundException as error:
         raise ConfigurationError(
             "NS-FEATURE-011", f"{use_case.feature_repo} defines no feature service {service!r}."
@@ -108,7 +110,7 @@ def historical_features(
         )
     entities = spine.select([*keys, EVENT_TIMESTAMP]).to_pandas()
     # Feast checks the types of every field of every view each time that it reads its registry.
-    with suppress_type_checks():
+    with suppress_type_checks(), _registry_read(settings):
         joined = feast.get_historical_features(entity_df=entities, features=feature_service).to_arrow()
     for name in joined.column_names:
         if name not in entities.columns:
@@ -161,7 +163,7 @@ def _open(use_case: str, definitions: Path, settings: Settings) -> FeatureStore:
         values["online_store"], settings.warehouse_url.get_secret_value(), redis.get_secret_value() if redis else None
     )
     # Feast's registry has no lock of its own.
-    with _locked(settings, "feast", use_case):
+    with _locked(settings, "feast", use_case), _registry_read(settings):
         try:
             feast = FeatureStore(config=RepoConfig(**values, repo_path=path))
         except ValidationError as error:
@@ -214,6 +216,22 @@ def online_store_settings(declared: Mapping[str, object], warehouse: str, redis:
     address = f"{parts.get('host', 'localhost')}:{parts.get('port', 6379)}"
     week = 7 * 24 * 3600
     return {"type": "redis", "connection_string": ",".join([address, *options]), "key_ttl_seconds": week}
+
+
+@contextmanager
+def _registry_read(settings: Settings) -> Iterator[None]:
+    """Raise WarehouseUnavailable for what SQLAlchemy raises when the registry's database does not answer."""
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        yield
+    except OperationalError as error:
+        where = describe(plain_url(settings.feast_registry_url or settings.warehouse_url))
+        # Without the cause, whose text has the statement and its values.
+        message = str(error.orig).strip()
+        raise WarehouseUnavailable(
+            "NS-FEATURE-022", f"The database of Feast's registry at {where} failed: {message}. Try again."
+        ) from None
 
 
 @contextmanager
