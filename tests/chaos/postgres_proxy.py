@@ -14,7 +14,9 @@ _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102
 _LAST = b"SQHcfXdp"
 """Types of the messages after which the client waits for the server, or that are passed on one by one."""
 _WRITES = re.compile(
-    r"INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|COPY .* FROM STDIN|TRUNCATE|GRANT|REVOKE|COMMENT|MERGE|.*setval", re.S
+    r"INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|COPY .* FROM STDIN|TRUNCATE|GRANT|REVOKE|COMMENT|MERGE"
+    r"|.*setval|.*create_month",
+    re.S,
 )
 _ANSWER_SECONDS = 120
 _DISK_FULL = b"SERROR\0VERROR\0C53100\0Mcould not extend file: No space left on device (made by a test)\0\0"

@@ -7,8 +7,10 @@ import pytest
 from psycopg import errors, sql
 
 from support.compose_stack import ADMIN, DATABASE_USERS, USE_CASE, Compose
-from support.privileges import CHANGES_DECISIONS
+from support.privileges import CHANGES_DECISIONS, LEAVES_CODE
 
+MONTH = sql.Identifier("predictions_201302")
+"""That of the night of test_compose.py."""
 UNPRIVILEGED = [user for user in DATABASE_USERS if user != ADMIN]
 TABLES_MAY_BE_MADE = ("CREATE TABLE another (n integer)", "CREATE TEMPORARY TABLE another (n integer)")
 IS_DONE = {
@@ -52,7 +54,7 @@ NEEDS_ADMIN = (
 IS_REFUSED = {
     "airflow": NEEDS_ADMIN,
     "mlflow": NEEDS_ADMIN,
-    "pipeline": (*NEEDS_ADMIN, *CHANGES_DECISIONS, "CREATE TABLE public.another (n integer)"),
+    "pipeline": (*NEEDS_ADMIN, *CHANGES_DECISIONS, *LEAVES_CODE, "CREATE TABLE public.another (n integer)"),
     "pages": (*NEEDS_ADMIN, *CHANGES_DECISIONS, *WRITES),
     "analyst": (*NEEDS_ADMIN, *CHANGES_DECISIONS, *WRITES, "SELECT * FROM {s}.deployments", "SELECT * FROM {s}.alerts"),
 }
@@ -69,7 +71,7 @@ def databases(compose: Compose) -> Compose:
 def _try(connection: psycopg.Connection, statement: str) -> None:
     """Run a statement, and leave nothing of it."""
     with connection.transaction(force_rollback=True):
-        connection.execute(sql.SQL(statement).format(s=sql.Identifier(USE_CASE)))  # type: ignore[arg-type]
+        connection.execute(sql.SQL(statement).format(s=sql.Identifier(USE_CASE), month=MONTH))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("user", UNPRIVILEGED)

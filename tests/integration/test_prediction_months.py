@@ -12,7 +12,7 @@ from psycopg import sql
 from nightshift.declare.use_case import UseCase
 from nightshift.io.warehouse import publications
 from nightshift.io.warehouse import schema as warehouse_schema
-from nightshift.io.warehouse.roles import PIPELINE
+from nightshift.io.warehouse.roles import OWNER
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 from support.parcels import DAY, night, publish_by_day, published, without_months
@@ -47,7 +47,7 @@ def test_five_years_of_nights_are_sixty_tables(use_case: UseCase, warehouse: War
             publications.create_month(connection, use_case, first + timedelta(days=number))
     tables = months(warehouse)
     assert len(tables) == 60
-    assert (tables[0], tables[-1]) == (("predictions_201301", PIPELINE), ("predictions_201712", PIPELINE))
+    assert (tables[0], tables[-1]) == (("predictions_201301", OWNER), ("predictions_201712", OWNER))
 
 
 @pytest.mark.parametrize("day", [date(2012, 2, 29), date(2013, 1, 31), date(2013, 12, 31)], ids=str)
@@ -92,7 +92,7 @@ def test_days_of_an_earlier_version_become_months(
     warehouse = Warehouse(settings, use_case)
     assert warehouse.migrate()[0] == "0012_months"
     assert [name for name, _ in months(warehouse)] == ["predictions_201305", "predictions_201306", "predictions_201312"]
-    assert {owner for _, owner in months(warehouse)} == {PIPELINE}
+    assert {owner for _, owner in months(warehouse)} == {OWNER}
     assert key(warehouse, "predictions_201306") == key(warehouse, "predictions") == ["day", "parcel"]
     with warehouse.connection() as connection:
         assert connection.execute(query).fetchall() == before

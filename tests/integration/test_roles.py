@@ -23,7 +23,7 @@ from nightshift.settings import Settings
 from support.desk import Desk, begin, days_after
 from support.errors import raises_code
 from support.parcels import DAY, killed, night, publish_by_day, without_months
-from support.privileges import CHANGES_DECISIONS
+from support.privileges import CHANGES_DECISIONS, LEAVES_CODE
 
 PUBLISHED = {"predictions", "publications", "outcomes", "performance_daily", "drift_daily"}
 
@@ -58,7 +58,8 @@ def as_user(settings: Settings, user: str) -> Settings:
 
 
 def in_schema(statement: str, use_case: UseCase) -> sql.Composed:
-    return sql.SQL(statement).format(s=sql.Identifier(use_case.name))  # type: ignore[arg-type]
+    names = {"s": sql.Identifier(use_case.name), "month": sql.Identifier(f"predictions_{DAY:%Y%m}")}
+    return sql.SQL(statement).format(**names)  # type: ignore[arg-type]
 
 
 def test_decisions_are_changed_by_nobody_but_the_owner(
@@ -106,16 +107,52 @@ def test_reader_reads_what_is_published_and_nothing_else(
             connection.execute(in_schema(statement, use_case))
 
 
-def test_every_table_but_the_predictions_is_the_owners(warehouse: Warehouse, use_case: UseCase) -> None:
-    warehouse.migrate()
+def test_everything_is_the_owners(warehouse: Warehouse, use_case: UseCase) -> None:
+    warehouse.publish_predictions(*night(3))
     with warehouse.connection() as connection:
         owners = connection.execute(
             "SELECT relname, pg_get_userbyid(relowner) FROM pg_class "
-            "WHERE relnamespace = quote_ident(%s)::regnamespace AND relkind IN ('r', 'p')",
-            [use_case.name],
+            "WHERE relnamespace = quote_ident(%(s)s)::regnamespace "
+            "UNION SELECT proname, pg_get_userbyid(proowner) FROM pg_proc "
+            "WHERE pronamespace = quote_ident(%(s)s)::regnamespace",
+            {"s": use_case.name},
         ).fetchall()
-    assert {owner for name, owner in owners if name != "predictions"} == {OWNER}
-    assert dict(owners)["predictions"] == PIPELINE
+    assert {"predictions", f"predictions_{DAY:%Y%m}", "deployments", "create_month"} <= {name for name, _ in owners}
+    assert {owner for _, owner in owners} == {OWNER}
+
+
+def test_pipeline_leaves_no_code_for_others(
+    settings: Settings, warehouse: Warehouse, use_case: UseCase, users: dict[str, str]
+) -> None:
+    warehouse.migrate()
+    assert Warehouse(as_user(settings, users[PIPELINE]), use_case).publish_predictions(*night(3))
+    for statement in LEAVES_CODE:
+        with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[PIPELINE]) as connection:  # noqa: PT012
+            connection.execute(in_schema(statement, use_case))
+            pytest.fail(statement)
+    with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[READER]) as connection:
+        connection.execute(in_schema("SELECT {s}.create_month('2013-01-01')", use_case))
+
+
+def test_a_month_is_created_by_no_function_of_the_caller(
+    settings: Settings, warehouse: Warehouse, use_case: UseCase, users: dict[str, str]
+) -> None:
+    warehouse.migrate()
+    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
+        names = map(sql.Identifier, (connection.info.dbname, users[PIPELINE]))
+        connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(*names))
+    with connected(settings, users[PIPELINE]) as connection:
+        own = sql.Identifier(users[PIPELINE])
+        body = "LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'called by %', current_user; END$$"
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(own))
+        for signature in ("date_trunc(text, date) RETURNS timestamptz", "format(text, text, text) RETURNS text"):
+            connection.execute(sql.SQL(f"CREATE FUNCTION {{}}.{signature} {body}").format(own))  # type: ignore[arg-type]
+        connection.execute(sql.SQL("SET search_path = {}, pg_catalog").format(own))
+        with pytest.raises(errors.RaiseException), connection.transaction():
+            connection.execute("SELECT date_trunc('month', date '2013-01-01')")
+        connection.execute(in_schema("SELECT {s}.create_month('2013-01-31')", use_case))
+    with warehouse.connection() as connection:
+        assert warehouse_schema.exists(connection, warehouse.table("predictions_201301"))
 
 
 def test_nights_run_as_a_member_of_the_pipeline_role(desk: Desk, users: dict[str, str]) -> None:
@@ -140,10 +177,15 @@ def test_nights_run_as_a_member_of_the_pipeline_role(desk: Desk, users: dict[str
 def test_days_of_another_user_become_months(
     settings: Settings, use_case: UseCase, users: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tables of days belong to whoever published them; a member of owner and pipeline migrates them all the same."""
+    """Tables of days belong to whoever published them, `predictions` to the pipeline; a member of owner and pipeline
+    migrates them all the same, and then they are the owner's."""
     with monkeypatch.context() as patch:
         patch.setattr(warehouse_schema, "MIGRATIONS", without_months(tmp_path))
         Warehouse(settings, use_case).migrate()
+        with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
+            for statement in ("GRANT CREATE ON SCHEMA {s} TO {to}", "ALTER TABLE {s}.predictions OWNER TO {to}"):
+                names = {"s": sql.Identifier(use_case.name), "to": sql.Identifier(PIPELINE)}
+                connection.execute(sql.SQL(statement).format(**names))  # type: ignore[arg-type]
         with connected(settings, users[PIPELINE]) as connection:
             publish_by_day(connection, use_case, *night(12))
     with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
@@ -157,6 +199,10 @@ def test_days_of_another_user_become_months(
     assert pipeline.publish_predictions(*night(7, version="b"))
     with connected(settings, users[READER]) as connection:
         assert connection.execute(in_schema("SELECT count(*) FROM {s}.predictions", use_case)).fetchone() == (16,)
+    for statement in LEAVES_CODE:
+        with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[PIPELINE]) as connection:  # noqa: PT012
+            connection.execute(in_schema(statement, use_case))
+            pytest.fail(statement)
 
 
 def test_pipeline_cannot_migrate_what_the_owner_did_not(

@@ -26,3 +26,21 @@ CHANGES_DECISIONS: tuple[LiteralString, ...] = (
     "SET ROLE nightshift_owner",
 )
 """Each would change, remove or disable what keeps `deployments` append-only; `{s}` is the schema."""
+
+LEAVES_CODE: tuple[LiteralString, ...] = (
+    "CREATE TRIGGER another BEFORE INSERT ON {s}.predictions FOR EACH ROW EXECUTE FUNCTION {s}.refuse_change()",
+    "CREATE TRIGGER another BEFORE INSERT ON {s}.{month} FOR EACH ROW EXECUTE FUNCTION {s}.refuse_change()",
+    "CREATE RULE another AS ON INSERT TO {s}.predictions DO INSTEAD NOTHING",
+    "ALTER TABLE {s}.predictions ALTER predicted_at SET DEFAULT now()",
+    "ALTER TABLE {s}.{month} ALTER predicted_at SET DEFAULT now()",
+    "ALTER TABLE {s}.predictions DETACH PARTITION {s}.{month}",
+    "DROP TABLE {s}.{month}",
+    "INSERT INTO {s}.{month} SELECT * FROM {s}.predictions",
+    "CREATE TABLE {s}.another (n integer)",
+    "CREATE VIEW {s}.another AS SELECT 1",
+    "CREATE FUNCTION {s}.another() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    "CREATE OR REPLACE FUNCTION {s}.create_month(day date) RETURNS void LANGUAGE sql AS ''",
+    "ALTER FUNCTION {s}.create_month(date) RESET search_path",
+)
+"""Each would put code into the schema that other users run, or go around the table `predictions`; `{s}` is the schema,
+`{month}` a table of a month."""

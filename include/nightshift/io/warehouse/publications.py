@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Self
 
 import pyarrow as pa
@@ -78,30 +78,9 @@ def create_month(connection: Connection, use_case: UseCase, day: date) -> None:
 
     Commit it before rows are copied: until then other nights of a new month wait.
     """
-    first = day.replace(day=1)
-    month = table_name(use_case, f"predictions_{first:%Y%m}")
-    # Locked before the first look: PostgreSQL remembers in a transaction that a name did not exist.
+    # Locked before it looks: PostgreSQL remembers in a transaction that a name did not exist.
     warehouse_schema.lock(connection, use_case.name, "months")
-    if warehouse_schema.exists(connection, month):
-        return
-    predictions = table_name(use_case, "predictions")
-    query = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %s::regclass"
-    ((owner,),) = connection.execute(query, [predictions.as_string(connection)]).fetchall()
-    # Unlike CREATE TABLE ... PARTITION OF, attaching a table does not block readers.
-    for statement in (
-        "CREATE TABLE {month} (LIKE {predictions} INCLUDING ALL)",
-        "ALTER TABLE {month} OWNER TO {owner}",
-        "ALTER TABLE {predictions} ATTACH PARTITION {month} FOR VALUES FROM ({first}) TO ({next})",
-    ):
-        connection.execute(
-            sql.SQL(statement).format(
-                month=month,
-                predictions=predictions,
-                owner=sql.Identifier(owner),
-                first=sql.Literal(first),
-                next=sql.Literal((first + timedelta(days=31)).replace(day=1)),
-            )
-        )
+    connection.execute(sql.SQL("SELECT {}({})").format(table_name(use_case, "create_month"), day))
 
 
 def publish(

@@ -1,7 +1,7 @@
 """Roles of the warehouse's database, and what each may do with the schema of a use case.
 
 OWNER owns schema and tables, so no other role can change `deployments` or disable its triggers. PIPELINE writes rows,
-and only appends to `deployments`; it owns `predictions`, because attaching the table of a month takes ownership. READER
+and only appends to `deployments`; OWNER's function `create_month` creates the tables of predictions for it. READER
 reads what is published. None can log in: users are made members of them.
 """
 
@@ -33,9 +33,11 @@ SELECT pg_get_userbyid(relowner) = %s FROM pg_class
 WHERE relnamespace = quote_ident(%s)::regnamespace AND relname = 'deployments'
 """
 _TABLES = """
-SELECT relname FROM pg_class
-WHERE relnamespace = quote_ident(%s)::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY relname
+SELECT relname, relispartition FROM pg_class
+WHERE relnamespace = quote_ident(%s)::regnamespace AND relkind IN ('r', 'p') ORDER BY relname
 """
+
+_FUNCTIONS = "SELECT proname FROM pg_proc WHERE pronamespace = quote_ident(%s)::regnamespace ORDER BY proname"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -68,16 +70,23 @@ def grant(connection: Connection, schema: str) -> None:
     def run(statement: LiteralString, **more: sql.Composable) -> None:
         connection.execute(sql.SQL(statement).format(**names, **more))
 
-    run("GRANT USAGE, CREATE ON SCHEMA {schema} TO {owner}, {pipeline}")
-    run("GRANT USAGE ON SCHEMA {schema} TO {reader}")
-    for (name,) in connection.execute(_TABLES, [schema]).fetchall():
+    run("GRANT USAGE, CREATE ON SCHEMA {schema} TO {owner}")
+    run("GRANT USAGE ON SCHEMA {schema} TO {pipeline}, {reader}")
+    # Tables of months were the pipeline's, up to 0015_create_month.
+    run("REVOKE CREATE ON SCHEMA {schema} FROM {pipeline}")
+    for name, is_month in connection.execute(_TABLES, [schema]).fetchall():
         table = sql.Identifier(schema, name)
+        run("ALTER TABLE {table} OWNER TO {owner}", table=table)
+        if is_month:
+            continue  # rows are written and read through `predictions`
         run("GRANT {rights} ON {table} TO {pipeline}", table=table, rights=sql.SQL(PRIVILEGES.get(name, WRITE)))
         if name in PUBLISHED:
             run("GRANT SELECT ON {table} TO {reader}", table=table)
-        to = "pipeline" if name == "predictions" else "owner"
-        run("ALTER TABLE {table} OWNER TO {to}", table=table, to=names[to])
-    run("ALTER FUNCTION {schema}.refuse_change() OWNER TO {owner}")
+    for (name,) in connection.execute(_FUNCTIONS, [schema]).fetchall():
+        function = sql.Identifier(schema, name)
+        run("ALTER FUNCTION {function} OWNER TO {owner}", function=function)
+        if name == "create_month":
+            run("GRANT EXECUTE ON FUNCTION {function} TO {pipeline}", function=function)
     # The owner of a schema may drop what is in it.
     run("ALTER SCHEMA {schema} OWNER TO {owner}")
 
