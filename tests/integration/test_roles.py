@@ -144,7 +144,8 @@ def test_a_month_is_created_by_no_function_of_the_caller(
     with connected(settings, users[PIPELINE]) as connection:
         own = sql.Identifier(users[PIPELINE])
         body = "LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'called by %', current_user; END$$"
-        connection.execute(sql.SQL("CREATE SCHEMA {}").format(own))
+        # Without it, the schema is passed over where the owner looks up a name.
+        connection.execute(sql.SQL("CREATE SCHEMA {s}; GRANT USAGE ON SCHEMA {s} TO PUBLIC").format(s=own))
         for signature in ("date_trunc(text, date) RETURNS timestamptz", "format(text, text, text) RETURNS text"):
             connection.execute(sql.SQL(f"CREATE FUNCTION {{}}.{signature} {body}").format(own))  # type: ignore[arg-type]
         connection.execute(sql.SQL("SET search_path = {}, pg_catalog").format(own))
