@@ -193,7 +193,7 @@ def test_published_data_outlives_its_landing_files(
 def test_loading_online_does_not_lock_out_reading(
     warehouse_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feature_store, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(warehouse_schema, "LOCK_TIMEOUT_SECONDS", 1)
     # With settings of its own, it is opened for the first time in this process.
     settings = settings.model_copy(update={"threads": 3})
     with feature_store.loading_online(USE_CASE, settings):
@@ -211,7 +211,7 @@ def test_the_lock_outlasts_the_limit_on_idle_transactions(
     warehouse_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{warehouse_url}&options=-c%20idle_in_transaction_session_timeout%3D100"
-    monkeypatch.setattr(feature_store, "connect", lambda *_, **__: psycopg.connect(url))
+    monkeypatch.setattr(warehouse_schema, "connect", lambda *_, **__: psycopg.connect(url))
     with feature_store.loading_online(USE_CASE, settings):
         time.sleep(0.5)
 
@@ -221,8 +221,8 @@ def test_a_process_that_hangs_while_it_opens_feast_loses_its_lock(
 ) -> None:
     # With settings of its own, it is opened for the first time in this process.
     settings = settings.model_copy(update={"threads": 5})
-    monkeypatch.setattr(warehouse_schema, "IDLE_SECONDS", 1)
     with monkeypatch.context() as hanging:
+        hanging.setattr(warehouse_schema, "IDLE_SECONDS", 1)
         hanging.setattr(feature_store, "_apply_if_changed", lambda *_: time.sleep(3))
         with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-005"):
             feature_store.open_feature_store(USE_CASE, settings)

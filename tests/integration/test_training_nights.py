@@ -16,8 +16,15 @@ from nightshift.core.versions.package import HOLDOUT, MODEL
 from nightshift.declare.use_case import UseCase
 from nightshift.deployment import model_version
 from nightshift.documents.train import Registration, TrainingSet, Verification
-from nightshift.errors import ArtifactCorrupt, PartitionNotReady, PartitionRejected, TerminalError
+from nightshift.errors import (
+    ArtifactCorrupt,
+    PartitionNotReady,
+    PartitionRejected,
+    TerminalError,
+    WarehouseUnavailable,
+)
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
 from nightshift.services.training_rows import STEP, compact_months, known_rows, load_rows, publish_rows
@@ -86,6 +93,16 @@ def test_cards_and_tracking_follow_a_registration(trained_nights, store, use_cas
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tracked = nights.step("track_training", last, registered=registered)
     assert store.manifest(tracked).metrics == {champion.spec_id: None, fallback.spec_id: None}
+
+
+def test_two_tries_of_a_task_do_not_log_a_version_at_once(trained_nights, store, settings, use_case, monkeypatch):
+    registered = store.current(use_case.name, "register", TRAINED)
+    monkeypatch.setattr(warehouse_schema, "LOCK_TIMEOUT_SECONDS", 0.2)
+    with (
+        warehouse_schema.hold_lock(settings, use_case.name, "track_training"),
+        raises_code(WarehouseUnavailable, "NS-WAREHOUSE-006", "late_returns/track_training"),
+    ):
+        trained_nights.step("track_training", TRAINED, registered=registered)
 
 
 def test_the_shipped_graph_is_fitted_on_the_newest_labels(trained_nights, use_case, store):

@@ -24,7 +24,7 @@ from nightshift.declare.use_case import UseCase
 from nightshift.errors import ConfigurationError, FeatureContractError, WarehouseUnavailable
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.feast.offline_partitions import PublishedPartitions
-from nightshift.io.warehouse.schema import connect, describe, lock, plain_url
+from nightshift.io.warehouse.schema import connect, describe, hold_lock, lock, plain_url
 from nightshift.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 REGISTRY_SCHEMA = "feast_registry"
 DEFINITIONS_TAG = "definitions_sha256"
 STEP = "publish_features"
-LOCK_SECONDS = 60
-LONGEST_LOAD_SECONDS = 35 * 60
-"""Longer than a task may run: then the lock is released."""
 TIMEOUT_SECONDS = 10
 """Timeout of a request to Redis."""
 
@@ -130,7 +127,7 @@ def open_feature_store(use_case: UseCase, settings: Settings) -> FeatureStore:
 @contextmanager
 def loading_online(use_case: UseCase, settings: Settings) -> Iterator[None]:
     """Hold the lock for loading a use case's online store. Opening the feature store does not take this lock."""
-    with _locked(settings, "feast online", use_case.name, idle_seconds=LONGEST_LOAD_SECONDS):
+    with hold_lock(settings, "feast online", use_case.name, url=settings.feast_registry_url):
         yield
 
 
@@ -235,18 +232,15 @@ def _registry_read(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(settings: Settings, *names: str, idle_seconds: int | None = None) -> Iterator[None]:
+def _locked(settings: Settings, *names: str) -> Iterator[None]:
     """Hold a lock in the database of Feast's registry, whose schema is created if it does not exist.
 
-    Feast uses other connections meanwhile, so this one is idle: the server releases the lock after `idle_seconds`, by
-    default as with all connections.
+    Feast uses other connections meanwhile; as with all connections, the server ends one that is idle for too long.
     """
-    with connect(settings, url=settings.feast_registry_url, lock_timeout_seconds=LOCK_SECONDS) as connection:
+    with connect(settings, url=settings.feast_registry_url) as connection:
         lock(connection, *names)
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {REGISTRY_SCHEMA}")
         # Feast uses another connection, so the schema must be committed, which releases the lock.
         connection.commit()
-        if idle_seconds is not None:
-            connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds}s'")
         lock(connection, *names)
         yield

@@ -27,6 +27,8 @@ LOCK_TIMEOUT_SECONDS = 60
 STATEMENT_TIMEOUT_SECONDS = 600
 IDLE_SECONDS = 300
 """How long a transaction may be idle before the server ends it: a process that hangs keeps no lock."""
+LONGEST_TASK_SECONDS = 35 * 60
+"""Longer than a task may run: how long one may hold a lock while it works elsewhere."""
 VANISHED_SECONDS = 10
 """How often a side checks whether the other is still there: a worker that vanished keeps no lock."""
 KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": VANISHED_SECONDS, "keepalives_count": 3}
@@ -148,6 +150,19 @@ def lock(connection: Connection, *names: str) -> None:
             "NS-WAREHOUSE-006",
             f"Another process holds the lock {name!r}: {error}. See pg_locks in that database for its holder.",
         ) from error
+
+
+@contextmanager
+def hold_lock(settings: Settings, *names: str, url: SecretStr | None = None) -> Iterator[None]:
+    """Hold an advisory lock on those names, in the warehouse or at `url`, while the block works elsewhere.
+
+    Its connection is idle meanwhile; the server releases the lock after LONGEST_TASK_SECONDS. Raises
+    WarehouseUnavailable on a timeout, or at the end of the block if the lock was released before.
+    """
+    with connect(settings, url=url, lock_timeout_seconds=LOCK_TIMEOUT_SECONDS) as connection:
+        connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_TASK_SECONDS}s'")
+        lock(connection, *names)
+        yield
 
 
 def exists(connection: Connection, table: sql.Identifier) -> bool:
