@@ -22,10 +22,10 @@ GRANT CONNECT ON DATABASE warehouse TO nightshift_reader, pages;
 -- CREATE: schemas of Feast and of the search of models.
 GRANT CONNECT, TEMPORARY, CREATE ON DATABASE warehouse TO nightshift_pipeline;
 
--- The pages read all tables, those of the migrations and those that the pipeline makes. As a member of pg_read_all_data
--- they would also read the stored passwords of all users.
+-- The pages read all tables: of the migrations, of months, and those that the pipeline makes. As a member of
+-- pg_read_all_data they would also read the stored passwords of all users.
 ALTER DEFAULT PRIVILEGES FOR ROLE nightshift, pipeline GRANT USAGE ON SCHEMAS TO pages;
-ALTER DEFAULT PRIVILEGES FOR ROLE nightshift, pipeline GRANT SELECT ON TABLES TO pages;
+ALTER DEFAULT PRIVILEGES FOR ROLE nightshift, nightshift_owner, pipeline GRANT SELECT ON TABLES TO pages;
 -- The default begins with a schema of the user's name. The pipeline could make one for the superuser, and functions in it
 -- that it calls in place of PostgreSQL's.
 ALTER DATABASE warehouse SET search_path = public;
