@@ -90,8 +90,9 @@ def test_a_reader_sees_one_whole_night_and_never_waits(settings: Settings, wareh
     )
 
     def read() -> None:
-        with warehouse_schema.connect(settings, lock_timeout_seconds=0.5) as connection:
+        with warehouse_schema.connect(settings) as connection:
             connection.autocommit = True
+            connection.execute("SET lock_timeout = '0.5s'")
             while not stop.is_set():
                 seen.append(connection.execute(query).fetchone())
 
@@ -215,11 +216,15 @@ def test_the_publish_id_pins_what_was_published(changed: str) -> None:
     assert publication.model_copy(update={"run_id": "other"}).publish_id == publication.publish_id
 
 
-def test_what_is_checked_under_the_lock_stops_a_publication(settings: Settings, warehouse: Warehouse) -> None:
+def test_what_is_checked_under_the_lock_stops_a_publication(
+    settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warehouse_schema, "LOCK_TIMEOUT_SECONDS", 0.1)
+
     def superseded() -> None:
         with (
             raises_code(WarehouseUnavailable, "NS-WAREHOUSE-006"),
-            warehouse_schema.connect(settings, lock_timeout_seconds=0.1) as other,
+            warehouse_schema.connect(settings) as other,
         ):
             warehouse_schema.lock(other, warehouse._use_case.name, "publish", publication.partition.isoformat())
         raise Superseded("NS-TEST-001", "scored again")

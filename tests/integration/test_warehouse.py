@@ -254,7 +254,7 @@ def test_an_idle_transaction_loses_its_lock(settings: Settings, monkeypatch: pyt
     monkeypatch.setattr(warehouse_schema, "IDLE_SECONDS", 1)
     with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-005"), warehouse_schema.connect(settings) as idle:
         warehouse_schema.lock(idle, "idle")
-        with warehouse_schema.connect(settings, lock_timeout_seconds=10) as other:
+        with warehouse_schema.connect(settings) as other:
             warehouse_schema.lock(other, "idle")
         idle.execute("SELECT 1")
 
@@ -281,7 +281,7 @@ def test_a_worker_that_vanished_loses_its_lock(settings: Settings) -> None:
                 time.sleep(0.1)
                 other.execute("SELECT pg_stat_clear_snapshot()")
         holder.kill()
-    with warehouse_schema.connect(settings, lock_timeout_seconds=15) as other:
+    with warehouse_schema.connect(settings) as other:
         warehouse_schema.lock(other, "vanished")
 
 
@@ -300,13 +300,16 @@ def test_both_sides_check_the_connection(settings: Settings) -> None:
     assert {name: int(mine[name]) for name in warehouse_schema.KEEPALIVES} == warehouse_schema.KEEPALIVES
 
 
-def test_a_lock_that_is_not_to_be_had_is_transient(settings: Settings, use_case: UseCase, warehouse: Warehouse) -> None:
+def test_a_lock_that_is_not_to_be_had_is_transient(
+    settings: Settings, use_case: UseCase, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     warehouse.migrate()
+    monkeypatch.setattr(warehouse_schema, "LOCK_TIMEOUT_SECONDS", 0.1)
     with warehouse_schema.connect(settings) as holder:
         warehouse_schema.lock(holder, use_case.name, "x")
         with (
             raises_code(WarehouseUnavailable, "NS-WAREHOUSE-006"),
-            warehouse_schema.connect(settings, lock_timeout_seconds=0.1) as waiter,
+            warehouse_schema.connect(settings) as waiter,
         ):
             warehouse_schema.lock(waiter, use_case.name, "x")
 

@@ -23,7 +23,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_TIMEOUT_SECONDS = 10
-LOCK_TIMEOUT_SECONDS = 60
+LOCK_TIMEOUT_SECONDS: float = 60
 STATEMENT_TIMEOUT_SECONDS = 600
 IDLE_SECONDS = 300
 """How long a transaction may be idle before the server ends it: a process that hangs keeps no lock."""
@@ -66,9 +66,7 @@ def describe(url: str) -> str:
 
 
 @contextmanager
-def connect(
-    settings: Settings, *, url: SecretStr | None = None, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS
-) -> Iterator[Connection]:
+def connect(settings: Settings, *, url: SecretStr | None = None) -> Iterator[Connection]:
     """One connection to the warehouse, or to `url`: time zone UTC, committed at the end of the block, rolled back on
     any error.
 
@@ -82,7 +80,7 @@ def connect(
         "timezone": "UTC",
         # Who may create a schema could otherwise put functions there that another user calls in place of PostgreSQL's.
         "search_path": "pg_catalog",
-        "lock_timeout": int(lock_timeout_seconds * 1000),
+        "lock_timeout": int(LOCK_TIMEOUT_SECONDS * 1000),
         "statement_timeout": STATEMENT_TIMEOUT_SECONDS * 1000,
         "idle_in_transaction_session_timeout": IDLE_SECONDS * 1000,
         "client_connection_check_interval": VANISHED_SECONDS * 1000,
@@ -159,7 +157,7 @@ def hold_lock(settings: Settings, *names: str, url: SecretStr | None = None) -> 
     Its connection is idle meanwhile; the server releases the lock after LONGEST_TASK_SECONDS. Raises
     WarehouseUnavailable on a timeout, or at the end of the block if the lock was released before.
     """
-    with connect(settings, url=url, lock_timeout_seconds=LOCK_TIMEOUT_SECONDS) as connection:
+    with connect(settings, url=url) as connection:
         connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_TASK_SECONDS}s'")
         lock(connection, *names)
         yield
