@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -57,6 +57,14 @@ def as_user(settings: Settings, user: str) -> Settings:
     return settings.model_copy(update={"warehouse_url": SecretStr(url.replace("//postgres:@", f"//{user}:@"))})
 
 
+def check_forbidden(settings: Settings, user: str, use_case: UseCase, statements: Iterable[str]) -> None:
+    """None of the statements is allowed to that user."""
+    for statement in statements:
+        with pytest.raises(errors.InsufficientPrivilege), connected(settings, user) as connection:  # noqa: PT012
+            connection.execute(in_schema(statement, use_case))
+            pytest.fail(f"{user}: {statement}")
+
+
 def in_schema(statement: str, use_case: UseCase) -> sql.Composed:
     names = {"s": sql.Identifier(use_case.name), "month": sql.Identifier(f"predictions_{DAY:%Y%m}")}
     return sql.SQL(statement).format(**names)  # type: ignore[arg-type]
@@ -67,10 +75,7 @@ def test_decisions_are_changed_by_nobody_but_the_owner(
 ) -> None:
     warehouse.record_deployment(killed(DAY))
     for role in (PIPELINE, READER):
-        for statement in CHANGES_DECISIONS:
-            with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[role]) as connection:  # noqa: PT012
-                connection.execute(in_schema(statement, use_case))
-                pytest.fail(f"{role}: {statement}")
+        check_forbidden(settings, users[role], use_case, CHANGES_DECISIONS)
     assert warehouse.decisions() == [killed(DAY, 1)]
 
 
@@ -97,14 +102,17 @@ def test_reader_reads_what_is_published_and_nothing_else(
             connection.execute(in_schema(f"SELECT * FROM {{s}}.{name}", use_case))
     assert {name for name, may_read, _ in tables if may_read} == PUBLISHED
     assert [name for name, _, may_write in tables if may_write] == []
-    for statement in (
-        "SELECT * FROM {s}.deployments",
-        "SELECT * FROM {s}.alerts",
-        "INSERT INTO {s}.outcomes DEFAULT VALUES",
-        "CREATE TABLE {s}.mine (n integer)",
-    ):
-        with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[READER]) as connection:
-            connection.execute(in_schema(statement, use_case))
+    check_forbidden(
+        settings,
+        users[READER],
+        use_case,
+        (
+            "SELECT * FROM {s}.deployments",
+            "SELECT * FROM {s}.alerts",
+            "INSERT INTO {s}.outcomes DEFAULT VALUES",
+            "CREATE TABLE {s}.mine (n integer)",
+        ),
+    )
 
 
 def test_everything_is_the_owners(warehouse: Warehouse, use_case: UseCase) -> None:
@@ -126,12 +134,8 @@ def test_pipeline_leaves_no_code_for_others(
 ) -> None:
     warehouse.migrate()
     assert Warehouse(as_user(settings, users[PIPELINE]), use_case).publish_predictions(*night(3))
-    for statement in LEAVES_CODE:
-        with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[PIPELINE]) as connection:  # noqa: PT012
-            connection.execute(in_schema(statement, use_case))
-            pytest.fail(statement)
-    with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[READER]) as connection:
-        connection.execute(in_schema("SELECT {s}.create_month('2013-01-01')", use_case))
+    check_forbidden(settings, users[PIPELINE], use_case, LEAVES_CODE)
+    check_forbidden(settings, users[READER], use_case, ["SELECT {s}.create_month('2013-01-01')"])
 
 
 def test_a_month_is_created_by_no_function_of_the_caller(
@@ -200,10 +204,7 @@ def test_days_of_another_user_become_months(
     assert pipeline.publish_predictions(*night(7, version="b"))
     with connected(settings, users[READER]) as connection:
         assert connection.execute(in_schema("SELECT count(*) FROM {s}.predictions", use_case)).fetchone() == (16,)
-    for statement in LEAVES_CODE:
-        with pytest.raises(errors.InsufficientPrivilege), connected(settings, users[PIPELINE]) as connection:  # noqa: PT012
-            connection.execute(in_schema(statement, use_case))
-            pytest.fail(statement)
+    check_forbidden(settings, users[PIPELINE], use_case, LEAVES_CODE)
 
 
 def test_pipeline_cannot_migrate_what_the_owner_did_not(

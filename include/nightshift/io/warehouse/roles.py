@@ -85,8 +85,7 @@ def grant(connection: Connection, schema: str) -> None:
     for (name,) in connection.execute(_FUNCTIONS, [schema]).fetchall():
         function = sql.Identifier(schema, name)
         run("ALTER FUNCTION {function} OWNER TO {owner}", function=function)
-        if name == "create_month":
-            run("GRANT EXECUTE ON FUNCTION {function} TO {pipeline}", function=function)
+        run("GRANT EXECUTE ON FUNCTION {function} TO {pipeline}", function=function)
     # The owner of a schema may drop what is in it.
     run("ALTER SCHEMA {schema} OWNER TO {owner}")
 
