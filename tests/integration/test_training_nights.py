@@ -28,6 +28,7 @@ from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.partitions import partition_range
 from nightshift.services.training_rows import STEP, compact_months, known_rows, load_rows, publish_rows
+from nightshift.steps.train import track_training
 from support.errors import raises_code
 from support.history import TRAINED
 from support.nights import Nights
@@ -98,11 +99,19 @@ def test_cards_and_tracking_follow_a_registration(trained_nights, store, use_cas
 def test_two_tries_of_a_task_do_not_log_a_version_at_once(trained_nights, store, settings, use_case, monkeypatch):
     registered = store.current(use_case.name, "register", TRAINED)
     monkeypatch.setattr(warehouse_schema, "LOCK_TIMEOUT_SECONDS", 0.2)
-    with (
-        warehouse_schema.hold_lock(settings, use_case.name, "track_training"),
-        raises_code(WarehouseUnavailable, "NS-WAREHOUSE-006", "late_returns/track_training"),
-    ):
-        trained_nights.step("track_training", TRAINED, registered=registered)
+    logged = []
+
+    def another_try(_settings, _use_case, record):
+        with (
+            raises_code(WarehouseUnavailable, "NS-WAREHOUSE-006", "late_returns/track_training"),
+            warehouse_schema.hold_lock(settings, use_case.name, "track_training"),
+        ):
+            pytest.fail("two at once")
+        logged.append(record.model_version)
+
+    monkeypatch.setattr(track_training, "log_training", another_try)
+    trained_nights.step("track_training", TRAINED, registered=registered)
+    assert logged == [one.model_version for one in store.read_document(registered, Registration).versions]
 
 
 def test_the_shipped_graph_is_fitted_on_the_newest_labels(trained_nights, use_case, store):
