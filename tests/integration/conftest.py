@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
+from pydantic import SecretStr
 
 from nightshift.artifact import Attempt
 from nightshift.declare.discovery import load_use_case
@@ -105,6 +107,15 @@ def store(settings: Settings) -> ArtifactStore:
     made.ensure_bucket()
     empty_bucket(made)
     return made
+
+
+@pytest.fixture
+def empty_registry(services: Services) -> SecretStr:
+    """URL of a registry of Feast in a database of this test's own, empty at first."""
+    name = f"registry_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(services.postgres.place.url("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return SecretStr(services.postgres.place.url(name))
 
 
 @pytest.fixture

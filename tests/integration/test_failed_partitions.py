@@ -6,7 +6,6 @@ import dataclasses
 import socket
 import time
 import traceback
-import uuid
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from nightshift.io.feast import feature_store, postgres_online_store
 from nightshift.io.feast.feature_store import historical_features
 from nightshift.io.warehouse import schema as warehouse_schema
 from nightshift.io.warehouse.warehouse import Warehouse
-from nightshift.local.scratch import Services
 from nightshift.services.curated import delivered_spine
 from nightshift.services.night_before import UNDER_WAY, waits_for_an_hour
 from nightshift.settings import Settings
@@ -227,15 +225,6 @@ def test_a_process_that_hangs_while_it_opens_feast_loses_its_lock(
         with raises_code(WarehouseUnavailable, "NS-WAREHOUSE-005"):
             feature_store.open_feature_store(USE_CASE, settings)
     assert feature_store.open_feature_store(USE_CASE, settings).project == USE_CASE.name
-
-
-@pytest.fixture
-def empty_registry(services: Services) -> SecretStr:
-    """URL of a registry of this test's own: nothing was loaded online yet, whichever tests ran before."""
-    name = f"registry_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(services.postgres.place.url("postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    return SecretStr(services.postgres.place.url(name))
 
 
 def test_redis_that_never_answers_fails_loading_alone(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import uuid
 from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,6 +14,8 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from feast import FeatureStore
+from psycopg import sql
 from pydantic import SecretStr
 
 from nightshift.artifact import ArtifactRef, Decision
@@ -23,6 +24,7 @@ from nightshift.declare.use_case import UseCase
 from nightshift.errors import FeatureContractError, PartitionNotReady, PartitionRejected, WarehouseUnavailable
 from nightshift.io import artifact_store
 from nightshift.io.artifact_store import ArtifactStore
+from nightshift.io.feast import feature_store
 from nightshift.io.feast.feature_store import historical_features, open_feature_store
 from nightshift.io.feast.offline_partitions import PublishedPartitions
 from nightshift.services import curated
@@ -242,29 +244,47 @@ def test_features_read_for_a_batch_are_those_read_for_all(
     assert copied == len(read) / len(parts)
 
 
-def test_features_are_read_again_after_the_registrys_database_was_away(
-    store: ArtifactStore, settings: Settings, warehouse_url: str
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (feature_store, "_apply_if_changed"),
+        (FeatureStore, "get_feature_service"),
+        (FeatureStore, "get_historical_features"),
+    ],
+    ids=["opened", "looked up", "joined"],
+)
+def test_features_are_read_after_the_registrys_database_was_away(
+    store: ArtifactStore,
+    settings: Settings,
+    empty_registry: SecretStr,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
 ) -> None:
-    database = f"registry_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(warehouse_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {database}")
-        registry = SecretStr(urlsplit(warehouse_url)._replace(path=f"/{database}").geturl())
-        apart = settings.model_copy(update={"feast_registry_url": registry})
-        ingest(store)
-        pins = {LAST: materialize(store, apart, LAST)}
-        spine = delivered_spine(USE_CASE, store, LAST, USE_CASE.scoring_spine).rows
+    apart = settings.model_copy(update={"feast_registry_url": empty_registry})
+    ingest(store)
+    pins = {FIRST: materialize(store, settings, FIRST)}
+    spine = delivered_spine(USE_CASE, store, FIRST, USE_CASE.scoring_spine).rows
+    database = urlsplit(empty_registry.get_secret_value()).path.lstrip("/")
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    real = getattr(owner, name)
 
-        def features() -> pa.Table:
-            return historical_features(USE_CASE, apart, store, "flight_delay_v1", spine, partitions=pins)
+    def features() -> pa.Table:
+        return historical_features(USE_CASE, apart, store, "flight_delay_v1", spine, partitions=pins)
 
-        expected = features()
-        connection.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database])
-        with raises_code(WarehouseUnavailable, "NS-FEATURE-022", database, "terminating connection"):
-            features()
-        connection.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
-        assert features() == expected
-        connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
+    with psycopg.connect(settings.warehouse_url.get_secret_value(), autocommit=True) as connection:
+
+        def after_it_went_away(*args: Any, **kwargs: Any) -> Any:
+            connection.execute(allow.format(sql.Identifier(database), False))
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database])
+            return real(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, after_it_went_away)
+            with raises_code(WarehouseUnavailable, "NS-FEATURE-022", database):
+                features()
+        connection.execute(allow.format(sql.Identifier(database), True))
+    assert features().num_rows == spine.num_rows > 0
 
 
 def test_the_online_store_holds_the_newest_partition(

@@ -91,7 +91,7 @@ def historical_features(
     read_through = partitions if isinstance(partitions, PublishedPartitions) else PublishedPartitions(store, partitions)
     feast.config.offline_store.read_from(read_through)
     try:
-        with _registry_read(settings):
+        with _registry_errors(settings):
             feature_service = feast.get_feature_service(service)
     except FeatureServiceNotFoundException as error:
         raise ConfigurationError(
@@ -107,7 +107,7 @@ def historical_features(
         )
     entities = spine.select([*keys, EVENT_TIMESTAMP]).to_pandas()
     # Feast checks the types of every field of every view each time that it reads its registry.
-    with suppress_type_checks(), _registry_read(settings):
+    with suppress_type_checks(), _registry_errors(settings):
         joined = feast.get_historical_features(entity_df=entities, features=feature_service).to_arrow()
     for name in joined.column_names:
         if name not in entities.columns:
@@ -160,7 +160,7 @@ def _open(use_case: str, definitions: Path, settings: Settings) -> FeatureStore:
         values["online_store"], settings.warehouse_url.get_secret_value(), redis.get_secret_value() if redis else None
     )
     # Feast's registry has no lock of its own.
-    with _locked(settings, "feast", use_case), _registry_read(settings):
+    with _locked(settings, "feast", use_case), _registry_errors(settings):
         try:
             feast = FeatureStore(config=RepoConfig(**values, repo_path=path))
         except ValidationError as error:
@@ -216,7 +216,7 @@ def online_store_settings(declared: Mapping[str, object], warehouse: str, redis:
 
 
 @contextmanager
-def _registry_read(settings: Settings) -> Iterator[None]:
+def _registry_errors(settings: Settings) -> Iterator[None]:
     """Raise WarehouseUnavailable for what SQLAlchemy raises when the registry's database does not answer."""
     from sqlalchemy.exc import OperationalError
 
