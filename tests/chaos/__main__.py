@@ -2,6 +2,8 @@
 
 make chaos                                  all faults, on a night whose versions were made by hand
 make chaos ARGS="--scene training"          on a night that trains, also those of MLflow
+make chaos ARGS="--scene search"            on a search, attacks, a backtest and a nomination, reproductions
+make chaos ARGS="--scene by-hand"           on decisions by hand, record_failure, the sweep of orphans
 make chaos ARGS="--scene publication"       on a publication: minutes
 make chaos ARGS="killed twice"              some faults
 make chaos ARGS="--scene backfill"          30 nights through Airflow: four at once, scheduler killed, in reverse

@@ -34,9 +34,9 @@ class Night:
         self.attempts = 0
         services.set_plan(plan)
 
-    def run(self, partition: date, *, without: Container[str] = frozenset()) -> None:
-        """Run all stages but the steps `without`. Raises NotSurvived if a step fails for good."""
-        for stage in STAGES:
+    def run(self, partition: date, *, stages: Sequence[str] = STAGES, without: Container[str] = frozenset()) -> None:
+        """Run all steps of the stages but those `without`. Raises NotSurvived if a step fails for good."""
+        for stage in stages:
             results: dict[str, Any] = {}
             for step in find_stage(stage).steps:
                 if step.name not in without:

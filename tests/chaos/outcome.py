@@ -18,8 +18,8 @@ from support.history import objects_of
 SCHEMAS = ("late_returns", "feast_online")
 WALL_CLOCK = frozenset(
     {
-        *("applied_at", "recorded_at", "predicted_at", "published_at", "superseded_at", "decided_at", "first_at"),
-        *("tried_at", "sent_at", "started_at", "seconds", "created_ts"),
+        *("applied_at", "recorded_at", "predicted_at", "published_at", "superseded_at", "decided_at", "answered_at"),
+        *("first_at", "tried_at", "sent_at", "started_at", "seconds", "created_ts"),
         *("run_id", "dag_id", "tries"),
     }
 )

@@ -88,14 +88,18 @@ def _run(sending: Connection, environment: dict[str, str], work: Work) -> None:
 
 
 def _outcome(work: Work) -> Outcome:
+    from nightshift.artifact import Attempt
     from nightshift.errors import TerminalError
     from nightshift.io.artifact_store import ArtifactStore
+    from nightshift.io.provenance import CURRENT_ATTEMPT
     from nightshift.settings import load_settings
     from nightshift.steps.context import StepContext
 
     try:
         # So that its folder can be imported from.
         load_use_case(work.use_case.name)
+        # The same in each attempt, as that of Airflow.
+        CURRENT_ATTEMPT.set(Attempt(run_id=f"{work.step} of {work.partition}"))
         settings = load_settings()
         context = StepContext(work.use_case, settings, ArtifactStore(settings), work.partition)
         if work.step in STAGE_OF_STEP:
