@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import date
+from datetime import date, datetime
 
 from airflow.sdk import Param, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
@@ -34,7 +34,7 @@ SPEC_OR_VERSION = rf"{SPEC}|^\d{{4}}-\d{{2}}-\d{{2}}-[0-9a-f]{{8}}$"
 
 
 def partition(what: str = "The decision takes effect for the partitions after it.") -> Param:
-    """The parameter `partition`; if left empty, the newest published one is used."""
+    """The parameter `partition`; if left empty, the newest one that was published when the run was triggered."""
     return Param(
         None,
         type=["null", "string"],
@@ -68,9 +68,9 @@ def optional_spec(description: str) -> Param:
 def partition_of_run(use_case: UseCase) -> date:
     """The partition the current DAG run works on.
 
-    Its partition key, or `last` or `partition` of its parameters; a DAG with the parameter `partition`
-    uses the newest published one if it is empty. Raises ConfigurationError if there is none; a scheduled run is
-    skipped instead.
+    Its partition key, or `last` or `partition` of its parameters; if `partition` is empty, the newest one that was
+    published when the run was due, in each task and try of the run. Raises ConfigurationError if there is none; a
+    scheduled run is skipped instead.
     """
     context = get_current_context()
     params = context["params"]
@@ -79,7 +79,8 @@ def partition_of_run(use_case: UseCase) -> date:
     if key:
         return parse_partition(key)
     if "partition" in params:
-        return _newest_published(use_case, scheduled=context["dag_run"].run_type == "scheduled")
+        dag_run = context["dag_run"]
+        return _newest_published(use_case, dag_run.run_after, scheduled=dag_run.run_type == "scheduled")
     raise ConfigurationError(
         "NS-SETTINGS-004",
         "This run has no partition key. Trigger the DAG again and fill in "
@@ -87,20 +88,20 @@ def partition_of_run(use_case: UseCase) -> date:
     )
 
 
-def _newest_published(use_case: UseCase, *, scheduled: bool) -> date:
+def _newest_published(use_case: UseCase, by: datetime, *, scheduled: bool) -> date:
     use_connections()
     from nightshift.io.warehouse.warehouse import Warehouse
     from nightshift.settings import load_settings
 
-    publication = Warehouse(load_settings(), use_case).latest_publication()
-    if publication is not None:
-        return publication.partition
+    newest = Warehouse(load_settings(), use_case).newest_published(by)
+    if newest is not None:
+        return newest
     if scheduled:
         raise AirflowSkipException(f"{use_case.name} has published no predictions yet: there is nothing to do.")
     raise ConfigurationError(
         "NS-SETTINGS-005",
-        f"{use_case.name} has published no predictions yet, so there is no newest partition to work on. "
-        "Trigger the DAG again and fill in 'partition' as YYYY-MM-DD.",
+        f"{use_case.name} had published no predictions by {by:%Y-%m-%d %H:%M} UTC, so there is no newest partition to "
+        "work on. Trigger the DAG again and fill in 'partition' as YYYY-MM-DD.",
     )
 
 

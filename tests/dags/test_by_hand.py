@@ -1,5 +1,6 @@
 """What people fill in, and who they are, as it reaches the steps."""
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,8 @@ from nightshift.declare.discovery import load_use_case
 from nightshift.documents.rules import AppliedRules, RuleOutcome
 from nightshift.errors import ConfigurationError
 from support.errors import raises_code
+
+TRIGGERED = datetime(2013, 6, 4, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +26,15 @@ def run(set_context, monkeypatch):
 
     def make(filled_in=None, *, partition_key=None, user=None, run_type="manual", newest=None):
         dag_run = SimpleNamespace(
-            partition_key=partition_key, triggering_user_name=user, run_type=run_type, run_id="manual__1"
+            partition_key=partition_key,
+            triggering_user_name=user,
+            run_type=run_type,
+            run_id="manual__1",
+            run_after=TRIGGERED,
         )
         set_context({"params": filled_in or {}, "dag_run": dag_run})
-        published = None if newest is None else SimpleNamespace(partition=newest)
-        monkeypatch.setattr(
-            "nightshift.io.warehouse.warehouse.Warehouse.latest_publication", lambda self: published, raising=True
-        )
+        published = {TRIGGERED: newest}
+        monkeypatch.setattr("nightshift.io.warehouse.warehouse.Warehouse.newest_published", lambda _, by: published[by])
 
     monkeypatch.setenv("NIGHTSHIFT_ENVIRONMENT", "test")
     monkeypatch.setenv("NIGHTSHIFT_BUCKET", "bucket")
@@ -74,7 +79,7 @@ def test_without_publications_forms_explain_and_schedules_skip(params, run):
     with raises_code(ConfigurationError, "NS-SETTINGS-005"):
         partition(params)
     run({"partition": None}, run_type="scheduled")
-    with pytest.raises(AirflowSkipException, match="published no predictions yet"):
+    with pytest.raises(AirflowSkipException, match="published no predictions"):
         partition(params)
 
 
@@ -110,7 +115,7 @@ def test_the_real_run_context_names_the_user_and_the_kind_of_run():
     """The names above are Airflow's."""
     from airflow.sdk.api.datamodels._generated import DagRun, DagRunType
 
-    assert {"triggering_user_name", "run_type", "partition_key"} <= set(DagRun.model_fields)
+    assert {"triggering_user_name", "run_type", "partition_key", "run_after"} <= set(DagRun.model_fields)
     assert {"manual", "scheduled", "asset_triggered"} <= set(DagRunType)
     assert DagRunType.MANUAL == "manual"
 

@@ -7,7 +7,7 @@ import io
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -190,6 +190,20 @@ def test_the_latest_publication_is_of_the_newest_partition(warehouse: Warehouse)
     latest = warehouse.latest_publication()
     assert latest is not None
     assert (latest.prediction_date, latest.model_version) == (DAY + timedelta(days=3), "model-c")
+
+
+def test_newest_partition_of_a_time_stays_the_same(warehouse: Warehouse) -> None:
+    """A run that is tried again takes the partition that it took first."""
+    before = datetime.now(UTC)
+    assert warehouse.newest_published(before) is None
+    publication, table = night()
+    warehouse.publish_predictions(publication, table)
+    triggered = datetime.now(UTC)
+    warehouse.publish_predictions(*night(version="b"))
+    warehouse.publish_predictions(*night(day=DAY + timedelta(days=1)))
+    assert warehouse.newest_published(triggered) == publication.partition
+    assert warehouse.newest_published(datetime.now(UTC)) == publication.partition + timedelta(days=1)
+    assert warehouse.newest_published(before) is None
 
 
 def test_rows_name_the_version_that_scored_them(warehouse: Warehouse) -> None:

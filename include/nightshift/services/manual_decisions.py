@@ -29,16 +29,12 @@ def stated(reason: str) -> dict[str, str]:
     return {"why": reason, RUN_ID: attempt.run_id if attempt else ""}
 
 
-def recorded_by_this_run(decisions: Sequence[Deployment], action: Action, partition: date) -> Deployment | None:
+def recorded_by_this_run(decisions: Sequence[Deployment], action: Action) -> Deployment | None:
     """The decision that an earlier try of the current run recorded, or None."""
     attempt = CURRENT_ATTEMPT.get()
     if attempt is None or not attempt.run_id:
         return None
-    own = [
-        decision
-        for decision in decisions
-        if (decision.action, decision.partition, decision.reason.get(RUN_ID)) == (action, partition, attempt.run_id)
-    ]
+    own = [one for one in decisions if (one.action, one.reason.get(RUN_ID)) == (action, attempt.run_id)]
     return own[-1] if own else None
 
 

@@ -224,6 +224,13 @@ def current(connection: Connection, use_case: UseCase, column: str = "", day: da
     return None if row is None else Publication.from_row(row)
 
 
+def newest_published(connection: Connection, use_case: UseCase, by: datetime) -> date | None:
+    """The newest partition that was published by then, or None."""
+    query = sql.SQL("SELECT max(partition) FROM {} WHERE published_at <= %s")
+    row = connection.execute(query.format(table_name(use_case, "publications")), [by]).fetchone()
+    return row[0] if row else None
+
+
 def all_current(connection: Connection, use_case: UseCase, first: date, last: date) -> list[Publication]:
     """The current publications of the partitions first to last, the oldest first."""
     query = sql.SQL("SELECT * FROM {} WHERE superseded_at IS NULL AND partition BETWEEN %s AND %s ORDER BY partition")

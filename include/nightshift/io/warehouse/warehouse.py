@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from types import EllipsisType
 from typing import Literal
 
@@ -115,6 +115,11 @@ class Warehouse:
         """The current publication of the newest partition that is published, or None."""
         with self.connection() as connection:
             return publications.current(connection, self._use_case)
+
+    def newest_published(self, by: datetime) -> date | None:
+        """The newest partition that was published by then, or None."""
+        with self.connection() as connection:
+            return publications.newest_published(connection, self._use_case, by)
 
     def publications(self, first: date, last: date) -> list[Publication]:
         """The current publications of the partitions first to last, the oldest first."""

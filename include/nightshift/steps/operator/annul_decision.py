@@ -27,7 +27,7 @@ def run(context: StepContext, *, deployment_id: int, reason: str, decided_by: st
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
     warehouse = context.warehouse
     check_in_reach(use_case, warehouse, partition)
-    annulment = recorded_by_this_run(warehouse.decisions(), "annulled", partition)
+    annulment = recorded_by_this_run(warehouse.decisions(), "annulled")
     changed = False
     if annulment is None:
         annulled = decision_to_annul(use_case.name, warehouse.decisions(), deployment_id)

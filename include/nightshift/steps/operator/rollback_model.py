@@ -30,7 +30,7 @@ def run(context: StepContext, *, reason: str, decided_by: str, to_spec: str = ""
     warehouse = context.warehouse
     check_in_reach(use_case, warehouse, partition)
     decisions = warehouse.decisions()
-    decision = recorded_by_this_run(decisions, "rolled_back", partition)
+    decision = recorded_by_this_run(decisions, "rolled_back")
     changed = False
     if decision is None:
         decision = _decision(use_case, decisions, partition, to_spec, reason, decided_by)
