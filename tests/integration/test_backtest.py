@@ -80,6 +80,7 @@ def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsy
     assert state.challenge.spec_id == linear.spec_id
     assert state.specs[WORSE.spec_id] == WORSE
 
+    _one_spec_at_a_time(nights, linear.spec_id)
     assert cli.main(["backtest", "late_returns", "--spec", "linear", "--from", "2020-03-17", "--to", "2020-03-20"]) == 0
     printed = capsys.readouterr().out
     assert linear.spec_id in printed
@@ -90,6 +91,16 @@ def test_specs_are_walked_and_nominated(nights, settings, store, tmp_path, capsy
         nights.step("backtest", LAST, last=LAST)
     _another_champion(nights, warehouse, ref, attacked)
     _look_ahead(nights, tmp_path)
+
+
+def _one_spec_at_a_time(nights: Nights, in_shadow: str) -> None:
+    """A later backtest of the same partition takes the place of no spec that an earlier one nominated."""
+    another = ModelSpec(name="another", estimators=("logistic_regression",))
+    walked = nights.step("backtest", LAST, specs=[another.model_dump_json()])
+    nominated = nights.step("nominate", LAST, backtest=walked, attacked=nights.step("attack", LAST, backtest=walked))
+    outcome = nights.store.read_document(nominated, Nomination)
+    assert outcome.outcomes == {another.spec_id: "left"}
+    assert f"{in_shadow} is in shadow" in outcome.why[another.spec_id]
 
 
 def _rows_of_the_warehouse(warehouse: Warehouse, backtest_id: str, result: BacktestResult) -> None:

@@ -42,7 +42,10 @@ def run(context: StepContext, *, backtest: ArtifactRef, attacked: ArtifactRef) -
     result = store.read_document(backtest, BacktestResult)
     warehouse = context.warehouse
     decisions = warehouse.decisions()
-    state = state_after([d for d in decisions if (d.partition, d.decided_by) != (partition, STEP)], partition)
+    # Without what an earlier try recorded.
+    of_this = (STEP, backtest.model_dump())
+    others = [one for one in decisions if (one.decided_by, one.reason.get("backtest")) != of_this]
+    state = state_after(others, partition)
     champion = champion_spec(use_case, state)
     if champion.spec_id != result.champion:
         raise ChampionChanged(
