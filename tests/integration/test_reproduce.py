@@ -112,6 +112,19 @@ def test_training_is_identical_whatever_came_later(nights):
     assert nights.append(LAST) != rows_before
 
 
+def test_training_is_identical_whose_night_before_was_never_decided(nights):
+    """It went on without the training of NIGHT, and nobody trains NIGHT later."""
+    after = NIGHT + timedelta(days=1)
+    nights.append(NIGHT)
+    nights.deliver([after])
+    nights.ingest(after)
+    nights.materialize(after)
+    nights.train(after)
+    result = reproduced(nights, after, "training")
+    assert differences(result) == {}
+    assert any(one["name"].startswith("verify") for one in result["artifacts"])
+
+
 def test_a_changed_training_is_named_with_step_and_file(nights):
     store, champion = nights.store, nights.use_case.champion.spec_id
     version = store.current("late_returns", "fit", LAST, variant=champion)

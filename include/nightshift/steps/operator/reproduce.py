@@ -92,8 +92,10 @@ def _rebuild(context: StepContext, manifest: Manifest, manifests: Mapping[Artifa
     store = context.store
     try:
         recorded = RecordedStore(store, statuses(store, manifest, manifests))
-        inputs = {name: manifest.inputs[name][-1] for name in find_step(manifest.step).inputs}
-        ref = run_step(manifest.step, replace(context, store=recorded), **inputs)
+        step = find_step(manifest.step)
+        inputs = {name: manifest.inputs[name][-1] for name in step.inputs}
+        # What was undecided then may be so for ever.
+        ref = run_step(manifest.step, replace(context, store=recorded), **inputs, **step.last_try)
         if ref.sha256 == manifest.ref.sha256:
             return []
         rebuilt, files = recorded.committed(ref)
