@@ -36,14 +36,14 @@ def alert_of_failed_run(context: Mapping[str, Any]) -> None:
     raise_alert(load_settings(), use_case, alert_about(use_case, context))
 
 
-def alert_of_failed_partition(use_case: UseCase, partition: date, error: Exception) -> None:
+def alert_of_failed_partition(use_case: UseCase, partition: date, why: str) -> None:
     """Record and send the alert that a partition could not be ingested by the run of a later one."""
     use_connections()
     from nightshift.core.monitoring.alerts import Alert
     from nightshift.services.alerts import raise_alert
     from nightshift.settings import load_settings
 
-    message = f"ingest of {partition} failed when it was run again: {error}"
+    message = f"ingest of {partition} failed when it was run again: {why}"
     raise_alert(load_settings(), use_case, Alert(partition, "failed:ingest", message))
 
 

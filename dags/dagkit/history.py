@@ -95,8 +95,8 @@ def run_missed_partitions(use_case_name: str, caught_up: XComValues) -> XComValu
     """Ingest the partitions that an artifact of `catch_up` says to run again, and emit the curated asset for them.
 
     Returns the partitions by result: {"done": [...], "rejected": {partition: reason}, "failed": {partition: error}}.
-    Skipped if there are none. One that fails is an alert and does not keep the others from being ingested; if none is
-    ingested, its error is raised.
+    Skipped if there are none. One that is rejected or fails is an alert and does not keep the others from being
+    ingested; if none is ingested, the task fails.
     """
     use_case = load_use_case(use_case_name)
     days = sorted(day.isoformat() for day in read_document(caught_up, CatchUp).run_again)
@@ -114,7 +114,7 @@ def run_missed_partitions(use_case_name: str, caught_up: XComValues) -> XComValu
     if not done:
         nothing = AirflowFailException(f"None of {', '.join(days)} could be ingested: {rejected}")
         raise next(iter(failed.values()), nothing)
-    for day, error in failed.items():
-        alert_of_failed_partition(use_case, parse_partition(day), error)
+    for day, why in {**rejected, **failed}.items():
+        alert_of_failed_partition(use_case, parse_partition(day), str(why))
     get_current_context()["outlet_events"][assets.curated(use_case)].add_partitions(done)
     return {"done": done, "rejected": rejected, "failed": {day: str(error) for day, error in failed.items()}}

@@ -75,7 +75,7 @@ def test_a_partition_that_fails_in_the_run_of_a_later_one_has_the_cause_of_its_o
     monkeypatch.setattr("nightshift.settings.load_settings", lambda: "settings")
     monkeypatch.setattr("dagkit.alerts.use_connections", lambda: None)
     day = date(2013, 3, 1)
-    alert_of_failed_partition(FLIGHTS, day, RuntimeError("out of memory"))
+    alert_of_failed_partition(FLIGHTS, day, "out of memory")
     message = "ingest of 2013-03-01 failed when it was run again: out of memory"
     of_its_own_run = alert_about(FLIGHTS, context("ingest", key=str(day)))
     assert raised == [("settings", FLIGHTS, Alert(day, of_its_own_run.cause, message))]

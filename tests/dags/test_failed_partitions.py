@@ -1,6 +1,6 @@
 """How a failed run decides its partition, and how long tasks try before they fail."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -115,6 +115,16 @@ def emitted(dag_bag, monkeypatch):
     return run
 
 
+@pytest.fixture
+def alerted(monkeypatch):
+    """The partitions and reasons of which `run_missed` alerts people."""
+    alerts = {}
+    monkeypatch.setattr(
+        "dagkit.history.alert_of_failed_partition", lambda use_case, day, why: alerts.update({day.isoformat(): why})
+    )
+    return alerts
+
+
 def test_missed_partitions_are_ingested_and_announced(emitted, steps_run, set_context):
     result, keys = emitted(set_context, "2013-03-02", "2013-03-01")
     assert result == {"done": ["2013-03-01", "2013-03-02"], "rejected": {}, "failed": {}}
@@ -125,21 +135,17 @@ def test_missed_partitions_are_ingested_and_announced(emitted, steps_run, set_co
 
 
 def test_a_missed_partition_that_fails_does_not_keep_others_from_being_ingested(
-    emitted, steps_run, set_context, monkeypatch
+    emitted, steps_run, set_context, alerted, monkeypatch
 ):
     def broken(use_case, name, partition, arguments):
         if partition.day == 1:
             raise RuntimeError("out of memory")
         return {"uri": "s3://b/a/", "sha256": "0", "kind": name}
 
-    alerts = []
     monkeypatch.setattr("dagkit.history.run_step", broken)
-    monkeypatch.setattr(
-        "dagkit.history.alert_of_failed_partition", lambda use_case, day, error: alerts.append((day, str(error)))
-    )
     result, keys = emitted(set_context, "2013-03-01", "2013-03-02")
     assert (result["failed"], keys) == ({"2013-03-01": "out of memory"}, ["2013-03-02"])
-    assert alerts == [(date(2013, 3, 1), "out of memory")]
+    assert alerted == {"2013-03-01": "out of memory"}
     with pytest.raises(RuntimeError, match="out of memory"):
         emitted(set_context, "2013-03-01")
 
@@ -153,7 +159,9 @@ def test_nothing_missed_announces_nothing(emitted, steps_run, set_context):
     assert steps_run == []
 
 
-def test_missed_partitions_that_are_rejected_are_not_announced(emitted, steps_run, set_context, monkeypatch):
+def test_missed_partitions_that_are_rejected_are_alerted_and_not_announced(
+    emitted, steps_run, set_context, alerted, monkeypatch
+):
     from airflow.sdk.exceptions import AirflowFailException
 
     def broken(use_case, name, partition, arguments):
@@ -164,6 +172,7 @@ def test_missed_partitions_that_are_rejected_are_not_announced(emitted, steps_ru
     monkeypatch.setattr("dagkit.history.run_step", broken)
     result, keys = emitted(set_context, "2013-03-01", "2013-03-02")
     assert (result["done"], list(result["rejected"]), keys) == (["2013-03-02"], ["2013-03-01"], ["2013-03-02"])
+    assert alerted == {"2013-03-01": "NS-TEST-001: no"}
     with pytest.raises(AirflowFailException, match="2013-03-01"):
         emitted(set_context, "2013-03-01")
 
