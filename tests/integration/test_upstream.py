@@ -160,9 +160,10 @@ def test_after_the_last_try_the_partition_is_rejected(upstream: Desk, consumer: 
     state, reason = status(consumer, D)
     assert state == "rejected"
     assert f"no predictions of late_returns {D}" in reason
-    assert list(why_again(consumer.store, consumer.use_case, [D], [])) == [D]
-
+    # Run again before they are decided, it would be rejected again, or published without them.
+    assert why_again(consumer.settings, consumer.store, consumer.use_case, [D], []) == {}
     upstream.live(0, 1)
+    assert list(why_again(consumer.settings, consumer.store, consumer.use_case, [D], [])) == [D]
     ingest(consumer, days_after(1))
     assert status(consumer, days_after(1))[0] == "published"
     consumer.ingest(D)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 from nightshift.artifact import ArtifactRef, Decision
+from nightshift.declare.feeds import Feed
 from nightshift.declare.use_case import UseCase
 from nightshift.documents.ingest import CatchUp
 from nightshift.io.artifact_store import ArtifactStore
@@ -14,6 +15,8 @@ from nightshift.io.object_store import in_parallel
 from nightshift.partitions import parse_partition
 from nightshift.pipeline import find_stage
 from nightshift.services.curated import STEP as PUBLISH
+from nightshift.services.upstream import is_undecided
+from nightshift.settings import Settings
 
 STEP = "catch_up"
 TRIES = 2
@@ -23,7 +26,7 @@ _UNDELIVERED = ("NS-LAND-020", "NS-UPSTREAM-009")
 
 
 def why_again(
-    store: ArtifactStore, use_case: UseCase, window: Sequence[date], changed: Sequence[date], *, settle_seconds: int = 0
+    settings: Settings, store: ArtifactStore, use_case: UseCase, window: Sequence[date], changed: Sequence[date]
 ) -> dict[date, str]:
     """The partitions of the window to ingest again, with the reason: those that a settled delivery is there for, and
 
@@ -42,7 +45,7 @@ def why_again(
         ingest, features, predict = (statuses[name][day] for name in stages)
         if reason := _reason(ingest, features, predict, delivered_again=day in changed):
             tries = sum(day in document.run_again for document in documents)
-            if tries < TRIES and is_delivered(store, use_case, day, settle_seconds):
+            if tries < TRIES and is_delivered(settings, store, use_case, day):
                 reasons[day] = reason
     return reasons
 
@@ -65,13 +68,16 @@ def _failed(decision: Decision) -> bool:
     return decision.published is None and decision.ref is not None and decision.ref.kind == "failure"
 
 
-def is_delivered(store: ArtifactStore, use_case: UseCase, partition: date, settle_seconds: int) -> bool:
-    """Whether every feed has a complete, settled delivery for the partition; predictions of others are waited for."""
-    feeds = [feed for feed in use_case.feeds if feed.source is None]
-    deliveries = ((feed, *delivered_files(store, use_case, feed, partition)[1:]) for feed in feeds)
-    return all(
-        complete and unsettled_age(store, feed, files, settle_seconds) is None for feed, files, complete in deliveries
-    )
+def is_delivered(settings: Settings, store: ArtifactStore, use_case: UseCase, partition: date) -> bool:
+    """Whether every feed has a complete, settled delivery for the partition, or is of predictions that are decided."""
+
+    def has(feed: Feed) -> bool:
+        if feed.source is not None:
+            return not is_undecided(settings, store, feed.source, partition)
+        _, files, complete = delivered_files(store, use_case, feed, partition)
+        return complete and unsettled_age(store, feed, files, settings.settle_seconds) is None
+
+    return all(map(has, use_case.feeds))
 
 
 def changed_files(store: ArtifactStore, use_case: UseCase, partition: date) -> dict[str, str]:

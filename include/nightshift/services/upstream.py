@@ -96,6 +96,12 @@ def read_predictions(
     raise NothingDelivered("NS-UPSTREAM-009", f"{what}: {published.reason}. They did not come in time. {advice}")
 
 
+def is_undecided(settings: Settings, store: ArtifactStore, source: Predictions, partition: date) -> bool:
+    """Whether the predictions that a feed reads for a partition are neither there nor decided against."""
+    published = _published(settings, store, source, partition - timedelta(days=source.lag), partition)
+    return isinstance(published, Unusable) and not published.decided
+
+
 def _columns(feed: Feed, scores: Path, file: Path) -> Path:
     """A Parquet file with the columns of the scores that the feed declares, those that are there."""
     with pq.ParquetFile(scores) as reader:

@@ -24,15 +24,15 @@ def run(context: StepContext, *, published: ArtifactRef, may_run: bool = False) 
     """Commit what the `LOOKED_BACK_DAYS` partitions before this one, and the later ones that read it, lack.
 
     Without `may_run`, no partition is to be run again, as in a backfill, which runs them itself. What is left to a
-    person is alerted, once for each partition and cause; neither warehouse nor receivers have to answer.
+    person is alerted, once for each partition and cause. Receivers do not have to answer, nor does the warehouse,
+    unless a feed reads the predictions of another use case.
     """
     use_case, store, partition = context.use_case, context.store, context.partition
     first = max(partition - timedelta(days=LOOKED_BACK_DAYS), use_case.first_partition)
     window = partition_range(first, partition - timedelta(days=1))
     changed = {day: files for day in window if (files := changed_files(store, use_case, day))}
-    settle = context.settings.settle_seconds
     document = CatchUp(
-        run_again=why_again(store, use_case, window, list(changed), settle_seconds=settle) if may_run else {},
+        run_again=why_again(context.settings, store, use_case, window, list(changed)) if may_run else {},
         changed={day: tuple(files) for day, files in changed.items()},
         changed_to={day: sha256_hex(json.dumps(files).encode()) for day, files in changed.items()},
         outdated=outdated_features(store, use_case, [*window, partition]),
