@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +11,12 @@ import pytest
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.ingest.landed_table import LandedTable
+from nightshift.declare.use_case import UseCase
 from nightshift.errors import PartitionNotReady, StatusChanged, Superseded
 from nightshift.io.warehouse.warehouse import Warehouse
+from nightshift.settings import Settings
 from nightshift.steps.ingest import land
+from nightshift.steps.materialize import load_online
 from support.desk import D, Desk, begin
 from support.errors import raises_code
 from support.history import FIRST, TRAINED
@@ -84,6 +89,28 @@ def test_old_features_do_not_replace_newer_ones(untrained_nights: Nights) -> Non
     with raises_code(Superseded, "NS-NIGHT-001", old_published.uri):
         nights.step("load_online", NIGHT, published=old_published)
     assert nights.store.current(name, "publish_features", NIGHT) == newer
+
+
+def test_newer_features_that_are_loaded_meanwhile_are_not_replaced(
+    untrained_nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights, loading = untrained_nights, load_online.loading_online
+    nights.deliver([NIGHT])
+    nights.ingest(NIGHT)
+    old = nights.materialize(NIGHT)
+    nights.deliver([NIGHT], other_hours)
+    nights.ingest(NIGHT)
+
+    @contextmanager
+    def after_another(use_case: UseCase, settings: Settings) -> Iterator[None]:
+        """Another process has the lock first."""
+        nights.materialize(NIGHT)
+        with loading(use_case, settings):
+            yield
+
+    monkeypatch.setattr(load_online, "loading_online", after_another)
+    with raises_code(Superseded, "NS-NIGHT-001", old.uri):
+        nights.step("load_online", NIGHT, published=old)
 
 
 def test_features_of_an_old_delivery_are_not_published(untrained_nights: Nights) -> None:

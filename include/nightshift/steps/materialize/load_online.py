@@ -26,12 +26,13 @@ def run(context: StepContext, *, published: ArtifactRef) -> ArtifactRef:
     and runs may be late or out of order. Raises Superseded if the partition was published again.
     """
     use_case, settings, store, partition = context.use_case, context.settings, context.store, context.partition
-    context.check_current("publish_features", published)
     feast = open_feature_store(use_case, settings)
     cutoff = use_case.cutoff(partition)
     views = [table.name for table in use_case.features.tables]
     rows = store.manifest(published).metrics["rows"]
     with loading_online(use_case, settings):
+        # Another process may have published and loaded others while this one waited for the lock.
+        context.check_current("publish_features", published)
         feast.refresh_registry()  # type: ignore[no-untyped-call, unused-ignore]
         loaded_up_to = [feast.get_feature_view(view).most_recent_end_time for view in views]
         newest = max(filter(None, loaded_up_to), default=None)
