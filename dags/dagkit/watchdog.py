@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import get_current_context
 
-from dagkit.connections import open_store
+from dagkit.connections import open_store, use_connections
 from dagkit.steps import airflow_errors
 from nightshift.declare.discovery import load_use_case
 
@@ -26,6 +26,7 @@ def check_publication(use_case_name: str) -> str:
 
 def check_use_cases() -> None:
     """Fails, after an alert, if a use case cannot be loaded."""
+    use_connections()
     from nightshift.services import watchdog
     from nightshift.settings import load_settings
 
