@@ -230,6 +230,40 @@ def test_migrations_call_no_function_of_the_pipeline(
     assert warehouse.migrate()
 
 
+@pytest.mark.parametrize(
+    "trap",
+    [
+        "CREATE TABLE {s}.schema_migrations (name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz);"
+        "CREATE TRIGGER trap BEFORE INSERT ON {s}.schema_migrations EXECUTE FUNCTION {s}.trap()",
+        "CREATE FUNCTION {s}.called() RETURNS text LANGUAGE plpgsql AS "
+        "$$BEGIN ALTER ROLE {user} SUPERUSER; RETURN 'x'; END$$;"
+        "CREATE VIEW {s}.schema_migrations AS SELECT {s}.called() AS name, 'x' AS sha256",
+        "CREATE FUNCTION {s}.run(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS "
+        "$$BEGIN EXECUTE statement; END$$",
+    ],
+    ids=["trigger", "view", "function for the owner"],
+)
+def test_migrations_run_nothing_that_waits_in_a_schema(
+    settings: Settings, warehouse: Warehouse, use_case: UseCase, users: dict[str, str], trap: str
+) -> None:
+    """The pipeline's user may create schemas, also that of a use case to come."""
+    names = {"s": sql.Identifier(use_case.name), "user": sql.Identifier(users[PIPELINE])}
+    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
+        database = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {user}").format(database, **names))
+    function = (
+        "CREATE SCHEMA {s}; CREATE FUNCTION {s}.trap() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN ALTER ROLE {user} SUPERUSER; RETURN NEW; END$$;"
+    )
+    with connected(settings, users[PIPELINE]) as connection:
+        connection.execute(sql.SQL(function + trap).format(**names))  # type: ignore[arg-type]
+    with raises_code(ConfigurationError, "NS-WAREHOUSE-011", users[PIPELINE]):
+        warehouse.migrate()
+    with psycopg.connect(settings.warehouse_url.get_secret_value()) as connection:
+        query = "SELECT rolsuper FROM pg_roles WHERE rolname = %s"
+        assert connection.execute(query, [users[PIPELINE]]).fetchone() == (False,)
+
+
 def test_schema_of_an_earlier_version_is_handed_over(
     settings: Settings, warehouse: Warehouse, use_case: UseCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

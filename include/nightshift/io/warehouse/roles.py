@@ -32,6 +32,10 @@ _IS_GRANTED = """
 SELECT pg_get_userbyid(relowner) = %s FROM pg_class
 WHERE relnamespace = quote_ident(%s)::regnamespace AND relname = 'deployments'
 """
+_OWNED_BY_ANOTHER = """
+SELECT rolname FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner
+WHERE nspname = %s AND NOT rolsuper AND rolname NOT IN (%s, current_user)
+"""
 _TABLES = """
 SELECT relname, relispartition FROM pg_class
 WHERE relnamespace = quote_ident(%s)::regnamespace AND relkind IN ('r', 'p') ORDER BY relname
@@ -50,6 +54,14 @@ def are_granted(connection: Connection, schema: str) -> bool:
 def may_grant(connection: Connection) -> bool:
     """Whether the connection's user may create the roles where they are missing, and give tables to them."""
     return bool(_value(connection, _MAY_GRANT, {"roles": list(ROLES), "owner": OWNER, "pipeline": PIPELINE}))
+
+
+def owner_to_distrust(connection: Connection, schema: str) -> str:
+    """The owner of a schema if it is another user than OWNER, the connection's own and a superuser; else "".
+
+    What is in such a schema would run with the rights of whoever migrates it, or become OWNER's.
+    """
+    return _value(connection, _OWNED_BY_ANOTHER, [schema, OWNER]) or ""
 
 
 def grant(connection: Connection, schema: str) -> None:

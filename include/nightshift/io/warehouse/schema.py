@@ -174,12 +174,14 @@ def migrate(settings: Settings, use_case: UseCase) -> list[str]:
 
     Idempotent, and safe to run concurrently. Returns the names of the migrations applied. Raises
     ConfigurationError if an applied migration was edited since, if the schema is newer than this
-    code, or if the predictions table does not have the columns the use case declares.
+    code, if the predictions table does not have the columns the use case declares, or if the schema is another user's
+    and this one may grant.
     """
     shipped = {path.stem: path for path in sorted(MIGRATIONS.glob("*.sql"))}
     hashes = {name: sha256_hex(path.read_bytes()) for name, path in shipped.items()}
     table = table_name(use_case, "schema_migrations")
     with connect(settings) as connection:
+        _check_owner(connection, use_case)
         pending: list[str] = []
         if _applied(connection, table) != hashes:
             lock(connection, use_case.name, "migrate")
@@ -210,6 +212,18 @@ def migrate(settings: Settings, use_case: UseCase) -> list[str]:
             roles.grant(connection, use_case.name)
         _check_columns(connection, use_case)
         return pending
+
+
+def _check_owner(connection: Connection, use_case: UseCase) -> None:
+    """Raise ConfigurationError if a user with the right to grant would run what another user put into the schema."""
+    name = use_case.name
+    if (owner := roles.owner_to_distrust(connection, name)) and roles.may_grant(connection):
+        raise ConfigurationError(
+            "NS-WAREHOUSE-011",
+            f"Schema {name} belongs to the user {owner}, whose functions would run with this user's rights. "
+            f"If {owner} made it by running Nightshift, look at what is in it, ALTER SCHEMA {name} OWNER TO "
+            f"{roles.OWNER}, and migrate again; else drop it.",
+        )
 
 
 def pending(settings: Settings, use_case: UseCase) -> list[str]:
