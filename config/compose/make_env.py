@@ -31,6 +31,8 @@ values = {name: secrets.token_hex(32) for name in NAMES}
 values["AIRFLOW_FERNET_KEY"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 is_new = not PATH.exists()
 PATH.touch(mode=0o600)
+# A file that was there already may be open to others.
+PATH.chmod(0o600)
 text = PATH.read_text(encoding="utf-8")
 present = {name.strip() for name, _, value in (line.partition("=") for line in text.splitlines()) if value.strip()}
 missing = sorted(values.keys() - present)

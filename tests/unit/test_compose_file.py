@@ -70,7 +70,7 @@ def test_every_secret_is_required_and_generated(secrets):
 def test_env_of_an_earlier_version_gets_what_it_lacks(tmp_path):
     before = "MINIO_PASSWORD=chosen by hand\nREDIS_PASSWORD=\nNIGHTSHIFT_UI_PORT=8081"
     (tmp_path / ".env").write_text(before, encoding="utf-8")
-    (tmp_path / ".env").chmod(0o600)
+    (tmp_path / ".env").chmod(0o644)
     completed = _generated(tmp_path)
     assert (tmp_path / ".env").read_text(encoding="utf-8").startswith(f"{before}\n")
     assert completed["MINIO_PASSWORD"] == "chosen by hand"
@@ -111,6 +111,18 @@ def test_secrets_are_where_they_are_used(secrets, services):
         "migrate": "pages",
         "mlflow": "mlflow",
     }
+
+
+def test_no_process_has_a_secret_among_its_arguments(services):
+    """Every user of the host can read them. In front of a command it is in the environment, after it on a stream."""
+    texts = [text for service in services.values() for text in service.get("command", ())]
+    texts += [text for service in services.values() for text in service.get("healthcheck", {}).get("test", ())]
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    uses = {line for line in lines if re.search(r"\$\w*(PASSWORD|SECRET|KEY|BROKER)", line)}
+    in_environment = {line for line in uses if re.match(r'(export )?[A-Z_]+="[^"]*"', line)}
+    on_a_stream = {line for line in uses if "<<<" in line or line == "requirepass $$REDIS_PASSWORD"}
+    assert len(uses) == 5
+    assert uses == in_environment | on_a_stream
 
 
 READ, WRITE = {"s3:GetObject"}, {"s3:PutObject", "s3:DeleteObject"}
