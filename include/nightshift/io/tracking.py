@@ -18,6 +18,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from nightshift.artifact import ArtifactRef
 from nightshift.core.lifecycle.state import State, Version
@@ -39,6 +40,8 @@ PARTITION_TAG = "nightshift.partition"
 DECISION_TAG = "nightshift.decision"
 STAGE_TAG = "nightshift.stage"
 RETIRED = "retired"
+OBJECT_STORES = ("s3", "gs", "abfss", "wasbs")
+"""Schemes of artifact locations that a server may name, each outside of the pipeline's bucket."""
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # A request whose answer was lost may have been done: MLflow's own retry would create a second run, Airflow's looks
@@ -72,13 +75,15 @@ def log_training(settings: Settings, use_case: UseCase, record: TrainingRecord) 
 
     The registered version gets the tag `nightshift.decision`; aliases are set by `mirror_aliases`. None,
     with a log line, where no tracking is configured.
-    Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects the request.
+    Raises TrackingUnavailable if MLflow does not answer and ConfigurationError if it rejects the request, or if a
+    server names a place for files that this process would write to with the pipeline's credentials.
     """
     with _connected(settings) as client:
         if client is None:
             return None
         experiment = _experiment(client, settings, use_case)
         run = _run(client, experiment, record)
+        _check_artifact_uri(settings, run.info.artifact_uri)
         if run.info.status != "FINISHED":
             _log_run(client, run, use_case, record)
         _register(client, run, use_case, record)
@@ -145,12 +150,33 @@ def _set_aliases(
 
 def _experiment(client: MlflowClient, settings: Settings, use_case: UseCase) -> str:
     # A server has a default artifact location; with a database as the tracking store it would be this machine.
-    served = (tracking_uri(settings) or "").startswith("http")
-    location = None if served else f"s3://{settings.bucket}/{use_case.name}/mlflow"
+    location = None if _is_server(settings) else f"s3://{settings.bucket}/{use_case.name}/mlflow"
     with _ignore_existing():
         return str(client.create_experiment(use_case.name, artifact_location=location))
     experiment = client.get_experiment_by_name(use_case.name)
     return str(experiment.experiment_id)
+
+
+def _check_artifact_uri(settings: Settings, artifact_uri: str) -> None:
+    """Raise ConfigurationError if a server lets the run's files be written into the pipeline's bucket, or a folder.
+
+    Whoever reaches a server can set that place, and this process would write there with its own credentials.
+    """
+    place = urlsplit(artifact_uri)
+    by_server = place.scheme == "mlflow-artifacts" and not place.netloc
+    elsewhere = place.scheme in OBJECT_STORES and place.netloc != settings.bucket
+    if _is_server(settings) and not (by_server or elsewhere):
+        raise ConfigurationError(
+            "NS-STORE-021",
+            f"MLflow's server would have the files of this training written to {artifact_uri}, with the pipeline's own "
+            "credentials. Let it serve artifacts (mlflow server --artifacts-destination), and look who changed the "
+            "artifact location of the experiment.",
+        )
+
+
+def _is_server(settings: Settings) -> bool:
+    """Whether MLflow is a server; otherwise its tracking store is a database or a folder."""
+    return (tracking_uri(settings) or "").startswith("http")
 
 
 def _run(client: MlflowClient, experiment: str, record: TrainingRecord) -> Run:

@@ -36,6 +36,27 @@ def test_an_error_of_mlflow_does_not_tell_the_password(answer: int, kind: type[N
     assert told.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    ("artifact_uri", "rejected"),
+    [
+        ("mlflow-artifacts:/7/abc/artifacts", False),
+        ("s3://of-mlflow/7/abc/artifacts", False),
+        ("s3://nightshift/landing/flight_delay/planes/dt=2013-01-01/abc/artifacts", True),
+        ("mlflow-artifacts://elsewhere:5000/7/abc/artifacts", True),
+        ("file:///etc/abc/artifacts", True),
+        ("/etc/abc/artifacts", True),
+    ],
+)
+def test_files_go_where_no_server_writes_with_the_pipelines_credentials(artifact_uri: str, rejected: bool) -> None:
+    """Whoever reaches MLflow can set the artifact location of an experiment."""
+    settings = Settings(bucket="nightshift", warehouse_url="postgresql://nowhere/none", mlflow_tracking_uri=URI)
+    if rejected:
+        with raises_code(ConfigurationError, "NS-STORE-021", artifact_uri):
+            tracking._check_artifact_uri(settings, artifact_uri)
+    else:
+        tracking._check_artifact_uri(settings, artifact_uri)
+
+
 def test_server_that_never_answers_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracking.QUIET.keys() >= {"MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"}
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
