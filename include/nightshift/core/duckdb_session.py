@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,8 @@ from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
+
+from nightshift.errors import ConfigurationError
 
 MEMORY = "500MB"
 """What all sessions of a process together hold in memory; the rest goes to temporary files."""
@@ -65,11 +68,24 @@ def duckdb_session(**tables: Rows) -> Iterator[duckdb.DuckDBPyConnection]:
             session.execute(f"USE memory; DETACH {name}")
 
 
+def _private_folder() -> Path:
+    """A temporary folder that no other user can enter: what is spilled is read again, and believed."""
+    folder = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise ConfigurationError(
+            "NS-CURATE-015",
+            f"{folder} is another user's, or other users may enter it: remove it, or set TMPDIR to another folder.",
+        )
+    return folder
+
+
 @cache
 def _instance(process: int) -> duckdb.DuckDBPyConnection:
     """DuckDB in this process; it does not survive a fork. Starting it takes 20 ms of processor time, a database 3."""
     # DuckDB creates the folder when it is needed, and removes it.
-    spilled = Path(tempfile.gettempdir()) / f"nightshift-duckdb-{process}"
+    spilled = _private_folder() / f"duckdb-{process}"
     # One thread: sums of floats depend on their order, and equal inputs must give equal bytes.
     return duckdb.connect(
         config={

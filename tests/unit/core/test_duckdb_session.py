@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import stat
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pytest
 
+from nightshift.core import duckdb_session as duckdb_session_module
 from nightshift.core.duckdb_session import duckdb_session
+from nightshift.errors import ConfigurationError
+from support.errors import raises_code
 
 
 def _sum_of(number: int) -> int:
@@ -31,6 +37,27 @@ def test_nothing_is_left_for_the_next_session():
     with duckdb_session() as session:
         assert session.execute("SELECT count(*) FROM duckdb_tables()").fetchone() == (0,)
         assert session.execute("SELECT current_setting('TimeZone')").fetchone() == ("UTC",)
+
+
+def test_what_is_spilled_is_out_of_reach_of_other_users(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = duckdb_session_module._private_folder()
+    assert folder.parent == tmp_path
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert duckdb_session_module._private_folder() == folder
+    folder.chmod(0o755)
+    with raises_code(ConfigurationError, "NS-CURATE-015", folder):
+        duckdb_session_module._private_folder()
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with raises_code(ConfigurationError, "NS-CURATE-015", folder):
+        duckdb_session_module._private_folder()
+
+
+def test_sessions_spill_into_that_folder():
+    with duckdb_session() as session:
+        (spilled,) = session.execute("SELECT current_setting('temp_directory')").fetchone()
+    assert Path(spilled).parent == duckdb_session_module._private_folder()
 
 
 def test_an_error_within_a_transaction_is_the_one_that_is_raised():
