@@ -16,7 +16,8 @@ import pytest
 from flight_delay import replay
 from flight_delay.use_case import USE_CASE
 from nightshift.artifact import ArtifactRef
-from nightshift.errors import MalformedFile, NightshiftError
+from nightshift.errors import MalformedFile, NightshiftError, PartitionNotReady
+from nightshift.io import landing
 from nightshift.io.artifact_store import ArtifactStore
 from nightshift.io.landing import read_delivery
 from nightshift.settings import Settings
@@ -120,6 +121,21 @@ def test_delivery_beyond_the_limit_is_not_read(
     assert len(body) < small.max_bytes
     store.put(f"{LANDING}/weather/dt={SECOND}/weather_2.csv", body[:-100] + b"\n")
     monkeypatch.setattr(store, "get", lambda key: pytest.fail(f"{key} is read"))
-    monkeypatch.setattr(store, "download", lambda key, file: pytest.fail(f"{key} is read"))
+    monkeypatch.setattr(store, "download", lambda key, file, size: pytest.fail(f"{key} is read"))
     with raises_code(MalformedFile, "NS-LAND-113", "weather", "10000"):
         read_delivery(store, USE_CASE, small, SECOND, tmp_path)
+    monkeypatch.setattr(landing, "MOST_FILES", 1)
+    with raises_code(MalformedFile, "NS-LAND-117", "2 files"):
+        read_delivery(store, USE_CASE, weather, SECOND, tmp_path)
+
+
+def test_file_that_grows_after_it_was_listed_is_not_copied(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, ingest: Ingest, tmp_path: Path
+) -> None:
+    weather, key = USE_CASE.feed("weather"), f"{LANDING}/weather/dt={SECOND}/weather.csv"
+    listed = landing.delivered_files(store, USE_CASE, weather, SECOND)
+    monkeypatch.setattr(landing, "delivered_files", lambda *_: listed)
+    store.put(key, b"x" * 1_000_000)
+    with raises_code(PartitionNotReady, "NS-LAND-003", key):
+        read_delivery(store, USE_CASE, weather, SECOND, tmp_path)
+    assert list(tmp_path.iterdir()) == []

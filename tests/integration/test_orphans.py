@@ -90,6 +90,13 @@ def test_what_is_named_is_none_without_its_manifest(desk: Desk, step: str) -> No
     assert found(desk) == []
 
 
+def test_what_others_write_is_not_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = interrupt_a_commit(desk, monkeypatch)
+    for folder in ("landing/any", "mlflow/1"):
+        desk.store.put(f"{folder}/manifest.json", b"\xff\xfe")
+    assert {info.key for info in found(desk)} == left
+
+
 def test_what_only_a_superseded_artifact_names_is_none(desk: Desk) -> None:
     """The first delivery of the second partition: the features that were computed from it were superseded as well."""
     name = desk.use_case.name

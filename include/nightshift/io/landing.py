@@ -19,6 +19,8 @@ from nightshift.partitions import parse_partition
 
 _DAY = re.compile(r"dt=(\d{4}-\d{2}-\d{2})")
 SUFFIXES = (".csv", ".parquet")
+MOST_FILES = 10_000
+"""Of a delivery; each is a download."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def read_delivery(
 
     Raises PartitionNotReady if nothing was delivered, the end mark is missing or, for a feed without one, the newest
     file is not `settle_seconds` old by the store's clock; MalformedFile for a file of another kind, for a name that
-    could be mistaken for another, and, before anything is read, for more bytes than the feed's `max_bytes`.
+    could be mistaken for another, and, before anything is read, for more bytes than the feed's `max_bytes`, or more
+    than MOST_FILES files.
     """
     prefix, infos, complete = delivered_files(store, use_case, feed, partition)
     keys = [info.key for info in infos]
@@ -100,6 +103,11 @@ def read_delivery(
             f"{use_case.name} {partition}: nothing was delivered at {store.uri(prefix)}. "
             "Deliver the file there; the task is retried until it comes.",
         )
+    if len(keys) > MOST_FILES:
+        raise MalformedFile(
+            "NS-LAND-117",
+            f"{store.uri(prefix)} has {len(keys)} files, more than {MOST_FILES}. Deliver fewer, larger ones.",
+        )
     for key in keys:
         name = key.removeprefix(prefix)
         # A name ends in messages, tables and pages, and may be joined to a path by whoever looks for the file.
@@ -113,15 +121,16 @@ def read_delivery(
             raise MalformedFile(
                 "NS-LAND-002", f"{store.uri(key)} is neither {' nor '.join(SUFFIXES)}. Deliver one of them."
             )
-    check_size(feed, store.uri(prefix), sum(info.bytes for info in infos))
+    sizes = {info.key: info.bytes for info in infos}
+    check_size(feed, store.uri(prefix), sum(sizes.values()))
     copies = {key: folder / f"delivered_{number}" for number, key in enumerate(keys)}
-    downloaded = in_parallel(lambda key: store.download(key, copies[key]), keys)
+    downloaded = in_parallel(lambda key: store.download(key, copies[key], size=sizes[key]), keys)
     files: dict[str, DeliveredFile] = {}
     repeated: dict[str, str] = {}
     for key, sha256 in zip(keys, downloaded, strict=True):
         if sha256 is None:
             raise PartitionNotReady(
-                "NS-LAND-003", f"{store.uri(key)} was removed while it was read; the producer may still be writing."
+                "NS-LAND-003", f"{store.uri(key)} was changed while it was read; the producer may still be writing."
             )
         file = DeliveredFile(store.uri(key), copies[key], sha256)
         if file.sha256 in files:

@@ -129,19 +129,22 @@ class ObjectStore:
                 return None
         return body
 
-    def download(self, key: str, file: Path) -> str | None:
+    def download(self, key: str, file: Path, *, size: int | None = None) -> str | None:
         """Write an object to a local file, a part at a time. Returns its SHA-256 in hexadecimal, or None if there is
-        no such object."""
+        no such object, or not of `size` bytes, if that is given."""
         sha256 = hashlib.sha256()
         with self._explained(key):
             try:
-                body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
+                answer = self._client.get_object(Bucket=self.bucket, Key=key)
             except botocore.exceptions.ClientError as error:
                 if _code(error) not in _NOT_FOUND:
                     raise
                 return None
+            if size not in (None, answer["ContentLength"]):
+                answer["Body"].close()
+                return None
             with file.open("wb") as copy:
-                for chunk in body.iter_chunks(CHUNK_BYTES):
+                for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
                     sha256.update(chunk)
                     copy.write(chunk)
         return sha256.hexdigest()

@@ -14,6 +14,8 @@ from nightshift.io.warehouse.warehouse import Warehouse
 from nightshift.settings import Settings
 
 _FOLDER = re.compile(r"([^/]+/[^/]+/[^/]+/\d{4}-\d\d-\d\d/[0-9a-f]{16}/).+")
+WRITTEN_BY_OTHERS = ("landing/", "mlflow/")
+"""Folders of the bucket whose files are those of producers, and of MLflow."""
 _NAMES_ARTIFACTS = re.compile(r".*/(?:manifest|current(?:-[^/]+)?)\.json")
 MANIFEST = "manifest.json"
 
@@ -49,7 +51,9 @@ def find_orphans(
     }
     if not open_folders:
         return []
-    naming = [info.key for info in infos if _NAMES_ARTIFACTS.fullmatch(info.key)]
+    # Not below what others write: it may be of any size.
+    written = [info.key for info in infos if not info.key.startswith(WRITTEN_BY_OTHERS)]
+    naming = [key for key in written if _NAMES_ARTIFACTS.fullmatch(key)]
     named = _uris(store, warehouse.artifact_names()).union(
         *in_parallel(lambda key: _uris(store, (store.get(key) or b"").decode()), naming)
     )
