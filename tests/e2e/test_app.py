@@ -6,11 +6,13 @@ import shutil
 import tempfile
 import urllib.error
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Page
 
@@ -105,6 +107,17 @@ def nights() -> Desk:
 
 def in_frame(page: Page) -> FrameLocator:
     return page.frame_locator("iframe")
+
+
+def test_the_stack_listens_on_loopback_only(app: App) -> None:
+    folder, addresses = app.stack.environment["NIGHTSHIFT_LOCAL_DIR"], set()
+    for process in psutil.process_iter():
+        # A process may end meanwhile.
+        with suppress(psutil.Error):
+            if process.environ().get("NIGHTSHIFT_LOCAL_DIR") == folder:
+                connections = process.net_connections("inet")
+                addresses |= {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
+    assert addresses == {"127.0.0.1"}
 
 
 def test_a_person_finds_the_night_and_its_run_from_the_menu(app: App) -> None:

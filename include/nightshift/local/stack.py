@@ -31,7 +31,7 @@ STORES = ("s3", "postgres")
 PORT_OF_SERVICE = {"s3": "s3", "mlflow": "mlflow", "api-server": "ui"}
 AIRFLOW_MODULES = {
     "api-server": ("airflow", "api-server"),
-    "scheduler": ("nightshift.local.preloaded", "scheduler"),
+    "scheduler": ("nightshift.local.preloaded", "scheduler", "--skip-serve-logs"),
     "dag-processor": ("airflow", "dag-processor"),
     "triggerer": ("airflow", "triggerer", "--skip-serve-logs"),
 }
