@@ -6,6 +6,7 @@ import pytest
 
 from nightshift.artifact import ArtifactRef
 from nightshift.errors import PartitionNotReady, SchemaChanged
+from nightshift.settings import load_settings
 
 REF = ArtifactRef(uri="s3://bucket/a/", sha256="0" * 64, kind="landed", rows=3)
 
@@ -70,6 +71,19 @@ def test_connections_stand_in_for_what_the_environment_lacks(connections, monkey
     assert os.environ["AWS_ACCESS_KEY_ID"] == "key"
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == "secret"
     assert os.environ["AWS_ENDPOINT_URL"] == "http://store:9000"
+
+
+def test_the_check_of_use_cases_finds_connections(dag_bag, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_WAREHOUSE_URL", "to be restored")
+    monkeypatch.delenv("NIGHTSHIFT_WAREHOUSE_URL")
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTSHIFT_WAREHOUSE", "postgres://reader:secret@db.example:5433/warehouse")
+    monkeypatch.setattr(
+        "nightshift.services.watchdog.check_use_cases",
+        lambda settings: settings.warehouse_url.get_secret_value().index("@db.example:5433/"),
+    )
+    load_settings.cache_clear()
+    dag_bag.dags["nightshift.watchdog"].tasks[0].python_callable()
+    load_settings.cache_clear()
 
 
 def test_the_environment_wins_over_connections(connections, monkeypatch):
